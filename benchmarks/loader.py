@@ -1,0 +1,71 @@
+"""Training samples from the disk, one process: ours beside a dataset with one mask a cell, as public code has it.
+
+Both read the picture, decode its annotations, rotate, scale and crop, and make tensors; nothing is kept in memory from
+one sample to the next.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import albumentations as A
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import pictures
+from benchmarks.augmentation import CROP, affine
+from benchmarks.measure import Row, expect, side_by_side
+from benchmarks.rle_text import decode
+from sartorius.data.competition import Competition
+from sartorius.data.dataset import InstanceDataset
+from sartorius.data.transforms import CellCrop, LayerTransform
+
+PICTURES = 8  # as many, spread evenly over the folder
+
+
+class MaskDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """The peer: masks uint8 [N, H, W] and boxes float32 [N, 4] of a picture's cells, augmented."""
+
+    def __init__(self, competition: Competition, names: list[str], transform: A.Compose) -> None:
+        self.records = [competition.record(name) for name in names]
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        record = self.records[index]
+        image = np.array(Image.open(record.path).convert("L"))
+        done = self.transform(image=image, masks=[decode(text) for text in record.annotations])
+        masks = np.stack([mask for mask in done["masks"] if mask.any()] or [np.zeros_like(done["image"])])
+        spans = [np.flatnonzero(m.any(axis=axis)) for m in masks for axis in (0, 1)]
+        edges = [(span[0], span[-1] + 1) if len(span) else (0, 0) for span in spans]
+        boxes = np.array(edges, np.float32).reshape(-1, 2, 2).transpose(0, 2, 1).reshape(-1, 4)
+        return {"image": torch.from_numpy(done["image"])[None], "boxes": torch.from_numpy(boxes),
+                "masks": torch.from_numpy(masks)}  # fmt: skip
+
+
+def check(competition: Competition, names: list[str]) -> str:
+    """Without augmentation both must give the same boxes."""
+    ours, peer = InstanceDataset(competition, names), MaskDataset(competition, names, A.Compose([]))
+    equal = all(torch.equal(ours[k][1].boxes, peer[k]["boxes"]) for k in range(len(names)))
+    return expect(equal, "the box of every cell without augmentation")
+
+
+def rows() -> list[Row]:
+    """Milliseconds a sample, the mean over a pass of some pictures."""
+    with tempfile.TemporaryDirectory() as scratch:
+        competition = Competition(pictures.competition_folder(Path(scratch), PICTURES))
+        names = list(competition.ids)[:: max(1, len(competition.ids) // PICTURES)][:PICTURES]
+        same = check(competition, names)
+        ours = InstanceDataset(competition, names, LayerTransform([affine()], CellCrop(CROP, CROP)))
+        peer = MaskDataset(competition, names, A.Compose([affine(), A.RandomCrop(CROP, CROP)]))
+        passes = side_by_side(
+            lambda: [ours[k] for k in range(len(names))], lambda: [peer[k] for k in range(len(names))]
+        )
+    mine, theirs = passes[0] / len(names), passes[1] / len(names)
+    cells = sum(len(competition.record(name)) for name in names)
+    what = f"loader, {len(names)} pictures, {cells} cells: {1e3 / mine:.0f} and {1e3 / theirs:.1f} samples/s"
+    return [Row(what, "ms", mine, theirs, "dataset with a mask a cell", same, at_least=1)]

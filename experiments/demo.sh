@@ -1,0 +1,36 @@
+#!/bin/sh
+# From pictures to a submission in one go: generated pictures, a small network, no GPU. `make demo` runs it.
+# Takes the variables PYTHON (the interpreter) and OUT (the folder for everything but the pictures; made anew).
+set -eu
+
+python=${PYTHON:-python}
+out=${OUT:-demo}
+data=data/synthetic
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # processes that share cores are faster with one thread each
+
+step() { # what it is, then a command of the package
+    printf '\n%s\n$ python -m' "$1"
+    shift
+    printf ' %s' "$@"
+    printf '\n'
+    "$python" -m "$@"
+}
+
+rm -rf "$out"
+step "1/5 draw pictures, look through them, deal folds" sartorius.prepare source=synthetic "output=$out/prepare"
+step "2/5 train" sartorius.train experiment=demo "hydra.run.dir=$out/train" "leaderboard=$out/leaderboard.csv"
+step "3/5 score the validation pictures, Otsu + watershed beside it" \
+    sartorius.evaluate "detections=[$out/train/detections]" baseline=otsu_watershed "data.root=$data" "output=$out/score"
+step "4/5 predict the test pictures" \
+    sartorius.predict "checkpoint=$out/train/checkpoints/best.ckpt" "images=$data/test" "output=$out/predict"
+step "5/5 make a submission" \
+    sartorius.submit "detections=$out/predict/detections" "data.root=$data" "output=$out/submission.csv"
+
+printf '\nDone. The files:\n'
+printf '  %-34s %s\n' \
+    "$data/" "the pictures, in the competition's layout" \
+    "$out/prepare/audit.txt" "what is in them" \
+    "$out/train/" "the run: config, checkpoints, metrics, detections" \
+    "$out/score/metrics.json" "its score beside the baseline's" \
+    "$out/predict/overlays/" "the test pictures with their cells" \
+    "$out/submission.csv" "one row a cell"

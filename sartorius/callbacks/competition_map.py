@@ -1,0 +1,125 @@
+"""The competition's score at every validation: decisions are made here, the module hands over soft detections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+from sartorius.data.dataset import Batch, Target
+from sartorius.detections import Detections
+from sartorius.instances import Instances
+from sartorius.metrics import functional
+from sartorius.metrics.box_ap import BoxAP
+from sartorius.metrics.competition_map import CompetitionMap as Rows
+from sartorius.postprocess.finalise import Finalised
+
+
+def true_cells(target: Target) -> Instances:
+    """The annotated cells of a picture as they were fed to the model, overlaps kept."""
+    return Instances(target.layers.cpu().numpy().astype(np.uint16), target.cell_types.cpu().numpy())
+
+
+class CompetitionMap(Callback):
+    """Scores whole pictures after overlap removal, and logs the mean over pictures.
+
+    Logs val/map (the competition's score), val/map_<cell type>, val/precision_50 ... val/precision_95 (per-picture
+    means at one IoU threshold) and val/box_ap (COCO, before post-processing). Lightning's sanity check before
+    training is not scored. A picture's cell type is that of its first cell.
+
+    Args:
+        postprocess: turns Detections into Finalised.
+        box_ap: also count val/box_ap, which takes longer than the rest with hundreds of pictures.
+        max_detections: highest-scoring boxes a picture that val/box_ap counts.
+    """
+
+    def __init__(
+        self, postprocess: Callable[[Detections], Finalised], box_ap: bool = True, max_detections: int = 2000
+    ) -> None:
+        self.postprocess = postprocess
+        self.box_ap = box_ap
+        self.max_detections = max_detections
+        self.results: dict[str, float] = {}  # of the last validation, as are the three below
+        self.rows = np.zeros((0, functional.ROW_LENGTH), np.int64)
+        self.pictures: tuple[str, ...] = ()
+        self.cell_types: tuple[str, ...] = ()  # of the pictures
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with no rows."""
+        self._rows = Rows().to(pl_module.device)
+        self._boxes: BoxAP | None = None
+        self._names: dict[int, tuple[str, str]] = {}  # index -> picture, cell type
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Sequence[Detections],  # type: ignore[override]
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Compare each picture's detections with its cells."""
+        if trainer.sanity_checking:
+            return
+        for detections, target in zip(outputs, batch.targets, strict=True):
+            cells = true_cells(target)
+            self._rows.update(target.index, self.postprocess(detections).instances, cells)
+            names = detections.cell_type_names
+            kind = names[int(cells.cell_types[0])] if len(cells) else "none"
+            self._names[target.index] = (target.picture, kind)
+            if self.box_ap:
+                self._count_boxes(pl_module, target, detections, cells)
+
+    def _count_boxes(
+        self, pl_module: LightningModule, target: Target, detections: Detections, cells: Instances
+    ) -> None:
+        if self._boxes is None:
+            self._boxes = BoxAP(detections.cell_type_names, self.max_detections).to(pl_module.device)
+        self._boxes.update(
+            target.index, detections.boxes, detections.scores, detections.cell_types, cells.boxes, cells.cell_types
+        )
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the scores, which `results` keeps in float64; a collective call."""
+        if trainer.sanity_checking:
+            return
+        self.rows = self._rows.gathered_rows()
+        names = _gather(self._names)
+        self.pictures = tuple(names[index][0] for index in self.rows[:, 0].tolist())
+        self.cell_types = tuple(names[index][1] for index in self.rows[:, 0].tolist())
+        if not self.pictures:
+            return
+        self.results = scores(self.rows, self.cell_types)
+        if self._boxes is not None and (box_ap := self._boxes.compute()["box_ap"]) is not None:
+            self.results["val/box_ap"] = box_ap
+        fitting = trainer.state.fn == TrainerFn.FITTING  # the curve of the fit ends with the fit
+        pl_module.log_dict(self.results, logger=fitting, batch_size=len(self.rows))
+        pl_module.log("score", self.results["val/map"], prog_bar=True, logger=False, batch_size=len(self.rows))
+
+
+def scores(rows: NDArray[np.int64], cell_types: Sequence[str]) -> dict[str, float]:
+    """What is logged: val/map, val/map_<cell type>, val/precision_<percent>, means over pictures.
+
+    rows: int64 [P, 13] as in `metrics.functional`, P >= 1; cell_types: [P], the type of each picture.
+    """
+    by_type = functional.mean_by_group(functional.average_precision_per_picture(rows), cell_types)
+    by_threshold = functional.precision_per_picture(rows).mean(axis=0).tolist()
+    results = {"val/map": functional.competition_map(rows)}
+    results |= {f"val/map_{name}": value for name, value in sorted(by_type.items())}
+    percents = functional.THRESHOLD_PERCENT.tolist()
+    return results | {f"val/precision_{p}": value for p, value in zip(percents, by_threshold, strict=True)}
+
+
+def _gather(names: dict[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
+    """The names of all processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return names
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, names)
+    return {index: name for part in parts for index, name in part.items()}

@@ -1,0 +1,125 @@
+"""Overlay PNGs: the quickest way to see what a model gets wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+from sartorius.callbacks.competition_map import true_cells
+from sartorius.data.dataset import Batch
+from sartorius.detections import Detections
+from sartorius.files import atomic_path
+from sartorius.metrics.functional import average_precision_per_picture, picture_row
+from sartorius.postprocess.finalise import Finalised
+from sartorius.visualise import Image, draw_comparison, draw_overlay
+
+
+class Overlays(Callback):
+    """Draws cells over pictures: truth beside prediction when validating, the prediction alone when predicting.
+
+    Files: `<folder>/<picture>.png`, and `<folder>/epoch_<n>/<picture>.png` during a fit. Loggers that take images
+    (W&B) get the validation pictures too.
+
+    Args:
+        folder: where the PNGs go.
+        postprocess: turns Detections into Finalised.
+        pictures: validation pictures drawn, always the same ones (the first of the set); None for all.
+        every_n_epochs: also draw them during the fit, each so many epochs; 0 for never.
+        scale: enlargement, so that labels fit beside small cells.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        postprocess: Callable[[Detections], Finalised],
+        pictures: int | None = 4,
+        every_n_epochs: int = 0,
+        scale: int = 2,
+    ) -> None:
+        self.folder = Path(folder)
+        self.postprocess = postprocess
+        self.pictures = pictures
+        self.every_n_epochs = every_n_epochs
+        self.scale = scale
+        self._drawn = 0
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the pictures of this epoch from zero."""
+        self._drawn = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Sequence[Detections],  # type: ignore[override]
+        batch: Batch,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        """Draw the first pictures of the set, truth beside prediction."""
+        if not trainer.is_global_zero or not self._due(trainer):
+            return
+        fitting = trainer.state.fn == TrainerFn.FITTING
+        folder = self.folder / f"epoch_{trainer.current_epoch:03d}" if fitting else self.folder
+        for image, target, detections in zip(batch.images, batch.targets, outputs, strict=True):
+            if self.pictures is not None and self._drawn >= self.pictures:
+                return
+            self._drawn += 1
+            cells, found = true_cells(target), self.postprocess(detections)
+            row = picture_row(target.index, found.instances, cells)
+            title = f"{target.picture}  {float(average_precision_per_picture(row[None])[0]):.3f}"
+            names = detections.cell_type_names
+            drawing = draw_comparison(
+                grey(image), cells, found.instances, found.scores, names, title=title, scale=self.scale
+            )
+            write_png(folder / f"{target.picture}.png", drawing)
+            _log_image(trainer, f"overlay/{target.picture}", drawing)
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Sequence[Detections],
+        batch: Batch,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        """Draw every picture."""
+        for image, detections in zip(batch.images, outputs, strict=True):
+            found = self.postprocess(detections)
+            names = detections.cell_type_names
+            drawing = draw_overlay(grey(image), found.instances, found.scores, names, scale=self.scale)
+            write_png(self.folder / f"{detections.picture}.png", drawing)
+
+    def _due(self, trainer: Trainer) -> bool:
+        if trainer.state.fn != TrainerFn.FITTING:
+            return True
+        if trainer.sanity_checking or self.every_n_epochs == 0:
+            return False
+        return (trainer.current_epoch + 1) % self.every_n_epochs == 0
+
+
+def grey(image: Any) -> Any:
+    """The uint8 [H, W] array of a batch's uint8 [1, H, W] tensor."""
+    return image[0].cpu().numpy()
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write an RGB picture atomically; raises OSError when it cannot be written."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    if not done:
+        raise OSError(f"{path}: OpenCV could not encode a picture of shape {image.shape}")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.tobytes())
+
+
+def _log_image(trainer: Trainer, key: str, image: Image) -> None:
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(key=key, images=[image])

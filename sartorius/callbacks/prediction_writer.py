@@ -1,0 +1,59 @@
+"""Detections on disk: what later stages (thresholds, joining, submission) start from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+from sartorius.detections import Detections, DetectionsFolder
+
+
+class PredictionWriter(Callback):
+    """Writes the detections of every picture to a folder, one file a picture, while predicting or validating.
+
+    Validation during a fit is not written: the verb validates the best checkpoint once more afterwards.
+
+    Args:
+        folder: of the detections; `meta.json` in it names the model, its data and its post-processing.
+        meta: further plain entries of meta.json, such as the checkpoint or the fold.
+    """
+
+    def __init__(self, folder: str | Path, meta: dict[str, Any] | None = None) -> None:
+        self.folder = DetectionsFolder(folder)
+        self.meta = meta or {}
+        self._described = False
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        """Write the pictures of a batch, unless this is a validation within a fit."""
+        if trainer.state.fn == TrainerFn.VALIDATING:
+            self._write(trainer, pl_module, outputs)
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        """Write the pictures of a batch."""
+        self._write(trainer, pl_module, outputs)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections]) -> None:
+        if not self._described and trainer.is_global_zero and outputs:
+            self.folder.write_meta(**self._description(pl_module, outputs[0]))
+            self._described = True
+        for detections in outputs:
+            self.folder.write(detections)
+
+    def _description(self, pl_module: LightningModule, first: Detections) -> dict[str, Any]:
+        recipe: dict[str, Any] = getattr(pl_module, "recipe", {})
+        return {
+            "cell_types": list(first.cell_type_names),
+            "mask_size": first.mask_size,
+            "data": recipe.get("data"),
+            "model": recipe.get("model"),
+            "postprocess": recipe.get("postprocess"),
+            **self.meta,
+        }

@@ -1,0 +1,43 @@
+"""The progress bar, and one line an epoch that stays in a log file."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import TQDMProgressBar
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's bar with losses and the score, without the version number; afterwards a line for the epoch.
+
+    Where the output is no terminal the bars are left out and only the lines are printed.
+
+    Args:
+        refresh_rate: steps between updates of the bar.
+    """
+
+    def __init__(self, refresh_rate: int = 1) -> None:
+        super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """What the bar shows: the metrics logged with `prog_bar=True`."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the epoch's line, such as `epoch 3: train/loss 1.21, val/map 0.253`."""
+        super().on_train_epoch_end(trainer, pl_module)
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        shown = [f"{name} {values[name]:.4g}" for name in ("train/loss", "val/map") if name in values]
+        if trainer.is_global_zero and shown:
+            self.print(f"epoch {trainer.current_epoch}: {', '.join(shown)}")
+
+    def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
+        """Print above a live bar, or plainly without one."""
+        if self.is_disabled:
+            print(*args, sep=sep, file=sys.stderr, flush=True)
+        else:
+            super().print(*args, sep=sep, **kwargs)

@@ -1,0 +1,103 @@
+"""What a run leaves behind so that it can be understood and repeated: config, code state, numbers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.leaderboard import record_run
+from sartorius.files import write_csv, write_json, write_text
+from sartorius.metrics import report
+from sartorius import recipes
+
+
+class RunRecord(Callback):
+    """Writes config.yaml and git.json when a fit starts; metrics.json, per_picture.csv and the leaderboard's line when
+    the best checkpoint has been validated after it.
+
+    Args:
+        folder: of the run.
+        leaderboard: the csv with one line a run; None for none.
+        about: what tells this run from others in the leaderboard, such as experiment, fold and seed.
+    """
+
+    def __init__(self, folder: str | Path, leaderboard: str | Path | None, about: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.leaderboard = leaderboard
+        self.about = about
+        self._epochs = 0
+        self._seconds = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Seconds of training so far, so that those of a resumed run add up."""
+        return {"seconds": self._seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting."""
+        self._seconds = float(state_dict["seconds"])
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write what is known before the first step."""
+        if trainer.is_global_zero:
+            config = getattr(pl_module, "recipe", {}).get("config", {})
+            write_text(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+            write_json(self.folder / "git.json", git_state())
+        self._since = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the epoch and its time."""
+        now = time.monotonic()
+        self._seconds += now - self._since
+        self._since, self._epochs = now, trainer.current_epoch + 1
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the numbers of the checkpoint that was validated; nothing during a fit."""
+        scored = next((c for c in trainer.callbacks if isinstance(c, CompetitionMap)), None)  # type: ignore[attr-defined]
+        if trainer.state.fn != TrainerFn.VALIDATING or scored is None or not trainer.is_global_zero:
+            return
+        if not scored.pictures:
+            return
+        table = report.per_picture_table(scored.rows, scored.pictures, scored.cell_types)
+        write_csv(self.folder / "per_picture.csv", table)
+        numbers = report.summary(scored.rows, scored.cell_types, sorted(set(scored.cell_types)))
+        ran = {"epochs": self._epochs, "seconds": round(self._seconds, 1)}
+        best = {"checkpoint": str(trainer.ckpt_path), "epoch": recipes.read_checkpoint(str(trainer.ckpt_path))["epoch"]}
+        write_json(self.folder / "metrics.json", {**numbers, "box_ap": scored.results.get("val/box_ap"), **best, **ran})
+        if self.leaderboard is not None:
+            record_run(self.leaderboard, {**self._line(scored.results), **ran, "commit": git_state()["commit"]})
+
+    def _line(self, results: dict[str, float]) -> dict[str, Any]:
+        prefix = "val/map_"
+        by_type = {f"map_{k.removeprefix(prefix)}": v for k, v in results.items() if k.startswith(prefix)}
+        head = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "run": os.path.relpath(self.folder), **self.about}
+        return {**head, "map": results["val/map"], **by_type}
+
+
+def git_state() -> dict[str, Any]:
+    """commit, branch, dirty (are there changes that no commit holds) of the working folder's repository.
+
+    All None outside a repository or without git.
+    """
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain")
+    return {
+        "commit": commit,
+        "branch": _git("rev-parse", "--abbrev-ref", "HEAD") if commit else None,
+        "dirty": None if status is None else bool(status),
+    }
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

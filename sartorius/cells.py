@@ -1,0 +1,8 @@
+"""The cell types of the competition, and the size of its pictures."""
+
+# The order is that of the public threshold tables; class index k in this project is CELL_TYPES[k] unless a
+# model was trained with other names (they travel with its detections).
+CELL_TYPES: tuple[str, ...] = ("shsy5y", "astro", "cort")
+
+HEIGHT = 520  # pixels, of every picture of the competition
+WIDTH = 704

@@ -1,0 +1,184 @@
+"""Samples as tensors: what the networks and callbacks consume.
+
+A sample's randomness is a function of (seed, epoch, picture, repeat): it does not matter which worker computes it, or
+what was computed before.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sartorius.data.pictures import GreyImage, Source
+from sartorius.errors import InputError
+from sartorius.instances import Instances
+
+Transform = Callable[[GreyImage, Instances, np.random.Generator], Any]
+
+
+class _Movable:
+    """Moves every tensor of a dataclass; Lightning and the loader's pinning call these."""
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:
+        """A copy with every tensor moved by `Tensor.to(...)`."""
+        return _apply(self, lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        """A copy with every tensor in pinned memory."""
+        return _apply(self, Tensor.pin_memory)
+
+
+def _apply(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, list):
+        return [_apply(item, function) for item in value]
+    if isinstance(value, _Movable):
+        return replace(value, **{f.name: _apply(getattr(value, f.name), function) for f in fields(value)})  # type: ignore[type-var,arg-type]
+    return value
+
+
+@dataclass
+class Target(_Movable):
+    """The cells of one (possibly cropped) picture.
+
+    picture: id.  index: its place among all labelled pictures, the same over epochs and folds.
+    layers: int32 [L, H, W], 0 is background.  layer_of: int64 [N].  boxes: float32 [N, 4], x1, y1, x2, y2, half-open
+    pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
+    """
+
+    picture: str
+    index: int
+    layers: Tensor
+    layer_of: Tensor
+    boxes: Tensor
+    cell_types: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_instances(cls, picture: str, index: int, instances: Instances) -> Target:
+        """The tensors of `instances`; a picture without cells has N = 0 and one empty layer."""
+        return cls(
+            picture=picture,
+            index=index,
+            layers=torch.from_numpy(instances.layers.astype(np.int32)),
+            layer_of=torch.from_numpy(instances.layer_of.copy()),
+            boxes=torch.from_numpy(instances.boxes.copy()),
+            cell_types=torch.from_numpy(instances.cell_types.astype(np.int64)),
+            ids=torch.arange(1, len(instances) + 1),
+        )
+
+
+@dataclass
+class Batch(_Movable):
+    """images: one uint8 [1, H, W] a picture, 0 to 255, of any sizes.  targets: one a picture, in the same order."""
+
+    images: list[Tensor]
+    targets: list[Target]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
+    """A batch of (image, target) samples; nothing is stacked or padded."""
+    return Batch([image for image, _ in samples], [target for _, target in samples])
+
+
+class SampleCache:
+    """Decoded pictures and label maps by id, the least recently used dropped beyond `max_bytes` (0 keeps none)."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes, self.bytes = max_bytes, 0
+        self._kept: OrderedDict[str, tuple[GreyImage, Instances]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, picture: str, load: Callable[[str], tuple[GreyImage, Instances]]) -> tuple[GreyImage, Instances]:
+        """The kept sample of `picture`, or `load(picture)`, which is then kept."""
+        if picture in self._kept:
+            self._kept.move_to_end(picture)
+            return self._kept[picture]
+        sample = load(picture)
+        self._kept[picture] = sample
+        self.bytes += _bytes(sample)
+        while self.bytes > self.max_bytes:
+            self.bytes -= _bytes(self._kept.popitem(last=False)[1])
+        return sample
+
+
+def _bytes(sample: tuple[GreyImage, Instances]) -> int:
+    return sample[0].nbytes + sample[1].layers.nbytes
+
+
+class InstanceDataset(Dataset[tuple[Tensor, Target]]):
+    """Samples of some pictures of a source: image uint8 [1, H, W] and Target.
+
+    pictures: ids; item `i` is picture `i // samples_per_picture`.  transform: called with (image, instances,
+    generator) and returning an object with `image` and `instances`; None gives pictures whole and cells exact.
+    cache_bytes: memory for decoded pictures and label maps, per process (2.2 MB a competition picture).
+
+    Raises InputError where an id is not in the source.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pictures: Sequence[str],
+        transform: Transform | None = None,
+        seed: int = 0,
+        samples_per_picture: int = 1,
+        cache_bytes: int = 0,
+    ) -> None:
+        self.index_of = {picture: index for index, picture in enumerate(source.ids)}
+        if unknown := [picture for picture in pictures if picture not in self.index_of]:
+            raise InputError(f"no picture '{unknown[0]}'; ids look like {', '.join(source.ids[:3])}")
+        self.source, self.pictures, self.transform = source, list(pictures), transform
+        self.seed, self.samples_per_picture = seed, samples_per_picture
+        self.cache = SampleCache(cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self.pictures) * self.samples_per_picture
+
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
+        """The sample of (epoch, index), or of an index in epoch 0."""
+        epoch, index = item if isinstance(item, tuple) else (0, item)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        place, repeat = divmod(index, self.samples_per_picture)
+        picture = self.pictures[place]
+        image, instances = self.cache.get(picture, self._load)
+        if self.transform is not None:
+            result = self.transform(image, instances, self._generator(epoch, picture, repeat))
+            image, instances = result.image, result.instances
+        return torch.from_numpy(image.copy())[None], Target.from_instances(picture, self.index_of[picture], instances)
+
+    def preload(self) -> None:
+        """Fill the cache before worker processes are forked: they then share one copy of it."""
+        for picture in self.pictures:
+            if self.cache.bytes >= self.cache.max_bytes:
+                return
+            self.cache.get(picture, self._load)[1].areas  # noqa: B018 - computed once, kept with the instances
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the cached samples: a spawned worker reads its own instead of receiving gigabytes."""
+        return {**self.__dict__, "cache": SampleCache(self.cache.max_bytes)}
+
+    def _load(self, picture: str) -> tuple[GreyImage, Instances]:
+        return self.source.image(picture), self.source.instances(picture)
+
+    def _generator(self, epoch: int, picture: str, repeat: int) -> np.random.Generator:
+        # The id and not its place: the same picture looks the same in another fold or subset.
+        return np.random.default_rng((self.seed, epoch, zlib.crc32(picture.encode()), repeat))

@@ -1,0 +1,49 @@
+"""The order of an epoch, as (epoch, index) pairs.
+
+The epoch travels with the index into the worker that computes the sample, so randomness is a function of (seed, epoch,
+picture) with any number of workers, with workers that live on, and after a resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, DistributedSampler
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """Yields (epoch, index) for every index below `size`, shuffled anew each epoch; the trainer calls `set_epoch`.
+
+    In a distributed run each rank gets its share, padded with repeats to equal lengths. (Being a DistributedSampler
+    keeps Lightning from wrapping it in one that would hide `set_epoch`.)
+    """
+
+    def __init__(self, size: int, seed: int, shuffle: bool = True) -> None:
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        replicas = torch.distributed.get_world_size() if distributed else 1
+        rank = torch.distributed.get_rank() if distributed else 0
+        super().__init__(range(size), replicas, rank, shuffle, seed)  # type: ignore[arg-type]
+        self.skip = 0  # samples of this rank that the next pass leaves out: those trained on before a resume
+
+    def __iter__(self) -> Iterator[Any]:
+        size = len(self.dataset)  # type: ignore[arg-type]
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(size) if self.shuffle else np.arange(size)
+        if size:
+            order = np.resize(order, self.total_size)  # repeats from the beginning
+        skip, self.skip = self.skip, 0
+        for index in order[self.rank : self.total_size : self.num_replicas].tolist()[skip:]:
+            yield self.epoch, index
+
+
+class LateDataLoader(DataLoader[Any]):
+    """A DataLoader that asks its sampler for the order only when the first batch is asked for.
+
+    After a resume Lightning creates the iterator before it tells the sampler its epoch; workers would prefetch the
+    order and augmentations of the epoch before.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()

@@ -1,0 +1,224 @@
+"""A synthetic competition: drawn pictures and their exact truth in the layout of the competition's own files.
+
+It serves tests, the demo and whoever has no access to the real pictures. Counts, areas and overlaps of the cells agree
+with the real annotations (`synthetic_cells`), the looks are imitated (`synthetic_optics`). Written are
+
+    train.csv, train/<id>.png, test/<id>.png, sample_submission.csv, train_semi_supervised/<name>.png
+    truth.csv        the columns of train.csv for test/ and train_semi_supervised/ (there the id is the file's stem)
+    synthetic.json   what it was made with
+
+Every picture is a function of (seed, split, cell type, number in it): asking for more changes none of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from sartorius import rle
+from sartorius.cells import HEIGHT, WIDTH
+from sartorius.data.synthetic_picture import Appearance, SyntheticPicture, draw_picture
+from sartorius.errors import InputError
+from sartorius.files import atomic_path, write_csv, write_json
+
+VERSION = 1  # of the drawing; another one gives other pictures for the same seed
+COLUMNS = (
+    "id", "annotation", "width", "height", "cell_type", "plate_time", "sample_date", "sample_id", "elapsed_timedelta",
+)  # fmt: skip
+PREFIXES = {"cort": "cort[density]", "shsy5y": "shsy5y[diff]", "astro": "astros[cereb]"}  # of real sample ids
+SPLITS = {"train": 0, "test": 1, "train_semi_supervised": 2}
+WELLS = [f"{row}{column}" for row in "ABCDEFGH" for column in range(1, 13)]  # of a 96-well plate
+PER_WELL = 2  # pictures of each split in a well
+SMALLEST = 32  # pixels; the smallest height and width
+# Steps of the levels (count, size) from picture to picture, modulo 1: golden ratio and square root of 2, so that
+# already a dozen pictures spread evenly over both (a Kronecker sequence).
+STRIDES = (0.6180339887498949, 0.4142135623730951)
+CONTENTS = {*SPLITS, "train.csv", "truth.csv", "sample_submission.csv", "synthetic.json"}
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Which picture this is: its number among those of its split and type, and where on the plate it was taken."""
+
+    split: str
+    cell_type: str
+    number: int
+    well: int
+    sample_id: str
+    stem: str
+    time: str
+    date: str
+    elapsed: str
+
+
+def write_synthetic_competition(
+    folder: str | Path,
+    seed: int,
+    pictures: Mapping[str, int],
+    test: int = 3,
+    unlabelled: int = 0,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    contrast: float = 1.0,
+    noise: float = 1.5,
+    unevenness: float = 0.6,
+    debris: float = 1.0,
+) -> Path:
+    """Write a synthetic competition and return its folder.
+
+    The same arguments give byte-identical files; a folder that was written with them already is left as it is. One
+    written with others is replaced as a whole at the end, so that a stopped run leaves the old one.
+
+    Args:
+        folder: where to; it may not hold anything else.
+        seed: of everything, at least 0.
+        pictures: labelled pictures of each cell type (cort, shsy5y, astro).
+        test, unlabelled: pictures without labels; their types take turns among those of `pictures`.
+        height, width: of every picture in pixels, at least 32; the number of cells is in proportion to the area.
+        contrast, noise, unevenness, debris: see `Appearance`.
+
+    Raises:
+        InputError: an argument out of its range, or a folder that holds something else.
+    """
+    folder = Path(folder)
+    counts = {name: int(pictures[name]) for name in PREFIXES if pictures.get(name)}
+    appearance = Appearance(contrast, noise, unevenness, debris)
+    made_with = {"generator": "sartorius.data.synthetic", "version": VERSION, "seed": seed, "pictures": counts}
+    made_with |= {"test": test, "unlabelled": unlabelled, "height": height, "width": width, **asdict(appearance)}
+    _check_arguments(pictures, made_with)
+    if _is_written(folder, made_with):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        _write(partial, seed, counts, (test, unlabelled), (height, width), appearance)
+        write_json(partial / "synthetic.json", made_with)
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _check_arguments(pictures: Mapping[str, int], made_with: Mapping[str, Any]) -> None:
+    for name, number in pictures.items():
+        if name not in PREFIXES:
+            raise InputError(f"synthetic pictures: unknown cell type {name!r}, expected some of {', '.join(PREFIXES)}")
+        if number < 0:
+            raise InputError(f"synthetic pictures: {number} pictures of {name}, expected 0 or more")
+    if not made_with["pictures"]:
+        raise InputError("synthetic pictures: no labelled picture asked for; give for instance pictures.cort=6")
+    for name in ("seed", "test", "unlabelled", "contrast", "noise", "unevenness", "debris"):
+        if not made_with[name] >= 0:
+            raise InputError(f"synthetic pictures: {name} is {made_with[name]}, expected 0 or more")
+    for name in ("height", "width"):
+        if made_with[name] < SMALLEST:
+            raise InputError(f"synthetic pictures: {name} is {made_with[name]}, expected at least {SMALLEST} pixels")
+
+
+def _is_written(folder: Path, made_with: Mapping[str, Any]) -> bool:
+    """Whether `folder` was written with these arguments; raises InputError where it may not be replaced."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    marker = folder / "synthetic.json"
+    if not folder.is_dir() or not marker.is_file() or not (folder / "truth.csv").is_file():
+        raise InputError(f"{folder}: holds something that is not a synthetic competition; choose another folder")
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in CONTENTS)
+    try:
+        if json.loads(marker.read_text(encoding="utf-8")) == made_with:
+            return True
+    except ValueError:
+        pass  # a damaged marker: written anew
+    if foreign:
+        raise InputError(f"{folder}: would be replaced, but also holds {', '.join(foreign[:3])}; move that away first")
+    return False
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Move `partial` onto `folder`; what was there is deleted only after the move."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    seed: int,
+    counts: dict[str, int],
+    others: tuple[int, int],
+    size: tuple[int, int],
+    appearance: Appearance,
+) -> None:
+    tables: dict[str, list[tuple[object, ...]]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        (folder / split).mkdir(parents=True)
+    for place in _places(seed, counts, *others):
+        picture = _draw(seed, place, size, appearance)
+        with atomic_path(folder / place.split / f"{place.stem}.png") as path:
+            Image.fromarray(picture.image).save(path)
+        tables[place.split] += _rows(place, picture)
+    write_csv(folder / "train.csv", pd.DataFrame(tables["train"], columns=list(COLUMNS)))
+    truth = tables["test"] + tables["train_semi_supervised"]
+    write_csv(folder / "truth.csv", pd.DataFrame(truth, columns=list(COLUMNS)))
+    ids = list(dict.fromkeys(row[0] for row in tables["test"]))
+    write_csv(folder / "sample_submission.csv", pd.DataFrame({"id": ids, "predicted": [""] * len(ids)}))
+
+
+def _rows(place: _Place, picture: SyntheticPicture) -> list[tuple[object, ...]]:
+    about = place.cell_type, place.time, place.date, place.sample_id, place.elapsed
+    size = picture.runs.width, picture.runs.height
+    return [(place.stem, text, *size, *about) for text in rle.format(picture.runs)]
+
+
+def _draw(seed: int, place: _Place, size: tuple[int, int], appearance: Appearance) -> SyntheticPicture:
+    key = [seed, SPLITS[place.split], list(PREFIXES).index(place.cell_type)]
+    start = np.random.default_rng([*key, 0]).random(2)
+    count_level, size_level = (start + np.multiply(STRIDES, place.number)) % 1
+    rng, well_rng = np.random.default_rng([*key, 1, place.number]), np.random.default_rng([seed, 3, key[2], place.well])
+    return draw_picture(rng, well_rng, place.cell_type, (float(count_level), float(size_level)), *size, appearance)
+
+
+def _places(seed: int, counts: dict[str, int], test: int, unlabelled: int) -> Iterator[_Place]:
+    """Every picture to draw: the labelled ones type by type, then the others, whose types take turns."""
+    names = list(counts)
+    for name in names:
+        for number in range(counts[name]):
+            yield _place(seed, "train", name, number, number // PER_WELL)
+    for k in range(test):
+        yield _place(seed, "test", names[k % len(names)], k // len(names), -2 - k // len(names) // PER_WELL)
+    for k in range(unlabelled):
+        # one in the wells of the labelled pictures, the next in a well of its own, and so on
+        number = k // len(names)
+        share = number // 2 // PER_WELL
+        well = share if number % 2 == 0 else len(WELLS) // 2 + share
+        yield _place(seed, "train_semi_supervised", names[k % len(names)], number, well)
+
+
+def _place(seed: int, split: str, cell_type: str, number: int, slot: int) -> _Place:
+    slot %= len(WELLS)
+    kind = list(PREFIXES).index(cell_type)
+    plate = np.random.default_rng([seed, 4, kind])
+    well = WELLS[int(plate.permutation(len(WELLS))[slot])]
+    vessel, hours = int(plate.integers(300, 800)), int(plate.integers(0, 10))
+    elapsed = timedelta(hours=hours, minutes=30 * number)
+    moment = datetime(2020, 1 + 3 * kind, 6) + elapsed
+    field, focus = 1 + 2 * (split != "train") + number % PER_WELL, 1 + number % 4
+    where = f"{PREFIXES[cell_type]}_{well}-{field}_Vessel-{vessel}"
+    time, date = f"{moment:%Hh%Mm%Ss}", f"{moment:%Y-%m-%d}"
+    stem = hashlib.blake2b(f"{seed}/{split}/{cell_type}/{number}".encode(), digest_size=6).hexdigest()
+    if split == "train_semi_supervised":
+        stem = f"{where}_{date}_{time}_Ph_{focus}"
+    span = f"{elapsed.days} days {moment:%H:%M:%S}"
+    return _Place(split, cell_type, number, slot, f"{where}_Ph_{focus}", stem, time, date, span)

@@ -1,0 +1,142 @@
+"""Augmentation of a picture and its cells: albumentations over the layered label map, then a crop.
+
+A geometric transform warps the L planes of the map with nearest interpolation instead of N masks; areas before and
+after, from the map, say which cells are still visible. Randomness comes from the generator that is passed in, and from
+nowhere else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.data.pictures import GreyImage
+from sartorius.instances import Instances
+
+Layers = NDArray[np.uint16]
+# One call warps this many planes: what was checked to keep uint16 ids exact with albumentations 2.0.8 and OpenCV 5.
+PLANES = 9
+# Corners of a right angle; where they end up gives the area that the transform makes of one pixel.
+_PROBE = 100.0 * np.array([[1, 1], [2, 1], [1, 2]])
+
+
+@dataclass(frozen=True)
+class CellCrop:
+    """A crop of fixed size in pixels; where the picture is smaller it is padded with `fill` (grey 0 to 255).
+
+    With probability `on_cell` the crop holds a pixel of a cell drawn evenly among the cells; else it lies anywhere.
+    """
+
+    height: int
+    width: int
+    on_cell: float = 0.0
+    fill: int = 128
+
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> tuple[GreyImage, Layers]:
+        """The crop of image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
+        height, width = image.shape
+        room = (max(height - self.height, 0), max(width - self.width, 0))
+        top, left = (int(rng.integers(0, space + 1)) for space in room)
+        if rng.random() < self.on_cell and (pixel := _pixel_of_a_cell(layers, rng)) is not None:
+            top, left = (_around(*args, rng) for args in zip(pixel, (self.height, self.width), room, strict=True))
+        rows, columns = slice(top, top + self.height), slice(left, left + self.width)
+        image, layers = image[rows, columns], layers[:, rows, columns]
+        below, right = self.height - image.shape[0], self.width - image.shape[1]
+        if below or right:
+            image = np.pad(image, ((0, below), (0, right)), constant_values=self.fill)
+            layers = np.pad(layers, ((0, 0), (0, below), (0, right)))
+        return image, layers
+
+
+def _pixel_of_a_cell(layers: Layers, rng: np.random.Generator) -> tuple[int, int] | None:
+    """A pixel (row, column) of a cell; cells are drawn evenly, whatever their size. None where there is none."""
+    ids = np.flatnonzero(np.bincount(layers.reshape(-1)))
+    ids = ids[ids > 0]
+    if not len(ids):
+        return None
+    pixels = np.flatnonzero(layers.reshape(-1) == rng.choice(ids))
+    row, column = divmod(int(rng.choice(pixels)) % (layers.shape[1] * layers.shape[2]), layers.shape[2])
+    return row, column
+
+
+def _around(pixel: int, size: int, room: int, rng: np.random.Generator) -> int:
+    """A start in 0..room of a stretch of `size` that holds `pixel`."""
+    low, high = max(pixel - size + 1, 0), min(pixel, room)
+    return int(rng.integers(min(low, high), high + 1))
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """image uint8 [h, w]; instances of the same size; kept int64 [n]: their indices before the transform."""
+
+    image: GreyImage
+    instances: Instances
+    kept: NDArray[np.int64]
+
+
+class LayerTransform:
+    """albumentations transforms in their order, then a crop, over a picture and its cells.
+
+    transforms: albumentations objects, a sequence or a mapping by name (entries that are None are skipped). Geometric
+    ones must leave nothing but background where the picture does not reach: no reflecting border, or a cell would
+    appear twice.  crop: None keeps the transformed size.
+    min_visible: share (0 to 1) of its transformed area that must lie in the result, or the cell is dropped (its pixels
+    become background).  min_area: pixels that must be left of it.
+    """
+
+    def __init__(
+        self,
+        transforms: Sequence[A.BasicTransform] | Mapping[str, A.BasicTransform | None] = (),
+        crop: CellCrop | None = None,
+        min_visible: float = 0.0,
+        min_area: int = 1,
+    ) -> None:
+        if not 0 <= min_visible <= 1 or min_area < 1:
+            raise ValueError(f"min_visible {min_visible} must lie in 0 to 1 and min_area {min_area} be at least 1")
+        named = transforms.values() if isinstance(transforms, Mapping) else transforms
+        self.transforms = [transform for transform in named if transform is not None]
+        self.compose = A.Compose(
+            [*self.transforms, A.NoOp()],  # NoOp takes keypoints, so that lists without geometric transforms do
+            keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
+        )
+        self.crop, self.min_visible, self.min_area = crop, min_visible, min_area
+
+    def __call__(self, image: GreyImage, instances: Instances, rng: np.random.Generator) -> Transformed:
+        """Transform a picture uint8 [H, W] and its cells; the same for the same state of `rng`."""
+        layers, scale = instances.layers, 1.0
+        if self.transforms:
+            image, layers, scale = self._warp(image, layers, rng)
+        if self.crop is not None:
+            image, layers = self.crop(image, layers, rng)
+        areas = np.bincount(layers.reshape(-1), minlength=len(instances) + 1)[1:]
+        needed = np.maximum(self.min_visible * scale * instances.areas, self.min_area)
+        kept = np.flatnonzero(areas >= needed)
+        result = Instances(np.ascontiguousarray(layers), instances.cell_types).select(kept)
+        return Transformed(np.ascontiguousarray(image), result, kept)
+
+    def _warp(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> tuple[GreyImage, Layers, float]:
+        """Image, layers and the area that a pixel becomes (the determinant of the transform)."""
+        # One generator for all transforms: seeding the Compose would give each the same numbers, and flips in both
+        # directions would then always coincide.
+        self.compose.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+        planes = len(layers)
+        data: dict[str, Any] = {"image": image, "keypoints": _PROBE}
+        # OpenCV interleaves and separates planes several times faster than NumPy's strided copies.
+        if planes <= PLANES:
+            warped = self.compose(**data, mask=cv2.merge(list(layers)))
+            masks = cv2.split(warped["mask"])
+        else:
+            padded = np.pad(layers, ((0, -planes % PLANES), (0, 0), (0, 0)))
+            chunks = padded.reshape(-1, PLANES, *layers.shape[1:])
+            warped = self.compose(**data, masks=np.stack([cv2.merge(list(chunk)) for chunk in chunks]))
+            masks = [plane for chunk in warped["masks"] for plane in cv2.split(chunk)][:planes]
+        origin, right, below = np.asarray(warped["keypoints"], float)[:, :2]
+        (a, b), (c, d) = right - origin, below - origin
+        return warped["image"], np.stack(masks), abs(a * d - b * c) / 100.0**2

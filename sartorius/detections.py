@@ -1,0 +1,190 @@
+"""Detections: what a model says about a picture before any decision is made, and the folder they are written to.
+
+Boxes with scores, cell types and small probability masks in box coordinates. Stages hand these on through the disk,
+so that thresholds are tuned and models are joined without running a network twice.
+
+The pixel convention, everywhere: boxes are half-open pixel edges (x1, y1, x2, y2), x2 = last column + 1; pixel
+centres lie at +0.5; a mask of M x M cells divides its box evenly, as RoIAlign with `aligned=True` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sartorius.cells import CELL_TYPES
+from sartorius.errors import InputError
+from sartorius.files import atomic_path, write_json
+from sartorius.instances import Instances
+from sartorius.rle import IntArray
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N detections of one picture; N may be 0.
+
+    picture: its id. height, width: its size in pixels. boxes: float32 [N, 4]. scores: float32 [N] in 0..1.
+    cell_types: int64 [N], index into `cell_type_names`. masks: float16 [N, M, M], probabilities in 0..1.
+    """
+
+    picture: str
+    height: int
+    width: int
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    cell_types: IntArray
+    masks: NDArray[np.float16]
+    cell_type_names: tuple[str, ...] = CELL_TYPES
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        shapes = (self.boxes.shape, self.scores.shape, self.cell_types.shape, self.masks.shape[:1], self.masks.ndim)
+        if shapes != ((n, 4), (n,), (n,), (n,), 3) or self.masks.shape[1] != self.masks.shape[2]:
+            raise ValueError(
+                f"picture {self.picture}: boxes [N, 4], scores [N], cell_types [N] and masks [N, M, M] expected, got "
+                f"{self.boxes.shape}, {self.scores.shape}, {self.cell_types.shape}, {self.masks.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def mask_size(self) -> int:
+        """M, the side of the probability masks."""
+        return self.masks.shape[1]
+
+    @classmethod
+    def empty(
+        cls, picture: str, height: int, width: int, mask_size: int = 28, cell_type_names: tuple[str, ...] = CELL_TYPES
+    ) -> Detections:
+        """A picture in which nothing was found."""
+        return cls(
+            picture, height, width,
+            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64),
+            np.zeros((0, mask_size, mask_size), np.float16), cell_type_names,
+        )  # fmt: skip
+
+    @classmethod
+    def from_instances(
+        cls, picture: str, instances: Instances, scores: ArrayLike, mask_size: int = 28,
+        cell_type_names: tuple[str, ...] = CELL_TYPES,
+    ) -> Detections:  # fmt: skip
+        """The detections a perfect model would give: each cell in its own box, its mask sampled as training targets are.
+
+        Raises ValueError for a cell without pixels (it has no box).
+        """
+        import torch
+
+        from sartorius.roi_gather import gather_mask_targets
+
+        if (instances.areas == 0).any():
+            raise ValueError(f"picture {picture}: cell {int(np.argmin(instances.areas))} has no pixels")
+        masks = gather_mask_targets(
+            torch.from_numpy(instances.layers.astype(np.int32)),
+            torch.from_numpy(instances.layer_of),
+            torch.arange(1, len(instances) + 1),
+            torch.from_numpy(instances.boxes),
+            mask_size,
+        )
+        return cls(
+            picture, instances.height, instances.width, instances.boxes, np.asarray(scores, np.float32),
+            instances.cell_types, masks.numpy().astype(np.float16), cell_type_names,
+        )  # fmt: skip
+
+    def select(self, index: ArrayLike) -> Detections:
+        """The detections of a boolean mask [N] or of indices, in that order."""
+        chosen = np.asarray(index)
+        if chosen.dtype != bool:
+            chosen = chosen.astype(np.int64)
+        return replace(
+            self, boxes=self.boxes[chosen], scores=self.scores[chosen],
+            cell_types=self.cell_types[chosen], masks=self.masks[chosen],
+        )  # fmt: skip
+
+    def sorted(self) -> Detections:
+        """By falling score; equal scores keep their order."""
+        return self.select(np.argsort(-self.scores, kind="stable"))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `<folder>/<picture>.npz` (no pickle) atomically; returns its path."""
+        path = Path(folder) / f"{self.picture}.npz"
+        with atomic_path(path) as temporary:
+            np.savez_compressed(
+                temporary, version=FORMAT_VERSION, picture=self.picture, size=(self.height, self.width), boxes=self.boxes,
+                scores=self.scores, cell_types=self.cell_types, masks=self.masks, cell_type_names=self.cell_type_names,
+            )  # fmt: skip
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Detections:
+        """Read what `save` wrote. Raises InputError for a missing, damaged or newer file."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if int(file["version"]) != FORMAT_VERSION:
+                    raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
+                height, width = file["size"].tolist()
+                names = tuple(file["cell_type_names"].tolist())
+                arrays = (file["boxes"], file["scores"], file["cell_types"], file["masks"])
+                return cls(str(file["picture"]), height, width, *arrays, names)
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, numpy and the file system each raise their own
+            raise InputError(f"{path}: not a readable detections file ({error}); predict this picture again") from error
+
+
+class DetectionsFolder:
+    """A folder of detections: one `<id>.npz` a picture and a `meta.json`.
+
+    meta.json: format_version, cell_types, mask_size, model, data, thresholds of writing.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def write_meta(self, **meta: Any) -> None:
+        """Write meta.json: `cell_types`, `mask_size` and whatever else tells where the detections come from."""
+        write_json(self.folder / "meta.json", {"format_version": FORMAT_VERSION, **meta})
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The content of meta.json. Raises InputError where the folder is not one of detections."""
+        path = self.folder / "meta.json"
+        if not path.is_file():
+            raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; `predict` writes one")
+        try:
+            meta = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error})") from error
+        if not isinstance(meta, dict) or meta.get("format_version") != FORMAT_VERSION:
+            raise InputError(f"{path}: format_version {FORMAT_VERSION} expected; predict again with this program")
+        return meta
+
+    def write(self, detections: Detections) -> Path:
+        """Write one picture."""
+        return detections.save(self.folder)
+
+    def pictures(self) -> list[str]:
+        """The ids in the folder, sorted."""
+        return sorted(path.stem for path in self.folder.glob("*.npz") if not path.name.startswith("."))
+
+    def load(self, picture: str) -> Detections:
+        """One picture. Raises InputError where it is missing, damaged, misnamed or of other cell types than meta.json says."""
+        detections = Detections.load(self.folder / f"{picture}.npz")
+        if detections.picture != picture:
+            raise InputError(f"{self.folder / picture}.npz holds picture {detections.picture}: was it renamed?")
+        expected = tuple(self.meta.get("cell_types", detections.cell_type_names))
+        if detections.cell_type_names != expected:
+            raise InputError(f"{self.folder / picture}.npz: cell types {detections.cell_type_names}, meta.json says {expected}")
+        return detections
+
+    def __iter__(self) -> Iterator[Detections]:
+        """All pictures in the order of their ids, one at a time in memory."""
+        return (self.load(picture) for picture in self.pictures())

@@ -1,0 +1,50 @@
+"""Writing files so that a full disk or a kill leaves the previous file whole.
+
+Everything is written to a temporary name in the same folder (so that the move is a rename on one
+file system), flushed to the disk, and moved onto its name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary sibling of `path` to write to; moved onto `path` on success, deleted on failure.
+
+    The temporary name keeps the suffix (savers look at it), starts with a dot and carries the process id,
+    so that two processes never share one. Missing parent folders are made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file atomically: indented, keys in the order given, ending in a newline; NaN is refused."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, frame: Any) -> None:
+    """Write a pandas DataFrame as csv atomically, without its index."""
+    with atomic_path(path) as temporary:
+        frame.to_csv(temporary, index=False)

@@ -1,0 +1,1 @@
+"""Scores: the competition's mAP (rows, torchmetrics state, report, bootstrap) and COCO box AP."""

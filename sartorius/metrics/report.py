@@ -1,0 +1,131 @@
+"""Rows as a report: the numbers of metrics.json and the table of per_picture.csv."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sartorius.errors import InputError
+from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
+from sartorius.metrics.functional import (
+    THRESHOLD_PERCENT,
+    THRESHOLDS,
+    average_precision_per_picture,
+    competition_map,
+    pooled_precision,
+    precision_per_picture,
+)
+
+_HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
+
+
+def per_picture_table(rows: NDArray[np.int64], pictures: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
+    """One line a picture: picture, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
+
+    `rows` int64 [P, 13] as `functional.picture_row` makes them; `pictures` and `cell_types` in the same order.
+    """
+    table = pd.DataFrame(
+        {
+            "picture": list(pictures),
+            "cell_type": list(cell_types),
+            "average_precision": average_precision_per_picture(rows),
+            "predictions": rows[:, -2],
+            "cells": rows[:, -1],
+        }
+    )
+    return table.assign(**{name: rows[:, 1 + k] for k, name in enumerate(_HITS)})
+
+
+def summary(
+    rows: NDArray[np.int64],
+    cell_types: Sequence[str],
+    type_names: Sequence[str],
+    samples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> dict[str, Any]:
+    """The numbers of metrics.json, ready for JSON (None where there is nothing to average).
+
+    `rows` int64 [P, 13]; `cell_types` [P], the type of each picture; `type_names`, all types to report.
+    competition_map, competition_map_<type>: means over pictures. competition_map_interval(_<type>): [low, high] of the
+    bootstrap over pictures. precision_by_threshold: means over pictures, "0.50" to "0.95".
+    pooled_map, pooled_precision_by_threshold: counts of all pictures summed before dividing.
+    """
+    scores, names = average_precision_per_picture(rows), np.asarray(cell_types, dtype=object)
+    intervals = {"": bootstrap_interval(scores, samples, seed, level)}
+    intervals |= {f"_{t}": bootstrap_interval(scores[names == t], samples, seed, level) for t in type_names}
+    pooled = pooled_precision(rows)
+    by_threshold = precision_per_picture(rows).mean(axis=0) if len(rows) else pooled
+    report: dict[str, Any] = {"competition_map": _number(competition_map(rows))}
+    report |= {f"competition_map_{t}": _number(intervals[f"_{t}"].mean) for t in type_names}
+    report |= {"pictures": len(rows), "cells": int(rows[:, -1].sum()), "predictions": int(rows[:, -2].sum())}
+    report |= {f"competition_map_interval{t}": limits(interval) for t, interval in intervals.items()}
+    report["precision_by_threshold"] = _by_threshold(by_threshold)
+    report["pooled_map"] = _number(float(pooled.mean()))
+    report["pooled_precision_by_threshold"] = _by_threshold(pooled)
+    return report
+
+
+def limits(interval: Interval) -> list[float] | None:
+    """[low, high] for JSON, None without pictures."""
+    return None if math.isnan(interval.low) else [interval.low, interval.high]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _by_threshold(values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {f"{t:.2f}": _number(float(value)) for t, value in zip(THRESHOLDS, values, strict=True)}
+
+
+def read_per_picture(path: str | Path) -> pd.DataFrame:
+    """A per_picture.csv, or the one in a run folder; raises InputError when it is missing or something else."""
+    file = Path(path) / "per_picture.csv" if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; expected a per_picture.csv or a folder that evaluate or train wrote")
+    table = pd.read_csv(file, dtype={"picture": str})
+    if not {"picture", "average_precision"} <= set(table.columns):
+        raise InputError(f"{file}: expected columns picture and average_precision, found {', '.join(table.columns)}")
+    return table
+
+
+def compare(
+    ours: pd.DataFrame, theirs: pd.DataFrame, samples: int = 10_000, seed: int = 0, level: float = 0.95
+) -> tuple[Interval, int]:
+    """The paired difference ours - theirs over the pictures that both tables hold, and how many those are.
+
+    Raises InputError when they share no picture, or one of them lists a picture twice.
+    """
+    for table in (ours, theirs):
+        repeated = table.picture[table.picture.duplicated()]
+        if len(repeated):
+            raise InputError(f"picture {repeated.iloc[0]} appears twice in a per-picture table; each may appear once")
+    both = ours.merge(theirs, on="picture", suffixes=("_ours", "_theirs"))
+    if both.empty:
+        raise InputError("the two per-picture tables share no picture, so there is nothing to compare")
+    a, b = both.average_precision_ours.to_numpy(), both.average_precision_theirs.to_numpy()
+    return paired_bootstrap(a, b, samples, seed, level), len(both)
+
+
+def print_scores(name: str, numbers: Mapping[str, Any], table: pd.DataFrame, type_names: Sequence[str]) -> None:
+    """Print what `summary` and `per_picture_table` hold as a table, a line a cell type and one for all."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = Table(title=name, title_justify="left")
+    lines.add_column("cell type")
+    for column in ("pictures", "cells", "predictions", "mAP", "interval"):
+        lines.add_column(column, justify="right")
+    for kind, suffix in [*((kind, f"_{kind}") for kind in type_names), ("all", "")]:
+        part = table[table.cell_type == kind] if suffix else table
+        value, interval = numbers[f"competition_map{suffix}"], numbers[f"competition_map_interval{suffix}"]
+        shown = ("-", "") if value is None else (f"{value:.6f}", f"{interval[0]:.3f} to {interval[1]:.3f}")
+        lines.add_row(kind, str(len(part)), str(part["cells"].sum()), str(part["predictions"].sum()), *shown)
+    Console().print(lines)

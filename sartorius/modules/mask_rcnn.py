@@ -1,0 +1,96 @@
+"""Training and inference of a Mask R-CNN: losses and Detections, no architecture."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sartorius.cells import CELL_TYPES
+from sartorius.detections import Detections
+from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
+from sartorius.networks.roi_heads import RawDetections
+from sartorius.networks.weights import load_weights
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch
+
+log = logging.getLogger(__name__)
+
+
+class MaskRCNNModule(pl.LightningModule):
+    """A network that gives losses with targets and RawDetections without.
+
+    optimizer: called with the parameters that learn; scheduler: called with the optimizer and `total_steps`, stepped
+    every batch; None for a constant rate. weights: "none", "coco", "imagenet" or a file, see `load_weights`;
+    detector, body: torchvision's names for the first two. loss_weights: factor of each loss term by name (1 where
+    absent). seed: the network's random choices are a function of it and the step, so a resumed run repeats them.
+    """
+
+    recipe: dict[str, Any]
+
+    def __init__(
+        self, network: nn.Module, optimizer: Callable[..., Optimizer], scheduler: Callable[..., Any] | None = None,
+        cell_type_names: Sequence[str] = CELL_TYPES, *, weights: str | None = "none", detector: str = "maskrcnn_resnet50_fpn",
+        body: str = "resnet50", loss_weights: dict[str, float] | None = None, seed: int = 0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
+        self.cell_type_names = tuple(cell_type_names)
+        self.loss_weights, self.seed = loss_weights or {}, seed
+        self.recipe = {}
+        if weights not in (None, "none"):
+            log.info("%s", load_weights(network, str(weights), detector, body))
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the samplers of the heads for this step."""
+        seed_step(self.seed, self.global_step, self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
+        losses: dict[str, Tensor] = self.network(batch.images, batch.targets)
+        loss = torch.stack([self.loss_weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError([target.picture for target in batch.targets], losses)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.images))
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch.images))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture of the batch; callbacks score them."""
+        return self.detect(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture of the batch."""
+        return self.detect(batch)
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """NumPy detections of every picture, on the CPU; a picture may have none."""
+        found: list[RawDetections] = self.network(batch.images)
+        return [
+            _to_numpy(raw, target.picture, image.shape[-2], image.shape[-1], self.cell_type_names)
+            for raw, image, target in zip(found, batch.images, batch.targets, strict=True)
+        ]
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what is needed to use the weights later."""
+        checkpoint["sartorius"] = self.recipe
+
+
+def _to_numpy(raw: RawDetections, picture: str, height: int, width: int, names: tuple[str, ...]) -> Detections:
+    # Padding and upscaling can push an edge a fraction beyond the picture
+    boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))
+    return Detections(
+        picture, height, width, boxes, raw.scores.float().cpu().numpy(), raw.cell_types.cpu().numpy(),
+        raw.masks.half().cpu().numpy(), names,
+    )  # fmt: skip

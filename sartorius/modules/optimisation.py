@@ -1,0 +1,72 @@
+"""What every LightningModule here shares: optimizer and schedule, seeds of a step, the stop on a broken loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from sartorius.errors import InputError
+
+
+class NonFiniteLossError(InputError):
+    """The loss is NaN or infinite: the message names the pictures and every loss term."""
+
+    def __init__(self, pictures: Sequence[str], losses: Mapping[str, Tensor]) -> None:
+        terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
+        super().__init__(
+            f"the loss is not finite on {', '.join(pictures)}: {terms}. Lower optimizer.lr, lengthen the warm-up, or train "
+            "with trainer.precision=32-true; last.ckpt holds the state before this step"
+        )
+
+
+def configure(module: pl.LightningModule, optimizer: Callable[..., Optimizer], scheduler: Callable[..., Any] | None) -> Any:
+    """Lightning's configure_optimizers: weight decay only where it belongs, the schedule stepped every batch.
+
+    Biases and the parameters of norms are not decayed (they have one dimension; Goyal et al. 2017, 5.3).
+    """
+    learning = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1]},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    built = optimizer([group for group in groups if group["params"]])
+    if scheduler is None:
+        return built
+    schedule = scheduler(built, total_steps=int(module.trainer.estimated_stepping_batches))
+    return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def seed_step(seed: int, step: int, rank: int = 0) -> None:
+    """Make torch's random numbers of this training step a function of (seed, step, rank)."""
+    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+
+
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float) -> LambdaLR:
+    """Linear warm-up over `warmup_steps`, then half a cosine down to `final_fraction` of the rate at `total_steps`."""
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return (step + 1) / (warmup_steps + 1)
+        progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0)
+        return final_fraction + (1 - final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return LambdaLR(optimizer, factor)
+
+
+def warmup_steps_down(
+    optimizer: Optimizer, total_steps: int, warmup_steps: int, milestones: Sequence[float], gamma: float
+) -> LambdaLR:
+    """Linear warm-up, then the rate times `gamma` at each of `milestones` (fractions of `total_steps`)."""
+
+    def factor(step: int) -> float:
+        warm = min((step + 1) / (warmup_steps + 1), 1.0)
+        return warm * gamma ** sum(step >= milestone * total_steps for milestone in milestones)
+
+    return LambdaLR(optimizer, factor)

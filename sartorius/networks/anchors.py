@@ -1,0 +1,47 @@
+"""Anchor boxes on the levels of a feature pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class AnchorGrid(nn.Module):
+    """Anchors of every location of every level, in the order in which torchvision's RPNHead is flattened.
+
+    sizes: for each level the anchors' sides (square root of the area) in pixels of the network's input.
+    ratios: height / width, the same for all levels. All levels must have the same number of sizes, because one head
+    serves them all. A location's anchors are centred on the middle of the pixels that it stands for,
+    (column + 0.5) * stride: torchvision puts them on the corner, which is half a stride off.
+    """
+
+    def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
+        super().__init__()
+        if len({len(level) for level in sizes}) != 1:
+            raise ValueError(f"every level needs the same number of anchor sizes, got {[list(s) for s in sizes]}")
+        self.levels = len(sizes)
+        self.per_location = len(sizes[0]) * len(ratios)
+        ratio = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
+        for level, side in enumerate(torch.tensor(sizes, dtype=torch.float32)):
+            width, height = (side[None] / ratio[:, None]).flatten(), (side[None] * ratio[:, None]).flatten()
+            shapes = torch.stack((-width, -height, width, height), dim=1) / 2
+            self.register_buffer(f"level{level}", shapes, persistent=False)
+
+    def forward(self, features: Sequence[Tensor], image_size: tuple[int, int]) -> list[Tensor]:
+        """float32 [H_l * W_l * A, 4] of each level, x1 y1 x2 y2 in input pixels; `image_size` is (height, width)."""
+        if len(features) != self.levels:
+            raise ValueError(f"{len(features)} feature levels but anchor sizes for {self.levels}")
+        return [
+            self._level(getattr(self, f"level{k}"), feature.shape[-2:], image_size) for k, feature in enumerate(features)
+        ]
+
+    @staticmethod
+    def _level(shapes: Tensor, grid: Sequence[int], image_size: tuple[int, int]) -> Tensor:
+        # Strided layers round up, so the stride is the nearest power of two, not the quotient.
+        stride_y, stride_x = (2.0 ** round(torch.log2(torch.tensor(s / g)).item()) for s, g in zip(image_size, grid, strict=True))
+        y = (torch.arange(grid[0], device=shapes.device) + 0.5) * stride_y
+        x = (torch.arange(grid[1], device=shapes.device) + 0.5) * stride_x
+        centre = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 1, 2).repeat(1, 1, 2)
+        return (centre + shapes).reshape(-1, 4)

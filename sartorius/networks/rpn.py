@@ -1,0 +1,93 @@
+"""Region proposals: torchvision's RPN head, our anchors and block-wise matching, thousands of proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_layers
+from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from sartorius.networks.anchors import AnchorGrid
+from sartorius.networks.matching import match_boxes, sample
+
+
+class RegionProposals(nn.Module):
+    """Proposes boxes. State-dict names are those of torchvision's RegionProposalNetwork (`head.*`).
+
+    foreground_iou, background_iou: an anchor is a cell at or above the first, background below the second.
+    batch: anchors sampled for the loss, a picture; positive_fraction: at most this share of them are cells.
+    before_nms: anchors kept per level by score; after_nms: proposals kept per picture (training, inference).
+    nms_iou: proposals of a level that overlap more are merged. min_size: smallest side of a proposal, pixels.
+    """
+
+    def __init__(
+        self, anchors: AnchorGrid, channels: int = 256, conv_depth: int = 1, *, foreground_iou: float, background_iou: float,
+        batch: int, positive_fraction: float, before_nms: tuple[int, int], after_nms: tuple[int, int], nms_iou: float,
+        min_size: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.anchors = anchors
+        self.head = RPNHead(channels, anchors.per_location, conv_depth)
+        self.coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
+        self.foreground_iou, self.background_iou = foreground_iou, background_iou
+        self.batch, self.positive_fraction = batch, positive_fraction
+        self.before_nms, self.after_nms = before_nms, after_nms
+        self.nms_iou, self.min_size = nms_iou, min_size
+
+    def forward(
+        self, features: Sequence[Tensor], image_size: tuple[int, int], cells: Sequence[Tensor] | None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Proposals float32 [P, 4] of each picture, and the losses (empty when `cells` is None).
+
+        features: [B, C, H_l, W_l] of each level; cells: boxes [N, 4] of each picture in input pixels.
+        """
+        anchors = self.anchors(features, image_size)
+        scores, deltas = self.head(list(features))
+        pictures = len(features[0])
+        logits, codes = concat_box_prediction_layers(list(scores), list(deltas))
+        logits, codes = logits.float().reshape(pictures, -1), codes.float().reshape(pictures, -1, 4)
+        flat = torch.cat(anchors)
+        per_level = [len(level) for level in anchors]
+        proposals = [
+            self._propose(flat, logits[k].detach(), codes[k].detach(), per_level, image_size) for k in range(pictures)
+        ]
+        losses = {} if cells is None else self._losses(flat, logits, codes, cells)
+        return proposals, losses
+
+    @torch.no_grad()
+    def _propose(
+        self, anchors: Tensor, logits: Tensor, codes: Tensor, per_level: Sequence[int], image_size: tuple[int, int]
+    ) -> Tensor:
+        inference = int(not self.training)
+        kept, levels, first = [], [], 0
+        for level, count in enumerate(per_level):
+            top = logits[first : first + count].topk(min(self.before_nms[inference], count)).indices + first
+            kept.append(top)
+            levels.append(torch.full_like(top, level))
+            first += count
+        index, level_of = torch.cat(kept), torch.cat(levels)
+        boxes = self.coder.decode_single(codes[index], anchors[index])
+        boxes = clip_boxes_to_image(boxes, image_size)
+        large = remove_small_boxes(boxes, self.min_size)
+        boxes, scores, level_of = boxes[large], logits[index][large], level_of[large]
+        return boxes[batched_nms(boxes, scores, level_of, self.nms_iou)[: self.after_nms[inference]]]
+
+    def _losses(self, anchors: Tensor, logits: Tensor, codes: Tensor, cells: Sequence[Tensor]) -> dict[str, Tensor]:
+        objectness, truth, boxes, wanted = [], [], [], []
+        for k, own in enumerate(cells):
+            match = match_boxes(anchors, own, self.foreground_iou, self.background_iou, rescue=True)
+            positive, negative = sample(match, self.batch, self.positive_fraction)
+            objectness.append(logits[k, torch.cat((positive, negative))])
+            truth.append(torch.cat((torch.ones_like(logits[k, positive]), torch.zeros_like(logits[k, negative]))))
+            boxes.append(codes[k, positive])
+            wanted.append(self.coder.encode_single(own[match[positive]], anchors[positive]))
+        labels, predicted = torch.cat(truth), torch.cat(boxes)
+        # normalised by all sampled anchors, as in Faster R-CNN; beta 1/9 is torchvision's
+        sampled = max(len(labels), 1)
+        regression = F.smooth_l1_loss(predicted, torch.cat(wanted), beta=1 / 9, reduction="sum") / sampled
+        classification = F.binary_cross_entropy_with_logits(torch.cat(objectness), labels, reduction="sum") / sampled
+        return {"loss_objectness": classification, "loss_rpn_box": regression}

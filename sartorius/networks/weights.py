@@ -1,0 +1,88 @@
+"""Weights to start from: none, ImageNet's for the body, COCO's for the whole detector, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from sartorius.errors import InputError
+
+# torchvision saved its first detectors under these names; its modules still translate them, tensors by tensor
+RENAMED = {
+    "rpn.head.conv.weight": "rpn.head.conv.0.0.weight",
+    "rpn.head.conv.bias": "rpn.head.conv.0.0.bias",
+    **{f"roi_heads.mask_head.mask_fcn{k + 1}.{p}": f"roi_heads.mask_head.{k}.0.{p}" for k in range(4) for p in ("weight", "bias")},
+    **{f"backbone.fpn.{b}.{k}.{p}": f"backbone.fpn.{b}.{k}.0.{p}" for b in ("inner_blocks", "layer_blocks") for k in range(4) for p in ("weight", "bias")},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What of a file of weights found its place: names of tensors loaded, of other shape, and not in the file."""
+
+    source: str
+    loaded: tuple[str, ...]
+    reshaped: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def __str__(self) -> str:
+        text = f"{self.source}: {len(self.loaded)} tensors loaded"
+        for title, names in (("other shape, start from nothing", self.reshaped), ("not in it, start from nothing", self.missing)):
+            if names:
+                text += f"; {title}: {', '.join(names)}"
+        return text
+
+
+def load_weights(network: nn.Module, source: str | Path, detector: str, body: str) -> LoadReport:
+    """Start `network` (a MaskRCNN) from `source`: "coco", "imagenet" or a file of a state dict or of a checkpoint.
+
+    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" mean. A tensor whose name or
+    shape does not fit keeps its initial values and is named in the report; raises InputError when nothing fits, the
+    download fails, or the file is not one of weights. Files are read without executing what is in them.
+    """
+    if str(source) == "coco":
+        state = _download(detector)
+    elif str(source) == "imagenet":
+        state = {f"backbone.body.{name}": value for name, value in _download(body).items() if not name.startswith("fc.")}
+    else:
+        state = _read(Path(source))
+    state = {RENAMED.get(name, name): value for name, value in state.items()}
+    own = network.state_dict()
+    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise InputError(f"model.weights={source}: none of its {len(state)} tensors has a name and shape of this model")
+    network.load_state_dict(fitting, strict=False)
+    reshaped = tuple(name for name in own if name in state and name not in fitting)
+    return LoadReport(str(source), tuple(fitting), reshaped, tuple(name for name in own if name not in state))
+
+
+def _download(model: str) -> Mapping[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
+    try:
+        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
+        raise InputError(
+            f"the weights of {model} could not be downloaded ({error}). Without a network: model.weights=none, or fetch "
+            f"{weights.url} elsewhere, and give the file as model.weights=FILE"
+        ) from error
+    return state
+
+
+def _read(path: Path) -> Mapping[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
+        raise InputError(f"model.weights={path}: not a file of PyTorch weights ({str(error).splitlines()[0]})") from error
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = {name.removeprefix("network."): value for name, value in content["state_dict"].items()}
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise InputError(f"model.weights={path}: expected a state dict (tensors by name) or a checkpoint of sartorius.train")
+    return content

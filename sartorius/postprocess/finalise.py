@@ -1,0 +1,146 @@
+"""From soft detections to the cells that may be submitted: one label map, no pixel twice.
+
+Order: score, box NMS, paste and mask threshold, mask NMS, overlaps to the better score, cleaning, area. The area
+comes last: what overlap removal leaves of a cell is what it must be large enough by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.instances import MAX_CELLS, Instances
+from sartorius.postprocess import regions
+from sartorius.postprocess.nms import Overlap, box_nms, mask_nms
+from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.postprocess.thresholds import PerType, Thresholds
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Finalised:
+    """The N cells of one picture, best score first, overlap-free.
+
+    instances: one layer, cell k has value k + 1. scores: float32 [N]. source: int64 [N], index of each cell in the
+    detections that it came from. Cell types are those of the detections.
+    """
+
+    picture: str
+    instances: Instances
+    scores: NDArray[np.float32]
+    source: Ints
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def label_map(self) -> NDArray[np.uint16]:
+        """uint16 [H, W]: 0 is background, k + 1 cell k."""
+        return self.instances.layers[0]
+
+    @property
+    def cell_types(self) -> Ints:
+        """int64 [N], index into the detections' cell_type_names."""
+        return self.instances.cell_types
+
+
+@dataclass(frozen=True)
+class Postprocess:
+    """All decisions between detections and cells; a callable that turns Detections into Finalised.
+
+    Args:
+        score, mask, box_nms, mask_nms, min_area: see `Thresholds`; a number, or one per cell type.
+        max_detections: best-scoring detections a picture that are looked at, at most 65535.
+        picture_type: `each`, thresholds of a detection's own cell type; `majority`, those of the type with the
+            largest sum of scores in the picture (pictures hold one type; detections may disagree).
+        class_agnostic: box NMS also between detections of different cell types.
+        overlap: measure of mask NMS, `iou` or `iom` (see `nms.mask_nms`).
+        largest_piece: keep only the largest connected piece of each cell.
+        fill_holes: fill background that one cell encloses.
+    """
+
+    score: PerType
+    mask: PerType
+    box_nms: PerType
+    mask_nms: PerType
+    min_area: PerType
+    max_detections: int = 2000
+    picture_type: Literal["each", "majority"] = "each"
+    class_agnostic: bool = True
+    overlap: Overlap = "iou"
+    largest_piece: bool = False
+    fill_holes: bool = False
+    thresholds: Thresholds = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        thresholds = Thresholds(self.score, self.mask, self.box_nms, self.mask_nms, self.min_area)
+        object.__setattr__(self, "thresholds", thresholds)
+        _check_choice("picture_type", self.picture_type, ("each", "majority"))
+        _check_choice("overlap", self.overlap, ("iou", "iom"))
+        if not 1 <= self.max_detections <= MAX_CELLS:
+            raise InputError(f"postprocess.max_detections: expected 1 to {MAX_CELLS}, got {self.max_detections}")
+
+    def __call__(self, detections: Detections) -> Finalised:
+        """The cells of one picture; see `Finalised`. No detections give no cells.
+
+        Raises InputError where a cell type of the detections has no threshold.
+        """
+        limits = self._limits(detections)
+        chosen = np.flatnonzero(detections.scores >= limits["score"].astype(np.float32))
+        chosen = chosen[np.argsort(-detections.scores[chosen], kind="stable")][: self.max_detections]
+        types = detections.cell_types[chosen]
+        keep = box_nms(detections.boxes[chosen], types, limits["box_nms"][chosen], self.class_agnostic)
+        chosen = chosen[keep]
+        pasted = paste_masks(
+            detections.boxes[chosen],
+            detections.masks[chosen],
+            limits["mask"][chosen],
+            detections.height,
+            detections.width,
+        )
+        keep = (pasted.areas > 0) & mask_nms(pasted, limits["mask_nms"][chosen], self.overlap)
+        chosen = chosen[keep]
+        label_map = self._clean(remove_overlaps(pasted.select(keep)))
+        areas = np.bincount(label_map.ravel(), minlength=len(chosen) + 1)[1:]
+        keep = (areas > 0) & (areas >= limits["min_area"][chosen])
+        source = chosen[keep]
+        instances = Instances.from_label_map(_renumber(label_map, keep), detections.cell_types[source])
+        return Finalised(detections.picture, instances, detections.scores[source], source)
+
+    def _limits(self, detections: Detections) -> dict[str, NDArray[np.float64]]:
+        """Each threshold for each detection, float64 [N]."""
+        by_type = self.thresholds.for_types(detections.cell_type_names)
+        types = detections.cell_types
+        if self.picture_type == "majority" and len(types):
+            types = np.full_like(types, np.argmax(np.bincount(types, weights=detections.scores)))
+        return {name: values[types] for name, values in by_type.items()}
+
+    def _clean(self, label_map: NDArray[np.uint16]) -> NDArray[np.uint16]:
+        if self.largest_piece:
+            label_map = regions.keep_largest_piece(label_map)
+        return regions.fill_holes(label_map) if self.fill_holes else label_map
+
+
+def remove_overlaps(pasted: PastedMasks) -> NDArray[np.uint16]:
+    """A label map [H, W], mask k as k + 1; a pixel that several masks claim goes to the first, the best score."""
+    label_map = np.zeros(pasted.height * pasted.width, dtype=np.uint16)
+    label_map[pasted.pixel[::-1]] = pasted.mask[::-1] + 1  # of repeated indices the last assignment stays
+    return label_map.reshape(pasted.height, pasted.width)
+
+
+def _renumber(label_map: NDArray[np.uint16], keep: NDArray[np.bool_]) -> NDArray[np.uint16]:
+    """The label map with only the kept cells [N], numbered 1, 2, ... in their order."""
+    new = np.zeros(len(keep) + 1, dtype=np.uint16)
+    new[1:][keep] = np.arange(1, int(keep.sum()) + 1)
+    return new[label_map]
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"postprocess.{name}: expected {' or '.join(choices)}, got {value!r}")

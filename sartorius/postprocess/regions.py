@@ -1,0 +1,54 @@
+"""Cleaning a label map: each cell's largest piece, and holes; one pass over the picture for all cells."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+LabelMap = NDArray[np.uint16]
+
+
+def keep_largest_piece(label_map: LabelMap) -> LabelMap:
+    """The label map [H, W] with only the largest 8-connected piece of each cell; of equal pieces, the upper one."""
+    from skimage.measure import label  # slow to import, and only needed where the config asks for it
+
+    pieces = label(label_map, connectivity=2)
+    owner = np.zeros(int(pieces.max(initial=0)) + 1, dtype=np.int64)
+    owner[pieces.ravel()] = label_map.ravel()
+    areas = np.bincount(pieces.ravel(), minlength=len(owner))
+    best_first = np.lexsort((np.arange(len(owner)), -areas, owner))
+    kept = best_first[np.unique(owner[best_first], return_index=True)[1]]
+    largest = np.zeros(len(owner), dtype=bool)
+    largest[kept] = True
+    return np.where(largest[pieces], label_map, 0).astype(np.uint16)
+
+
+def fill_holes(label_map: LabelMap) -> LabelMap:
+    """The label map [H, W] with every background region that a single cell encloses given to that cell.
+
+    A region (4-connected) that touches the picture's border or two cells stays background.
+    """
+    holes, count = ndimage.label(label_map == 0)
+    low, high = np.full(count + 1, np.iinfo(np.int64).max), np.zeros(count + 1, dtype=np.int64)
+    for hole, cell in _neighbours(holes, label_map):
+        np.minimum.at(low, hole, cell)
+        np.maximum.at(high, hole, cell)
+    fill = np.where(low == high, high, 0)
+    for border in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+        fill[border] = 0
+    fill[0] = 0
+    return np.where(label_map > 0, label_map, fill[holes]).astype(np.uint16)
+
+
+def _neighbours(holes: NDArray[np.int32], label_map: LabelMap) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(hole, cell) of every pair of pixels that share an edge, one array pair for each of the four directions."""
+    pairs = []
+    for axis in (0, 1):
+        size = label_map.shape[axis]
+        front, back = [slice(None)] * 2, [slice(None)] * 2
+        front[axis], back[axis] = slice(0, max(size - 1, 0)), slice(1, None)
+        for a, b in ((tuple(front), tuple(back)), (tuple(back), tuple(front))):
+            touching = (holes[a] > 0) & (label_map[b] > 0)
+            pairs.append((holes[a][touching].astype(np.int64), label_map[b][touching].astype(np.int64)))
+    return pairs

@@ -1,0 +1,84 @@
+"""Train a model: `python -m sartorius.train experiment=maskrcnn_r50`.
+
+Writes a run folder (config.yaml, git.json, metrics.csv, metrics.json, checkpoints/, detections/, overlays/,
+per_picture.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a run
+in its folder; `-m sweep=folds` trains every fold.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from sartorius import recipes, wiring
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+
+
+def train(
+    module: LightningModule, datamodule: LightningDataModule, trainer: Trainer, resume: str | Path | None = None
+) -> dict[str, float]:
+    """Fit the module, then validate its best checkpoint: callbacks write detections and scores of that one.
+
+    resume: a checkpoint to continue from. Returns the best checkpoint's validation metrics by name, {} when nothing
+    was validated. Raises KeyboardInterrupt when a person stops the fit.
+    """
+    try:
+        trainer.fit(module, datamodule, ckpt_path=resume)
+    except SystemExit:  # what Lightning makes of Ctrl-C once its callbacks have saved the state
+        raise KeyboardInterrupt from None
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
+    if not best:
+        return {}
+    trainer.validate(module, datamodule, ckpt_path=best, verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def score_of(metrics: dict[str, float], monitor: str) -> float:
+    """The monitored metric; NaN when the run validated nothing."""
+    return metrics.get(monitor, float("nan"))
+
+
+@wiring.verb("train")
+def main(cfg: DictConfig) -> float:
+    """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
+    wiring.seed_everything(cfg.seed)
+    datamodule = wiring.instantiate(cfg.data)
+    module = wiring.build_module(cfg)
+    if cfg.ckpt_path is not None:
+        recipes.check_resume(cfg.ckpt_path, module)
+    loggers = wiring.instantiate_all(cfg.logger)
+    trainer = wiring.instantiate(cfg.trainer, callbacks=wiring.instantiate_all(cfg.callbacks), logger=loggers)
+    try:
+        metrics = train(module, datamodule, trainer, cfg.ckpt_path)
+    except KeyboardInterrupt:
+        print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
+        raise
+    finally:
+        finish_logging()
+    score = score_of(metrics, cfg.monitor)
+    print(f"{cfg.monitor} {score:.4f} in {cfg.run_dir}")
+    return score
+
+
+def resume_hint(run_dir: str) -> str:
+    """How to go on with the run in this folder, or that there is nothing to go on from."""
+    last = Path(run_dir) / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return "nothing was saved yet"
+    return f"continue with the same command and ckpt_path={last}"
+
+
+def finish_logging() -> None:
+    """Close W&B's run: in a multirun the next job would log into it otherwise."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Pictures for people: cells drawn over the microscope picture.
+
+Cells come as a label map or as layers, and everything is drawn from those planes at once: a colour is a table
+look-up, an outline is where a plane changes. The only loop over cells writes their labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sartorius.instances import Instances
+
+Image = NDArray[np.uint8]  # RGB [H, W, 3]
+
+_GOLDEN = (5**0.5 - 1) / 2  # steps of it around the hue circle keep consecutive colours far apart
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def draw_overlay(
+    picture: NDArray[np.uint8],
+    cells: Instances,
+    scores: ArrayLike | None = None,
+    names: Sequence[str] = (),
+    *,
+    scale: int = 2,
+    opacity: float = 0.2,
+    labels: bool = True,
+    crowded: int = 80,
+) -> Image:
+    """The picture with a colour and an outline for each cell, and its type and confidence beside it.
+
+    picture: uint8 [H, W] grey. cells: N cells of that size, N may be 0. scores: [N] in 0..1, or None to write none.
+    names: of the cell types; () to write none. Returns uint8 RGB [scale*H, scale*W, 3]: enlarged, so that a label fits
+    beside a cell of 15 pixels. Above `crowded` cells labels shrink to an initial and two digits ("c 87"), explained
+    in a corner. Raises ValueError when sizes or counts disagree.
+    """
+    if picture.shape != (cells.height, cells.width):
+        raise ValueError(f"picture {picture.shape} and cells ({cells.height}, {cells.width}) must have one size")
+    if scores is not None and len(np.asarray(scores)) != len(cells):
+        raise ValueError(f"{len(np.asarray(scores))} scores for {len(cells)} cells")
+    size = (cells.width * scale, cells.height * scale)
+    canvas = cv2.cvtColor(cv2.resize(_stretch(picture), size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
+    colours = cell_colours(cells.boxes)
+    for layer in cells.layers:
+        _paint(canvas, layer.repeat(scale, axis=0).repeat(scale, axis=1), colours, opacity)
+    if labels and len(cells):
+        _write_labels(canvas, cells, _texts(cells, scores, names, crowded), scale, len(cells) > crowded)
+        if names and len(cells) > crowded:
+            present = [names[k] for k in np.unique(cells.cell_types)]
+            key = ", ".join(f"{name[:1]} = {name}" for name in present)
+            canvas[-30:] //= 3
+            _text(canvas, key if scores is None else f"{key}; confidence in %", (8, canvas.shape[0] - 10), 0.6)
+    return canvas
+
+
+def draw_comparison(
+    picture: NDArray[np.uint8],
+    truth: Instances,
+    prediction: Instances,
+    scores: ArrayLike | None = None,
+    names: Sequence[str] = (),
+    *,
+    title: str = "",
+    scale: int = 2,
+) -> Image:
+    """Truth on the left, prediction on the right, each under a line of text.
+
+    Returns uint8 RGB [scale*H + 40, 2*scale*W + 8, 3]. Arguments as in `draw_overlay`; `title` (picture name, score) stands in front of the left line.
+    """
+    left = draw_overlay(picture, truth, None, names, scale=scale, labels=False)
+    right = draw_overlay(picture, prediction, scores, names, scale=scale)
+    gap = np.full((left.shape[0], 8, 3), 255, np.uint8)
+    body = np.concatenate((left, gap, right), axis=1)
+    canvas = np.concatenate((np.zeros((40, body.shape[1], 3), np.uint8), body))
+    _text(canvas, f"{title}  truth: {len(truth)} cells".strip(), (8, 27), 0.7)
+    _text(canvas, f"prediction: {len(prediction)} cells", (left.shape[1] + 16, 27), 0.7)
+    return canvas
+
+
+def cell_colours(boxes: NDArray[np.float32]) -> Image:
+    """Colours uint8 [N + 1, 3], the first for background; neighbouring cells get hues that are far apart.
+
+    boxes: float32 [N, 4]. Cells are numbered along the picture and step around the hue circle by the golden ratio.
+    """
+    colours = np.zeros((len(boxes) + 1, 3), np.uint8)
+    if len(boxes):
+        rank = np.empty(len(boxes), np.int64)
+        rank[np.argsort(boxes[:, 0] + boxes[:, 2], kind="stable")] = np.arange(len(boxes))
+        hue = (rank * _GOLDEN) % 1 * 179  # OpenCV counts hues in half degrees
+        saturation, value = np.array([200, 255, 150])[rank % 3], np.full(len(boxes), 255)
+        hsv = np.stack((hue, saturation, value), axis=1).astype(np.uint8)
+        colours[1:] = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]
+    return colours
+
+
+def outlines(label_map: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """bool [H, W]: pixels of a cell that touch another value or the picture's edge (4-neighbours)."""
+    padded = np.pad(label_map, 1)
+    centre = padded[1:-1, 1:-1]
+    same = np.ones(label_map.shape, bool)
+    for neighbour in (padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]):
+        same &= neighbour == centre
+    return (centre > 0) & ~same
+
+
+def _paint(canvas: Image, layer: NDArray[np.uint16], colours: Image, opacity: float) -> None:
+    """Fill the cells of one layer translucently and draw their outlines, in place."""
+    inside = layer > 0
+    colour = colours[layer[inside]]
+    canvas[inside] = ((1 - opacity) * canvas[inside] + opacity * colour).astype(np.uint8)
+    edge = outlines(layer)
+    canvas[edge] = colours[layer[edge]]
+
+
+def _stretch(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Contrast stretched between the 0.5th and 99.5th percentile: phase contrast is mostly mid-grey."""
+    low, high = np.percentile(picture, (0.5, 99.5)) if picture.size else (0, 255)
+    return (np.clip((picture - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
+
+
+def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], crowded: int) -> list[str]:
+    short = len(cells) > crowded
+    kinds = [(names[k][:1] if short else names[k]) if names else "" for k in cells.cell_types.tolist()]
+    if scores is None:
+        return kinds
+    values = np.asarray(scores, np.float64).tolist()
+    numbers = [f"{min(round(100 * value), 99):02d}" if short else f"{value:.2f}" for value in values]
+    return [f"{kind} {number}".strip() for kind, number in zip(kinds, numbers, strict=True)]
+
+
+def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int, crowded: bool) -> None:
+    """Each text above the topmost pixels of its cell, or on the cell in a crowded picture."""
+    size = 0.32 if crowded else 0.5
+    for k, (box, text) in enumerate(zip((cells.boxes * scale).tolist(), texts, strict=True)):
+        (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
+        if crowded:
+            x, y = (box[0] + box[2]) / 2, (box[1] + box[3] + height) / 2
+        else:
+            x, y = box[0] + scale * float(np.flatnonzero(cells.crop_mask(k)[2][0]).mean()), box[1] - 4
+        left = int(np.clip(x - width / 2, 1, max(canvas.shape[1] - width - 1, 1)))
+        _text(canvas, text, (left, int(np.clip(y, height + 1, canvas.shape[0] - 2))), size)
+
+
+def _text(canvas: Image, text: str, corner: tuple[int, int], size: float) -> None:
+    """White text with a dark rim, legible on any grey; `corner` is its lower left."""
+    cv2.putText(canvas, text, corner, _FONT, size, _BLACK, 3, cv2.LINE_AA)
+    cv2.putText(canvas, text, corner, _FONT, size, _WHITE, 1, cv2.LINE_AA)

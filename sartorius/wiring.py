@@ -1,0 +1,233 @@
+"""Where configs become objects: the only library file that knows Hydra and OmegaConf.
+
+Everything below this layer takes objects and numbers. The verbs (`python -m sartorius.<verb>`) are thin:
+`@wiring.verb("train")` turns `main(cfg)` into a Hydra program whose input errors end in one line.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import hydra
+import hydra.utils
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException, InstantiationException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from sartorius.errors import InputError
+from sartorius import recipes
+
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
+
+_PACKAGE = Path(__file__).resolve().parent
+# Inside the package in an installed wheel; beside it in a checkout. Absolute: a relative config_path breaks when
+# `main` is imported from elsewhere.
+CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+
+Config = DictConfig | ListConfig | dict[str, Any] | list[Any]
+
+
+def plain(cfg: Config | None) -> Any:
+    """The config as plain dicts, lists and scalars with every interpolation resolved (a container comes back as it is).
+
+    Raises InputError when a mandatory value (`???`) is missing.
+    """
+    if not OmegaConf.is_config(cfg):
+        return cfg
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise InputError(_missing(error)) from error
+
+
+def instantiate(cfg: Config, **objects: Any) -> Any:
+    """Build what `cfg._target_` names, with plain containers (never a DictConfig) and `objects` as its arguments.
+
+    An InputError raised by a constructor comes out as itself, without Hydra's wrapping. From 1.4 on Hydra wants to be
+    told which packages a config may name; the user's own config may name any.
+    """
+    options: dict[str, Any] = {"_convert_": "all"}
+    if (unrestricted := getattr(hydra.utils, "UNSAFE_DISABLE_EXECUTION_CHECKS", None)) is not None:
+        options["_execution_whitelist_"] = unrestricted
+    if objects:  # kept out of Hydra's hands, which would turn dataclasses into configs
+        options["_partial_"] = True
+    try:
+        built = hydra.utils.instantiate(cfg, **options)
+        return built(**objects) if objects else built
+    except InstantiationException as error:
+        if (cause := _expected(error)) is not None:
+            raise cause from error
+        raise
+
+
+def instantiate_all(cfgs: DictConfig | None, **objects: dict[str, Any]) -> list[Any]:
+    """The objects of a dict of configs (callbacks, loggers) in its order; entries set to null are left out.
+
+    `objects` holds further arguments by entry: `overlays={"postprocess": postprocess}`.
+    """
+    return [instantiate(cfg, **objects.get(str(k), {})) for k, cfg in (cfgs or {}).items() if cfg is not None]
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, dataloader workers too."""
+    import pytorch_lightning as pl
+
+    pl.seed_everything(seed, workers=True, verbose=False)
+
+
+def build_module(cfg: DictConfig) -> LightningModule:
+    """The LightningModule of `cfg.model`, with `recipe` set: what its checkpoints need to be used later.
+
+    The recipe is a plain dict: `format_version`, `model` (the resolved config of the module, network, optimizer and
+    scheduler), `cell_types`, `postprocess`, `data` (its name) and `config` (the whole resolved config).
+    """
+    module: LightningModule = instantiate(cfg.model)
+    module.recipe = {  # type: ignore[assignment]
+        "format_version": recipes.FORMAT_VERSION,
+        "model": plain(cfg.model),
+        "cell_types": list(module.cell_type_names),  # type: ignore[arg-type]
+        "postprocess": plain(cfg.get("postprocess")),
+        "data": OmegaConf.select(cfg, "data.name"),
+        "config": plain(cfg),
+    }
+    return module
+
+
+def load_module(checkpoint: str | Path) -> tuple[LightningModule, dict[str, Any]]:
+    """The module of a checkpoint that `sartorius.train` wrote, on the CPU in eval mode, and its recipe.
+
+    Nothing is downloaded: pretrained weights that the recipe names are skipped, the checkpoint holds them all.
+    Raises InputError as `recipes.read_checkpoint` does, when the recipe builds anything but models (a checkpoint
+    may come from anywhere), and when the weights do not fit the model.
+    """
+    state = recipes.read_checkpoint(checkpoint)
+    recipe = state[recipes.KEY]
+    module: LightningModule = instantiate(recipes.model_config(recipe, checkpoint))
+    recipes.load_weights(module, state, checkpoint)
+    module.recipe = recipe
+    return module.eval(), recipe
+
+
+def _default_norm(weights: Any) -> str:
+    """Norm layers that suit the start: group norm from nothing, frozen batch norm under pretrained weights."""
+    return "group" if weights in (None, "none", "None") else "frozen_batch"
+
+
+def _either(first: Any, second: Any) -> Any:
+    """The first value unless it is null."""
+    return second if first in (None, "None", "null") else first
+
+
+def _run_folder(checkpoint: str | None, new: str) -> str:
+    """The run folder of the checkpoint to resume from, or a new one when it lies in none."""
+    folder = Path(str(checkpoint)).parent
+    return str(folder.parent) if folder.name == "checkpoints" and folder.is_dir() else new
+
+
+def _last_part(path: str) -> str:
+    """The last part of a path."""
+    return Path(path).name
+
+
+def _file_name(text: str) -> str:
+    """Text as a file name of at most 120 plain characters, which a command line takes without quotes."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", text)[:120]
+
+
+def _stable_id(text: str) -> str:
+    """Eight characters that depend on the text alone."""
+    return hashlib.sha256(os.path.abspath(text).encode()).hexdigest()[:8]
+
+
+for _resolver in (_default_norm, _either, _run_folder, _last_part, _file_name, _stable_id):
+    OmegaConf.register_new_resolver(_resolver.__name__.lstrip("_"), _resolver, replace=True)
+
+
+def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
+    """Decorate `main(cfg)`: a Hydra program over conf/<config_name>.yaml; `main(cfg)` can still be called in Python.
+
+    Bad input, a mistyped option, a missing value and a file that cannot be read or written end in one line
+    `error: ...` on stderr and exit code 1, Ctrl-C in exit code 130; a bug keeps its traceback. In a multirun a failed
+    job does not stop the next ones; the exit code is 1 all the same.
+    """
+
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+        @functools.wraps(main)
+        def job(cfg: DictConfig) -> Any:
+            try:
+                return main(cfg)
+            except Exception as error:
+                if HydraConfig.get().mode != RunMode.MULTIRUN or _expected(error) is None:
+                    _end(error)
+                print(f"error: {_message(error)}", file=sys.stderr)
+                raise _Reported from error
+
+        @functools.wraps(main)
+        def program(cfg: DictConfig | None = None) -> Any:
+            if cfg is not None:
+                return main(cfg)
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
+            # Lightning 2.6 with torch 2.15, at every fit
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+            try:
+                return hydra.main(str(CONF_DIR), config_name, version_base="1.3")(job)()
+            except _Reported:
+                sys.exit(1)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
+            except Exception as error:
+                _end(error)
+
+        return program
+
+    return decorate
+
+
+class _Reported(Exception):
+    """A failed job of a multirun whose error is printed already."""
+
+
+def _end(error: Exception) -> NoReturn:
+    """Print one line and exit with 1 when `error` is the user's to mend, raise it again when it is ours."""
+    if _expected(error) is None:
+        raise error
+    print(f"error: {_message(error)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _expected(error: BaseException | None) -> BaseException | None:
+    """The input error at or below `error` (Hydra wraps what constructors raise), or None when it is a bug."""
+    while error is not None:
+        if isinstance(error, InputError | OSError | OmegaConfBaseException):
+            return error
+        if isinstance(error, CompactHydraException) and not isinstance(error, InstantiationException):
+            return error
+        error = error.__cause__ if isinstance(error, InstantiationException) else None
+    return None
+
+
+def _message(error: Exception) -> str:
+    expected = _expected(error)
+    if isinstance(expected, MissingMandatoryValue):
+        return _missing(expected)
+    if isinstance(expected, OSError) and expected.filename is not None:
+        return f"{expected.filename}: {expected.strerror}"
+    detail = f"; {expected.__cause__}" if isinstance(expected, CompactHydraException) and expected.__cause__ else ""
+    return " ".join(f"{expected}{detail}".split())
+
+
+def _missing(error: MissingMandatoryValue) -> str:
+    return f"'{error.full_key}' is not set; give it on the command line: {error.full_key}=..."

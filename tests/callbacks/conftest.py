@@ -1,0 +1,54 @@
+"""A finished run of the toy module, made once: what the callbacks left is looked at by several files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+
+from sartorius import wiring
+from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.csv_log import CSVLog
+from sartorius.callbacks.overlays import Overlays
+from sartorius.callbacks.prediction_writer import PredictionWriter
+from sartorius.callbacks.progress import Progress
+from sartorius.callbacks.run_record import RunRecord
+from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.postprocess.finalise import Postprocess
+from sartorius.train import train
+from tests.doubles import toy_config
+
+
+@dataclass
+class Run:
+    folder: Path
+    metrics: dict[str, float]
+    scored: CompetitionMap
+    data: SupervisedDataModule
+
+
+@pytest.fixture(scope="session")
+def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("runs") / "toy"
+    postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+    scored = CompetitionMap(postprocess)
+    callbacks: list[pl.Callback] = [
+        scored,
+        PredictionWriter(folder / "detections", {"fold": 0}),
+        Overlays(folder / "overlays", postprocess, pictures=2, every_n_epochs=2),
+        RunRecord(folder, folder.parent / "leaderboard.csv", {"experiment": "toy", "fold": 0, "seed": 0}),
+        Progress(),
+        pl.callbacks.ModelCheckpoint(folder / "checkpoints", "best", "val/map", mode="max", enable_version_counter=False),
+        LastCheckpoint(folder / "checkpoints"),
+    ]
+    data = SupervisedDataModule(tiny_competition, batch_size=3, fold=0, n_folds=4)
+    trainer = pl.Trainer(
+        max_epochs=2, accelerator="cpu", logger=CSVLog(folder / "metrics.csv"), callbacks=callbacks, log_every_n_steps=1,
+        plugins=[AtomicCheckpointIO()], enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.warns(UserWarning):  # Lightning counts the workers
+        metrics = train(wiring.build_module(toy_config()), data, trainer)
+    return Run(folder, metrics, scored, data)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.errors import InputError
+from tests.doubles import ToyModule
+
+EPOCHS = 3
+
+
+class Interrupt(pl.Callback):
+    """Sends Ctrl-C in an epoch: in a training batch, or in a validation batch."""
+
+    def __init__(self, epoch: int, batch: int, hook: str) -> None:
+        self.epoch, self.batch, self.hook = epoch, batch, hook
+
+    def _maybe(self, hook: str, trainer: pl.Trainer, batch_idx: int) -> None:
+        if (hook, trainer.current_epoch, batch_idx) == (self.hook, self.epoch, self.batch) and not trainer.sanity_checking:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._maybe("train", trainer, batch_idx)
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._maybe("val", trainer, batch_idx)
+
+
+@pytest.fixture(autouse=True)
+def keep_signals() -> Iterator[None]:
+    """Lightning leaves Ctrl-C ignored after an interrupt."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def fit(root: Path, folder: Path, resume: Path | None = None, extra: pl.Callback | None = None) -> ToyModule:
+    module, data = ToyModule(), SupervisedDataModule(root, batch_size=2, fold=0, n_folds=4)
+    trainer = pl.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[LastCheckpoint(folder), *([extra] if extra else [])], plugins=[AtomicCheckpointIO()],
+    )  # fmt: skip
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    trainer.fit(module, data, ckpt_path=resume, **({"weights_only": False} if resume else {}))
+    return module
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+@pytest.mark.parametrize(
+    ("epoch", "batch", "hook"),
+    [(0, 0, "train"), (1, 1, "train"), (1, 3, "train"), (1, 0, "val"), (0, 2, "val"), (2, 4, "train"), (2, 0, "val")],
+)
+def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(
+    tiny_competition: Path, tmp_path: Path, epoch: int, batch: int, hook: str
+) -> None:
+    whole = fit(tiny_competition, tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tiny_competition, tmp_path / "part", extra=Interrupt(epoch, batch, hook))
+    resumed = fit(tiny_competition, tmp_path / "part", resume=tmp_path / "part" / "last.ckpt")
+    assert torch.equal(resumed.level, whole.level)
+    assert whole.seen[len(whole.seen) - len(resumed.seen) :] == resumed.seen
+    states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "part")]
+    assert states[0]["global_step"] == states[1]["global_step"]
+    assert states[0]["epoch"] == states[1]["epoch"] == EPOCHS - 1
+
+
+def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"step": torch.tensor(1)}, path)
+
+    def fails(value: Any, target: Path) -> None:
+        Path(target).write_bytes(b"half")
+        raise RuntimeError("PytorchStreamWriter failed writing file")
+
+    monkeypatch.setattr(torch, "save", fails)
+    with pytest.raises(InputError, match="disk full"):
+        AtomicCheckpointIO().save_checkpoint({"step": torch.tensor(2)}, path)
+    monkeypatch.undo()
+    assert torch.load(path, weights_only=True)["step"] == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+def test_an_exception_keeps_the_state_of_the_last_whole_epoch(tiny_competition: Path, tmp_path: Path) -> None:
+    class Break(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            if trainer.current_epoch == 1:
+                raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        fit(tiny_competition, tmp_path, extra=Break())
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0

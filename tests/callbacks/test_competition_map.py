@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pytorch_lightning.trainer.states import TrainerFn
+
+from sartorius.callbacks.competition_map import CompetitionMap, scores, true_cells
+from sartorius.cells import CELL_TYPES
+from sartorius.data.dataset import Batch, Target
+from sartorius.detections import Detections
+from sartorius.instances import Instances
+from sartorius.postprocess.finalise import Postprocess
+from tests.callbacks.conftest import Run
+
+
+def cells(*corners: tuple[int, int], kind: int = 0) -> Instances:
+    """Squares of 10 pixels with these upper left corners."""
+    masks = np.zeros((len(corners), 40, 40), bool)
+    for k, (y, x) in enumerate(corners):
+        masks[k, y : y + 10, x : x + 10] = True
+    return Instances.from_masks(masks, [kind] * len(corners)) if corners else Instances.empty(40, 40)
+
+
+class Logged:
+    """What a LightningModule would log."""
+
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def log_dict(self, values: dict[str, float], **_: Any) -> None:
+        self.values |= values
+
+    def log(self, name: str, value: float, **_: Any) -> None:
+        self.values[name] = value
+
+
+def validate(pictures: list[tuple[Instances, Instances]], sanity: bool = False) -> tuple[CompetitionMap, dict[str, float]]:
+    """Score (truth, perfect detections of something) pairs, one picture a batch."""
+    callback: Any = CompetitionMap(Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
+    trainer = SimpleNamespace(sanity_checking=sanity, state=SimpleNamespace(fn=TrainerFn.FITTING))
+    module = Logged()
+    callback.on_validation_epoch_start(trainer, module)
+    for index, (truth, found) in enumerate(pictures):
+        target = Target.from_instances(f"p{index}", index, truth)
+        detections = Detections.from_instances(f"p{index}", found, np.full(len(found), 0.9), 28, CELL_TYPES)
+        callback.on_validation_batch_end(trainer, module, [detections], Batch([], [target]), index)
+    callback.on_validation_epoch_end(trainer, module)
+    return callback, module.values
+
+
+def test_the_score_is_the_mean_over_pictures() -> None:
+    both, one = cells((0, 0), (20, 20)), cells((0, 0))
+    scored, logged = validate([(both, both), (both, one), (cells((5, 5), kind=2), cells((25, 25), kind=2))])
+    assert logged["val/map"] == pytest.approx((1 + 1 / 2 + 0) / 3)
+    assert logged["val/map_shsy5y"] == pytest.approx((1 + 1 / 2) / 2)
+    assert logged["val/map_cort"] == 0
+    assert "val/map_astro" not in logged
+    assert logged["val/precision_95"] == pytest.approx(1 / 2)
+    assert logged["score"] == logged["val/map"]
+    assert 0 < logged["val/box_ap"] < 1
+    assert scored.pictures == ("p0", "p1", "p2")
+    assert scored.cell_types == ("shsy5y", "shsy5y", "cort")
+
+
+def test_empty_pictures() -> None:
+    _, logged = validate([(cells(), cells()), (cells(), cells((0, 0)))])
+    assert logged["val/map"] == 1 / 2
+    assert logged["val/map_none"] == 1 / 2
+
+
+def test_no_pictures_and_sanity_checks_log_nothing() -> None:
+    assert validate([])[1] == {}
+    scored, logged = validate([(cells((0, 0)), cells((0, 0)))], sanity=True)
+    assert logged == scored.results == {}
+
+
+def test_overlapping_truth_reaches_the_score_whole() -> None:
+    truth = cells((0, 0), (5, 5))
+    assert np.array_equal(true_cells(Target.from_instances("p", 0, truth)).areas, [100, 100])
+
+
+def test_scores_are_float64() -> None:
+    rows = np.array([[0, *[1] * 10, 1, 2], [1, *[1] * 10, 1, 1]])
+    assert scores(rows, ["a", "b"])["val/map"] == (1 / 2 + 1) / 2
+
+
+def test_a_run_keeps_the_scores_of_its_best_checkpoint(run: Run) -> None:
+    assert run.metrics["val/map"] == pytest.approx(run.scored.results["val/map"])
+    assert list(run.scored.pictures) == run.data.val_pictures

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from sartorius.callbacks.csv_log import CSVLog
+
+
+def test_one_row_a_step(tmp_path: Path) -> None:
+    log = CSVLog(tmp_path / "metrics.csv")
+    log.log_metrics({"lr": 0.1}, 0)
+    log.log_metrics({"epoch": 0, "loss": 2.0}, 0)
+    log.log_metrics({"epoch": 0, "val": 0.5}, 4)
+    log.log_metrics({"epoch": 1, "loss": 1.0}, 5)
+    log.save()
+    table = pd.read_csv(log.path)
+    assert list(table) == ["epoch", "step", "loss", "lr", "val"]
+    assert table.step.tolist() == [0, 4, 5]
+    assert table.epoch.tolist() == [0, 0, 1]
+    assert table.loss.dropna().tolist() == [2.0, 1.0]
+
+
+def test_a_resumed_run_replaces_the_rows_that_were_lost(tmp_path: Path) -> None:
+    first = CSVLog(tmp_path / "metrics.csv")
+    for step in range(6):
+        first.log_metrics({"epoch": step // 2, "loss": float(step)}, step)
+    first.finalize("failed")
+    second = CSVLog(tmp_path / "metrics.csv")
+    second.log_metrics({"epoch": 2, "loss": 40.0}, 4)
+    second.log_metrics({"epoch": 2, "other": 1.0}, 5)
+    second.save()
+    table = pd.read_csv(first.path)
+    assert table.step.tolist() == [0, 1, 2, 3, 4, 5]
+    assert table.loss.tolist()[:5] == [0, 1, 2, 3, 40]
+    assert table.loss.isna().tolist() == [False] * 5 + [True]
+
+
+def test_nothing_logged_writes_nothing(tmp_path: Path) -> None:
+    CSVLog(tmp_path / "metrics.csv").finalize("success")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,86 @@
+"""What a run leaves: the files of RunRecord, PredictionWriter, Overlays and the checkpoints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from sartorius.callbacks.overlays import write_png
+from sartorius.callbacks.run_record import git_state
+from sartorius.detections import DetectionsFolder
+from tests.callbacks.conftest import Run
+
+
+def test_the_run_folder_holds_everything(run: Run) -> None:
+    files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
+    pictures = run.data.val_pictures
+    assert files == {
+        "config.yaml", "git.json", "metrics.csv", "metrics.json", "per_picture.csv",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "detections/meta.json",
+        *(f"detections/{picture}.npz" for picture in pictures),
+        *(f"overlays/{picture}.png" for picture in pictures[:2]),
+        *(f"overlays/epoch_001/{picture}.png" for picture in pictures[:2]),
+    }  # fmt: skip
+
+
+def test_the_numbers_agree(run: Run) -> None:
+    numbers = json.loads((run.folder / "metrics.json").read_text())
+    table = pd.read_csv(run.folder / "per_picture.csv")
+    line = pd.read_csv(run.folder.parent / "leaderboard.csv").iloc[0]
+    assert numbers["competition_map"] == pytest.approx(table.average_precision.mean())
+    assert line["map"] == pytest.approx(numbers["competition_map"])
+    assert (line.experiment, line.fold, line.seed, line.epochs) == ("toy", 0, 0, 2)
+    assert numbers["epoch"] == torch.load(run.folder / "checkpoints" / "best.ckpt", weights_only=True)["epoch"]
+    assert numbers["seconds"] > 0
+    curve = pd.read_csv(run.folder / "metrics.csv")
+    assert curve["val/map"].dropna().max() == pytest.approx(numbers["competition_map"])
+
+
+def test_the_config_is_the_resolved_one(run: Run) -> None:
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["model"]["lr"] == 0.1
+
+
+def test_detections_say_where_they_come_from(run: Run) -> None:
+    folder = DetectionsFolder(run.folder / "detections")
+    assert folder.pictures() == run.data.val_pictures
+    assert folder.meta["fold"] == 0
+    assert folder.meta["data"] == "tiny"
+    assert folder.meta["cell_types"] == ["shsy5y", "astro", "cort"]
+    assert folder.meta["postprocess"]["min_area"] == 0
+    assert len(folder.load(run.data.val_pictures[0])) == 1
+
+
+def test_overlays_show_truth_and_prediction(run: Run) -> None:
+    with Image.open(run.folder / "overlays" / f"{run.data.val_pictures[0]}.png") as image:
+        assert image.size == (2 * 2 * 64 + 8, 2 * 48 + 40)
+
+
+def test_png_colours_are_not_swapped(tmp_path: Path) -> None:
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[..., 0] = 255
+    write_png(tmp_path / "a.png", red)
+    with Image.open(tmp_path / "a.png") as image:
+        assert np.array_equal(np.asarray(image), red)
+
+
+def test_git_state_in_and_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert git_state() == {"commit": None, "branch": None, "dirty": None}
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q", "-b", "main"], check=True)
+    subprocess.run(["git", *author, "commit", "-q", "--allow-empty", "-m", "first"], check=True)
+    state = git_state()
+    assert (len(state["commit"]), state["branch"], state["dirty"]) == (40, "main", False)
+    (tmp_path / "new").touch()
+    assert git_state()["dirty"] is True
+    monkeypatch.setenv("PATH", "")
+    assert git_state() == {"commit": None, "branch": None, "dirty": None}

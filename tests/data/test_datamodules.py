@@ -1,0 +1,272 @@
+"""DataModules: what is trained on, no leaks, samples that depend on nothing but (seed, epoch, picture)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import albumentations as A
+import hydra
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from PIL import Image
+
+from sartorius import wiring
+from sartorius.data.cleaning import Cleaning
+from sartorius.data.competition import Competition
+from sartorius.data.datamodules import PicturesDataModule, SupervisedDataModule
+from sartorius.data.dataset import Batch
+from sartorius.data.folds import make_folds
+from sartorius.data.transforms import CellCrop, LayerTransform
+from sartorius.errors import InputError
+from tests.conftest import write_competition
+
+
+def module_of(root: Path, **options: Any) -> SupervisedDataModule:
+    options = {"n_folds": 4, "train_transform": LayerTransform([A.D4(p=1.0)], CellCrop(24, 24, 0.5)), **options}
+    datamodule = SupervisedDataModule(root, **options)
+    datamodule.setup("fit")
+    return datamodule
+
+
+def prints(batches: Iterator[Batch]) -> list[str]:
+    """A fingerprint of every sample, with its picture."""
+    return [
+        f"{target.picture} {hashlib.sha256(image.numpy().tobytes() + target.layers.numpy().tobytes()).hexdigest()[:12]}"
+        for batch in batches
+        for image, target in zip(batch.images, batch.targets, strict=True)
+    ]
+
+
+def test_one_fold(tiny_competition: Path) -> None:
+    datamodule = module_of(tiny_competition, fold=1, batch_size=2, train_repeats=3)
+    wells = datamodule.competition.wells
+    assert len(datamodule.train_pictures) == 9
+    assert len(datamodule.val_pictures) == 3
+    assert not {wells[p] for p in datamodule.train_pictures} & {wells[p] for p in datamodule.val_pictures}
+    batches = list(datamodule.train_dataloader())
+    assert sum(len(batch) for batch in batches) == 27
+    assert batches[0].images[0].shape == (1, 24, 24)
+    val = list(datamodule.val_dataloader())
+    assert [batch.targets[0].picture for batch in val] == datamodule.val_pictures
+    assert val[0].images[0].shape == (1, 48, 64)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_validation_wells_are_never_trained_on(tiny_competition: Path, seed: int) -> None:
+    for fold in range(3):
+        datamodule = module_of(tiny_competition, fold=fold, n_folds=3, fold_seed=seed)
+        wells = datamodule.competition.wells
+        assert {wells[p] for p in datamodule.train_pictures}.isdisjoint(wells[p] for p in datamodule.val_pictures)
+        assert datamodule.train_pictures
+        assert datamodule.val_pictures
+
+
+def test_validation_truth_is_as_annotated_and_training_truth_cleaned(own_competition: Path) -> None:
+    ring = "5 20 69 1 88 1 133 20"  # 20 x 3 with a hole of 18
+    text = (own_competition / "train.csv").read_text().splitlines()
+    rows = [line if not line.startswith("cort01") else line.replace(line.split(",")[1], ring, 1) for line in text]
+    (own_competition / "train.csv").write_text("\n".join(rows) + "\n")
+    competition = Competition(own_competition)
+    for fold in range(4):
+        datamodule = module_of(
+            own_competition, fold=fold, cleaning=Cleaning(holes=True, drop_pictures=["astro00"]), train_transform=None
+        )
+        assert "astro00" not in datamodule.train_pictures
+        truth = {t.picture: t for batch in datamodule.val_dataloader() for t in batch.targets}
+        trained = {t.picture: t for batch in datamodule.train_dataloader() for t in batch.targets}
+        for picture, target in truth.items():
+            np.testing.assert_array_equal(target.layers.numpy(), competition.instances(picture).layers)
+        if "cort01" in trained:
+            assert int((trained["cort01"].layers > 0).any(dim=0).sum()) == 60
+        else:
+            assert int((truth["cort01"].layers > 0).any(dim=0).sum()) == 42
+    assert "astro00" in module_of(own_competition, fold=_fold_of(own_competition, "astro00")).val_pictures
+
+
+def _fold_of(root: Path, picture: str) -> int:
+    table = make_folds(Competition(root), 4, 0).table
+    return int(table["fold"][table["id"] == picture].iloc[0])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_samples_do_not_depend_on_workers(tiny_competition: Path, workers: int) -> None:
+    def epochs(num_workers: int, cache_mb: int) -> list[list[str]]:
+        loader = module_of(
+            tiny_competition, num_workers=num_workers, cache_mb=cache_mb, batch_size=2
+        ).train_dataloader()
+        seen = []
+        for epoch in (0, 1):
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            seen.append(prints(iter(loader)))
+        return seen
+
+    first, second = epochs(workers, 1)
+    assert [first, second] == epochs(0, 0)
+    assert first != second
+    assert sorted(p.split()[0] for p in first) == sorted(p.split()[0] for p in second)
+
+
+class Recorder(pl.LightningModule):
+    """Notes what it is trained on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen: dict[int, list[str]] = {}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        self.seen.setdefault(self.current_epoch, []).extend(prints(iter([batch])))
+        return self.weight.sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.log("val/map", 0.0, batch_size=len(batch))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def fit(root: Path, folder: Path, epochs: int, workers: int = 0, resume: str | None = None) -> dict[int, list[str]]:
+    module = Recorder()
+    checkpoints = pl.callbacks.ModelCheckpoint(folder, save_top_k=-1, save_last=True, every_n_epochs=1)
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, callbacks=[checkpoints], num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1,
+    )  # fmt: skip
+    trainer.fit(module, module_of(root, num_workers=workers, batch_size=2, drop_last=True), ckpt_path=resume)
+    return module.seen
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*num_workers.*", "ignore:.*Checkpoint directory.*", "ignore:.*does not have many workers.*"
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
+    tiny_competition: Path, tmp_path: Path, workers: int
+) -> None:
+    whole = fit(tiny_competition, tmp_path / "whole", 4, workers)
+    assert len({tuple(epoch) for epoch in whole.values()}) == 4
+    first = fit(tiny_competition, tmp_path / "part", 2, workers)
+    rest = fit(tiny_competition, tmp_path / "part", 4, workers, resume=str(tmp_path / "part" / "last.ckpt"))
+    assert first == {epoch: whole[epoch] for epoch in (0, 1)}
+    assert rest == {epoch: whole[epoch] for epoch in (2, 3)}
+
+
+def test_overfitting_on_chosen_pictures(tiny_competition: Path) -> None:
+    with pytest.warns(UserWarning, match="scores mean memory"):
+        datamodule = module_of(tiny_competition, pictures=["astro01", "cort00"])
+    assert datamodule.train_pictures == datamodule.val_pictures == ["astro01", "cort00"]
+    with pytest.warns(UserWarning, match="scores mean memory"):
+        datamodule = module_of(tiny_competition, pictures=1)
+    assert len(datamodule.train_pictures) == 1
+    with pytest.raises(InputError, match=r"data\.pictures=100: fold 0 has \d training pictures"):
+        module_of(tiny_competition, pictures=100)
+    with pytest.raises(InputError, match="no labelled picture 'ghost'"):
+        module_of(tiny_competition, pictures=["ghost"])
+
+
+def test_chosen_validation_pictures_may_not_leak(tiny_competition: Path) -> None:
+    datamodule = module_of(tiny_competition, pictures=["astro01"], val_pictures=["cort00"])
+    assert (datamodule.train_pictures, datamodule.val_pictures) == (["astro01"], ["cort00"])
+    with pytest.raises(InputError, match="validation picture astro01 is also a training picture"):
+        module_of(tiny_competition, pictures=["astro01"], val_pictures=["astro01"])
+
+
+def test_fold_file_is_used(tiny_competition: Path, tmp_path: Path) -> None:
+    folds = make_folds(Competition(tiny_competition), 6, seed=9)
+    folds.write(tmp_path / "folds.csv")
+    datamodule = module_of(tiny_competition, fold=5, fold_file=tmp_path / "folds.csv")
+    assert (datamodule.train_pictures, datamodule.val_pictures) == folds.split(5)
+
+
+def test_changing_the_training_seed_leaves_validation_alone(tiny_competition: Path) -> None:
+    assert module_of(tiny_competition, seed=1).val_pictures == module_of(tiny_competition, seed=2).val_pictures
+
+
+BAD = {
+    "fold": ({"fold": 4}, "there are folds 0 to 3"),
+    "folds": ({"n_folds": 40}, "expected 2 to 12 folds"),
+    "batch": ({"batch_size": 50, "drop_last": True}, "do not fill one batch of 50"),
+    "predict_on": ({"predict_on": "train"}, "expected test, unlabelled or val"),
+    "all dropped": (
+        {"cleaning": Cleaning(drop_pictures=[f"{t}{n:02d}" for t in ("shsy5y", "astro", "cort") for n in range(4)])},
+        "0 training",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_settings_are_named_in_setup(tiny_competition: Path, name: str) -> None:
+    options, message = BAD[name]
+    with pytest.raises(InputError, match=message):
+        module_of(tiny_competition, **options)
+
+
+def test_damaged_picture_is_named_before_training(own_competition: Path) -> None:
+    path = own_competition / "train" / "astro01.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"astro01\.png: cut off"):
+        module_of(own_competition)
+
+
+def test_without_plate_columns(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="plate wells are not known"):
+        datamodule = module_of(write_competition(tmp_path / "c", wells=False))
+    assert len(datamodule.val_pictures) == 3
+
+
+def test_predict_pictures(tiny_competition: Path) -> None:
+    for predict_on, names in (
+        ("test", ["test00", "test01"]),
+        ("unlabelled", ["astro[x]_A1-2_Vessel-1_Ph_4", "new_B2-1"]),
+    ):
+        datamodule = SupervisedDataModule(tiny_competition, predict_on=predict_on)
+        datamodule.setup("predict")
+        batches = list(datamodule.predict_dataloader())
+        assert [batch.targets[0].picture for batch in batches] == names
+        assert all(len(batch.targets[0]) == 0 for batch in batches)
+    datamodule = SupervisedDataModule(tiny_competition, predict_on="val", n_folds=4)
+    datamodule.setup("predict")
+    assert [batch.targets[0].picture for batch in datamodule.predict_dataloader()] == datamodule.val_pictures
+
+
+def test_folder_of_pictures(tmp_path: Path) -> None:
+    grey = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "b.png")
+    Image.fromarray(grey).save(tmp_path / "a.tif")
+    datamodule = PicturesDataModule(tmp_path)
+    datamodule.setup("predict")
+    batches = list(datamodule.predict_dataloader())
+    assert datamodule.pictures == [batch.targets[0].picture for batch in batches] == ["a", "b"]
+    assert torch.equal(batches[0].images[0], batches[1].images[0])
+    single = PicturesDataModule(tmp_path / "b.png")
+    single.setup()
+    assert single.pictures == ["b"]
+    Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "c.png")
+    with pytest.raises(InputError, match=r"c\.png: a picture of mode 'I;16'"):
+        datamodule.setup("predict")
+    with pytest.raises(InputError, match="no pictures in it"):
+        (tmp_path / "empty").mkdir()
+        PicturesDataModule(tmp_path / "empty").setup()
+
+
+@pytest.mark.parametrize("transform", ["none", "light", "default"])
+@pytest.mark.parametrize("cleaning", ["none", "default"])
+def test_the_shipped_configs_build(tiny_competition: Path, transform: str, cleaning: str) -> None:
+    with hydra.initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        chosen = [
+            f"transform={transform}",
+            f"cleaning={cleaning}",
+            f"data.root={tiny_competition}",
+            "data.num_workers=0",
+        ]
+        cfg = hydra.compose("train", [*chosen, "+transform.transforms.turn=null"] if transform == "none" else chosen)
+    datamodule = wiring.instantiate(cfg.data)
+    datamodule.setup("fit")
+    images = [image for batch in datamodule.train_dataloader() for image in batch.images]
+    assert all(image.shape == (1, 384, 384) for image in images) == (transform == "default")
+    assert len(images) >= len(datamodule.train_pictures)

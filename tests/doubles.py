@@ -1,0 +1,70 @@
+"""A module so small that a whole training takes a second: it "detects" bright pixels around a learned grey level."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from sartorius.cells import CELL_TYPES
+from sartorius.data.dataset import Batch
+from sartorius.detections import Detections
+
+
+class ToyModule(pl.LightningModule):
+    """Learns one number, the mean grey level; detects one box a picture whose score is a function of it."""
+
+    def __init__(self, lr: float = 0.1, width: int = 1, cell_type_names: Sequence[str] = CELL_TYPES) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(width))
+        self.lr = lr
+        self.cell_type_names = tuple(cell_type_names)
+        self.recipe: dict[str, Any] = {}
+        self.seen: list[str] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.seen += [target.picture for target in batch.targets]
+        means = torch.stack([image.float().mean() / 255 for image in batch.images])
+        noise = torch.rand(()) * 0.01  # depends on the state of the random numbers
+        loss = (means.mean() + noise - self.level).square().mean()
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.images))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        return [self._detect(image, target.picture) for image, target in zip(batch.images, batch.targets, strict=True)]
+
+    predict_step = validation_step
+
+    def _detect(self, image: Tensor, picture: str) -> Detections:
+        height, width = image.shape[-2:]
+        score = float(torch.sigmoid(self.level.mean()))
+        return Detections(
+            picture, height, width, np.array([[5, 4, 20, 10]], np.float32), np.array([score], np.float32),
+            np.zeros(1, np.int64), np.ones((1, 4, 4), np.float16), self.cell_type_names,
+        )  # fmt: skip
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(1000 + self.global_step)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sartorius"] = self.recipe
+
+
+def toy_config(**model: Any) -> DictConfig:
+    """A config with a ToyModule as its model."""
+    return OmegaConf.create(
+        {
+            "seed": 0,
+            "data": {"name": "tiny"},
+            "postprocess": {"score": 0.1, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0},
+            "model": {"_target_": "tests.doubles.ToyModule", "lr": 0.1, **model},
+        }
+    )

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from sartorius.errors import InputError
+from sartorius.networks.weights import load_weights
+
+from .conftest import tiny_network
+
+
+def test_a_state_dict_and_a_checkpoint_load(tmp_path) -> None:
+    source = tiny_network()
+    torch.save(source.state_dict(), tmp_path / "a.pth")
+    torch.save({"state_dict": {f"network.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "b.ckpt")
+    for name in ("a.pth", "b.ckpt"):
+        network = tiny_network()
+        report = load_weights(network, tmp_path / name, "maskrcnn_resnet50_fpn", "resnet18")
+        assert report.missing == report.reshaped == ()
+        for key, value in source.state_dict().items():
+            assert torch.equal(network.state_dict()[key], value)
+
+
+def test_what_does_not_fit_keeps_its_start_and_is_named(tmp_path) -> None:
+    state = tiny_network().state_dict()
+    state["rpn.head.conv.weight"] = state.pop("rpn.head.conv.0.0.weight")  # the name torchvision's files have
+    state["roi_heads.box_predictor.cls_score.weight"] = torch.zeros(91, 32)
+    del state["roi_heads.box_predictor.bbox_pred.bias"]
+    torch.save(state, tmp_path / "a.pth")
+    network = tiny_network()
+    before = network.roi_heads.box_predictor.cls_score.weight.clone()
+    report = load_weights(network, tmp_path / "a.pth", "maskrcnn_resnet50_fpn", "resnet18")
+    assert report.reshaped == ("roi_heads.box_predictor.cls_score.weight",)
+    assert report.missing == ("roi_heads.box_predictor.bbox_pred.bias",)
+    assert "rpn.head.conv.0.0.weight" in report.loaded
+    assert torch.equal(network.roi_heads.box_predictor.cls_score.weight, before)
+    assert "other shape, start from nothing: roi_heads.box_predictor.cls_score.weight" in str(report)
+
+
+def test_imagenet_goes_into_the_body(monkeypatch) -> None:
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    state = resnet18(weights=None).state_dict()
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *a, **k: state)
+    network = tiny_network("frozen_batch")
+    report = load_weights(network, "imagenet", "maskrcnn_resnet50_fpn", "resnet18")
+    assert torch.equal(network.backbone.body.conv1.weight, state["conv1.weight"])
+    assert not any("backbone.body" in name for name in report.missing)
+
+
+def test_bad_files(tmp_path) -> None:
+    def load(name: str) -> None:
+        load_weights(tiny_network(), tmp_path / name, "maskrcnn_resnet50_fpn", "resnet18")
+
+    with pytest.raises(InputError, match="no such file; expected none, coco, imagenet or a file"):
+        load("missing.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(InputError, match=r"text\.pth: not a file of PyTorch weights"):
+        load("text.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(InputError, match="expected a state dict"):
+        load("list.pth")
+    torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="none of its 1 tensors"):
+        load("other.pth")
+
+
+def test_a_failed_download_says_what_to_do(monkeypatch) -> None:
+    from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(MaskRCNN_ResNet50_FPN_Weights, "get_state_dict", fail)
+    with pytest.raises(InputError, match=r"could not be downloaded .*model\.weights=none.*model\.weights=FILE"):
+        load_weights(tiny_network(), "coco", "maskrcnn_resnet50_fpn", "resnet18")

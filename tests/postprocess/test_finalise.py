@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sartorius import rle
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.postprocess import Postprocess
+from tests.postprocess.shapes import dense_paste, detections, random_detections
+
+LOOSE = Postprocess(score=0.0, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def dense_finalise(d: Detections, p: Postprocess) -> tuple[np.ndarray, list[int]]:
+    """Reference: one full-size mask a detection. Returns the label map and the detections that became cells."""
+    order = [k for k in np.argsort(-d.scores, kind="stable") if d.scores[k] >= p.score]
+    rows = np.zeros((len(d), d.height, d.width), bool)
+    for k in order:
+        rows[k] = dense_paste(d.boxes[k], d.masks[k], d.height, d.width) > p.mask
+    kept: list[int] = []
+    for k in order:
+        if rows[k].any() and not any(iou(rows[k], rows[a]) > p.mask_nms for a in kept):
+            kept.append(k)
+    label_map, taken, final = np.zeros((d.height, d.width), int), np.zeros((d.height, d.width), bool), []
+    for k in kept:
+        mine = rows[k] & ~taken
+        taken |= rows[k]
+        if mine.any() and mine.sum() >= p.min_area:
+            final.append(k)
+            label_map[mine] = len(final)
+    return label_map, final
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_agrees_with_dense_masks(seed: int) -> None:
+    d = random_detections(seed, 60)
+    post = Postprocess(score=0.2, mask=0.45, box_nms=1.0, mask_nms=0.2, min_area=20)
+    label_map, source = dense_finalise(d, post)
+    final = post(d)
+    assert final.source.tolist() == source and 3 < len(source) < 50
+    assert (final.label_map == label_map).mean() > 0.999  # float32 against float64 at the mask threshold
+    np.testing.assert_array_equal(final.scores, d.scores[source])
+    np.testing.assert_array_equal(final.cell_types, d.cell_types[source])
+    assert final.label_map.dtype == np.uint16 and final.picture == d.picture
+
+
+def test_no_pixel_twice_and_the_better_score_gets_it() -> None:
+    final = LOOSE(detections([[5, 5, 15, 15], [10, 5, 20, 15]], [0.4, 0.9]))
+    assert final.source.tolist() == [1, 0]
+    assert final.instances.areas.tolist() == [100, 50]
+    assert final.label_map[10, 12] == 1
+    texts = final.instances.to_rles()
+    assert len(rle.overlaps(rle.parse(texts, 40, 60))[0]) == 0 and len(texts) == 2
+
+
+def test_equal_scores_keep_their_order() -> None:
+    assert LOOSE(detections([[0, 0, 4, 4], [8, 8, 12, 12], [20, 20, 24, 24]], [0.5] * 3)).source.tolist() == [0, 1, 2]
+
+
+def test_area_is_measured_after_overlaps_are_removed() -> None:
+    both = detections([[5, 5, 15, 15], [13, 5, 20, 15]], [0.9, 0.8])  # 100 pixels; 70, of which 50 remain
+    assert len(replace(LOOSE, min_area=50)(both)) == 2
+    assert len(replace(LOOSE, min_area=51)(both)) == 1
+
+
+def test_a_cell_that_lies_under_another_vanishes() -> None:
+    assert LOOSE(detections([[5, 5, 15, 15], [7, 7, 9, 9]], [0.9, 0.8])).source.tolist() == [0]
+
+
+def test_thresholds_of_each_type_or_of_the_picture() -> None:
+    found = detections([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], [0.8, 0.7, 0.3], [2, 2, 0])
+    each = replace(LOOSE, score={"shsy5y": 0.15, "astro": 0.35, "cort": 0.55})
+    assert each(found).source.tolist() == [0, 1, 2]
+    majority = replace(each, picture_type="majority")
+    assert majority(found).source.tolist() == [0, 1]
+    assert majority(found.select([2])).source.tolist() == [0]
+
+
+def test_a_score_equal_to_the_threshold_stays() -> None:
+    for value in (0.15, 0.35, 0.55):
+        assert len(replace(LOOSE, score=value)(detections([[0, 0, 9, 9]], [value]))) == 1
+
+
+def test_only_the_best_detections_are_looked_at() -> None:
+    found = detections([[0, 0, 4, 4], [8, 8, 12, 12], [20, 20, 24, 24]], [0.5, 0.9, 0.7])
+    assert replace(LOOSE, max_detections=2)(found).source.tolist() == [1, 2]
+
+
+def test_box_nms_between_types() -> None:
+    twins = detections([[0, 0, 9, 9], [0, 0, 9, 8]], [0.9, 0.8], [0, 1])
+    twins = replace(twins, masks=twins.masks * np.array([[1] * 4 + [0] * 4, [0] * 4 + [1] * 4], np.float16)[:, None, :])
+    assert len(replace(LOOSE, box_nms=0.5)(twins)) == 1
+    assert len(replace(LOOSE, box_nms=0.5, class_agnostic=False)(twins)) == 2
+
+
+def test_cleaning_is_optional() -> None:
+    ring = detections([[0, 0, 24, 24]], [0.9])
+    ring.masks[0, 2:4, 2:4] = 0
+    ring.masks[0, 5:, :] = 0
+    ring.masks[0, 7, :] = 1
+    plain, pieces, filled = (
+        f(ring) for f in (LOOSE, replace(LOOSE, largest_piece=True), replace(LOOSE, fill_holes=True))
+    )
+    assert pieces.instances.areas[0] < plain.instances.areas[0] < filled.instances.areas[0]
+
+
+def test_no_detections_give_no_cells() -> None:
+    for post in (LOOSE, replace(LOOSE, picture_type="majority", largest_piece=True, fill_holes=True)):
+        for found in (Detections.empty("p", 40, 60), detections([[3, 3, 3, 3]], [0.9])):
+            final = post(found)
+            assert len(final) == 0 and final.label_map.shape == (40, 60) and not final.label_map.any()
+            assert final.instances.to_rles() == [] and final.source.shape == (0,)
+
+
+def test_more_cells_than_a_byte_holds() -> None:
+    boxes = [[3 * x, 3 * y, 3 * x + 2, 3 * y + 2] for y in range(13) for x in range(20)]
+    final = LOOSE(detections(boxes, [0.5] * 260))
+    assert len(final) == 260 and final.label_map.max() == 260
+
+
+def test_bad_settings_are_named() -> None:
+    for change, message in (
+        ({"picture_type": "any"}, "picture_type: expected each or majority, got 'any'"),
+        ({"overlap": "dice"}, "overlap: expected iou or iom"),
+        ({"max_detections": 70_000}, "max_detections: expected 1 to 65535"),
+        ({"score": 2}, "postprocess.score: expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            replace(LOOSE, **change)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="no value for cell type 'shsy5y'"):
+        replace(LOOSE, score={"cort": 0.5})(detections([[0, 0, 9, 9]], [0.9]))

@@ -1,0 +1,160 @@
+"""The benchmarks' own arithmetic and inputs; what they measure is checked by running them (`make bench`)."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as program
+from benchmarks import loader, measure, pictures, rle_text, score, submission
+from benchmarks.measure import Disagreement, Row, expect
+from sartorius import rle
+from sartorius.cells import HEIGHT, WIDTH
+from sartorius.data.competition import Competition
+
+
+@pytest.fixture(autouse=True)
+def generated_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SARTORIUS_REAL_DATA", str(tmp_path / "absent"))
+    pictures.densest.cache_clear()
+    pictures.crowded.cache_clear()
+
+
+def row(ours: float = 2.0, peer: float = 10.0, **bars: float) -> Row:
+    return Row("what", "ms", ours, peer, "peer", "same", **bars)
+
+
+@pytest.mark.parametrize(
+    ("bars", "bar", "met"),
+    [
+        ({}, "", True),
+        ({"at_least": 5}, ">= 5x", True),
+        ({"at_least": 5.1}, ">= 5.1x", False),
+        ({"at_most": 2}, "<= 2 ms", True),
+        ({"at_most": 1.9}, "<= 1.9 ms", False),
+    ],
+)
+def test_row_bar(bars: dict[str, float], bar: str, met: bool) -> None:
+    assert row(**bars).bar == bar
+    assert row(**bars).met is met
+
+
+def test_row_ratio() -> None:
+    assert row().ratio == 10 / 2
+    assert row(ours=0.0).ratio is None
+    assert program.line(row(ours=-1.0))[4] == "-"
+    assert row(ours=-1.0, at_least=2, at_most=0).met
+
+
+def test_expect_refuses_to_compare_different_results() -> None:
+    assert expect(True, "the masks") == "the masks"
+    with pytest.raises(Disagreement, match="the masks"):
+        expect(False, "the masks")
+
+
+def test_side_by_side_takes_turns_and_returns_medians() -> None:
+    calls: list[str] = []
+    times = measure.side_by_side(lambda: calls.append("ours"), lambda: calls.append("peer"), seconds=0)
+    assert calls == ["ours", "peer"] * 3
+    assert all(time >= 0 for time in times)
+
+
+def test_in_subprocess_returns_the_value_and_shows_errors() -> None:
+    assert measure.in_subprocess("operator:add", [1], [2]) == [1, 2]
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        measure.in_subprocess("operator:truediv", 1, 0)
+
+
+def test_peak_is_that_of_the_process_itself() -> None:
+    """A child must not inherit its parent's peak, as getrusage's ru_maxrss does on Linux."""
+    block = np.ones(40_000_000)  # 320 MB
+    assert measure.peak_megabytes() > 320
+    del block
+    assert measure.in_subprocess("benchmarks.measure:peak_megabytes") < 200
+
+
+def test_table_and_line() -> None:
+    lines = [program.line(row(at_least=5)), program.line(row(at_least=6))]
+    assert lines[0][4:7] == ("5x", ">= 5x", "met")
+    assert lines[1][6] == "MISSED"
+    text = program.table(lines).splitlines()
+    assert len(text) == 2 + len(lines)
+    assert len({len(printed) for printed in text}) == 1
+
+
+def test_every_module_is_listed_and_has_rows() -> None:
+    folder = Path(program.__file__).parent
+    with_rows = {path.stem for path in folder.glob("*.py") if "def rows(" in path.read_text()}
+    assert with_rows == set(program.MODULES)
+    assert all(callable(importlib.import_module(f"benchmarks.{name}").rows) for name in program.MODULES)
+
+
+def test_program_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--only", "rle_text", "--json"])
+    monkeypatch.setattr(rle_text, "rows", lambda: [row(at_least=6)])
+    assert program.main() == 1
+    (printed,) = json.loads(capsys.readouterr().out)
+    assert printed["ratio"] == 5
+    assert printed["met"] is False
+
+
+@pytest.mark.parametrize("cells", [1, 40, 547])
+def test_generated_picture(cells: int) -> None:
+    picture = pictures.generated(cells)
+    runs = rle.parse(picture.texts, HEIGHT, WIDTH)  # sorted, disjoint, inside
+    assert len(picture.texts) == runs.count == cells
+    assert runs.areas.min() > 50
+    assert 150 < runs.areas.mean() < 220
+    assert picture.image.shape == (HEIGHT, WIDTH)
+    assert not picture.real
+
+
+def test_generated_inputs_have_as_many_cells_as_the_real_ones(tmp_path: Path) -> None:
+    assert len(pictures.densest().texts) == pictures.DENSEST_CELLS
+    assert len(pictures.crowded().texts) == 600
+    scored, source = pictures.scored()
+    assert (len(scored), source) == (28, "generated")
+    assert all(len(predicted) == len(true) for predicted, true in scored)
+    assert len(Competition(pictures.competition_folder(tmp_path, 3)).ids) == 3
+
+
+def test_sides_agree_on_text() -> None:
+    texts = pictures.generated(30).texts
+    assert rle_text.ours(texts) == rle_text.peer(texts) == texts
+
+
+def test_sides_agree_on_the_score() -> None:
+    true = pictures.generated(30).texts
+    predicted = rle.format(pictures._moved(rle.parse(true, HEIGHT, WIDTH), 2))
+    counts = score.counts_from_text(predicted, true)
+    masks = [score.masks_of(score.instances(texts)) for texts in (predicted, true)]
+    assert counts == score.peer_from_text(predicted, true) == score.peer_from_masks(*masks)
+    assert 0 < counts[4] <= counts[0] == 30
+
+
+def test_sides_of_the_submission() -> None:
+    picture = pictures.generated(30)
+    truth = rle.parse(picture.texts, HEIGHT, WIDTH)
+    detections = submission.perfect(picture)
+    assert len(submission.ours(detections)) == 30
+    assert submission.mean_iou(submission.finalised(detections).to_runs(), truth) > 0.95
+    assert submission.mean_iou(rle.from_coco(submission.peer(detections), HEIGHT, WIDTH), truth) > 0.9
+
+
+def test_sides_of_the_loader_agree_on_boxes(tmp_path: Path) -> None:
+    competition = Competition(pictures.competition_folder(tmp_path, 2))
+    assert loader.check(competition, list(competition.ids))
+
+
+def test_real_pictures(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = real_data if (real_data / "sartorius").is_dir() else real_data.parent
+    monkeypatch.setenv("SARTORIUS_REAL_DATA", str(folder))
+    pictures.densest.cache_clear()
+    picture = pictures.densest()
+    assert picture.real
+    assert len(picture.texts) == pictures.DENSEST_CELLS
+    pictures.densest.cache_clear()

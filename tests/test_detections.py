@@ -1,0 +1,91 @@
+import json
+
+import numpy as np
+import pytest
+
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.instances import Instances
+
+
+def some(picture: str = "a1", n: int = 3) -> Detections:
+    rng = np.random.default_rng(0)
+    boxes = rng.uniform(0, 20, (n, 4)).astype(np.float32)
+    masks = rng.uniform(0, 1, (n, 4, 4)).astype(np.float16)
+    return Detections(picture, 40, 50, boxes, rng.uniform(0, 1, n).astype(np.float32), np.arange(n) % 3, masks)
+
+
+def assert_same(a: Detections, b: Detections) -> None:
+    assert (a.picture, a.height, a.width, a.cell_type_names) == (b.picture, b.height, b.width, b.cell_type_names)
+    for field in ("boxes", "scores", "cell_types", "masks"):
+        np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+        assert getattr(a, field).dtype == getattr(b, field).dtype
+
+
+def test_select_and_sort() -> None:
+    detections = some()
+    order = np.argsort(-detections.scores)
+    assert_same(detections.sorted(), detections.select(order))
+    assert len(detections.select(detections.scores > 2)) == 0
+    assert len(detections.select([])) == 0
+
+
+def test_shapes_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"picture a1: .*got \(3, 4\), \(2,\)"):
+        Detections("a1", 4, 4, np.zeros((3, 4)), np.zeros(2), np.zeros(3, int), np.zeros((3, 2, 2)))
+
+
+@pytest.mark.parametrize("detections", [some(), Detections.empty("b2", 40, 50)])
+def test_file(tmp_path, detections: Detections) -> None:
+    path = detections.save(tmp_path)
+    assert path == tmp_path / f"{detections.picture}.npz"
+    assert_same(Detections.load(path), detections)
+
+
+def test_a_perfect_model() -> None:
+    masks = np.zeros((2, 20, 20), bool)
+    masks[0, 2:10, 3:9] = masks[1, 8:16, 8:12] = True
+    instances = Instances.from_masks(masks, [2, 1])
+    detections = Detections.from_instances("a", instances, [0.5, 1.0], mask_size=8)
+    np.testing.assert_array_equal(detections.boxes, instances.boxes)
+    assert detections.masks.shape == (2, 8, 8)
+    assert detections.masks[:, 1:-1, 1:-1].min() == 1
+    assert len(Detections.from_instances("a", Instances.empty(4, 4), [])) == 0
+    with pytest.raises(ValueError, match="cell 1 has no pixels"):
+        Detections.from_instances("a", Instances.from_rles(["1 1", ""], [0, 0], 4, 4), [1, 1])
+
+
+def test_folder(tmp_path) -> None:
+    folder = DetectionsFolder(tmp_path / "found")
+    with pytest.raises(InputError, match=r"no meta\.json"):
+        _ = folder.meta
+    folder.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=4)
+    for picture in ("b2", "a1"):
+        folder.write(some(picture))
+    assert folder.pictures() == ["a1", "b2"]
+    assert [d.picture for d in folder] == ["a1", "b2"]
+    assert folder.meta["mask_size"] == 4
+
+
+def test_a_folder_names_what_is_wrong_with_it(tmp_path) -> None:
+    folder = DetectionsFolder(tmp_path)
+    folder.write_meta(cell_types=["shsy5y", "astro", "cort"])
+    path = folder.write(some("a1"))
+    path.rename(tmp_path / "c3.npz")
+    with pytest.raises(InputError, match=r"c3\.npz holds picture a1"):
+        folder.load("c3")
+    with pytest.raises(InputError, match=r"missing\.npz"):
+        folder.load("missing")
+    (tmp_path / "d4.npz").write_bytes(b"PK not really")
+    with pytest.raises(InputError, match=r"d4\.npz: not a readable"):
+        folder.load("d4")
+    folder.write_meta(cell_types=["x"])
+    folder.write(some("e5"))
+    with pytest.raises(InputError, match=r"e5\.npz: cell types"):
+        folder.load("e5")
+    (tmp_path / "meta.json").write_text(json.dumps({"format_version": 99}))
+    with pytest.raises(InputError, match="format_version 1 expected"):
+        folder.load("e5")
+    (tmp_path / "meta.json").write_text("{")
+    with pytest.raises(InputError, match="not valid JSON"):
+        folder.load("e5")

@@ -1,0 +1,233 @@
+"""The evaluate verb on a handwritten competition folder, and on the two real prediction files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sartorius import evaluate, wiring
+from sartorius.data.competition import Competition
+from sartorius.data.folds import make_folds
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.export.submission import write_submission
+from tests.doubles import ToyModule
+
+POST = {
+    "_target_": "sartorius.postprocess.Postprocess",
+    "score": 0.5,
+    "mask": 0.5,
+    "box_nms": 0.9,
+    "mask_nms": 0.5,
+    "min_area": 0,
+}
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def run(tiny_competition: Path, tmp_path: Path) -> Run:
+    """Run the verb in this process with overrides; returns metrics.json."""
+
+    def program(*overrides: str, root: Path | None = tiny_competition) -> dict[str, Any]:
+        given = [f"output={tmp_path}/report", *overrides, *([f"data.root={root}"] if root else [])]
+        with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+            cfg = compose("evaluate", overrides=given)
+        returned = evaluate.main(cfg)
+        written = json.loads((tmp_path / "report" / "metrics.json").read_text())
+        assert written == json.loads(json.dumps(returned))
+        return written
+
+    return program
+
+
+@pytest.fixture(scope="module")
+def truth(tiny_competition: Path) -> Competition:
+    return Competition(tiny_competition)
+
+
+def disjoint_texts(truth: Competition, picture: str) -> list[str]:
+    """The picture's cells with overlaps given to the first, as texts."""
+    cells = truth.instances(picture)
+    label_map = np.zeros((cells.height, cells.width), np.uint16)
+    for k in reversed(range(len(cells))):
+        label_map[cells.layers[cells.layer_of[k]] == k + 1] = k + 1
+    return [t for t in cells.from_label_map(label_map, cells.cell_types).to_rles() if t]
+
+
+def detections(truth: Competition, picture: str, score: float = 0.9) -> Detections:
+    cells = truth.instances(picture)
+    return Detections.from_instances(picture, cells, np.full(len(cells), score))
+
+
+def folder(path: Path, truth: Competition, pictures: list[str], postprocess: Any = POST) -> Path:
+    written = DetectionsFolder(path)
+    written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=postprocess)
+    for picture in pictures:
+        written.write(detections(truth, picture))
+    return path
+
+
+def test_a_submission_of_the_truth(run: Run, truth: Competition, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    write_submission(path, {picture: disjoint_texts(truth, picture) for picture in truth.ids})
+    numbers = run(f"predictions={path}")
+    table = pd.read_csv(tmp_path / "report" / "per_picture.csv")
+    assert numbers["pictures"] == 12 and numbers["cells"] == numbers["predictions"] == len(truth_cells(truth))
+    assert numbers["precision_by_threshold"]["0.50"] == 1.0
+    assert table.average_precision[table.picture == "cort03"].item() == 1.0, "no cells and no predictions"
+    assert numbers["competition_map"] == pytest.approx(table.average_precision.mean())
+    for kind in truth.cell_type_names:
+        of_kind = table.average_precision[table.cell_type == kind]
+        assert numbers[f"competition_map_{kind}"] == pytest.approx(of_kind.mean()) and len(of_kind) == 4
+
+
+def truth_cells(truth: Competition) -> list[str]:
+    return [text for picture in truth.ids for text in truth.record(picture).annotations]
+
+
+def test_pictures_not_in_the_file_score_0_or_are_left_out(run: Run, truth: Competition, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    write_submission(path, {"astro01": disjoint_texts(truth, "astro01"), "astro02": []})
+    assert (
+        run(f"predictions={path}", "pictures=[astro01,astro02,astro03,cort03]")["competition_map"]
+        == (1 + 0 + 0 + 1) / 4
+    )
+    numbers = run(f"predictions={path}", "only_predicted=true")
+    assert numbers["competition_map"] == (1 + 0) / 2 and numbers["pictures"] == 2
+    assert numbers["competition_map_cort"] is None and numbers["competition_map_astro"] == 0.5
+
+
+def test_overlapping_masks_and_unknown_pictures_are_refused_by_row(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    path.write_text("id,predicted\nastro01,1 5\nastro01,5 2\nnowhere,1 1\n")
+    with pytest.raises(InputError, match="line 3: overlap: shares 1 pixels with line 2.*line 4: unknown id: 'nowhere'"):
+        run(f"predictions={path}")
+
+
+def test_folders_of_detections_are_joined(run: Run, truth: Competition, tmp_path: Path) -> None:
+    first = folder(tmp_path / "fold0", truth, ["astro01", "cort02", "cort03"])
+    second = folder(tmp_path / "fold1", truth, ["shsy5y01"])
+    numbers = run(f"detections=[{first},{second}]")
+    assert numbers["pictures"] == 4 and numbers["competition_map"] == 1.0
+    assert numbers["box_ap"] == pytest.approx(1.0) and numbers["box_ap_astro"] == pytest.approx(1.0)
+    assert run(f"detections={first}")["pictures"] == 3
+    assert run(f"detections=[{first}]", "postprocess.score.astro=0.95")["competition_map_astro"] == 0.0
+    assert (
+        run(f"detections=[{first}]", "postprocess=default", "postprocess.min_area.cort=91")["competition_map_cort"] < 1
+    )
+
+
+def test_a_picture_in_two_folders_is_refused(run: Run, truth: Competition, tmp_path: Path) -> None:
+    first = folder(tmp_path / "fold0", truth, ["astro01"])
+    second = folder(tmp_path / "fold1", truth, ["cort01", "astro01"])
+    with pytest.raises(InputError, match="picture astro01 is in .*fold0 and in .*fold1"):
+        run(f"detections=[{first},{second}]")
+
+
+def test_folders_that_cannot_be_scored(run: Run, truth: Competition, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no meta.json"):
+        run(f"detections=[{tmp_path}]")
+    with pytest.raises(InputError, match="no detections in it"):
+        run(f"detections=[{folder(tmp_path / 'empty', truth, [])}]")
+    with pytest.raises(InputError, match="no post-processing was saved.*postprocess=default"):
+        run(f"detections=[{folder(tmp_path / 'bare', truth, ['astro01'], None)}]")
+    foreign = folder(tmp_path / "foreign", truth, ["astro01"])
+    DetectionsFolder(foreign).write(Detections.empty("elsewhere", 48, 64))
+    with pytest.raises(InputError, match="no labelled picture 'elsewhere'"):
+        run(f"detections=[{foreign}]")
+    other_size = folder(tmp_path / "size", truth, [])
+    DetectionsFolder(other_size).write(Detections.empty("astro01", 64, 48))
+    with pytest.raises(InputError, match="picture astro01: pictures of 48x64 and 64x48"):
+        run(f"detections=[{other_size}]")
+
+
+def test_the_baseline_beside_it_and_alone(run: Run, truth: Competition, tmp_path: Path) -> None:
+    first = folder(tmp_path / "fold0", truth, ["astro01", "cort02"])
+    numbers = run(f"detections=[{first}]", "baseline=otsu_watershed", "baseline.min_area=20")
+    other = numbers["baseline"]
+    assert other["name"] == "otsu_watershed" and other["pictures"] == 2
+    assert other["difference"]["mean"] == pytest.approx(1.0 - other["competition_map"])
+    assert other["difference"]["pictures"] == 2
+    assert len(pd.read_csv(tmp_path / "report" / "per_picture_otsu_watershed.csv")) == 2
+    alone = run("baseline=otsu_watershed", "baseline.min_area=20", "pictures=[astro01,cort02]")
+    assert alone["competition_map"] == other["competition_map"]
+
+
+def test_pictures_of_a_fold(run: Run, truth: Competition, tmp_path: Path) -> None:
+    run("baseline=otsu_watershed", "data.fold=1", "data.n_folds=4")
+    scored = pd.read_csv(tmp_path / "report" / "per_picture.csv").picture.tolist()
+    assert scored == make_folds(truth, 4, 0).split(1)[1] and len(scored) == 3
+
+
+def test_against_another_run(run: Run, truth: Competition, tmp_path: Path) -> None:
+    pictures = ["astro01", "cort02", "shsy5y01"]
+    pd.DataFrame({"picture": [*pictures, "more"], "average_precision": [0.5, 0.25, 1.0, 0.0]}).to_csv(
+        tmp_path / "per_picture.csv", index=False
+    )
+    first = folder(tmp_path / "fold0", truth, pictures)
+    numbers = run(f"detections=[{first}]", f"against={tmp_path}")
+    assert numbers["against"]["mean"] == pytest.approx((0.5 + 0.75 + 0) / 3) and numbers["against"]["pictures"] == 3
+    low, high = numbers["against"]["interval"]
+    assert 0 <= low < high <= 0.75
+
+
+def test_a_checkpoint_is_run_over_its_validation_pictures(
+    run: Run, tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = {
+        "_target_": "sartorius.data.datamodules.SupervisedDataModule",
+        "root": str(tiny_competition),
+        "n_folds": 4,
+        "fold": 2,
+        "train_transform": {"_target_": "os.system"},
+    }
+    module = ToyModule()
+    module.recipe = {"config": {"data": data}, "postprocess": POST, "data": "tiny", "model": {}}
+    monkeypatch.setattr(wiring, "load_module", lambda path: (module.eval(), module.recipe))
+    common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu", "postprocess.score.default=0.1")
+    numbers = run(*common, root=None)
+    assert numbers["pictures"] == numbers["predictions"] == 3
+    assert len(DetectionsFolder(tmp_path / "report" / "detections").pictures()) == 3
+    data["_target_"] = "os.system"
+    with pytest.raises(InputError, match="was trained on os.system"):
+        run(*common, root=None)
+
+
+def test_exactly_one_source(run: Run) -> None:
+    with pytest.raises(InputError, match="got none of them"):
+        run()
+    with pytest.raises(InputError, match="got detections and predictions"):
+        run("detections=[x]", "predictions=y")
+
+
+def test_the_command_prints_one_line_for_bad_input(tiny_competition: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "sartorius.evaluate", "predictions=missing.csv", f"data.root={tiny_competition}"]
+    done = subprocess.run([*command, f"output={tmp_path / 'out'}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.strip() == "error: missing.csv: no such file; expected a csv with the header id,predicted"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("maskrcnn", {"": 0.375868, "_astro": 0.2530, "_cort": 0.4786, "_shsy5y": 0.1214}),
+        ("cellpose", {"": 0.297364, "_astro": 0.1574, "_cort": 0.3943, "_shsy5y": 0.1214}),
+    ],
+)
+def test_real_predictions_score_what_others_measured(
+    run: Run, real_data: Path, name: str, expected: dict[str, float]
+) -> None:
+    file = real_data / "peer_predictions" / f"{name}.csv"
+    numbers = run(f"predictions={file}", "only_predicted=true", root=real_data / "sartorius")
+    assert numbers["pictures"] == 28
+    for suffix, value in expected.items():
+        assert numbers[f"competition_map{suffix}"] == pytest.approx(value, abs=1e-6 if not suffix else 5e-5)

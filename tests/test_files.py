@@ -1,0 +1,26 @@
+import pandas as pd
+import pytest
+
+from sartorius import files
+
+
+def test_written_whole_or_not_at_all(tmp_path) -> None:
+    path = tmp_path / "deep" / "a.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(RuntimeError), files.atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("the disk is full")
+    assert path.read_text() == '{\n  "a": 1\n}\n'
+    assert [p.name for p in path.parent.iterdir()] == ["a.json"]
+
+
+def test_a_failed_json_leaves_the_previous_file(tmp_path) -> None:
+    files.write_json(tmp_path / "a.json", [1])
+    with pytest.raises(ValueError, match="Out of range"):
+        files.write_json(tmp_path / "a.json", [float("nan")])
+    assert (tmp_path / "a.json").read_text() == "[\n  1\n]\n"
+
+
+def test_csv(tmp_path) -> None:
+    files.write_csv(tmp_path / "a.csv", pd.DataFrame({"id": ["x"], "n": [3]}))
+    assert (tmp_path / "a.csv").read_text() == "id,n\nx,3\n"

@@ -1,0 +1,72 @@
+"""The prepare verb: a page of text, a table, folds; nothing written into the data; errors in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sartorius.cells import CELL_TYPES
+from sartorius.data.cleaning import Cleaning
+from sartorius.data.competition import Competition
+from sartorius.data.folds import make_folds, read_folds
+from sartorius.errors import InputError
+from sartorius.prepare import prepare
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def listing(folder: Path) -> list[tuple[str, int]]:
+    return sorted((str(path), path.stat().st_mtime_ns) for path in folder.rglob("*"))
+
+
+def test_writes_audit_and_folds_beside_untouched_data(tiny_competition: Path, tmp_path: Path) -> None:
+    before = listing(tiny_competition)
+    text = prepare(tiny_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, Cleaning(), list(CELL_TYPES))
+    assert listing(tiny_competition) == before
+    assert "12 labelled pictures" in text
+    assert (tmp_path / "out" / "audit.txt").read_text() in text
+    assert len(pd.read_csv(tmp_path / "out" / "audit.csv")) == 12
+    competition = Competition(tiny_competition)
+    assert read_folds(tmp_path / "f.csv", competition).table.equals(make_folds(competition, 3, 1).table)
+
+
+def test_broken_folder_is_audited_but_gets_no_folds(own_competition: Path, tmp_path: Path) -> None:
+    (own_competition / "train" / "astro01.png").unlink()
+    with pytest.raises(InputError, match=r"1 pictures of .* cannot be used \(.*astro01\.png"):
+        prepare(own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, None, list(CELL_TYPES))
+    assert "astro01.png" in (tmp_path / "out" / "audit.txt").read_text()
+    assert not (tmp_path / "f.csv").exists()
+
+
+def run(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sartorius.prepare", *overrides]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_command_on_a_competition_folder(tiny_competition: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "source=competition", f"data.root={tiny_competition}", "n_folds=4")
+    assert done.returncode == 0, done.stderr
+    assert "By cell type" in done.stdout
+    written = tmp_path / "runs" / "prepare" / "sartorius"
+    assert sorted(path.name for path in written.iterdir()) == ["audit.csv", "audit.txt", "folds.csv"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["runs"]  # Hydra leaves nothing behind
+
+
+def test_command_on_a_missing_folder_ends_in_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "data.root=nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: nowhere: not found; get the data with `kaggle")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_command_writes_a_synthetic_folder(tmp_path: Path) -> None:
+    small = "source.pictures={cort: 2, shsy5y: 2, astro: 2}"
+    done = run(tmp_path, "source=synthetic", small, "source.test=1", "source.unlabelled=1", "n_folds=2")
+    assert done.returncode == 0, done.stderr
+    competition = Competition(tmp_path / "data" / "synthetic")
+    assert len(competition.ids) == 6
+    assert read_folds(tmp_path / "runs" / "prepare" / "synthetic" / "folds.csv", competition).n_folds == 2

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sartorius import recipes, wiring
+from sartorius.errors import InputError
+from tests.doubles import ToyModule, toy_config
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "TRUSTED", ("tests.doubles.",))
+
+
+def save(path: Path, **changes: Any) -> Path:
+    module = wiring.build_module(toy_config())
+    torch.save({"state_dict": module.state_dict(), "epoch": 3, recipes.KEY: {**module.recipe, **changes}}, path)
+    return path
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
+    module = wiring.build_module(toy_config())
+    module.level.data[:] = 4.0
+    torch.save({"state_dict": module.state_dict(), recipes.KEY: module.recipe}, tmp_path / "a.ckpt")
+    loaded, recipe = wiring.load_module(tmp_path / "a.ckpt")
+    assert isinstance(loaded, ToyModule)
+    assert loaded.level.item() == 4.0
+    assert not loaded.training
+    assert recipe == module.recipe == loaded.recipe
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.ckpt: no such checkpoint"):
+        recipes.read_checkpoint(tmp_path / "no.ckpt")
+    for content in (b"", b"hello", b"PK\x03\x04half a zip"):
+        (tmp_path / "text.ckpt").write_bytes(content)
+        with pytest.raises(InputError, match=r"text\.ckpt: not a checkpoint"):
+            recipes.read_checkpoint(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="not a checkpoint of sartorius"):
+        recipes.read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="format version 99"):
+        recipes.read_checkpoint(save(tmp_path / "new.ckpt", format_version=99))
+
+
+def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
+    for model in (
+        {"_target_": "os.system", "command": "true"},
+        {"_target_": "sartorius.modules.mask_rcnn.MaskRCNNModule", "network": {"deep": [{"_target_": "torch.hub.load"}]}},
+    ):
+        with pytest.raises(InputError, match="refused, its recipe calls (os.system|torch.hub.load)"):
+            wiring.load_module(save(tmp_path / "a.ckpt", model=model))
+
+
+def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:
+    config = recipes.model_config({"model": {"_target_": "torch.nn.Linear", "weights": "coco", "a": [{"weights": "x"}]}}, "a")
+    assert config == {"_target_": "torch.nn.Linear", "weights": None, "a": [{"weights": None}]}
+
+
+@pytest.mark.usefixtures("trusted")
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    changed = {"_target_": "tests.doubles.ToyModule", "width": 3}
+    with pytest.raises(InputError, match="the weights do not fit"):
+        wiring.load_module(save(tmp_path / "a.ckpt", model=changed))
+
+
+def test_a_run_resumes_only_with_its_own_model(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.ckpt")
+    recipes.check_resume(path, ToyModule())
+    with pytest.raises(InputError, match=r"another model.*'level' is \(1,\) there and \(2,\) here"):
+        recipes.check_resume(path, ToyModule(width=2))

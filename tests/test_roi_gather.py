@@ -1,0 +1,66 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torchvision.ops import roi_align
+
+from sartorius.instances import Instances
+from sartorius.roi_gather import gather_mask_targets
+
+
+def gather(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int, ratio: int = 0) -> torch.Tensor:
+    layers = torch.from_numpy(instances.layers.astype(np.int32))
+    return gather_mask_targets(layers, torch.from_numpy(instances.layer_of)[cells], cells + 1, rois, size, ratio)
+
+
+def reference(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int, ratio: int = 0) -> torch.Tensor:
+    dense = torch.stack([torch.from_numpy((instances.layers == k + 1).any(0)) for k in cells.tolist()]).float()
+    return roi_align(dense[:, None], [roi[None] for roi in rois], size, 1.0, ratio or -1, aligned=True)[:, 0]
+
+
+@pytest.fixture
+def crowd() -> Instances:
+    """40 overlapping ellipses."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:90, :120]
+    centre, radius = rng.uniform(0, (90, 120), (40, 2)), rng.uniform(2, 15, (40, 2))
+    masks = [((y - c[0]) / r[0]) ** 2 + ((x - c[1]) / r[1]) ** 2 < 1 for c, r in zip(centre, radius, strict=True)]
+    return Instances.from_masks(np.stack(masks), np.zeros(40))
+
+
+@pytest.mark.parametrize("ratio", [0, 1, 2])
+@pytest.mark.parametrize("size", [7, 28])
+def test_equals_roi_align_of_dense_masks(crowd: Instances, size: int, ratio: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = torch.randint(len(crowd), (200,), generator=generator)
+    rois = torch.from_numpy(crowd.boxes)[cells] + torch.randn((200, 4), generator=generator) * 4
+    rois[:, 2:] = torch.maximum(rois[:, 2:], rois[:, :2] + 0.5)
+    rois[0] = torch.tensor([-40.0, -40.0, -20.0, -20.0])  # outside
+    rois[1] = torch.tensor([-50.0, -50.0, 200.0, 150.0])  # larger than the picture
+    rois[2] = torch.tensor([119.5, 89.5, 130.0, 95.0])  # over the corner
+    found = gather(crowd, cells, rois, size, ratio)
+    torch.testing.assert_close(found, reference(crowd, cells, rois, size, ratio), atol=1e-5, rtol=0)
+    assert found.max() > 0.9
+
+
+def test_real_cells(real_data) -> None:
+    """All 547 cells of the densest picture, boxes jittered."""
+    frame = pd.read_csv(real_data / "sartorius" / "train.csv", keep_default_na=False)
+    texts = frame.loc[frame["id"] == "5d066f4c3eef", "annotation"].tolist()
+    instances = Instances.from_rles(texts, np.zeros(len(texts)), 520, 704)
+    cells = torch.arange(len(instances))
+    rois = (
+        torch.from_numpy(instances.boxes)
+        + torch.randn((len(instances), 4), generator=torch.Generator().manual_seed(0)) * 2
+    )
+    rois[:, 2:] = torch.maximum(rois[:, 2:], rois[:, :2] + 1)
+    torch.testing.assert_close(
+        gather(instances, cells, rois, 28), reference(instances, cells, rois, 28), atol=1e-5, rtol=0
+    )
+
+
+def test_a_box_that_a_cell_fills_gives_ones_and_no_rois_give_none(crowd: Instances) -> None:
+    square = Instances.from_label_map(np.pad(np.ones((4, 6), int), 3), [0])
+    target = gather(square, torch.tensor([0]), torch.tensor([[3.5, 3.5, 8.5, 6.5]]), 14)
+    assert torch.equal(target, torch.ones(1, 14, 14))
+    assert gather(crowd, torch.zeros(0, dtype=torch.long), torch.zeros(0, 4), 28).shape == (0, 28, 28)

@@ -29,13 +29,17 @@ def train(
     """
     try:
         trainer.fit(module, datamodule, ckpt_path=resume)
+        if best := best_checkpoint(trainer):
+            trainer.validate(module, datamodule, ckpt_path=best, verbose=False)
     except SystemExit:  # what Lightning makes of Ctrl-C once its callbacks have saved the state
         raise KeyboardInterrupt from None
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-    if not best:
-        return {}
-    trainer.validate(module, datamodule, ckpt_path=best, verbose=False)
-    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name: float(value) for name, value in trainer.callback_metrics.items()} if best else {}
+
+
+def best_checkpoint(trainer: Trainer) -> str:
+    """The path of the checkpoint with the best score, "" when none was scored."""
+    paths = (str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks)
+    return next(filter(None, paths), "")
 
 
 def score_of(metrics: dict[str, float], monitor: str) -> float:

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 from numpy.typing import ArrayLike, NDArray
 
 from sartorius.instances import Instances
@@ -17,8 +20,6 @@ from sartorius.instances import Instances
 Image = NDArray[np.uint8]  # RGB [H, W, 3]
 
 _GOLDEN = (5**0.5 - 1) / 2  # steps of it around the hue circle keep consecutive colours far apart
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
-_WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def draw_overlay(
@@ -44,17 +45,19 @@ def draw_overlay(
     if scores is not None and len(np.asarray(scores)) != len(cells):
         raise ValueError(f"{len(np.asarray(scores))} scores for {len(cells)} cells")
     size = (cells.width * scale, cells.height * scale)
-    canvas = cv2.cvtColor(cv2.resize(_stretch(picture), size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2RGB)
+    grey = cv2.resize(_stretch(picture), size, interpolation=cv2.INTER_CUBIC)
+    canvas: Image = np.repeat(np.asarray(grey, np.uint8)[..., None], 3, axis=2)
     colours = cell_colours(cells.boxes)
     for layer in cells.layers:
         _paint(canvas, layer.repeat(scale, axis=0).repeat(scale, axis=1), colours, opacity)
     if labels and len(cells):
-        _write_labels(canvas, cells, _texts(cells, scores, names, crowded), scale, len(cells) > crowded)
-        if names and len(cells) > crowded:
-            present = [names[k] for k in np.unique(cells.cell_types)]
-            key = ", ".join(f"{name[:1]} = {name}" for name in present)
+        short = len(cells) > crowded
+        canvas = _write_labels(canvas, cells, _texts(cells, scores, names, short), scale, short)
+        if names and short:
+            present = ", ".join(f"{names[k][:1]} = {names[k]}" for k in np.unique(cells.cell_types))
             canvas[-30:] //= 3
-            _text(canvas, key if scores is None else f"{key}; confidence in %", (8, canvas.shape[0] - 10), 0.6)
+            key = present if scores is None else f"{present}; confidence in %"
+            canvas = _write(canvas, [key], [(0, canvas.shape[0] - 10)], size=18)
     return canvas
 
 
@@ -70,16 +73,16 @@ def draw_comparison(
 ) -> Image:
     """Truth on the left, prediction on the right, each under a line of text.
 
-    Returns uint8 RGB [scale*H + 40, 2*scale*W + 8, 3]. Arguments as in `draw_overlay`; `title` (picture name, score) stands in front of the left line.
+    Returns uint8 RGB [scale*H + 40, 2*scale*W + 8, 3]. Arguments as in `draw_overlay`; `title`
+    (picture name, score) stands in front of the left line.
     """
     left = draw_overlay(picture, truth, None, names, scale=scale, labels=False)
     right = draw_overlay(picture, prediction, scores, names, scale=scale)
     gap = np.full((left.shape[0], 8, 3), 255, np.uint8)
     body = np.concatenate((left, gap, right), axis=1)
     canvas = np.concatenate((np.zeros((40, body.shape[1], 3), np.uint8), body))
-    _text(canvas, f"{title}  truth: {len(truth)} cells".strip(), (8, 27), 0.7)
-    _text(canvas, f"prediction: {len(prediction)} cells", (left.shape[1] + 16, 27), 0.7)
-    return canvas
+    lines = [f"{title}  truth: {len(truth)} cells".strip(), f"prediction: {len(prediction)} cells"]
+    return _write(canvas, lines, [(left.shape[1] / 2, 27), (left.shape[1] * 1.5 + 8, 27)], size=20)
 
 
 def cell_colours(boxes: NDArray[np.float32]) -> Image:
@@ -123,8 +126,7 @@ def _stretch(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (np.clip((picture - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
 
 
-def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], crowded: int) -> list[str]:
-    short = len(cells) > crowded
+def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], short: bool) -> list[str]:
     kinds = [(names[k][:1] if short else names[k]) if names else "" for k in cells.cell_types.tolist()]
     if scores is None:
         return kinds
@@ -133,20 +135,28 @@ def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], cro
     return [f"{kind} {number}".strip() for kind, number in zip(kinds, numbers, strict=True)]
 
 
-def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int, crowded: bool) -> None:
+def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int, crowded: bool) -> Image:
     """Each text above the topmost pixels of its cell, or on the cell in a crowded picture."""
-    size = 0.32 if crowded else 0.5
-    for k, (box, text) in enumerate(zip((cells.boxes * scale).tolist(), texts, strict=True)):
-        (width, height), _ = cv2.getTextSize(text, _FONT, size, 1)
+    places = []
+    for k, (x1, y1, x2, y2) in enumerate((cells.boxes * scale).tolist()):
         if crowded:
-            x, y = (box[0] + box[2]) / 2, (box[1] + box[3] + height) / 2
+            places.append(((x1 + x2) / 2, (y1 + y2) / 2 + 5))
         else:
-            x, y = box[0] + scale * float(np.flatnonzero(cells.crop_mask(k)[2][0]).mean()), box[1] - 4
-        left = int(np.clip(x - width / 2, 1, max(canvas.shape[1] - width - 1, 1)))
-        _text(canvas, text, (left, int(np.clip(y, height + 1, canvas.shape[0] - 2))), size)
+            places.append((x1 + scale * float(np.flatnonzero(cells.crop_mask(k)[2][0]).mean()), y1 - 5))
+    return _write(canvas, texts, places, size=11 if crowded else 15)
 
 
-def _text(canvas: Image, text: str, corner: tuple[int, int], size: float) -> None:
-    """White text with a dark rim, legible on any grey; `corner` is its lower left."""
-    cv2.putText(canvas, text, corner, _FONT, size, _BLACK, 3, cv2.LINE_AA)
-    cv2.putText(canvas, text, corner, _FONT, size, _WHITE, 1, cv2.LINE_AA)
+def _write(canvas: Image, texts: Sequence[str], places: Sequence[tuple[float, float]], size: int) -> Image:
+    """White text with a dark rim, legible on any grey, centred over each place (x, y of the base line), pixels.
+
+    Moved into the picture where it would stick out. OpenCV's own text is spaced by its weight, so that a rim drawn
+    with it does not fit.
+    """
+    picture = PIL.Image.fromarray(canvas)
+    pen, font = PIL.ImageDraw.Draw(picture), PIL.ImageFont.load_default(size)
+    for text, (x, y) in zip(texts, places, strict=True):
+        half = pen.textlength(text, font) / 2 + 2
+        x = min(max(x, half), max(canvas.shape[1] - half, half))
+        y = min(max(y, size), canvas.shape[0] - 3)
+        pen.text((x, y), text, (255, 255, 255), font, anchor="ms", stroke_width=1, stroke_fill=(0, 0, 0))
+    return np.array(picture)

@@ -25,8 +25,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sartorius.errors import InputError
 from sartorius import recipes
+from sartorius.errors import InputError
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule

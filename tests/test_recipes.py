@@ -51,14 +51,19 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
 def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
     for model in (
         {"_target_": "os.system", "command": "true"},
-        {"_target_": "sartorius.modules.mask_rcnn.MaskRCNNModule", "network": {"deep": [{"_target_": "torch.hub.load"}]}},
+        {
+            "_target_": "sartorius.modules.mask_rcnn.MaskRCNNModule",
+            "network": {"deep": [{"_target_": "torch.hub.load"}]},
+        },
     ):
         with pytest.raises(InputError, match="refused, its recipe calls (os.system|torch.hub.load)"):
             wiring.load_module(save(tmp_path / "a.ckpt", model=model))
 
 
 def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:
-    config = recipes.model_config({"model": {"_target_": "torch.nn.Linear", "weights": "coco", "a": [{"weights": "x"}]}}, "a")
+    config = recipes.model_config(
+        {"model": {"_target_": "torch.nn.Linear", "weights": "coco", "a": [{"weights": "x"}]}}, "a"
+    )
     assert config == {"_target_": "torch.nn.Linear", "weights": None, "a": [{"weights": None}]}
 
 

@@ -66,8 +66,8 @@ class LastCheckpoint(Checkpoint):
         """Where a run was stopped within an epoch, leave out the samples of it that were trained on."""
         if trainer.fit_loop.restarted_mid_epoch:
             loader: Any = trainer.train_dataloader
-            done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
-            loader.sampler.skip = done * loader.batch_size
+            progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+            loader.sampler.skip = progress.processed * loader.batch_size
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Stop here when asked to, unless the epoch is over and its validation comes next."""
@@ -88,7 +88,7 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             trainer.save_checkpoint(self.path, weights_only=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -59,7 +59,7 @@ class CompetitionMap(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Sequence[Detections],  # type: ignore[override]
+        outputs: Sequence[Detections],
         batch: Batch,
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -64,7 +64,7 @@ class CSVLog(Logger):
         if self._rows:
             table = pd.DataFrame(self._rows)
             front = [name for name in ("epoch", "step") if name in table]
-            write_csv(self.path, table[front + sorted(set(table) - set(front))])
+            write_csv(self.path, table[front + sorted(str(name) for name in table if name not in front)])
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

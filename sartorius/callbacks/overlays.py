@@ -57,7 +57,7 @@ class Overlays(Callback):
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        outputs: Sequence[Detections],  # type: ignore[override]
+        outputs: Sequence[Detections],
         batch: Batch,
         *_: Any,
         **__: Any,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -28,12 +29,11 @@ class Progress(TQDMProgressBar):
         return metrics
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's line, such as `epoch 3: train/loss 1.21, val/map 0.253`."""
+        """Print the epoch's line, where something was measured."""
         super().on_train_epoch_end(trainer, pl_module)
-        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        shown = [f"{name} {values[name]:.4g}" for name in ("train/loss", "val/map") if name in values]
-        if trainer.is_global_zero and shown:
-            self.print(f"epoch {trainer.current_epoch}: {', '.join(shown)}")
+        line = epoch_line(trainer.current_epoch, {k: float(v) for k, v in trainer.callback_metrics.items()})
+        if trainer.is_global_zero and line:
+            self.print(line)
 
     def print(self, *args: Any, sep: str = " ", **kwargs: Any) -> None:
         """Print above a live bar, or plainly without one."""
@@ -41,3 +41,9 @@ class Progress(TQDMProgressBar):
             print(*args, sep=sep, file=sys.stderr, flush=True)
         else:
             super().print(*args, sep=sep, **kwargs)
+
+
+def epoch_line(epoch: int, metrics: Mapping[str, float]) -> str:
+    """Such as "epoch 3: train/loss 1.21, val/map 0.253"; "" when neither was measured."""
+    shown = [f"{name} {metrics[name]:.4g}" for name in ("train/loss", "val/map") if name in metrics]
+    return f"epoch {epoch}: {', '.join(shown)}" if shown else ""

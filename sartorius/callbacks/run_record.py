@@ -12,11 +12,11 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
+from sartorius import recipes
 from sartorius.callbacks.competition_map import CompetitionMap
 from sartorius.callbacks.leaderboard import record_run
 from sartorius.files import write_csv, write_json, write_text
 from sartorius.metrics import report
-from sartorius import recipes
 
 
 class RunRecord(Callback):

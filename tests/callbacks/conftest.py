@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +42,17 @@ def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
         Overlays(folder / "overlays", postprocess, pictures=2, every_n_epochs=2),
         RunRecord(folder, folder.parent / "leaderboard.csv", {"experiment": "toy", "fold": 0, "seed": 0}),
         Progress(),
-        pl.callbacks.ModelCheckpoint(folder / "checkpoints", "best", "val/map", mode="max", enable_version_counter=False),
+        pl.callbacks.ModelCheckpoint(
+            folder / "checkpoints", "best", "val/map", mode="max", enable_version_counter=False
+        ),
         LastCheckpoint(folder / "checkpoints"),
     ]
     data = SupervisedDataModule(tiny_competition, batch_size=3, fold=0, n_folds=4)
     trainer = pl.Trainer(
-        max_epochs=2, accelerator="cpu", logger=CSVLog(folder / "metrics.csv"), callbacks=callbacks, log_every_n_steps=1,
-        plugins=[AtomicCheckpointIO()], enable_model_summary=False,
+        max_epochs=2, accelerator="cpu", logger=CSVLog(folder / "metrics.csv"), callbacks=callbacks,
+        log_every_n_steps=1, plugins=[AtomicCheckpointIO()], enable_model_summary=False,
     )  # fmt: skip
-    with pytest.warns(UserWarning):  # Lightning counts the workers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # where there are many cores Lightning misses workers
         metrics = train(wiring.build_module(toy_config()), data, trainer)
     return Run(folder, metrics, scored, data)

@@ -25,7 +25,11 @@ class Interrupt(pl.Callback):
         self.epoch, self.batch, self.hook = epoch, batch, hook
 
     def _maybe(self, hook: str, trainer: pl.Trainer, batch_idx: int) -> None:
-        if (hook, trainer.current_epoch, batch_idx) == (self.hook, self.epoch, self.batch) and not trainer.sanity_checking:
+        if (hook, trainer.current_epoch, batch_idx) == (
+            self.hook,
+            self.epoch,
+            self.batch,
+        ) and not trainer.sanity_checking:
             os.kill(os.getpid(), signal.SIGINT)
 
     def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -39,7 +39,9 @@ class Logged:
         self.values[name] = value
 
 
-def validate(pictures: list[tuple[Instances, Instances]], sanity: bool = False) -> tuple[CompetitionMap, dict[str, float]]:
+def validate(
+    pictures: list[tuple[Instances, Instances]], sanity: bool = False
+) -> tuple[CompetitionMap, dict[str, float]]:
     """Score (truth, perfect detections of something) pairs, one picture a batch."""
     callback: Any = CompetitionMap(Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
     trainer = SimpleNamespace(sanity_checking=sanity, state=SimpleNamespace(fn=TrainerFn.FITTING))

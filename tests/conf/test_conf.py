@@ -1,0 +1,157 @@
+"""Every config composes with every verb that can use it, and every config file is used."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException
+from hydra.utils import get_object
+from omegaconf import DictConfig
+
+from sartorius import wiring
+
+CONF = wiring.CONF_DIR
+FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
+ROOTS = [path.stem for path in FILES if len(path.parts) == 1]
+MODEL_ROOTS = ["train"]  # roots that build a model from conf/model; the others take it from a checkpoint
+NEEDED = {"predict": ["checkpoint=a.ckpt", "images=a"]}
+GROUPS = sorted({path.parts[0] for path in FILES if len(path.parts) > 1})
+
+
+def options(group: str) -> list[str]:
+    return [path.stem for path in FILES if path.parts[0] == group and len(path.parts) == 2]
+
+
+def composed(root: str, *overrides: str) -> DictConfig:
+    """The job's config of a verb as `main` gets it."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(root, [*NEEDED.get(root, []), *overrides], return_hydra_config=True)
+    cfg.hydra.runtime.output_dir = "runs/test"
+    HydraConfig.instance().set_config(cfg)
+    return cfg
+
+
+@pytest.fixture(autouse=True)
+def forget() -> Iterator[None]:
+    yield
+    HydraConfig.instance().cfg = None
+
+
+def targets(node: Any) -> Iterator[dict[str, Any]]:
+    """Every dict with a `_target_`, at any depth."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for child in node.values():
+            yield from targets(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from targets(child)
+
+
+def check_targets(cfg: DictConfig) -> int:
+    """Resolve the config, and check each `_target_` against the signature of what it names; returns how many."""
+    job = {key: value for key, value in cfg.items() if key != "hydra"}
+    found = list(targets(wiring.plain(DictConfig(job))))
+    for node in found:
+        check_arguments(node)
+    return len(found)
+
+
+def check_arguments(node: dict[str, Any]) -> None:
+    called = get_object(node["_target_"])
+    given = {key for key in node if not key.startswith("_")}
+    try:
+        parameters = inspect.signature(called).parameters
+    except ValueError:  # built-ins without a signature
+        return
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        assert given <= set(parameters), f"{node['_target_']} takes no {given - set(parameters)}"
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"train", "predict", "evaluate", "submit", "prepare"} <= set(ROOTS)
+    assert options("experiment")
+    assert {"callbacks", "data", "debug", "logger", "model", "optimizer", "sweep", "trainer"} <= set(GROUPS)
+
+
+@pytest.mark.parametrize("root", ROOTS)
+def test_every_root_composes(root: str) -> None:
+    assert check_targets(composed(root)) >= (0 if root == "submit" else 1)
+
+
+@pytest.mark.parametrize("debug", [None, *options("debug")])
+@pytest.mark.parametrize("root", MODEL_ROOTS)
+@pytest.mark.parametrize("experiment", [None, *options("experiment")])
+def test_every_experiment_composes_with_every_verb_that_builds_a_model(
+    experiment: str | None, root: str, debug: str | None
+) -> None:
+    chosen = [f"{group}={name}" for group, name in (("experiment", experiment), ("debug", debug)) if name]
+    cfg = composed(root, *chosen)
+    assert check_targets(cfg) > 5
+    assert cfg.callbacks.best_checkpoint.monitor == cfg.monitor
+
+
+TRAIN_GROUPS = ("data", "cleaning", "transform", "model", "optimizer", "scheduler", "postprocess", "logger")
+ELSEWHERE = {"data=pictures": "predict", "postprocess=saved": "predict"}
+
+
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group in TRAIN_GROUPS for name in options(group)])
+def test_every_choice_composes(choice: str) -> None:
+    assert check_targets(composed(ELSEWHERE.get(choice, "train"), choice)) > 1
+
+
+def used(cfg: DictConfig) -> set[str]:
+    """The config files that a composition read, as `group/option`."""
+    chosen = {f"{group}/{name}" for group, name in cfg.hydra.runtime.choices.items() if name is not None}
+    inherited = set()
+    for name in list(chosen):
+        inherited |= parents(name)
+    return chosen | inherited
+
+
+def parents(name: str) -> set[str]:
+    """Files of the same group that a file names in its own defaults list, and theirs."""
+    path = CONF / f"{name}.yaml"
+    if not path.is_file():
+        return set()
+    entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
+    near = {f"{Path(name).parent}/{entry}" for entry in entries if isinstance(entry, str) and entry != "_self_"}
+    return near.union(*(parents(other) for other in near)) if near else near
+
+
+def test_every_file_is_reachable() -> None:
+    found: set[str] = set(ROOTS)
+    for root in ROOTS:
+        found |= used(composed(root))
+        for group in set(composed(root).hydra.runtime.choices) & set(GROUPS):
+            found |= {f"{group}/{name}" for name in options(group)}
+    assert {str(path.with_suffix("")) for path in FILES} - found == set()
+
+
+def test_a_typo_fails_and_names_the_key() -> None:
+    for typo in ("trainer.max_epoch=3", "sead=1", "callbacks.early_stoping=null"):
+        with pytest.raises(ConfigCompositionException, match=typo.split("=")[0].rpartition(".")[2]):
+            composed("train", typo)
+
+
+def test_a_sweep_over_folds() -> None:
+    cfg = composed("train", "sweep=folds", "data.n_folds=3")
+    assert str(cfg.hydra.mode).endswith("MULTIRUN")
+    assert cfg.hydra.sweeper.params["data.fold"] == "range(0,3)"
+
+
+def test_folders_are_named_after_what_ran() -> None:
+    cfg = composed("train", "experiment=maskrcnn_r50", "data.fold=2", "seed=7")
+    assert cfg.hydra.run.dir.startswith("runs/")
+    assert cfg.hydra.run.dir.endswith("_maskrcnn_r50_fold2_seed7")
+    assert cfg.hydra.sweep.dir.startswith("multirun/")
+    assert composed("train").hydra.run.dir.endswith("_maskrcnn_r50_fold0_seed0")  # the model's name without experiment
+    assert composed("predict", "output=here").hydra.run.dir == "here"

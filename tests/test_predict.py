@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+from sartorius import recipes, wiring
+from sartorius.detections import DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.predict import check_output, main
+from tests.doubles import toy_config
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compose]:
+    """The predict config for a checkpoint of the toy module and the tiny test pictures."""
+    monkeypatch.setattr(recipes, "TRUSTED", ("tests.doubles.",))
+    module = wiring.build_module(toy_config())
+    torch.save({"state_dict": module.state_dict(), recipes.KEY: module.recipe}, tmp_path / "a.ckpt")
+
+    def build(*overrides: str) -> DictConfig:
+        fixed = [
+            f"checkpoint={tmp_path / 'a.ckpt'}",
+            f"images={tiny_competition / 'test'}",
+            f"output={tmp_path / 'out'}",
+        ]
+        with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+            return compose("predict", [*fixed, "trainer.accelerator=cpu", "data.num_workers=0", *overrides])
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield build
+
+
+def test_detections_and_overlays_of_a_folder(config: Compose, tmp_path: Path) -> None:
+    main(config())
+    folder = DetectionsFolder(tmp_path / "out" / "detections")
+    assert folder.pictures() == ["test00", "test01"]
+    assert folder.meta["checkpoint"] == str(tmp_path / "a.ckpt")
+    assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["test00.png", "test01.png"]
+    with Image.open(tmp_path / "out" / "overlays" / "test00.png") as image:
+        assert (image.mode, image.size) == ("RGB", (2 * 64, 2 * 48))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
+def test_one_picture_of_any_size(config: Compose, tmp_path: Path, name: str) -> None:
+    Image.fromarray(np.full((30, 50), 128, np.uint8)).save(tmp_path / name)
+    main(config(f"images={tmp_path / name}"))
+    found = DetectionsFolder(tmp_path / "out" / "detections").load("a")
+    assert (found.height, found.width) == (30, 50)
+
+
+def test_thresholds_are_the_checkpoints_unless_set(config: Compose, tmp_path: Path) -> None:
+    main(config("postprocess.score.default=0.99"))
+    with Image.open(tmp_path / "out" / "overlays" / "test00.png") as image:
+        pixels = np.asarray(image)
+    assert (pixels == pixels[..., :1]).all()  # no cell is left to colour
+    main(config(f"output={tmp_path / 'coloured'}"))
+    with Image.open(tmp_path / "coloured" / "overlays" / "test00.png") as image:
+        pixels = np.asarray(image)
+    assert (pixels != pixels[..., :1]).any()
+
+
+def test_a_bad_picture_is_named(config: Compose, tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    (tmp_path / "mixed" / "broken.png").write_text("no picture")
+    with pytest.raises(InputError, match=r"broken\.png"):
+        main(config(f"images={tmp_path / 'mixed'}"))
+    with pytest.raises(InputError, match="nowhere"):
+        main(config(f"images={tmp_path / 'nowhere'}"))
+
+
+def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: Path) -> None:
+    check_output(tmp_path / "new")
+    main(config())
+    with pytest.raises(InputError, match="holds detections already"):
+        main(config())

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+
+from sartorius import wiring
+from sartorius.errors import InputError
+from sartorius.train import best_checkpoint, finish_logging, main, resume_hint, score_of, train
+from tests.doubles import ToyModule
+
+
+class Config:
+    """Composes the train config with a toy model for a folder."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.fixed = [
+            "trainer.accelerator=cpu", "trainer.max_epochs=1", "transform=none", "data.num_workers=0", "data.n_folds=4",
+            f"data.root={root}", f"run_dir={folder}", f"leaderboard={folder / 'leaderboard.csv'}",
+        ]  # fmt: skip
+
+    def __call__(self, *overrides: str) -> DictConfig:
+        with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+            cfg = compose("train", [*self.fixed, *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            cfg.model = {"_target_": "tests.doubles.ToyModule", "lr": 0.1}
+            del cfg["hydra"]
+        return cfg
+
+
+@pytest.fixture
+def config(tiny_competition: Path, tmp_path: Path) -> Iterator[Config]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield Config(tiny_competition, tmp_path)
+    HydraConfig.instance().cfg = None
+
+
+def test_main_trains_and_returns_the_score(config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    score = main(config())
+    assert isinstance(score, float)
+    assert f"val/map {score:.4f} in {tmp_path}" in capsys.readouterr().out
+    for name in ("checkpoints/best.ckpt", "detections/meta.json", "metrics.json", "metrics.csv", "leaderboard.csv"):
+        assert (tmp_path / name).is_file()
+
+
+def test_two_runs_are_the_same(config: Config, tmp_path: Path) -> None:
+    levels = []
+    for name in ("a", "b"):
+        cfg = config(f"run_dir={tmp_path / name}")
+        main(cfg)
+        levels.append((tmp_path / name / "metrics.csv").read_text())
+    assert levels[0] == levels[1]
+
+
+def test_a_wrong_checkpoint_is_refused_before_training(config: Config, tmp_path: Path) -> None:
+    (tmp_path / "text.ckpt").write_text("hello")
+    for path, message in ((tmp_path / "no.ckpt", "no such checkpoint"), (tmp_path / "text.ckpt", "not a checkpoint")):
+        with pytest.raises(InputError, match=message):
+            main(config(f"ckpt_path={path}"))
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_bad_data_comes_out_as_it_is(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere"):
+        main(config(f"data.root={tmp_path / 'nowhere'}"))
+
+
+def test_nothing_validated_is_no_score(config: Config, tiny_competition: Path) -> None:
+    trainer = pl.Trainer(
+        max_epochs=1, limit_val_batches=0, logger=False, enable_checkpointing=False, accelerator="cpu",
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    metrics = train(ToyModule(), wiring.instantiate(config().data), trainer)
+    assert metrics == {}
+    assert score_of(metrics, "val/map") != score_of(metrics, "val/map")  # NaN
+
+
+def test_the_best_checkpoint_is_that_of_the_callback_that_scores() -> None:
+    last, best = SimpleNamespace(), SimpleNamespace(best_model_path="best.ckpt")
+    assert best_checkpoint(SimpleNamespace(checkpoint_callbacks=[last, best])) == "best.ckpt"  # type: ignore[arg-type]
+    assert best_checkpoint(SimpleNamespace(checkpoint_callbacks=[last])) == ""  # type: ignore[arg-type]
+
+
+def test_stopping_says_how_to_go_on(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(self: Any, *_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyModule, "validation_step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        main(config("trainer.num_sanity_val_steps=0"))
+    assert f"ckpt_path={tmp_path / 'checkpoints' / 'last.ckpt'}" in capsys.readouterr().err
+    assert resume_hint(str(tmp_path / "empty")) == "nothing was saved yet"
+
+
+def test_wandb_is_finished_where_a_run_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fake = SimpleNamespace(run=object(), finish=lambda: calls.append("finish"))
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+    finish_logging()
+    fake.run = None
+    finish_logging()
+    assert calls == ["finish"]

@@ -67,17 +67,26 @@ class Detections:
     ) -> Detections:
         """A picture in which nothing was found."""
         return cls(
-            picture, height, width,
-            np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64),
-            np.zeros((0, mask_size, mask_size), np.float16), cell_type_names,
-        )  # fmt: skip
+            picture,
+            height,
+            width,
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int64),
+            np.zeros((0, mask_size, mask_size), np.float16),
+            cell_type_names,
+        )
 
     @classmethod
     def from_instances(
-        cls, picture: str, instances: Instances, scores: ArrayLike, mask_size: int = 28,
+        cls,
+        picture: str,
+        instances: Instances,
+        scores: ArrayLike,
+        mask_size: int = 28,
         cell_type_names: tuple[str, ...] = CELL_TYPES,
-    ) -> Detections:  # fmt: skip
-        """The detections a perfect model would give: each cell in its own box, its mask sampled as training targets are.
+    ) -> Detections:
+        """What a perfect model would give: each cell in its own box, its mask sampled as training targets are.
 
         Raises ValueError for a cell without pixels (it has no box).
         """
@@ -95,9 +104,15 @@ class Detections:
             mask_size,
         )
         return cls(
-            picture, instances.height, instances.width, instances.boxes, np.asarray(scores, np.float32),
-            instances.cell_types, masks.numpy().astype(np.float16), cell_type_names,
-        )  # fmt: skip
+            picture,
+            instances.height,
+            instances.width,
+            instances.boxes,
+            np.asarray(scores, np.float32),
+            instances.cell_types,
+            masks.numpy().astype(np.float16),
+            cell_type_names,
+        )
 
     def select(self, index: ArrayLike) -> Detections:
         """The detections of a boolean mask [N] or of indices, in that order."""
@@ -105,9 +120,12 @@ class Detections:
         if chosen.dtype != bool:
             chosen = chosen.astype(np.int64)
         return replace(
-            self, boxes=self.boxes[chosen], scores=self.scores[chosen],
-            cell_types=self.cell_types[chosen], masks=self.masks[chosen],
-        )  # fmt: skip
+            self,
+            boxes=self.boxes[chosen],
+            scores=self.scores[chosen],
+            cell_types=self.cell_types[chosen],
+            masks=self.masks[chosen],
+        )
 
     def sorted(self) -> Detections:
         """By falling score; equal scores keep their order."""
@@ -118,9 +136,16 @@ class Detections:
         path = Path(folder) / f"{self.picture}.npz"
         with atomic_path(path) as temporary:
             np.savez_compressed(
-                temporary, version=FORMAT_VERSION, picture=self.picture, size=(self.height, self.width), boxes=self.boxes,
-                scores=self.scores, cell_types=self.cell_types, masks=self.masks, cell_type_names=self.cell_type_names,
-            )  # fmt: skip
+                temporary,
+                version=FORMAT_VERSION,
+                picture=self.picture,
+                size=(self.height, self.width),
+                boxes=self.boxes,
+                scores=self.scores,
+                cell_types=self.cell_types,
+                masks=self.masks,
+                cell_type_names=self.cell_type_names,
+            )
         return path
 
     @classmethod
@@ -176,13 +201,15 @@ class DetectionsFolder:
         return sorted(path.stem for path in self.folder.glob("*.npz") if not path.name.startswith("."))
 
     def load(self, picture: str) -> Detections:
-        """One picture. Raises InputError where it is missing, damaged, misnamed or of other cell types than meta.json says."""
+        """One picture. Raises InputError where it is missing, damaged, renamed, or of other cell types than meta.json."""
         detections = Detections.load(self.folder / f"{picture}.npz")
         if detections.picture != picture:
             raise InputError(f"{self.folder / picture}.npz holds picture {detections.picture}: was it renamed?")
         expected = tuple(self.meta.get("cell_types", detections.cell_type_names))
         if detections.cell_type_names != expected:
-            raise InputError(f"{self.folder / picture}.npz: cell types {detections.cell_type_names}, meta.json says {expected}")
+            raise InputError(
+                f"{self.folder / picture}.npz: cell types {detections.cell_type_names}, in meta.json {expected}"
+            )
         return detections
 
     def __iter__(self) -> Iterator[Detections]:

@@ -39,7 +39,9 @@ class Instances:
 
     def __post_init__(self) -> None:
         if self.layers.ndim != 3 or self.layers.dtype != np.uint16 or not len(self.layers):
-            raise ValueError(f"layers must be uint16 [L, H, W] with L >= 1, got {self.layers.dtype} {self.layers.shape}")
+            raise ValueError(
+                f"layers must be uint16 [L, H, W] with L >= 1, got {self.layers.dtype} {self.layers.shape}"
+            )
         if len(self.cell_types) > MAX_CELLS:
             raise InputError(f"{len(self.cell_types)} cells in one picture, at most {MAX_CELLS} fit a uint16 label map")
 
@@ -48,10 +50,12 @@ class Instances:
 
     @property
     def height(self) -> int:
+        """Rows of the picture, pixels."""
         return self.layers.shape[1]
 
     @property
     def width(self) -> int:
+        """Columns of the picture, pixels."""
         return self.layers.shape[2]
 
     @classmethod
@@ -118,7 +122,7 @@ class Instances:
 
     @property
     def boxes(self) -> NDArray[np.float32]:
-        """float32 [N, 4]: x1, y1, x2, y2, half-open pixel edges (x2 = last column + 1); zeros for a cell without pixels."""
+        """float32 [N, 4]: x1, y1, x2, y2, half-open pixel edges (x2 = last column + 1); zeros without pixels."""
         return self._found[1]
 
     def crop_mask(self, k: int) -> tuple[int, int, NDArray[np.bool_]]:
@@ -128,7 +132,7 @@ class Instances:
 
     def foreground(self) -> NDArray[np.bool_]:
         """bool [H, W]: pixels that any cell covers."""
-        return self.layers.any(axis=0)
+        return np.asarray(self.layers.any(axis=0))
 
     def to_runs(self) -> Runs:
         """Runs of all cells, in one pass over the layers."""
@@ -162,7 +166,9 @@ class Instances:
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own
-            raise InputError(f"{path}: not a readable instances file ({error}); write it again with Instances.save") from error
+            raise InputError(
+                f"{path}: not a readable instances file ({error}); write it again with Instances.save"
+            ) from error
 
 
 def _colour(runs: Runs) -> IntArray:

@@ -83,7 +83,9 @@ def _integers(texts: Sequence[str]) -> tuple[IntArray, IntArray]:
         for cell, text in enumerate(texts):
             for token in text.split():
                 if not token.lstrip("-").isdecimal() or len(token) > 18:
-                    raise RleError(cell, f"{token!r} is not a whole number; expected 'start length start length ...'") from None
+                    raise RleError(
+                        cell, f"{token!r} is not a whole number; expected 'start length start length ...'"
+                    ) from None
         raise
     return values, tokens
 
@@ -100,7 +102,9 @@ def _check(runs: Runs) -> None:
     ):
         if bad.any():
             r = int(np.argmax(bad))
-            text = problem.format(start=runs.start[r] + 1, length=runs.length[r], size=f"{runs.width}x{runs.height} = {pixels}")
+            text = problem.format(
+                start=runs.start[r] + 1, length=runs.length[r], size=f"{runs.width}x{runs.height} = {pixels}"
+            )
             raise RleError(int(runs.cell[r]), text)
 
 
@@ -139,7 +143,7 @@ def to_coco(runs: Runs) -> list[dict[str, object]]:
     position = np.arange(len(counts)) - np.searchsorted(cells, cells)
     delta = counts.copy()
     delta[position > 2] -= counts[np.flatnonzero(position > 2) - 2]
-    # LEB128-like: 5 bits a character, least significant first, the 6th bit says that more follow (pycocotools' rleToString)
+    # pycocotools' rleToString: 5 bits a character, least significant first, the 6th bit says that more follow
     groups = np.ones(len(delta), dtype=np.int64)
     while (wide := (delta >= 1 << (5 * groups - 1)) | (delta < -(1 << (5 * groups - 1)))).any():
         groups += wide
@@ -257,7 +261,7 @@ def intersections(a: Runs, b: Runs) -> tuple[IntArray, IntArray, IntArray]:
 
 
 def _rows(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
-    """Start, end and cell of the runs, those longer than a row cut at row ends: bounds the work on full-picture masks."""
+    """Start, end and cell of the runs, long ones cut at row ends: bounds the work on masks that fill the picture."""
     start, end, cell = runs.start, runs.start + runs.length, runs.cell
     if len(start) == 0 or runs.length.max() <= runs.width:
         return start, end, cell

@@ -86,8 +86,14 @@ def test_text_and_coco_round_trips(masks: np.ndarray) -> None:
 def test_coco_of_large_pictures_and_long_runs() -> None:
     height, width = 2000, 3000
     runs = rle.parse([f"1 {height * width}", "1 1 2999999 5 6000000 1", ""], height, width)
-    expected = coco.frPyObjects([{"size": [width, height], "counts": c} for c in (
-        [0, height * width], [0, 1, 2999997, 5, 2999996, 1], [height * width])], width, height)  # fmt: skip
+    expected = coco.frPyObjects(
+        [
+            {"size": [width, height], "counts": c}
+            for c in ([0, height * width], [0, 1, 2999997, 5, 2999996, 1], [height * width])
+        ],
+        width,
+        height,
+    )
     assert rle.to_coco(runs) == expected
     assert rle.format(rle.from_coco(expected, height, width)) == rle.format(runs)
 
@@ -125,9 +131,17 @@ def test_intersections_of_a_cell_that_fills_the_picture_stay_bounded() -> None:
     runs = rle.parse(speckles, height, width)
     i, j, pixels = rle.intersections(runs, runs)
     assert dict(zip(zip(i.tolist(), j.tolist(), strict=True), pixels.tolist(), strict=True)) == {
-        (0, 0): 160000, (0, 1): 4000, (0, 2): 4000, (0, 3): 4000, (1, 0): 4000, (1, 1): 4000,
-        (2, 0): 4000, (2, 2): 4000, (3, 0): 4000, (3, 3): 4000,
-    }  # fmt: skip
+        (0, 0): 160000,
+        (0, 1): 4000,
+        (0, 2): 4000,
+        (0, 3): 4000,
+        (1, 0): 4000,
+        (1, 1): 4000,
+        (2, 0): 4000,
+        (2, 2): 4000,
+        (3, 0): 4000,
+        (3, 3): 4000,
+    }
 
 
 def test_intersections_refuse_pictures_of_different_sizes() -> None:

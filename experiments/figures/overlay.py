@@ -36,7 +36,9 @@ def main(folder: str = "data/synthetic") -> None:
     """One column a cell type."""
     competition = Competition(folder)
     joined = np.concatenate([panel(competition, cell_type) for cell_type in CELL_TYPES], axis=1)
-    Image.fromarray(joined).quantize(256, Image.Quantize.MAXCOVERAGE).save(Path(__file__).with_name("overlay.png"), optimize=True)
+    Image.fromarray(joined).quantize(256, Image.Quantize.MAXCOVERAGE).save(
+        Path(__file__).with_name("overlay.png"), optimize=True
+    )
 
 
 if __name__ == "__main__":

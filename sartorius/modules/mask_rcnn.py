@@ -36,10 +36,18 @@ class MaskRCNNModule(pl.LightningModule):
     recipe: dict[str, Any]
 
     def __init__(
-        self, network: nn.Module, optimizer: Callable[..., Optimizer], scheduler: Callable[..., Any] | None = None,
-        cell_type_names: Sequence[str] = CELL_TYPES, *, weights: str | None = "none", detector: str = "maskrcnn_resnet50_fpn",
-        body: str = "resnet50", loss_weights: dict[str, float] | None = None, seed: int = 0,
-    ) -> None:  # fmt: skip
+        self,
+        network: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        cell_type_names: Sequence[str] = CELL_TYPES,
+        *,
+        weights: str | None = "none",
+        detector: str = "maskrcnn_resnet50_fpn",
+        body: str = "resnet50",
+        loss_weights: dict[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
         self.cell_type_names = tuple(cell_type_names)
@@ -91,6 +99,12 @@ def _to_numpy(raw: RawDetections, picture: str, height: int, width: int, names: 
     # Padding and upscaling can push an edge a fraction beyond the picture
     boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))
     return Detections(
-        picture, height, width, boxes, raw.scores.float().cpu().numpy(), raw.cell_types.cpu().numpy(),
-        raw.masks.half().cpu().numpy(), names,
-    )  # fmt: skip
+        picture,
+        height,
+        width,
+        boxes,
+        raw.scores.float().cpu().numpy(),
+        raw.cell_types.cpu().numpy(),
+        raw.masks.half().cpu().numpy(),
+        names,
+    )

@@ -21,18 +21,20 @@ class NonFiniteLossError(InputError):
     def __init__(self, pictures: Sequence[str], losses: Mapping[str, Tensor]) -> None:
         terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
         super().__init__(
-            f"the loss is not finite on {', '.join(pictures)}: {terms}. Lower optimizer.lr, lengthen the warm-up, or train "
-            "with trainer.precision=32-true; last.ckpt holds the state before this step"
+            f"the loss is not finite on {', '.join(pictures)}: {terms}. Lower optimizer.lr, lengthen the warm-up, or "
+            "train with trainer.precision=32-true; last.ckpt holds the last whole epoch"
         )
 
 
-def configure(module: pl.LightningModule, optimizer: Callable[..., Optimizer], scheduler: Callable[..., Any] | None) -> Any:
+def configure(
+    module: pl.LightningModule, optimizer: Callable[..., Optimizer], scheduler: Callable[..., Any] | None
+) -> Any:
     """Lightning's configure_optimizers: weight decay only where it belongs, the schedule stepped every batch.
 
     Biases and the parameters of norms are not decayed (they have one dimension; Goyal et al. 2017, 5.3).
     """
     learning = [p for p in module.parameters() if p.requires_grad]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in learning if p.ndim > 1]},
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]

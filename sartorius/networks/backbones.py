@@ -51,7 +51,9 @@ def resnet_fpn(name: str, norm: str, trainable_layers: int, channels: int = 256)
 
 def _freeze(body: nn.Module, trainable_layers: int) -> None:
     if not 0 <= trainable_layers <= 5:
-        raise InputError(f"model.network.backbone.trainable_layers={trainable_layers}, expected 0 (none learns) to 5 (all)")
+        raise InputError(
+            f"model.network.backbone.trainable_layers={trainable_layers}, expected 0 (none learns) to 5 (all)"
+        )
     learning = ("layer4", "layer3", "layer2", "layer1", "conv1")[:trainable_layers]
     for parameter_name, parameter in body.named_parameters():
         parameter.requires_grad_(trainable_layers == 5 or parameter_name.startswith(learning))

@@ -31,7 +31,14 @@ class MaskRCNN(nn.Module):
     """
 
     def __init__(
-        self, backbone: nn.Module, rpn: RegionProposals, roi_heads: RoIHeads, *, mean: float, std: float, scale: float = 1.0
+        self,
+        backbone: nn.Module,
+        rpn: RegionProposals,
+        roi_heads: RoIHeads,
+        *,
+        mean: float,
+        std: float,
+        scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
@@ -81,10 +88,21 @@ def _inside(raw: RawDetections, height: int, width: int) -> RawDetections:
 
 
 def mask_rcnn(
-    backbone: nn.Module, anchors: AnchorGrid, classes: int, *, mean: float, std: float, scale: float, norm: str,
-    rpn: dict[str, Any], roi_heads: dict[str, Any], box_align: dict[str, Any], mask_align: dict[str, Any],
-    box_features: int, mask_layers: Sequence[int],
-) -> MaskRCNN:  # fmt: skip
+    backbone: nn.Module,
+    anchors: AnchorGrid,
+    classes: int,
+    *,
+    mean: float,
+    std: float,
+    scale: float,
+    norm: str,
+    rpn: dict[str, Any],
+    roi_heads: dict[str, Any],
+    box_align: dict[str, Any],
+    mask_align: dict[str, Any],
+    box_features: int,
+    mask_layers: Sequence[int],
+) -> MaskRCNN:
     """Assemble the network: `classes` cell types (background is added), heads on the backbone's `out_channels`.
 
     box_features: width of the two fully connected layers; mask_layers: channels of the mask head's convolutions; norm:
@@ -102,4 +120,4 @@ def mask_rcnn(
         **roi_heads,
     )
     network = MaskRCNN(backbone, RegionProposals(anchors, channels, **rpn), heads, mean=mean, std=std, scale=scale)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return network.to(memory_format=torch.channels_last)

@@ -21,7 +21,7 @@ from sartorius.roi_gather import gather_mask_targets
 
 
 class RoITarget(Protocol):
-    """The cells of one picture: their boxes float32 [N, 4] in picture pixels, cell types int64 [N], and the layered map."""
+    """The cells of a picture: boxes float32 [N, 4] in picture pixels, cell types int64 [N], and the layered map."""
 
     boxes: Tensor
     cell_types: Tensor
@@ -47,7 +47,9 @@ class PyramidRoIAlign(nn.Module):
     `canonical_level` (0 is the finest); half the side, one level finer (Lin et al. 2017, FPN, eq. 1).
     """
 
-    def __init__(self, size: int, sampling_ratio: int, strides: Sequence[int], canonical_size: float, canonical_level: int) -> None:
+    def __init__(
+        self, size: int, sampling_ratio: int, strides: Sequence[int], canonical_size: float, canonical_level: int
+    ) -> None:
         super().__init__()
         self.size, self.sampling_ratio, self.strides = size, sampling_ratio, tuple(strides)
         self.canonical_size, self.canonical_level = canonical_size, canonical_level
@@ -60,7 +62,9 @@ class PyramidRoIAlign(nn.Module):
         result: Tensor | None = None
         for k, stride in enumerate(self.strides):
             at = torch.nonzero(level == k).flatten()
-            cut = roi_align(features[k], rois[at].to(features[k].dtype), self.size, 1 / stride, self.sampling_ratio, aligned=True)
+            cut = roi_align(
+                features[k], rois[at].to(features[k].dtype), self.size, 1 / stride, self.sampling_ratio, aligned=True
+            )
             if result is None:
                 result = cut.new_zeros((len(rois), *cut.shape[1:]))
             result = result.index_copy(0, at, cut)
@@ -78,10 +82,23 @@ class RoIHeads(nn.Module):
     """
 
     def __init__(
-        self, box_align: PyramidRoIAlign, box_head: nn.Module, box_predictor: nn.Module, mask_align: PyramidRoIAlign,
-        mask_head: nn.Module, mask_predictor: nn.Module, *, foreground_iou: float, batch: int, positive_fraction: float,
-        mask_batch: int, score: float, nms_iou: float, detections: int, min_size: float,
-    ) -> None:  # fmt: skip
+        self,
+        box_align: PyramidRoIAlign,
+        box_head: nn.Module,
+        box_predictor: nn.Module,
+        mask_align: PyramidRoIAlign,
+        mask_head: nn.Module,
+        mask_predictor: nn.Module,
+        *,
+        foreground_iou: float,
+        batch: int,
+        positive_fraction: float,
+        mask_batch: int,
+        score: float,
+        nms_iou: float,
+        detections: int,
+        min_size: float,
+    ) -> None:
         super().__init__()
         self.box_align, self.box_head, self.box_predictor = box_align, box_head, box_predictor
         self.mask_align, self.mask_head, self.mask_predictor = mask_align, mask_head, mask_predictor
@@ -116,11 +133,19 @@ class RoIHeads(nn.Module):
         return {"loss_classifier": classification, "loss_box": box, "loss_mask": mask}
 
     def _mask_loss(
-        self, features: Sequence[Tensor], rois: Tensor, label: Tensor, owner: Tensor, targets: Sequence[RoITarget], scale: float
+        self,
+        features: Sequence[Tensor],
+        rois: Tensor,
+        label: Tensor,
+        owner: Tensor,
+        targets: Sequence[RoITarget],
+        scale: float,
     ) -> Tensor:
         chosen, wanted = [], []
         for k, target in enumerate(targets):
-            own = torch.nonzero((label > 0) & (rois[:, 0] == k)).flatten()[: self.mask_batch]  # sampled at random already
+            own = torch.nonzero((label > 0) & (rois[:, 0] == k)).flatten()[
+                : self.mask_batch
+            ]  # sampled at random already
             cell, size = owner[own], 2 * self.mask_align.size
             chosen.append(own)
             boxes = rois[own, 1:] / scale

@@ -25,10 +25,20 @@ class RegionProposals(nn.Module):
     """
 
     def __init__(
-        self, anchors: AnchorGrid, channels: int = 256, conv_depth: int = 1, *, foreground_iou: float, background_iou: float,
-        batch: int, positive_fraction: float, before_nms: tuple[int, int], after_nms: tuple[int, int], nms_iou: float,
+        self,
+        anchors: AnchorGrid,
+        channels: int = 256,
+        conv_depth: int = 1,
+        *,
+        foreground_iou: float,
+        background_iou: float,
+        batch: int,
+        positive_fraction: float,
+        before_nms: tuple[int, int],
+        after_nms: tuple[int, int],
+        nms_iou: float,
         min_size: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.anchors = anchors
         self.head = RPNHead(channels, anchors.per_location, conv_depth)

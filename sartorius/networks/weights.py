@@ -15,9 +15,17 @@ from sartorius.errors import InputError
 RENAMED = {
     "rpn.head.conv.weight": "rpn.head.conv.0.0.weight",
     "rpn.head.conv.bias": "rpn.head.conv.0.0.bias",
-    **{f"roi_heads.mask_head.mask_fcn{k + 1}.{p}": f"roi_heads.mask_head.{k}.0.{p}" for k in range(4) for p in ("weight", "bias")},
-    **{f"backbone.fpn.{b}.{k}.{p}": f"backbone.fpn.{b}.{k}.0.{p}" for b in ("inner_blocks", "layer_blocks") for k in range(4) for p in ("weight", "bias")},
-}  # fmt: skip
+    **{
+        f"{old}.{p}": f"{new}.{p}"
+        for p in ("weight", "bias")
+        for k in range(4)
+        for old, new in (
+            (f"roi_heads.mask_head.mask_fcn{k + 1}", f"roi_heads.mask_head.{k}.0"),
+            (f"backbone.fpn.inner_blocks.{k}", f"backbone.fpn.inner_blocks.{k}.0"),
+            (f"backbone.fpn.layer_blocks.{k}", f"backbone.fpn.layer_blocks.{k}.0"),
+        )
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,10 @@ class LoadReport:
 
     def __str__(self) -> str:
         text = f"{self.source}: {len(self.loaded)} tensors loaded"
-        for title, names in (("other shape, start from nothing", self.reshaped), ("not in it, start from nothing", self.missing)):
+        for title, names in (
+            ("other shape, start from nothing", self.reshaped),
+            ("not in it, start from nothing", self.missing),
+        ):
             if names:
                 text += f"; {title}: {', '.join(names)}"
         return text
@@ -47,7 +58,9 @@ def load_weights(network: nn.Module, source: str | Path, detector: str, body: st
     if str(source) == "coco":
         state = _download(detector)
     elif str(source) == "imagenet":
-        state = {f"backbone.body.{name}": value for name, value in _download(body).items() if not name.startswith("fc.")}
+        state = {
+            f"backbone.body.{name}": value for name, value in _download(body).items() if not name.startswith("fc.")
+        }
     else:
         state = _read(Path(source))
     state = {RENAMED.get(name, name): value for name, value in state.items()}
@@ -63,13 +76,13 @@ def load_weights(network: nn.Module, source: str | Path, detector: str, body: st
 def _download(model: str) -> Mapping[str, Tensor]:
     from torchvision.models import get_model_weights
 
-    weights = get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
+    weights = get_model_weights(model).DEFAULT
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
         raise InputError(
-            f"the weights of {model} could not be downloaded ({error}). Without a network: model.weights=none, or fetch "
-            f"{weights.url} elsewhere, and give the file as model.weights=FILE"
+            f"the weights of {model} could not be downloaded ({error}). Without a network: model.weights=none, or "
+            f"fetch {weights.url} elsewhere, and give the file as model.weights=FILE"
         ) from error
     return state
 
@@ -80,9 +93,13 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
-        raise InputError(f"model.weights={path}: not a file of PyTorch weights ({str(error).splitlines()[0]})") from error
+        raise InputError(
+            f"model.weights={path}: not a file of PyTorch weights ({str(error).splitlines()[0]})"
+        ) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = {name.removeprefix("network."): value for name, value in content["state_dict"].items()}
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(f"model.weights={path}: expected a state dict (tensors by name) or a checkpoint of sartorius.train")
+        raise InputError(
+            f"model.weights={path}: expected a state dict (tensors by name) or a checkpoint of sartorius.train"
+        )
     return content

@@ -14,24 +14,51 @@ from sartorius.networks.mask_rcnn import MaskRCNN, mask_rcnn
 def target_of(instances: Instances) -> Any:
     """What the dataset gives, as tensors."""
     return SimpleNamespace(
-        boxes=torch.from_numpy(instances.boxes), cell_types=torch.from_numpy(instances.cell_types),
-        layers=torch.from_numpy(instances.layers.astype(np.int32)), layer_of=torch.from_numpy(instances.layer_of),
+        boxes=torch.from_numpy(instances.boxes),
+        cell_types=torch.from_numpy(instances.cell_types),
+        layers=torch.from_numpy(instances.layers.astype(np.int32)),
+        layer_of=torch.from_numpy(instances.layer_of),
         ids=torch.arange(1, len(instances) + 1),
-    )  # fmt: skip
+    )
 
 
 def tiny_network(norm: str = "group", scale: float = 1.0, **heads: Any) -> MaskRCNN:
     """ResNet-18 with small heads."""
     align = {"sampling_ratio": 1, "strides": [4, 8, 16, 32], "canonical_size": 224, "canonical_level": 2}
     return mask_rcnn(
-        resnet_fpn("resnet18", norm, 5), AnchorGrid([[8], [16], [32], [64], [128]], [1.0]), 3,
-        mean=128, std=11.58, scale=scale, norm=norm,
-        rpn={"foreground_iou": 0.6, "background_iou": 0.3, "batch": 32, "positive_fraction": 0.5, "before_nms": (50, 50),
-             "after_nms": (30, 30), "nms_iou": 0.7, "min_size": 1.0},
-        roi_heads={"foreground_iou": 0.5, "batch": 16, "positive_fraction": 0.5, "mask_batch": 4, "score": 0.0,
-                   "nms_iou": 0.9, "detections": 20, "min_size": 1.0, **heads},
-        box_align={"size": 7, **align}, mask_align={"size": 14, **align}, box_features=32, mask_layers=[32, 32],
-    )  # fmt: skip
+        resnet_fpn("resnet18", norm, 5),
+        AnchorGrid([[8], [16], [32], [64], [128]], [1.0]),
+        3,
+        mean=128,
+        std=11.58,
+        scale=scale,
+        norm=norm,
+        rpn={
+            "foreground_iou": 0.6,
+            "background_iou": 0.3,
+            "batch": 32,
+            "positive_fraction": 0.5,
+            "before_nms": (50, 50),
+            "after_nms": (30, 30),
+            "nms_iou": 0.7,
+            "min_size": 1.0,
+        },
+        roi_heads={
+            "foreground_iou": 0.5,
+            "batch": 16,
+            "positive_fraction": 0.5,
+            "mask_batch": 4,
+            "score": 0.0,
+            "nms_iou": 0.9,
+            "detections": 20,
+            "min_size": 1.0,
+            **heads,
+        },
+        box_align={"size": 7, **align},
+        mask_align={"size": 14, **align},
+        box_features=32,
+        mask_layers=[32, 32],
+    )
 
 
 @pytest.fixture

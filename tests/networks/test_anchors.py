@@ -22,7 +22,7 @@ def test_ratios_keep_the_area() -> None:
 
 
 def test_order_is_that_of_the_heads_output() -> None:
-    """An anchor's index follows (row, column, anchor): what concat_box_prediction_layers makes of the head's channels."""
+    """An index is (row, column, anchor): what concat_box_prediction_layers makes of the head's channels."""
     anchors = AnchorGrid([[4.0, 8.0]], [1.0])([torch.zeros(1, 1, 2, 3)], (8, 12))[0]
     middle = (anchors[:, :2] + anchors[:, 2:]) / 2
     assert middle.reshape(2, 3, 2, 2)[1, 2].tolist() == [[10.0, 6.0], [10.0, 6.0]]

@@ -88,30 +88,62 @@ def test_state_dict_names_are_torchvisions() -> None:
 
     align = {"sampling_ratio": 2, "strides": [4, 8, 16, 32], "canonical_size": 224, "canonical_level": 2}
     ours = mask_rcnn(
-        resnet_fpn("resnet50", "frozen_batch", 3), AnchorGrid([[32]] * 5, [0.5, 1.0, 2.0]), 90, mean=0, std=1, scale=1,
+        resnet_fpn("resnet50", "frozen_batch", 3),
+        AnchorGrid([[32]] * 5, [0.5, 1.0, 2.0]),
+        90,
+        mean=0,
+        std=1,
+        scale=1,
         norm="frozen_batch",
-        rpn={"foreground_iou": 0.7, "background_iou": 0.3, "batch": 1, "positive_fraction": 0.5, "before_nms": (1, 1),
-             "after_nms": (1, 1), "nms_iou": 0.7, "min_size": 1.0},
-        roi_heads={"foreground_iou": 0.5, "batch": 1, "positive_fraction": 0.5, "mask_batch": 1, "score": 0, "nms_iou": 1,
-                   "detections": 1, "min_size": 1.0},
-        box_align={"size": 7, **align}, mask_align={"size": 14, **align}, box_features=1024, mask_layers=[256] * 4,
-    )  # fmt: skip
+        rpn={
+            "foreground_iou": 0.7,
+            "background_iou": 0.3,
+            "batch": 1,
+            "positive_fraction": 0.5,
+            "before_nms": (1, 1),
+            "after_nms": (1, 1),
+            "nms_iou": 0.7,
+            "min_size": 1.0,
+        },
+        roi_heads={
+            "foreground_iou": 0.5,
+            "batch": 1,
+            "positive_fraction": 0.5,
+            "mask_batch": 1,
+            "score": 0,
+            "nms_iou": 1,
+            "detections": 1,
+            "min_size": 1.0,
+        },
+        box_align={"size": 7, **align},
+        mask_align={"size": 14, **align},
+        box_features=1024,
+        mask_layers=[256] * 4,
+    )
     theirs = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None, num_classes=91)
-    shapes = {name: value.shape for name, value in theirs.state_dict().items() if not name.endswith("num_batches_tracked")}
+    shapes = {
+        name: value.shape for name, value in theirs.state_dict().items() if not name.endswith("num_batches_tracked")
+    }
     assert {name: value.shape for name, value in ours.state_dict().items()} == shapes
 
 
 def test_trainable_layers() -> None:
-    frozen = {n.split(".")[0] for n, p in resnet_fpn("resnet18", "frozen_batch", 2).body.named_parameters() if not p.requires_grad}
+    frozen = {
+        n.split(".")[0]
+        for n, p in resnet_fpn("resnet18", "frozen_batch", 2).body.named_parameters()
+        if not p.requires_grad
+    }
     assert frozen == {"conv1", "layer1", "layer2"}
     with pytest.raises(ValueError, match="norm='layer'"):
         norm_layer("layer")
 
 
 def test_regions_are_cut_from_the_level_of_their_size_on_the_pixel_convention() -> None:
-    """On features that hold the picture coordinate of their middle, a cut returns the coordinates of its bins' middles."""
+    """On features that hold the picture coordinate of their middle, a cut returns those of its bins' middles."""
     align = PyramidRoIAlign(4, 2, [4, 8], canonical_size=64, canonical_level=1)
-    levels = [((torch.arange(128 // s) + 0.5) * s).expand(128 // s, -1)[None, None] + 1000 * k for k, s in enumerate((4, 8))]
+    levels = [
+        ((torch.arange(128 // s) + 0.5) * s).expand(128 // s, -1)[None, None] + 1000 * k for k, s in enumerate((4, 8))
+    ]
     cut = align(levels, torch.tensor([[0, 20.0, 20.0, 36.0, 36.0], [0, 20.0, 20.0, 100.0, 100.0]]))
     torch.testing.assert_close(cut[0, 0, 0], torch.tensor([22.0, 26.0, 30.0, 34.0]))  # side 16: the fine level
     torch.testing.assert_close(cut[1, 0, 0] - 1000, torch.tensor([30.0, 50.0, 70.0, 90.0]))  # side 80: the coarse one

@@ -152,7 +152,7 @@ class Detections:
     def load(cls, path: str | Path) -> Detections:
         """Read what `save` wrote. Raises InputError for a missing, damaged or newer file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 if int(file["version"]) != FORMAT_VERSION:
                     raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
                 height, width = file["size"].tolist()
@@ -201,7 +201,7 @@ class DetectionsFolder:
         return sorted(path.stem for path in self.folder.glob("*.npz") if not path.name.startswith("."))
 
     def load(self, picture: str) -> Detections:
-        """One picture. Raises InputError where it is missing, damaged, renamed, or of other cell types than meta.json."""
+        """One picture. Raises InputError where it is missing, damaged, renamed, or of cell types not in meta.json."""
         detections = Detections.load(self.folder / f"{picture}.npz")
         if detections.picture != picture:
             raise InputError(f"{self.folder / picture}.npz holds picture {detections.picture}: was it renamed?")

@@ -159,7 +159,7 @@ class Instances:
     def load(cls, path: str | Path) -> Instances:
         """Read what `save` wrote. Raises InputError for a missing, damaged or newer file."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 if int(file["version"]) != FORMAT_VERSION:
                     raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
                 return cls(file["layers"], file["cell_types"])

@@ -6,7 +6,6 @@ set -eu
 python=${PYTHON:-python}
 out=${OUT:-demo}
 data=data/synthetic
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # processes that share cores are faster with one thread each
 
 step() { # what it is, then a command of the package
     printf '\n%s\n$ python -m' "$1"

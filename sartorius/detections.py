@@ -192,6 +192,11 @@ class DetectionsFolder:
             raise InputError(f"{path}: format_version {FORMAT_VERSION} expected; predict again with this program")
         return meta
 
+    def check_empty(self) -> None:
+        """Raise InputError where detections are in the folder already: old and new ones would be read as one set."""
+        if self.pictures():
+            raise InputError(f"{self.folder}: holds detections already; delete them or give another output=")
+
     def write(self, detections: Detections) -> Path:
         """Write one picture."""
         return detections.save(self.folder)

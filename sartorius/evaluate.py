@@ -17,7 +17,6 @@ import pandas as pd
 from omegaconf import DictConfig
 
 from sartorius import rle, wiring
-from sartorius.cells import CELL_TYPES
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
 from sartorius.detections import DetectionsFolder
@@ -31,7 +30,7 @@ from sartorius.postprocess.saved import from_saved
 if TYPE_CHECKING:
     from sartorius.metrics.box_ap import BoxAP
 
-_LISTED = 5  # problems or pictures that a message names
+_LISTED = 5  # problems that a message names
 
 
 @dataclass(frozen=True)
@@ -146,22 +145,20 @@ def from_baseline(baseline: Callable[[Any], Any], truth: Competition, pictures: 
 
 
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
-    """Run a checkpoint over its validation pictures: (folder of the detections, data root). `data.*` set here win."""
-    from sartorius.callbacks.prediction_writer import PredictionWriter
+    """Run a checkpoint over its validation pictures: (folder of the detections, data root). `data.*` set here win.
 
-    module, recipe = wiring.load_module(cfg.checkpoint)
-    saved = recipe["config"]["data"]
-    target = str(saved.get("_target_"))
-    if not target.startswith("sartorius.data."):
-        raise InputError(
-            f"{cfg.checkpoint}: was trained on {target}, which evaluate does not build; predict its pictures"
-        )
-    given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
-    given |= {"num_workers": cfg.data.num_workers, "predict_on": "val", "cleaning": None, "train_transform": None}
-    datamodule = wiring.instantiate({**saved, **given})
+    Raises InputError where the folder holds detections already, and for data that are not a SupervisedDataModule's.
+    """
+    from sartorius.callbacks.prediction_writer import PredictionWriter
+    from sartorius.data.datamodules import validation_data
+
     folder = Path(cfg.output) / "detections"
-    writer = PredictionWriter(folder, {"checkpoint": str(cfg.checkpoint)})
-    trainer = wiring.instantiate(cfg.trainer, callbacks=[writer])
+    DetectionsFolder(folder).check_empty()
+    module, recipe = wiring.load_module(cfg.checkpoint)
+    given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
+    given["num_workers"] = cfg.data.num_workers
+    datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
+    trainer = wiring.instantiate(cfg.trainer, callbacks=[PredictionWriter(folder, {"checkpoint": str(cfg.checkpoint)})])
     trainer.predict(module, datamodule, return_predictions=False)
     return folder, str(datamodule.root)
 
@@ -179,16 +176,6 @@ def chosen_pictures(cfg: DictConfig, truth: Competition) -> list[str]:
     return pictures
 
 
-def compare(name: str, ours: pd.DataFrame, theirs: pd.DataFrame, bootstrap: Mapping[str, Any]) -> dict[str, Any]:
-    """The paired difference to another table, printed and for metrics.json."""
-    difference, pictures = report.compare(ours, theirs, **bootstrap)
-    print(
-        f"minus {name}: {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}, "
-        f"{bootstrap['level']:.0%} paired bootstrap over {pictures} pictures)"
-    )
-    return {"mean": difference.mean, "interval": report.limits(difference), "pictures": pictures}
-
-
 def check_options(cfg: DictConfig) -> None:
     """Raise InputError unless exactly one source, or only a baseline, is asked for."""
     given = [name for name in ("checkpoint", "detections", "predictions") if cfg[name] is not None]
@@ -197,15 +184,22 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"give one of checkpoint=, detections=, predictions= (or baseline= alone), got {came}")
 
 
-def sources(cfg: DictConfig, truth: Competition, folders: Sequence[str] | None) -> dict[str, Source]:
-    """What is scored, by name: the predictions, and the baseline on the same pictures."""
-    pictures = chosen_pictures(cfg, truth)
+def type_names(cfg: DictConfig, folders: Sequence[str] | None) -> tuple[str, ...]:
+    """Cell types of the data: those that the detections were written with, `cell_types` for other predictions."""
+    known = [DetectionsFolder(folder).meta.get("cell_types", cfg.cell_types) for folder in folders or ()]
+    return tuple(dict.fromkeys(name for names in known or [cfg.cell_types] for name in names))
+
+
+def sources(
+    cfg: DictConfig, truth: Competition, pictures: Sequence[str], folders: Sequence[str] | None
+) -> dict[str, Source]:
+    """What is scored of `pictures`, by name: the predictions, and the baseline on the same pictures."""
     found: dict[str, Source] = {}
     if cfg.predictions is not None:
         found[str(cfg.predictions)] = from_predictions(cfg.predictions, truth, pictures, cfg.only_predicted)
     elif folders is not None:
         found[", ".join(folders)] = from_detections(folders, truth, pictures, wiring.plain(cfg.postprocess))
-    pictures = next((list(source.pictures) for source in found.values()), pictures)
+    pictures = next((source.pictures for source in found.values()), pictures)
     if not pictures:
         raise InputError("no picture is left to score; check pictures=, data.fold= and the predictions' ids")
     if cfg.get("baseline") is not None:
@@ -218,26 +212,29 @@ def sources(cfg: DictConfig, truth: Competition, folders: Sequence[str] | None) 
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score what the config names, print a table, write the report. Returns the numbers of metrics.json."""
     check_options(cfg)
-    folders, root = cfg.detections, cfg.data.root
+    folders = [cfg.detections] if isinstance(cfg.detections, str) else cfg.detections
+    root = cfg.data.root
     if cfg.checkpoint is not None:
         folder, root = predict_validation(cfg)
-        folders = str(folder)
-    if folders is not None:
-        folders = [folders] if isinstance(folders, str) else [str(folder) for folder in folders]
-    truth = Competition(root or cfg.paths.data_dir, CELL_TYPES)
-    bootstrap = wiring.plain(cfg.bootstrap)
-    scores = {name: evaluate(truth, source, bootstrap) for name, source in sources(cfg, truth, folders).items()}
+        folders = [str(folder)]
+    truth = Competition(root or cfg.paths.data_dir, type_names(cfg, folders))
+    asked, bootstrap = chosen_pictures(cfg, truth), wiring.plain(cfg.bootstrap)
+    found = sources(cfg, truth, asked, folders)
+    scores = {name: evaluate(truth, source, bootstrap) for name, source in found.items()}
     for name, scored in scores.items():
         report.print_scores(name, scored.numbers, scored.table, truth.cell_type_names)
     (_, first), *others = scores.items()
+    first.numbers["labelled_pictures"] = len(asked)
+    print(f"scored {len(first.table)} of {len(asked)} labelled pictures")
     output = Path(cfg.output)
     for name, other in others:
-        difference = compare(name, first.table, other.table, bootstrap)
+        difference = report.print_difference(name, first.table, other.table, bootstrap)
         first.numbers["baseline"] = {"name": name, **other.numbers, "difference": difference}
         write_csv(output / f"per_picture_{name}.csv", other.table)
     if cfg.against is not None:
         theirs = report.read_per_picture(cfg.against)
-        first.numbers["against"] = {"file": str(cfg.against), **compare(cfg.against, first.table, theirs, bootstrap)}
+        difference = report.print_difference(str(cfg.against), first.table, theirs, bootstrap)
+        first.numbers["against"] = {"file": str(cfg.against), **difference}
     write_json(output / "metrics.json", first.numbers)
     write_csv(output / "per_picture.csv", first.table)
     print(f"report in {output}")

@@ -25,20 +25,13 @@ def predict(module: LightningModule, datamodule: LightningDataModule, trainer: T
         raise KeyboardInterrupt from None
 
 
-def check_output(folder: str | Path) -> None:
-    """Raise InputError when the folder holds detections already: old and new ones would be read as one set."""
-    from sartorius.detections import DetectionsFolder
-    from sartorius.errors import InputError
-
-    if DetectionsFolder(folder).pictures():
-        raise InputError(f"{folder}: holds detections already; delete them or give another output=")
-
-
 @wiring.verb("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
+    from sartorius.detections import DetectionsFolder
+
     checkpoint, images, output = Path(cfg.checkpoint), Path(cfg.images), Path(cfg.output)
-    check_output(output / "detections")
+    DetectionsFolder(output / "detections").check_empty()
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad pictures are named before a network is built
     wiring.seed_everything(cfg.seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +15,11 @@ if TYPE_CHECKING:
 
 KEY = "sartorius"  # of the recipe in a checkpoint
 FORMAT_VERSION = 1
-# A recipe names the classes that it is built from, and comes with a file from elsewhere: only these may be called.
-TRUSTED = (
-    "sartorius.modules.",
-    "sartorius.networks.",
-    "sartorius.losses.",
-    "torch.nn.",
-    "torch.optim.",
-    "timm.create_model",
-)
+# A recipe names the classes that it is built from, and comes with a file from elsewhere: only what is defined in these
+# packages may be called.
+TRUSTED = ("sartorius.modules.", "sartorius.networks.", "torch.nn.", "torch.optim.")
+# Entries of the data config that decide which pictures are trained on and which validated.
+SPLIT = ("fold", "n_folds", "fold_seed", "fold_file", "pictures", "val_pictures")
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
@@ -46,8 +44,13 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def check_resume(checkpoint: str | Path, module: nn.Module) -> None:
-    """Raise InputError when `checkpoint` cannot continue the training of `module`: no checkpoint, or other model."""
-    saved = {name: tuple(value.shape) for name, value in read_checkpoint(checkpoint)["state_dict"].items()}
+    """Raise InputError when `checkpoint` cannot continue the training of `module` (with its recipe).
+
+    That is: no checkpoint, another model, or another split, with which validation pictures would be trained on.
+    """
+    state = read_checkpoint(checkpoint)
+    _check_split(checkpoint, *(_data(recipe) for recipe in (state[KEY], module.recipe)))
+    saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if saved == wanted:
         return
@@ -58,15 +61,61 @@ def check_resume(checkpoint: str | Path, module: nn.Module) -> None:
     )
 
 
-def model_config(recipe: dict[str, Any], checkpoint: str | Path) -> dict[str, Any]:
-    """The config of the recipe's model, without pretrained weights; raises InputError for a call not in TRUSTED."""
-    config: dict[str, Any] = _without_weights(recipe["model"])
-    for target in _targets(config):
-        if not target.startswith(TRUSTED):
+def _data(recipe: Any) -> dict[str, Any]:
+    data: dict[str, Any] = recipe.get("config", {}).get("data", {})
+    return data
+
+
+def _check_split(checkpoint: str | Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in SPLIT:
+        if saved.get(key) != wanted.get(key):
             raise InputError(
-                f"{checkpoint}: refused, its recipe calls {target}; a model is built from {', '.join(TRUSTED)}"
+                f"{checkpoint}: was trained with data.{key}={saved.get(key)}, resumed with data.{key}="
+                f"{wanted.get(key)}: it could train on validation pictures; give the same split, or start a new run"
             )
+
+
+def model_config(recipe: dict[str, Any], checkpoint: str | Path) -> dict[str, Any]:
+    """The config of the recipe's model, without pretrained weights; raises InputError as `check_calls` does."""
+    config: dict[str, Any] = without_weights(recipe["model"])
+    check_calls(config, str(checkpoint))
     return config
+
+
+def check_calls(config: Any, source: str) -> None:
+    """Raise InputError where the resolved config of a model calls anything that is not defined in TRUSTED.
+
+    The object that a `_target_` names counts, not the name: modules hold what they import. An interpolation is refused
+    too, for it could bring a `_target_` in later. `source` is what the message names.
+    """
+    for value in _leaves(config):
+        if "${" in value:
+            raise InputError(f"{source}: refused, '{value}' is not a resolved value of a model's config")
+    for target in _targets(config):
+        if not target.startswith(TRUSTED) or not _defined_at(target, source).startswith(TRUSTED):
+            packages = ", ".join(name.rstrip(".") for name in TRUSTED)
+            raise InputError(
+                f"{source}: refused, it calls {target}; a model is built from classes and functions of {packages}: "
+                "put one of your own there"
+            )
+
+
+def _defined_at(target: str, source: str) -> str:
+    """Module and qualified name of the class or function that `target` names, "" for another object."""
+    first, *rest = target.split(".")
+    name = first
+    found: Any = importlib.import_module(first)
+    try:
+        for part in rest:
+            name = f"{name}.{part}"
+            if not hasattr(found, part):
+                importlib.import_module(name)
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{source}: there is no {name}, which its config calls ({error})") from error
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return ""
+    return f"{found.__module__}.{found.__qualname__}"
 
 
 def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Path) -> None:
@@ -84,15 +133,23 @@ def _shorten(error: BaseException, characters: int = 300) -> str:
 
 def _targets(node: Any) -> Iterator[str]:
     """Every `_target_` in nested plain containers."""
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
     if isinstance(node, dict) and "_target_" in node:
         yield str(node["_target_"])
     for child in children:
         yield from _targets(child)
 
 
-def _without_weights(node: Any) -> Any:
+def _leaves(node: Any) -> Iterator[str]:
+    """Every text in nested plain containers, keys left out."""
+    if isinstance(node, str):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
+        yield from _leaves(child)
+
+
+def without_weights(node: Any) -> Any:
     """The same containers with every `weights` set to None: the checkpoint brings them."""
     if isinstance(node, dict):
-        return {key: None if key == "weights" else _without_weights(value) for key, value in node.items()}
-    return [_without_weights(value) for value in node] if isinstance(node, list) else node
+        return {key: None if key == "weights" else without_weights(value) for key, value in node.items()}
+    return [without_weights(value) for value in node] if isinstance(node, list) else node

@@ -10,6 +10,7 @@ RLE of the transposed picture (`size` [W, H]), and tools that compare COCO RLEs 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -82,7 +83,7 @@ def _integers(texts: Sequence[str]) -> tuple[IntArray, IntArray]:
     except (ValueError, OverflowError):
         for cell, text in enumerate(texts):
             for token in text.split():
-                if not token.lstrip("-").isdecimal() or len(token) > 18:
+                if not re.fullmatch(r"-?\d{1,18}", token):
                     raise RleError(
                         cell, f"{token!r} is not a whole number; expected 'start length start length ...'"
                     ) from None

@@ -52,7 +52,8 @@ def main(cfg: DictConfig) -> float:
     """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
     wiring.seed_everything(cfg.seed)
     datamodule = wiring.instantiate(cfg.data)
-    module = wiring.build_module(cfg)
+    recipes.check_calls(wiring.plain(cfg.model), "model")  # or its checkpoints could be trained but not used
+    module = wiring.build_module(cfg, pretrained=cfg.ckpt_path is None)
     if cfg.ckpt_path is not None:
         recipes.check_resume(cfg.ckpt_path, module)
     loggers = wiring.instantiate_all(cfg.logger)

@@ -87,16 +87,19 @@ def seed_everything(seed: int) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
-def build_module(cfg: DictConfig) -> LightningModule:
+def build_module(cfg: DictConfig, pretrained: bool = True) -> LightningModule:
     """The LightningModule of `cfg.model`, with `recipe` set: what its checkpoints need to be used later.
+
+    pretrained=False fetches no weights that the config names: a checkpoint will bring them.
 
     The recipe is a plain dict: `format_version`, `model` (the resolved config of the module, network, optimizer and
     scheduler), `cell_types`, `postprocess`, `data` (its name) and `config` (the whole resolved config).
     """
-    module: LightningModule = instantiate(cfg.model)
+    model = plain(cfg.model)  # resolved first: the choice of norm layers depends on the weights
+    module: LightningModule = instantiate(model if pretrained else recipes.without_weights(model))
     module.recipe = {  # type: ignore[assignment]
         "format_version": recipes.FORMAT_VERSION,
-        "model": plain(cfg.model),
+        "model": model,
         "cell_types": list(module.cell_type_names),  # type: ignore[arg-type]
         "postprocess": plain(cfg.get("postprocess")),
         "data": OmegaConf.select(cfg, "data.name"),
@@ -151,7 +154,12 @@ def _stable_id(text: str) -> str:
     return hashlib.sha256(os.path.abspath(text).encode()).hexdigest()[:8]
 
 
-for _resolver in (_default_norm, _either, _run_folder, _last_part, _file_name, _stable_id):
+def _count(values: ListConfig) -> int:
+    """How many entries a list has."""
+    return len(values)
+
+
+for _resolver in (_default_norm, _count, _either, _run_folder, _last_part, _file_name, _stable_id):
     OmegaConf.register_new_resolver(_resolver.__name__.lstrip("_"), _resolver, replace=True)
 
 

@@ -26,6 +26,7 @@ class ToyModule(pl.LightningModule):
         self.cell_type_names = tuple(cell_type_names)
         self.recipe: dict[str, Any] = {}
         self.seen: list[str] = []
+        self.writing = {"score": 0.1}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.seen += [target.picture for target in batch.targets]

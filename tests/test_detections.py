@@ -30,6 +30,16 @@ def test_select_and_sort() -> None:
     assert len(detections.select([])) == 0
 
 
+def test_old_detections_are_not_mixed_with_new_ones(tmp_path) -> None:
+    folder = DetectionsFolder(tmp_path / "detections")
+    folder.check_empty()
+    folder.write_meta()
+    folder.check_empty()
+    folder.write(some())
+    with pytest.raises(InputError, match="detections: holds detections already; delete them or give another output="):
+        folder.check_empty()
+
+
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"picture a1: .*got \(3, 4\), \(2,\)"):
         Detections("a1", 4, 4, np.zeros((3, 4)), np.zeros(2), np.zeros(3, int), np.zeros((3, 2, 2)))

@@ -65,7 +65,8 @@ def disjoint_texts(truth: Competition, picture: str) -> list[str]:
 
 def detections(truth: Competition, picture: str, score: float = 0.9) -> Detections:
     cells = truth.instances(picture)
-    return Detections.from_instances(picture, cells, np.full(len(cells), score))
+    scores = np.full(len(cells), score)
+    return Detections.from_instances(picture, cells, scores, cell_type_names=truth.cell_type_names)
 
 
 def folder(path: Path, truth: Competition, pictures: list[str], postprocess: Any = POST) -> Path:
@@ -103,6 +104,7 @@ def test_pictures_not_in_the_file_score_0_or_are_left_out(run: Run, truth: Compe
     )
     numbers = run(f"predictions={path}", "only_predicted=true")
     assert numbers["competition_map"] == (1 + 0) / 2 and numbers["pictures"] == 2
+    assert numbers["labelled_pictures"] == 12
     assert numbers["competition_map_cort"] is None and numbers["competition_map_astro"] == 0.5
 
 
@@ -113,17 +115,35 @@ def test_overlapping_masks_and_unknown_pictures_are_refused_by_row(run: Run, tmp
         run(f"predictions={path}")
 
 
-def test_folders_of_detections_are_joined(run: Run, truth: Competition, tmp_path: Path) -> None:
+def test_folders_of_detections_are_joined(
+    run: Run, truth: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     first = folder(tmp_path / "fold0", truth, ["astro01", "cort02", "cort03"])
     second = folder(tmp_path / "fold1", truth, ["shsy5y01"])
     numbers = run(f"detections=[{first},{second}]")
     assert numbers["pictures"] == 4 and numbers["competition_map"] == 1.0
+    assert numbers["labelled_pictures"] == 12 and "scored 4 of 12 labelled pictures" in capsys.readouterr().out
     assert numbers["box_ap"] == pytest.approx(1.0) and numbers["box_ap_astro"] == pytest.approx(1.0)
     assert run(f"detections={first}")["pictures"] == 3
     assert run(f"detections=[{first}]", "postprocess.score.astro=0.95")["competition_map_astro"] == 0.0
     assert (
         run(f"detections=[{first}]", "postprocess=default", "postprocess.min_area.cort=91")["competition_map_cort"] < 1
     )
+
+
+def test_cell_types_come_with_the_detections_or_the_config(
+    run: Run, own_competition: Path, truth: Competition, tmp_path: Path
+) -> None:
+    csv = own_competition / "train.csv"
+    csv.write_text(csv.read_text().replace(",astro,", ",glia,"))
+    found = folder(tmp_path / "fold0", Competition(own_competition, ("shsy5y", "glia", "cort")), ["astro01"])
+    assert run(f"detections=[{found}]", root=own_competition)["competition_map_glia"] == 1.0
+    write_submission(tmp_path / "s.csv", {"astro01": disjoint_texts(truth, "astro01")})
+    given = (f"predictions={tmp_path / 's.csv'}", "only_predicted=true")
+    with pytest.raises(InputError, match="cell type 'glia', expected one of shsy5y, astro, cort"):
+        run(*given, root=own_competition)
+    numbers = run(*given, "cell_types=[shsy5y,glia,cort]", root=own_competition)
+    assert numbers["competition_map_glia"] == 1.0 and "competition_map_astro" not in numbers
 
 
 def test_a_picture_in_two_folders_is_refused(run: Run, truth: Competition, tmp_path: Path) -> None:
@@ -197,9 +217,11 @@ def test_a_checkpoint_is_run_over_its_validation_pictures(
     numbers = run(*common, root=None)
     assert numbers["pictures"] == numbers["predictions"] == 3
     assert len(DetectionsFolder(tmp_path / "report" / "detections").pictures()) == 3
+    with pytest.raises(InputError, match="holds detections already"):
+        run(*common, root=None)
     data["_target_"] = "os.system"
     with pytest.raises(InputError, match="was trained on os.system"):
-        run(*common, root=None)
+        run(*common, f"output={tmp_path / 'other'}", root=None)
 
 
 def test_exactly_one_source(run: Run) -> None:

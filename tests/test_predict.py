@@ -14,7 +14,7 @@ from PIL import Image
 from sartorius import recipes, wiring
 from sartorius.detections import DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.predict import check_output, main
+from sartorius.predict import main
 from tests.doubles import toy_config
 
 Compose = Callable[..., DictConfig]
@@ -80,7 +80,6 @@ def test_a_bad_picture_is_named(config: Compose, tmp_path: Path) -> None:
 
 
 def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: Path) -> None:
-    check_output(tmp_path / "new")
     main(config())
     with pytest.raises(InputError, match="holds detections already"):
         main(config())

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 
 from sartorius import recipes, wiring
 from sartorius.errors import InputError
@@ -56,8 +57,42 @@ def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
             "network": {"deep": [{"_target_": "torch.hub.load"}]},
         },
     ):
-        with pytest.raises(InputError, match="refused, its recipe calls (os.system|torch.hub.load)"):
+        with pytest.raises(InputError, match="a.ckpt: refused, it calls (os.system|torch.hub.load)"):
             wiring.load_module(save(tmp_path / "a.ckpt", model=model))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "sartorius.networks.weights.torch.os.system",  # a module holds what it imports
+        "sartorius.networks.weights.torch.hub.load",
+        "torch.nn.modules.module.functools.partial",
+        "torch.nn.Module.__class__",
+        "torch.nn.modules",  # neither class nor function
+        "torch.optimal.AdamW",
+        "sartorius.losses.Loss",
+        "timm.create_model",
+    ],
+)
+def test_what_a_name_stands_for_counts(target: str) -> None:
+    with pytest.raises(InputError, match=f"a: refused, it calls {target}; a model is built from .* put one"):
+        recipes.check_calls({"x": [{"_target_": target}]}, "a")
+
+
+def test_interpolations_and_names_of_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="refused, '.*oc.create.*' is not a resolved value"):
+        recipes.check_calls({"_target_": "torch.nn.Linear", "a": ["${oc.create:{_target_:os.system}}"]}, "a")
+    for target in ("torch.nn.Lineal", "sartorius.networks.yours.Network", "torch.nn."):
+        with pytest.raises(InputError, match="a: there is no .*which its config calls"):
+            recipes.check_calls({"_target_": target}, "a")
+
+
+@pytest.mark.parametrize("experiment", ["maskrcnn_r50", "demo"])
+@pytest.mark.parametrize("choice", ["optimizer=sgd", "scheduler=warmup_steps", "model=maskrcnn_r50"])
+def test_the_shipped_models_are_trusted(experiment: str, choice: str) -> None:
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        model = compose("train", [f"experiment={experiment}", choice]).model
+    recipes.check_calls(wiring.plain(model), "model")
 
 
 def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:
@@ -76,6 +111,18 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 
 def test_a_run_resumes_only_with_its_own_model(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
-    recipes.check_resume(path, ToyModule())
+    recipes.check_resume(path, wiring.build_module(toy_config()))
     with pytest.raises(InputError, match=r"another model.*'level' is \(1,\) there and \(2,\) here"):
-        recipes.check_resume(path, ToyModule(width=2))
+        recipes.check_resume(path, wiring.build_module(toy_config(width=2)))
+
+
+def test_a_run_resumes_only_with_its_own_split(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.ckpt", config={"data": {"root": "a", "fold": 1, "pictures": ["x", "y"]}})
+    resumed = ToyModule()
+    resumed.recipe = {"config": {"data": {"root": "moved", "fold": 1, "pictures": ["x", "y"], "batch_size": 4}}}
+    recipes.check_resume(path, resumed)
+    changes = {"fold": 0, "pictures": None, "n_folds": 5, "fold_seed": 1, "fold_file": "f.csv", "val_pictures": ["x"]}
+    for key, value in changes.items():
+        resumed.recipe = {"config": {"data": {"fold": 1, "pictures": ["x", "y"], key: value}}}
+        with pytest.raises(InputError, match=rf"a.ckpt: was trained with data.{key}=.*, resumed with data.{key}="):
+            recipes.check_resume(path, resumed)

@@ -59,6 +59,7 @@ def test_no_cells_and_empty_cells() -> None:
         ("99999999 1", "past the end"),
         ("9 2 3 1", "sorted"),
         ("3 4 5 2", "sorted"),
+        ("--5 2", "'--5' is not a whole number"),
         ("3 four", "'four' is not a whole number"),
         ("3.5 2", "'3.5' is not a whole number"),
         ("99999999999999999999 2", "not a whole number"),

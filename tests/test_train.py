@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from sartorius import wiring
+from sartorius import recipes, wiring
 from sartorius.errors import InputError
 from sartorius.train import best_checkpoint, finish_logging, main, resume_hint, score_of, train
 from tests.doubles import ToyModule
@@ -39,7 +39,8 @@ class Config:
 
 
 @pytest.fixture
-def config(tiny_competition: Path, tmp_path: Path) -> Iterator[Config]:
+def config(tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
+    monkeypatch.setattr(recipes, "TRUSTED", ("tests.doubles.",))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield Config(tiny_competition, tmp_path)
@@ -69,6 +70,23 @@ def test_a_wrong_checkpoint_is_refused_before_training(config: Config, tmp_path:
         with pytest.raises(InputError, match=message):
             main(config(f"ckpt_path={path}"))
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_model_that_predict_would_refuse_is_not_trained(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "TRUSTED", ("sartorius.networks.",))
+    with pytest.raises(InputError, match="model: refused, it calls tests.doubles.ToyModule"):
+        main(config())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_resumed_with_its_own_split_and_no_pretrained_weights(config: Config, tmp_path: Path) -> None:
+    main(config())
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match="data.fold=0, resumed with data.fold=1"):
+        main(config(f"ckpt_path={last}", "data.fold=1"))
+    assert isinstance(main(config(f"ckpt_path={last}", "trainer.max_epochs=2")), float)
 
 
 def test_bad_data_comes_out_as_it_is(config: Config, tmp_path: Path) -> None:

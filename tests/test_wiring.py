@@ -23,6 +23,15 @@ def keep(**arguments: Any) -> dict[str, Any]:
     return arguments
 
 
+class Weighted:
+    """A stand-in for a module that would fetch weights."""
+
+    cell_type_names = ("a",)
+
+    def __init__(self, weights: str | None, norm: str) -> None:
+        self.weights, self.norm = weights, norm
+
+
 def breaks() -> None:
     raise KeyError("bug")
 
@@ -78,6 +87,16 @@ def test_a_module_carries_its_recipe() -> None:
     assert module.recipe["model"] == {"_target_": "tests.doubles.ToyModule", "lr": 0.1, "width": 2}
     assert module.recipe["cell_types"] == ["shsy5y", "astro", "cort"]
     assert module.recipe["config"]["seed"] == 0
+
+
+def test_a_resumed_module_fetches_no_weights_and_keeps_its_recipe() -> None:
+    cfg = OmegaConf.create(
+        {"model": {"_target_": f"{__name__}.Weighted", "weights": "coco", "norm": "${default_norm:${model.weights}}"}}
+    )
+    for pretrained in (True, False):
+        module: Any = wiring.build_module(cfg, pretrained)
+        assert (module.weights, module.norm) == ("coco" if pretrained else None, "frozen_batch")
+        assert module.recipe["model"] == wiring.plain(cfg.model) == module.recipe["config"]["model"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ class CompetitionMap(Callback):
 
     Logs val/map (the competition's score), val/map_<cell type>, val/precision_50 ... val/precision_95 (per-picture
     means at one IoU threshold) and val/box_ap (COCO, before post-processing). Lightning's sanity check before
-    training is not scored. A picture's cell type is that of its first cell.
+    training is not scored. A picture without cells counts under its cell type too.
 
     Args:
         postprocess: turns Detections into Finalised.
@@ -70,9 +70,7 @@ class CompetitionMap(Callback):
         for detections, target in zip(outputs, batch.targets, strict=True):
             cells = true_cells(target)
             self._rows.update(target.index, self.postprocess(detections).instances, cells)
-            names = detections.cell_type_names
-            kind = names[int(cells.cell_types[0])] if len(cells) else "none"
-            self._names[target.index] = (target.picture, kind)
+            self._names[target.index] = (target.picture, target.cell_type or "unknown")
             if self.box_ap:
                 self._count_boxes(pl_module, target, detections, cells)
 

@@ -18,7 +18,8 @@ class PredictionWriter(Callback):
     Validation during a fit is not written: the verb validates the best checkpoint once more afterwards.
 
     Args:
-        folder: of the detections; `meta.json` in it names the model, its data and its post-processing.
+        folder: of the detections; `meta.json` in it names the model, its data and its post-processing, and with
+            which thresholds the detections were written (`writing` of the module).
         meta: further plain entries of meta.json, such as the checkpoint or the fold.
     """
 
@@ -55,5 +56,6 @@ class PredictionWriter(Callback):
             "data": recipe.get("data"),
             "model": recipe.get("model"),
             "postprocess": recipe.get("postprocess"),
+            "writing": getattr(pl_module, "writing", None),
             **self.meta,
         }

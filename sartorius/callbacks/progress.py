@@ -9,6 +9,8 @@ from typing import Any
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
 
+_TERM = "train/loss_"  # how modules log the terms of their loss
+
 
 class Progress(TQDMProgressBar):
     """Lightning's bar with losses and the score, without the version number; afterwards a line for the epoch.
@@ -21,17 +23,28 @@ class Progress(TQDMProgressBar):
 
     def __init__(self, refresh_rate: int = 1) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
+        self._validated = False  # in the present epoch
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What the bar shows: the metrics logged with `prog_bar=True`."""
+        """What the bar shows: the metrics logged with `prog_bar=True`, and each term of the loss by its name."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
-        return metrics
+        terms = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(_TERM)}
+        return {**metrics, **{name.removeprefix(_TERM): f"{value:.3f}" for name, value in terms.items()}}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that the epoch has a score."""
+        super().on_validation_end(trainer, pl_module)
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's line, where something was measured."""
+        """Print the epoch's line, where something was measured in it."""
         super().on_train_epoch_end(trainer, pl_module)
-        line = epoch_line(trainer.current_epoch, {k: float(v) for k, v in trainer.callback_metrics.items()})
+        metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        if not self._validated:
+            metrics.pop("val/map", None)  # Lightning keeps that of an earlier epoch
+        self._validated = False
+        line = epoch_line(trainer.current_epoch, metrics)
         if trainer.is_global_zero and line:
             self.print(line)
 

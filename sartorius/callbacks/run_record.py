@@ -20,8 +20,8 @@ from sartorius.metrics import report
 
 
 class RunRecord(Callback):
-    """Writes config.yaml and git.json when a fit starts; metrics.json, per_picture.csv and the leaderboard's line when
-    the best checkpoint has been validated after it.
+    """Writes config.yaml and git.json when a fit starts, and hands the config to the loggers; metrics.json,
+    per_picture.csv and the leaderboard's line when the best checkpoint has been validated after it.
 
     Args:
         folder: of the run.
@@ -50,6 +50,8 @@ class RunRecord(Callback):
             config = getattr(pl_module, "recipe", {}).get("config", {})
             write_text(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
             write_json(self.folder / "git.json", git_state())
+            for logger in trainer.loggers:
+                logger.log_hyperparams(config)
         self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sartorius.data.pictures import GreyImage, Source
+from sartorius.errors import InputError
 from sartorius.instances import Instances
 from sartorius.rle import IntArray, Runs
 
@@ -88,7 +89,7 @@ class Cleaning:
 
     def __post_init__(self) -> None:
         if not 0 <= self.piece_share <= 1 or self.min_area < 0:
-            raise ValueError(
+            raise InputError(
                 f"piece_share {self.piece_share} must lie in 0 to 1 and min_area {self.min_area} be at least 0"
             )
 
@@ -152,3 +153,7 @@ class CleanedSource:
     def instances(self, picture: str) -> Instances:
         """The cleaned cells of a picture."""
         return self.cleaning(self.source.instances(picture))
+
+    def cell_type(self, picture: str) -> str:
+        """Name of the picture's cell type."""
+        return self.source.cell_type(picture)

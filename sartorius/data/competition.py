@@ -152,6 +152,10 @@ class Competition:
         cell_type = self.cell_type_names.index(record.cell_type)
         return Instances.from_runs(self.runs(picture), np.full(len(record), cell_type))
 
+    def cell_type(self, picture: str) -> str:
+        """Name of the picture's cell type."""
+        return self.record(picture).cell_type
+
     def check(self, pictures: Iterable[str] | None = None) -> None:
         """Decode these pictures (default: all) and their annotations; raises InputError for the first that is bad.
 
@@ -176,12 +180,14 @@ class Competition:
 def _read_table(path: Path) -> pd.DataFrame:
     """train.csv as text, with the line number of each row in `row`."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
     except pd.errors.EmptyDataError:
         raise InputError(
             f"{path}: the file is empty; expected the header {','.join(COLUMNS)} and a row per cell"
         ) from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a readable csv file ({error}); copy or download it again") from error
     if missing := [column for column in COLUMNS if column not in table]:
         raise InputError(

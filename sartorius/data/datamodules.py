@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from sartorius.data.folds import Folds, check_leak, make_folds, read_folds
 from sartorius.data.pictures import PictureFolder, list_pictures, read_grey
 from sartorius.data.sampler import EpochSampler, LateDataLoader
 from sartorius.errors import InputError
+from sartorius.recipes import SPLIT
 
 
 class SupervisedDataModule(pl.LightningDataModule):
@@ -38,7 +39,6 @@ class SupervisedDataModule(pl.LightningDataModule):
     are also validated on (overfitting on purpose).  val_pictures: validate on these ids instead of the fold's.
     train_repeats: samples of each picture an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
-    predict_on: "test", "unlabelled" or "val", the pictures of `predict_dataloader`.
 
     After `setup`: train_pictures and val_pictures (sorted ids), folds, competition.
     """
@@ -64,7 +64,6 @@ class SupervisedDataModule(pl.LightningDataModule):
         pin_memory: bool = False,
         drop_last: bool = False,
         cache_mb: int = 0,
-        predict_on: str = "test",
         cell_type_names: Sequence[str] = CELL_TYPES,
     ) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class SupervisedDataModule(pl.LightningDataModule):
         self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
         self.pictures, self.chosen_val_pictures = pictures, val_pictures
         self.cleaning, self.train_transform, self.train_repeats = cleaning, train_transform, train_repeats
-        self.seed, self.cache_mb, self.predict_on = seed, cache_mb, predict_on
+        self.seed, self.cache_mb = seed, cache_mb
         self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.train_pictures: list[str] = []
@@ -85,9 +84,7 @@ class SupervisedDataModule(pl.LightningDataModule):
 
         Raises InputError for anything wrong with the folder, the folds or the pictures asked for.
         """
-        if self.predict_on not in ("test", "unlabelled", "val"):
-            raise InputError(f"data.predict_on '{self.predict_on}': expected test, unlabelled or val")
-        if self._val is not None or (stage == "predict" and self.predict_on != "val"):
+        if self._val is not None:
             return
         self.competition = Competition(self.root, self.cell_type_names)
         self.train_pictures, self.val_pictures = self._choose()
@@ -169,16 +166,22 @@ class SupervisedDataModule(pl.LightningDataModule):
         )
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The pictures of `predict_on`, whole, without truth unless they are the validation pictures."""
-        if self.predict_on == "val":
-            return self.val_dataloader()
-        folder = self.root / {"test": "test", "unlabelled": "train_semi_supervised"}[self.predict_on]
-        source = PictureFolder(folder, accept_rgb=False)
-        return DataLoader(
-            InstanceDataset(source, source.ids),
-            batch_size=self.val_batch_size,
-            **_options(self.num_workers, self.pin_memory),
-        )
+        """The validation pictures, as in `val_dataloader`."""
+        return self.val_dataloader()
+
+
+def validation_data(saved: Mapping[str, Any], source: str, **changes: Any) -> SupervisedDataModule:
+    """The data module of a saved data config, with `changes`, as far as it decides on the validation pictures.
+
+    The config comes with a file from elsewhere (`source`): nothing that it names is built. Raises InputError where it
+    is of another class.
+    """
+    if (target := saved.get("_target_")) != f"{SupervisedDataModule.__module__}.{SupervisedDataModule.__name__}":
+        raise InputError(f"{source}: was trained on {target}, which evaluate does not build; predict its pictures")
+    kept = {key: saved[key] for key in ("root", *SPLIT, "cell_type_names", "val_batch_size") if key in saved}
+    # With data.pictures=N training and validation pictures are the same, and dropped ones in neither.
+    cleaning = Cleaning(drop_pictures=(saved.get("cleaning") or {}).get("drop_pictures", ()))
+    return SupervisedDataModule(**{**kept, **changes}, cleaning=cleaning)
 
 
 class PicturesDataModule(pl.LightningDataModule):
@@ -194,7 +197,9 @@ class PicturesDataModule(pl.LightningDataModule):
         self.pictures: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """List and decode the pictures once; raises InputError where there is none or one cannot be used."""
+        """List and decode the pictures, at the first call; raises InputError where there is none or a bad one."""
+        if self.pictures:
+            return
         paths = [self.folder] if self.folder.is_file() else list_pictures(self.folder)
         for path in paths:
             read_grey(path, accept_rgb=True)

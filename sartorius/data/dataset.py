@@ -53,6 +53,7 @@ class Target(_Movable):
     picture: id.  index: its place among all labelled pictures, the same over epochs and folds.
     layers: int32 [L, H, W], 0 is background.  layer_of: int64 [N].  boxes: float32 [N, 4], x1, y1, x2, y2, half-open
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
+    cell_type: name of the picture's type, which one without cells has too; "" where it is not known.
     """
 
     picture: str
@@ -62,12 +63,13 @@ class Target(_Movable):
     boxes: Tensor
     cell_types: Tensor
     ids: Tensor
+    cell_type: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
-    def from_instances(cls, picture: str, index: int, instances: Instances) -> Target:
+    def from_instances(cls, picture: str, index: int, instances: Instances, cell_type: str = "") -> Target:
         """The tensors of `instances`; a picture without cells has N = 0 and one empty layer."""
         return cls(
             picture=picture,
@@ -77,6 +79,7 @@ class Target(_Movable):
             boxes=torch.from_numpy(instances.boxes.copy()),
             cell_types=torch.from_numpy(instances.cell_types.astype(np.int64)),
             ids=torch.arange(1, len(instances) + 1),
+            cell_type=cell_type,
         )
 
 
@@ -163,7 +166,9 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         if self.transform is not None:
             result = self.transform(image, instances, self._generator(epoch, picture, repeat))
             image, instances = result.image, result.instances
-        return torch.from_numpy(image.copy())[None], Target.from_instances(picture, self.index_of[picture], instances)
+        cell_type = self.source.cell_type(picture)
+        target = Target.from_instances(picture, self.index_of[picture], instances, cell_type)
+        return torch.from_numpy(image.copy())[None], target
 
     def preload(self) -> None:
         """Fill the cache before worker processes are forked: they then share one copy of it."""

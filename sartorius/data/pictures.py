@@ -95,6 +95,9 @@ class Source(Protocol):
     def instances(self, picture: str) -> Instances:
         """The cells, at the size of the picture."""
 
+    def cell_type(self, picture: str) -> str:
+        """Name of the picture's cell type, "" where it is not known."""
+
 
 class PictureFolder:
     """Pictures without truth, as a source of a dataset: each one's `instances` are empty.
@@ -103,8 +106,8 @@ class PictureFolder:
     there is no picture, or (from `image`) where one cannot be read.
     """
 
-    def __init__(self, folder: str | Path, paths: Sequence[Path] | None = None, accept_rgb: bool = True) -> None:
-        self.folder, self.accept_rgb = Path(folder), accept_rgb
+    def __init__(self, folder: str | Path, paths: Sequence[Path] | None = None) -> None:
+        self.folder = Path(folder)
         chosen = list_pictures(folder) if paths is None else paths
         self.paths = {path.stem: path for path in sorted(chosen, key=lambda path: path.stem)}
         if not self.paths:
@@ -116,10 +119,14 @@ class PictureFolder:
         return tuple(self.paths)
 
     def image(self, picture: str) -> GreyImage:
-        """The pixels of a picture, uint8 [H, W]."""
-        return read_grey(self.paths[picture], self.accept_rgb)
+        """The pixels of a picture, uint8 [H, W]; see `read_grey` for RGB ones."""
+        return read_grey(self.paths[picture], accept_rgb=True)
 
     def instances(self, picture: str) -> Instances:
         """No cells, at the size of the picture."""
         height, width, _ = read_header(self.paths[picture])
         return Instances.empty(height, width)
+
+    def cell_type(self, picture: str) -> str:
+        """Not known: ""."""
+        return ""

@@ -21,16 +21,16 @@ class EpochSampler(DistributedSampler[Any]):
     keeps Lightning from wrapping it in one that would hide `set_epoch`.)
     """
 
-    def __init__(self, size: int, seed: int, shuffle: bool = True) -> None:
+    def __init__(self, size: int, seed: int) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         replicas = torch.distributed.get_world_size() if distributed else 1
         rank = torch.distributed.get_rank() if distributed else 0
-        super().__init__(range(size), replicas, rank, shuffle, seed)  # type: ignore[arg-type]
+        super().__init__(range(size), replicas, rank, seed=seed)  # type: ignore[arg-type]
         self.skip = 0  # samples of this rank that the next pass leaves out: those trained on before a resume
 
     def __iter__(self) -> Iterator[Any]:
         size = len(self.dataset)  # type: ignore[arg-type]
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(size) if self.shuffle else np.arange(size)
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(size)
         if size:
             order = np.resize(order, self.total_size)  # repeats from the beginning
         skip, self.skip = self.skip, 0

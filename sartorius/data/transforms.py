@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.pictures import GreyImage
+from sartorius.errors import InputError
 from sartorius.instances import Instances
 
 Layers = NDArray[np.uint16]
@@ -99,7 +100,9 @@ class LayerTransform:
         min_area: int = 1,
     ) -> None:
         if not 0 <= min_visible <= 1 or min_area < 1:
-            raise ValueError(f"min_visible {min_visible} must lie in 0 to 1 and min_area {min_area} be at least 1")
+            raise InputError(
+                f"transform: min_visible {min_visible} must lie in 0 to 1 and min_area {min_area} be at least 1"
+            )
         named = transforms.values() if isinstance(transforms, Mapping) else transforms
         self.transforms = [transform for transform in named if transform is not None]
         self.compose = A.Compose(

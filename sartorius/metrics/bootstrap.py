@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sartorius.errors import InputError
+
 _BLOCK = 1 << 20  # indices drawn at once: 8 MB, whatever the number of samples
 
 
@@ -29,11 +31,14 @@ def bootstrap_interval(
     """The mean of the scores [P] of pictures and the central `level` of the means of resampled pictures.
 
     Deterministic in `seed`. One picture gives an interval of no width, which says nothing about its precision.
-    Raises ValueError for fewer than one sample, or a level outside (0, 1).
+    Raises InputError for fewer than one sample, or a level outside (0, 1).
     """
     scores = np.asarray(scores, dtype=np.float64)
     if samples < 1 or not 0 < level < 1:
-        raise ValueError(f"expected samples >= 1 and 0 < level < 1, got samples={samples}, level={level}")
+        raise InputError(
+            f"bootstrap: expected samples >= 1 and a level between 0 and 1 (0.95 for 95 %), got samples={samples}, "
+            f"level={level}"
+        )
     if scores.ndim != 1:
         raise ValueError(f"expected one score per picture, got an array of shape {scores.shape}")
     if scores.size == 0:

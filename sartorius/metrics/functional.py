@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_matrix
+from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from sartorius import rle
@@ -85,13 +85,6 @@ def _as_runs(cells: Cells) -> Runs:
         return cells
     # Counting joint identifiers pixel by pixel took three times as long as finding the runs first.
     return cells.to_runs() if isinstance(cells, Instances) else rle.from_layers(cells)
-
-
-def pair_ious(predictions: Cells, truth: Cells) -> coo_array:
-    """IoU of the pairs that share pixels, a sparse float64 [predictions, cells] array; other pairs have IoU 0."""
-    (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
-    iou = pixels / (prediction_areas[i] + cell_areas[j] - pixels)
-    return coo_array((iou, (i, j)), shape=(prediction_areas.size, cell_areas.size))
 
 
 def deduplicate(rows: Ints) -> Ints:

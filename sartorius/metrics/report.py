@@ -129,3 +129,18 @@ def print_scores(name: str, numbers: Mapping[str, Any], table: pd.DataFrame, typ
         shown = ("-", "") if value is None else (f"{value:.6f}", f"{interval[0]:.3f} to {interval[1]:.3f}")
         lines.add_row(kind, str(len(part)), str(part["cells"].sum()), str(part["predictions"].sum()), *shown)
     Console().print(lines)
+
+
+def print_difference(
+    name: str, ours: pd.DataFrame, theirs: pd.DataFrame, bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Print how far `ours` is above the table called `name`; returns mean, interval and pictures for metrics.json.
+
+    bootstrap: samples, seed and level. Raises InputError as `compare` does.
+    """
+    difference, pictures = compare(ours, theirs, **bootstrap)
+    print(
+        f"minus {name}: {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}, "
+        f"{bootstrap['level']:.0%} paired bootstrap over {pictures} pictures)"
+    )
+    return {"mean": difference.mean, "interval": limits(difference), "pictures": pictures}

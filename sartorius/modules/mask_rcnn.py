@@ -56,9 +56,15 @@ class MaskRCNNModule(pl.LightningModule):
         if weights not in (None, "none"):
             log.info("%s", load_weights(network, str(weights), detector, body))
 
+    @property
+    def writing(self) -> dict[str, float]:
+        """The thresholds below which the network does not report a detection; they go into `meta.json`."""
+        heads: Any = self.network.roi_heads
+        return {"score": heads.score, "box_nms": heads.nms_iou, "detections": heads.detections}
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the samplers of the heads for this step."""
-        seed_step(self.seed, self.global_step, self.global_rank)
+        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
@@ -96,7 +102,7 @@ class MaskRCNNModule(pl.LightningModule):
 
 
 def _to_numpy(raw: RawDetections, picture: str, height: int, width: int, names: tuple[str, ...]) -> Detections:
-    # Padding and upscaling can push an edge a fraction beyond the picture
+    # dividing by the scale can push an edge a rounding error beyond the picture
     boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))
     return Detections(
         picture,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -39,15 +40,15 @@ def configure(
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
     built = optimizer([group for group in groups if group["params"]])
-    if scheduler is None:
+    if not scheduler:  # None, or the empty config of scheduler=none
         return built
     schedule = scheduler(built, total_steps=int(module.trainer.estimated_stepping_batches))
     return {"optimizer": built, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def seed_step(seed: int, step: int, rank: int = 0) -> None:
-    """Make torch's random numbers of this training step a function of (seed, step, rank)."""
-    torch.manual_seed((seed * 1_000_003 + step) * 1_009 + rank)
+def seed_step(*key: int) -> None:
+    """Make torch's random numbers of this training step a function of `key`: seed, step, batch of the epoch, rank."""
+    torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float) -> LambdaLR:

@@ -52,7 +52,6 @@ class MaskRCNN(nn.Module):
         With targets returns the losses loss_objectness, loss_rpn_box, loss_classifier, loss_box, loss_mask (float32
         scalars); without, RawDetections of each picture (possibly of length 0).
         """
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch = self.normalise(images)
         features = list(self.backbone(batch).values())
         padded = (batch.shape[-2], batch.shape[-1])
@@ -61,8 +60,8 @@ class MaskRCNN(nn.Module):
             proposals, losses = self.rpn(features, padded, cells)
             return {**losses, **self.roi_heads.losses(features, proposals, targets, self.scale)}
         proposals, _ = self.rpn(features, padded, None)
-        found = self.roi_heads.detect(features, proposals, padded, self.scale)
-        return [_inside(raw, *size) for raw, size in zip(found, sizes, strict=True)]
+        sizes = [(round(image.shape[-2] * self.scale), round(image.shape[-1] * self.scale)) for image in images]
+        return self.roi_heads.detect(features, proposals, sizes, self.scale)
 
     def normalise(self, images: Sequence[Tensor]) -> Tensor:
         """One float batch [B, 3, H, W]: normalised, enlarged, padded at the bottom and the right with the mean grey."""
@@ -70,21 +69,11 @@ class MaskRCNN(nn.Module):
         for image in images:
             picture = (image.float() - self.mean) / self.std
             if self.scale != 1.0:
-                picture = F.interpolate(picture[None], scale_factor=self.scale, mode="bilinear", antialias=False)[0]
+                picture = F.interpolate(picture[None], scale_factor=self.scale, mode="bilinear")[0]
             ready.append(picture)
         height, width = (-(-max(p.shape[axis] for p in ready) // DIVISOR) * DIVISOR for axis in (-2, -1))
         batch = torch.stack([F.pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2])) for p in ready])
         return batch.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-
-
-def _inside(raw: RawDetections, height: int, width: int) -> RawDetections:
-    """Detections whose middle lies in the picture: a batch of several sizes has padding, where nothing can be."""
-    if not len(raw.boxes):
-        return raw
-    middle = (raw.boxes[:, :2] + raw.boxes[:, 2:]) / 2
-    kept = (middle[:, 0] < width) & (middle[:, 1] < height)
-    boxes, scores, cell_types, masks = (value[kept] for value in raw)
-    return RawDetections(boxes, scores, cell_types, masks)
 
 
 def mask_rcnn(

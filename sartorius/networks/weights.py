@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -52,8 +53,8 @@ def load_weights(network: nn.Module, source: str | Path, detector: str, body: st
     """Start `network` (a MaskRCNN) from `source`: "coco", "imagenet" or a file of a state dict or of a checkpoint.
 
     detector, body: torchvision's names of the models whose weights "coco" and "imagenet" mean. A tensor whose name or
-    shape does not fit keeps its initial values and is named in the report; raises InputError when nothing fits, the
-    download fails, or the file is not one of weights. Files are read without executing what is in them.
+    shape does not fit keeps its initial values and is named in the report; raises InputError when the backbone does
+    not fit as a whole, the download fails, or the file is not one of weights. Reading a file executes nothing in it.
     """
     if str(source) == "coco":
         state = _download(detector)
@@ -68,6 +69,13 @@ def load_weights(network: nn.Module, source: str | Path, detector: str, body: st
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise InputError(f"model.weights={source}: none of its {len(state)} tensors has a name and shape of this model")
+    lost = [name for name in own if name.startswith("backbone.body.") and name not in fitting]
+    lost = [name for name in lost if not name.endswith("num_batches_tracked")]
+    if lost:
+        raise InputError(
+            f"model.weights={source}: {len(lost)} tensors of the backbone do not fit, such as {lost[0]}: it is of "
+            "another body (model.body), or has another norm (model.network.norm=group, batch or frozen_batch)"
+        )
     network.load_state_dict(fitting, strict=False)
     reshaped = tuple(name for name in own if name in state and name not in fitting)
     return LoadReport(str(source), tuple(fitting), reshaped, tuple(name for name in own if name not in state))
@@ -79,7 +87,7 @@ def _download(model: str) -> Mapping[str, Tensor]:
     weights = get_model_weights(model).DEFAULT
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong hash is a RuntimeError
+    except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise InputError(
             f"the weights of {model} could not be downloaded ({error}). Without a network: model.weights=none, or "
             f"fetch {weights.url} elsewhere, and give the file as model.weights=FILE"

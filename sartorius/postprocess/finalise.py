@@ -40,11 +40,6 @@ class Finalised:
         return len(self.scores)
 
     @property
-    def label_map(self) -> NDArray[np.uint16]:
-        """uint16 [H, W]: 0 is background, k + 1 cell k."""
-        return self.instances.layers[0]
-
-    @property
     def cell_types(self) -> Ints:
         """int64 [N], index into the detections' cell_type_names."""
         return self.instances.cell_types

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -29,6 +30,14 @@ class Run:
     metrics: dict[str, float]
     scored: CompetitionMap
     data: SupervisedDataModule
+    hyper_parameters: dict[str, Any]
+
+
+class Noted(CSVLog):
+    """Keeps the hyper-parameters that a logger gets."""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.hyper_parameters = params
 
 
 @pytest.fixture(scope="session")
@@ -48,11 +57,12 @@ def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
         LastCheckpoint(folder / "checkpoints"),
     ]
     data = SupervisedDataModule(tiny_competition, batch_size=3, fold=0, n_folds=4)
+    logger, module = Noted(folder / "metrics.csv"), wiring.build_module(toy_config())
     trainer = pl.Trainer(
-        max_epochs=2, accelerator="cpu", logger=CSVLog(folder / "metrics.csv"), callbacks=callbacks,
+        max_epochs=2, accelerator="cpu", logger=logger, callbacks=callbacks,
         log_every_n_steps=1, plugins=[AtomicCheckpointIO()], enable_model_summary=False,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # where there are many cores Lightning misses workers
-        metrics = train(wiring.build_module(toy_config()), data, trainer)
-    return Run(folder, metrics, scored, data)
+        metrics = train(module, data, trainer)
+    return Run(folder, metrics, scored, data, logger.hyper_parameters)

@@ -48,7 +48,8 @@ def validate(
     module = Logged()
     callback.on_validation_epoch_start(trainer, module)
     for index, (truth, found) in enumerate(pictures):
-        target = Target.from_instances(f"p{index}", index, truth)
+        kind = CELL_TYPES[int(truth.cell_types[0])] if len(truth) else "astro"
+        target = Target.from_instances(f"p{index}", index, truth, kind)
         detections = Detections.from_instances(f"p{index}", found, np.full(len(found), 0.9), 28, CELL_TYPES)
         callback.on_validation_batch_end(trainer, module, [detections], Batch([], [target]), index)
     callback.on_validation_epoch_end(trainer, module)
@@ -72,7 +73,7 @@ def test_the_score_is_the_mean_over_pictures() -> None:
 def test_empty_pictures() -> None:
     _, logged = validate([(cells(), cells()), (cells(), cells((0, 0)))])
     assert logged["val/map"] == 1 / 2
-    assert logged["val/map_none"] == 1 / 2
+    assert logged["val/map_astro"] == 1 / 2
 
 
 def test_no_pictures_and_sanity_checks_log_nothing() -> None:
@@ -94,3 +95,8 @@ def test_scores_are_float64() -> None:
 def test_a_run_keeps_the_scores_of_its_best_checkpoint(run: Run) -> None:
     assert run.metrics["val/map"] == pytest.approx(run.scored.results["val/map"])
     assert list(run.scored.pictures) == run.data.val_pictures
+
+
+def test_cell_types_are_those_of_the_data(run: Run) -> None:
+    types = [run.data.competition.cell_type(picture) for picture in run.scored.pictures]
+    assert list(run.scored.cell_types) == types

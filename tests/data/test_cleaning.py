@@ -8,6 +8,7 @@ from scipy import ndimage
 from skimage.measure import label
 
 from sartorius.data.cleaning import Cleaning, CleaningReport, drop_pieces, fill_holes
+from sartorius.errors import InputError
 from sartorius.instances import Instances
 
 
@@ -111,5 +112,5 @@ def test_random_cells_against_whole_picture_reference(seed: int) -> None:
 
 @pytest.mark.parametrize("bad", [{"piece_share": 1.5}, {"piece_share": -0.1}, {"min_area": -1}])
 def test_bad_settings(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must lie in 0 to 1"):
+    with pytest.raises(InputError, match="must lie in 0 to 1"):
         Cleaning(**bad)  # type: ignore[arg-type]

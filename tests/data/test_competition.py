@@ -148,6 +148,13 @@ def test_blank_lines_do_not_shift_row_numbers(own_competition: Path) -> None:
         Competition(own_competition).check()
 
 
+def test_rows_longer_than_the_header_shift_no_column(own_competition: Path) -> None:
+    header, *rows = (own_competition / "train.csv").read_text().splitlines()
+    (own_competition / "train.csv").write_text("\n".join([header, *(f"{row},1" for row in rows)]) + "\n")
+    with pytest.raises(InputError, match="not a readable csv file.*header.*does not match"):
+        Competition(own_competition)
+
+
 def test_wrongly_sized_cut_off_and_16_bit_pictures(own_competition: Path) -> None:
     path = own_competition / "train" / "astro01.png"
     whole = path.read_bytes()

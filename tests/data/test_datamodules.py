@@ -18,7 +18,7 @@ from PIL import Image
 from sartorius import wiring
 from sartorius.data.cleaning import Cleaning
 from sartorius.data.competition import Competition
-from sartorius.data.datamodules import PicturesDataModule, SupervisedDataModule
+from sartorius.data.datamodules import PicturesDataModule, SupervisedDataModule, validation_data
 from sartorius.data.dataset import Batch
 from sartorius.data.folds import make_folds
 from sartorius.data.transforms import CellCrop, LayerTransform
@@ -191,7 +191,6 @@ BAD = {
     "fold": ({"fold": 4}, "there are folds 0 to 3"),
     "folds": ({"n_folds": 40}, "expected 2 to 12 folds"),
     "batch": ({"batch_size": 50, "drop_last": True}, "do not fill one batch of 50"),
-    "predict_on": ({"predict_on": "train"}, "expected test, unlabelled or val"),
     "all dropped": (
         {"cleaning": Cleaning(drop_pictures=[f"{t}{n:02d}" for t in ("shsy5y", "astro", "cort") for n in range(4)])},
         "0 training",
@@ -219,19 +218,26 @@ def test_without_plate_columns(tmp_path: Path) -> None:
     assert len(datamodule.val_pictures) == 3
 
 
-def test_predict_pictures(tiny_competition: Path) -> None:
-    for predict_on, names in (
-        ("test", ["test00", "test01"]),
-        ("unlabelled", ["astro[x]_A1-2_Vessel-1_Ph_4", "new_B2-1"]),
-    ):
-        datamodule = SupervisedDataModule(tiny_competition, predict_on=predict_on)
-        datamodule.setup("predict")
-        batches = list(datamodule.predict_dataloader())
-        assert [batch.targets[0].picture for batch in batches] == names
-        assert all(len(batch.targets[0]) == 0 for batch in batches)
-    datamodule = SupervisedDataModule(tiny_competition, predict_on="val", n_folds=4)
+def test_predicts_the_validation_pictures(tiny_competition: Path) -> None:
+    datamodule = SupervisedDataModule(tiny_competition, n_folds=4)
     datamodule.setup("predict")
     assert [batch.targets[0].picture for batch in datamodule.predict_dataloader()] == datamodule.val_pictures
+
+
+def test_validation_data_of_a_saved_config(tiny_competition: Path) -> None:
+    saved = {
+        "_target_": "sartorius.data.datamodules.SupervisedDataModule", "root": "elsewhere", "n_folds": 4, "fold": 1,
+        "train_transform": {"_target_": "os.system"},
+        "cleaning": {"_target_": "os.system", "drop_pictures": ["astro01"]},
+        "option_of_another_version": 1,
+    }  # fmt: skip
+    datamodule = validation_data(saved, "a.ckpt", root=tiny_competition)
+    datamodule.setup("predict")
+    assert datamodule.val_pictures == module_of(tiny_competition, fold=1).val_pictures
+    assert "astro01" not in datamodule.train_pictures
+    for target in ("sartorius.data.datamodules.PicturesDataModule", "os.system", None):
+        with pytest.raises(InputError, match=f"a.ckpt: was trained on {target}"):
+            validation_data({**saved, "_target_": target}, "a.ckpt")
 
 
 def test_folder_of_pictures(tmp_path: Path) -> None:
@@ -247,8 +253,9 @@ def test_folder_of_pictures(tmp_path: Path) -> None:
     single.setup()
     assert single.pictures == ["b"]
     Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "c.png")
+    datamodule.setup("predict")  # as Lightning does once more: nothing is read again
     with pytest.raises(InputError, match=r"c\.png: a picture of mode 'I;16'"):
-        datamodule.setup("predict")
+        PicturesDataModule(tmp_path).setup("predict")
     with pytest.raises(InputError, match="no pictures in it"):
         (tmp_path / "empty").mkdir()
         PicturesDataModule(tmp_path / "empty").setup()

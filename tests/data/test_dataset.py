@@ -41,7 +41,7 @@ def test_sample_is_the_picture_and_its_exact_cells(tiny_competition: Path) -> No
     assert image.dtype == torch.uint8
     assert image.shape == (1, 48, 64)
     np.testing.assert_array_equal(image[0].numpy(), competition.image("astro00"))
-    assert (target.picture, target.index, len(target)) == ("astro00", 0, 2)
+    assert (target.picture, target.index, target.cell_type, len(target)) == ("astro00", 0, "astro", 2)
     assert dataset[1][1].index == list(competition.ids).index("cort01") == 5
     assert target.layers.dtype == torch.int32
     assert target.boxes.tolist() == [[6, 4, 21, 10], [10, 7, 26, 13]]
@@ -54,6 +54,7 @@ def test_sample_is_the_picture_and_its_exact_cells(tiny_competition: Path) -> No
 def test_picture_without_cells(tiny_competition: Path) -> None:
     _, target = InstanceDataset(Competition(tiny_competition), ["cort03"])[0]
     assert len(target) == 0
+    assert target.cell_type == "cort"
     assert target.layers.shape == (1, 48, 64)
     assert target.boxes.shape == (0, 4)
     assert target.layer_of.shape == target.cell_types.shape == target.ids.shape == (0,)
@@ -119,5 +120,5 @@ def test_batches_keep_sizes_and_move(tiny_competition: Path) -> None:
     moved = batch.to("meta")
     assert isinstance(moved, Batch)
     assert moved.images[0].device.type == moved.targets[1].layers.device.type == "meta"
-    assert moved.targets[0].picture == "astro00"
+    assert (moved.targets[0].picture, moved.targets[0].cell_type) == ("astro00", "astro")
     assert batch.images[0].device.type == "cpu"

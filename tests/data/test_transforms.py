@@ -11,6 +11,7 @@ import pytest
 
 from sartorius.data.competition import Competition
 from sartorius.data.transforms import CellCrop, LayerTransform
+from sartorius.errors import InputError
 from sartorius.instances import Instances
 
 AFFINE = {"scale": (0.8, 1.25), "rotate": (-45, 45), "fill": 128, "p": 1.0}
@@ -166,7 +167,7 @@ def test_transforms_by_name_skip_none() -> None:
 
 @pytest.mark.parametrize("bad", [{"min_visible": 1.1}, {"min_visible": -0.1}, {"min_area": 0}])
 def test_bad_settings(bad: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="must lie in 0 to 1"):
+    with pytest.raises(InputError, match="must lie in 0 to 1"):
         LayerTransform((), **bad)  # type: ignore[arg-type]
 
 

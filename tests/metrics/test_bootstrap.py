@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sartorius.errors import InputError
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 
 
@@ -39,8 +40,8 @@ def test_one_picture_and_none() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="same pictures"):
         paired_bootstrap(np.zeros(3), np.zeros(4))
-    for arguments in ({"samples": 0}, {"level": 1.0}):
-        with pytest.raises(ValueError, match="samples"):
+    for arguments in ({"samples": 0}, {"level": 1.0}, {"level": 95}):
+        with pytest.raises(InputError, match="samples"):
             bootstrap_interval(np.zeros(3), **arguments)
     with pytest.raises(ValueError, match="one score per picture"):
         bootstrap_interval(np.zeros((3, 2)))

@@ -161,6 +161,5 @@ def test_real_pictures_agree_with_pycocotools(real_data: object) -> None:
         sides = [predicted.predicted[predicted.id == picture], table.annotation[table.id == picture]]
         runs = [rle.parse(side.tolist(), 520, 704) for side in sides]
         iou = coco.iou(*[rle.to_coco(side) for side in runs], [0] * runs[1].count)
-        np.testing.assert_allclose(F.pair_ious(*runs).toarray(), iou, atol=1e-12)
         expected = [(iou > t / 100).any(axis=1).sum() for t in range(50, 100, 5)]  # predictions are disjoint
         assert F.picture_row(0, *runs)[1:-2].tolist() == expected

@@ -47,6 +47,7 @@ def test_norms_and_biases_are_not_decayed() -> None:
     decayed = {id(p) for group in built.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(module[0].weight)}
     assert sum(len(group["params"]) for group in built.param_groups) == 3
+    assert isinstance(configure(module, torch.optim.SGD, {}), torch.optim.SGD)  # scheduler=none
     with_schedule = configure(
         module, lambda groups: torch.optim.AdamW(groups), lambda o, total_steps: warmup_cosine(o, total_steps, 1, 0.0)
     )

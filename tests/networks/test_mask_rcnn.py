@@ -147,3 +147,26 @@ def test_regions_are_cut_from_the_level_of_their_size_on_the_pixel_convention() 
     cut = align(levels, torch.tensor([[0, 20.0, 20.0, 36.0, 36.0], [0, 20.0, 20.0, 100.0, 100.0]]))
     torch.testing.assert_close(cut[0, 0, 0], torch.tensor([22.0, 26.0, 30.0, 34.0]))  # side 16: the fine level
     torch.testing.assert_close(cut[1, 0, 0] - 1000, torch.tensor([30.0, 50.0, 70.0, 90.0]))  # side 80: the coarse one
+
+
+def test_half_precision_features_do_not_round_the_coordinates_of_regions() -> None:
+    """In bfloat16 the edge 601 would become 600; far from the origin a region must still be cut where it is."""
+    align = PyramidRoIAlign(7, 2, [4], canonical_size=64, canonical_level=0)
+    features = torch.rand(1, 3, 32, 176, generator=torch.Generator().manual_seed(0)).bfloat16()
+    rois = torch.tensor([[0, 601.3, 70.6, 617.1, 88.9], [0, 402.7, 3.2, 431.9, 20.4]])
+    with torch.autocast("cpu", torch.bfloat16):
+        half = align([features], rois)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, align([features.float()], rois), atol=0, rtol=0)
+    shifted = align([features.float()], rois.bfloat16().float())
+    assert (half - shifted).abs().max() > 0.1  # what rounding would have done
+
+
+def test_boxes_end_where_their_picture_ends(picture) -> None:
+    """Padding (70 rows to 96) is not part of the picture: masks are cut from the boxes that are reported."""
+    network = tiny_network(detections=30).eval()
+    with torch.no_grad():
+        found = network([picture[0]])[0]
+    assert found.boxes[:, 2].max() <= 90
+    assert found.boxes[:, 3].max() <= 70
+    assert ((found.boxes[:, 2:] - found.boxes[:, :2]) >= 1).all()

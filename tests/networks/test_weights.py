@@ -1,7 +1,9 @@
 import pytest
 import torch
+from torch import nn
 
 from sartorius.errors import InputError
+from sartorius.networks.backbones import resnet_fpn
 from sartorius.networks.weights import load_weights
 
 from .conftest import tiny_network
@@ -46,6 +48,12 @@ def test_imagenet_goes_into_the_body(monkeypatch) -> None:
     assert not any("backbone.body" in name for name in report.missing)
 
 
+def resnet_of(name: str) -> nn.Module:
+    network = nn.Module()
+    network.backbone = resnet_fpn(name, "batch", 5)
+    return network
+
+
 def test_bad_files(tmp_path) -> None:
     def load(name: str) -> None:
         load_weights(tiny_network(), tmp_path / name, "maskrcnn_resnet50_fpn", "resnet18")
@@ -61,6 +69,12 @@ def test_bad_files(tmp_path) -> None:
     torch.save({"other": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(InputError, match="none of its 1 tensors"):
         load("other.pth")
+    for wrong in (tiny_network("frozen_batch"), resnet_of("resnet34")):
+        torch.save(wrong.state_dict(), tmp_path / "body.pth")
+        with pytest.raises(
+            InputError, match=r"tensors of the backbone do not fit, such as backbone\.body\..*norm=group"
+        ):
+            load_weights(resnet_of("resnet50"), tmp_path / "body.pth", "maskrcnn_resnet50_fpn", "resnet50")
 
 
 def test_a_failed_download_says_what_to_do(monkeypatch) -> None:

@@ -45,17 +45,17 @@ def test_agrees_with_dense_masks(seed: int) -> None:
     label_map, source = dense_finalise(d, post)
     final = post(d)
     assert final.source.tolist() == source and 3 < len(source) < 50
-    assert (final.label_map == label_map).mean() > 0.999  # float32 against float64 at the mask threshold
+    assert (final.instances.layers[0] == label_map).mean() > 0.999  # float32 against float64 at the mask threshold
     np.testing.assert_array_equal(final.scores, d.scores[source])
     np.testing.assert_array_equal(final.cell_types, d.cell_types[source])
-    assert final.label_map.dtype == np.uint16 and final.picture == d.picture
+    assert final.instances.layers[0].dtype == np.uint16 and final.picture == d.picture
 
 
 def test_no_pixel_twice_and_the_better_score_gets_it() -> None:
     final = LOOSE(detections([[5, 5, 15, 15], [10, 5, 20, 15]], [0.4, 0.9]))
     assert final.source.tolist() == [1, 0]
     assert final.instances.areas.tolist() == [100, 50]
-    assert final.label_map[10, 12] == 1
+    assert final.instances.layers[0][10, 12] == 1
     texts = final.instances.to_rles()
     assert len(rle.overlaps(rle.parse(texts, 40, 60))[0]) == 0 and len(texts) == 2
 
@@ -115,14 +115,15 @@ def test_no_detections_give_no_cells() -> None:
     for post in (LOOSE, replace(LOOSE, picture_type="majority", largest_piece=True, fill_holes=True)):
         for found in (Detections.empty("p", 40, 60), detections([[3, 3, 3, 3]], [0.9])):
             final = post(found)
-            assert len(final) == 0 and final.label_map.shape == (40, 60) and not final.label_map.any()
+            assert len(final) == 0 and final.instances.layers.shape == (1, 40, 60)
+            assert not final.instances.layers.any()
             assert final.instances.to_rles() == [] and final.source.shape == (0,)
 
 
 def test_more_cells_than_a_byte_holds() -> None:
     boxes = [[3 * x, 3 * y, 3 * x + 2, 3 * y + 2] for y in range(13) for x in range(20)]
     final = LOOSE(detections(boxes, [0.5] * 260))
-    assert len(final) == 260 and final.label_map.max() == 260
+    assert len(final) == 260 and final.instances.layers[0].max() == 260
 
 
 def test_bad_settings_are_named() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sartorius.metrics.functional import pair_ious
 from sartorius.postprocess.watershed import otsu_watershed
 
 
@@ -18,7 +17,9 @@ def test_finds_bright_and_dark_discs() -> None:
         truth[inside] = k + 1
     found = otsu_watershed(picture.clip(0, 255).astype(np.uint8))
     assert found.max() == 4 and found.dtype == np.uint16
-    assert (pair_ious(found, truth).toarray().max(axis=0) > 0.7).all()
+    for k in range(1, 5):
+        covered = found == np.bincount(found[truth == k]).argmax()
+        assert (covered & (truth == k)).sum() / (covered | (truth == k)).sum() > 0.7
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])

@@ -18,6 +18,7 @@ TINY = [
     "model.network.box_features=16", "model.network.mask_layers=[8]", "model.network.rpn.after_nms=[50,50]",
     "model.network.roi_heads.detections=20", "data.n_folds=4", "leaderboard=runs/leaderboard.csv",
 ]  # fmt: skip
+TOY_TRAIN = "tests.smoke.toy_train"
 TOY = [
     "--config-dir",
     str(ROOT / "tests" / "smoke" / "conf"),
@@ -30,7 +31,7 @@ TOY = [
 
 def start(folder: Path, verb: str, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"sartorius.{verb}", *arguments]
+    command = [sys.executable, "-m", verb if "." in verb else f"sartorius.{verb}", *arguments]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
@@ -67,7 +68,7 @@ def test_train_predict_evaluate_submit(tiny_competition: Path, tmp_path: Path) -
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_ctrl_c_and_resume(tiny_competition: Path, tmp_path: Path) -> None:
     arguments = [*TOY, f"data.root={tiny_competition}", "trainer.accelerator=cpu", "callbacks.early_stopping=null"]
-    process = start(tmp_path, "train", *arguments, "trainer.max_epochs=1000000")
+    process = start(tmp_path, TOY_TRAIN, *arguments, "trainer.max_epochs=1000000")
     until = time.monotonic() + 60
     while not (saved := list(tmp_path.glob("runs/*/checkpoints/last.ckpt"))) and time.monotonic() < until:
         time.sleep(0.05)
@@ -80,7 +81,7 @@ def test_ctrl_c_and_resume(tiny_competition: Path, tmp_path: Path) -> None:
     folder = saved[0].parents[1]
     assert not (folder / "metrics.json").exists()
     epochs = len(pd.read_csv(folder / "metrics.csv")["val/map"].dropna()) + 2
-    run(tmp_path, "train", *arguments, f"trainer.max_epochs={epochs}", f"ckpt_path={saved[0]}")
+    run(tmp_path, TOY_TRAIN, *arguments, f"trainer.max_epochs={epochs}", f"ckpt_path={saved[0]}")
     curve = pd.read_csv(folder / "metrics.csv")
     assert curve.epoch[curve["val/map"].notna()].tolist() == list(range(epochs))
     assert (folder / "metrics.json").is_file()

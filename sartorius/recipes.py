@@ -33,7 +33,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise InputError(
-            f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}: {_shorten(error)})"
+            f"{path}: not a checkpoint of sartorius.train, or a damaged one ({type(error).__name__})"
         ) from error
     if not isinstance(state, dict) or KEY not in state or "state_dict" not in state:
         raise InputError(f"{path}: not a checkpoint of sartorius.train (it has no '{KEY}' entry)")

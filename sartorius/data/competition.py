@@ -197,7 +197,9 @@ def _read_table(path: Path) -> pd.DataFrame:
     table["row"] = np.arange(2, len(table) + 2)
     table = table[(table[list(COLUMNS)] != "").any(axis=1)]
     if table.empty:
-        raise InputError(f"{path}: no rows; expected a row per cell")
+        raise InputError(
+            f"{path}: no rows; expected one for each cell (and one without annotation for a picture without cells)"
+        )
     if (table["id"] == "").any():
         raise InputError(
             f"{path} row {table['row'][table['id'] == ''].iloc[0]}: no id; name the picture or remove the row"

@@ -35,14 +35,15 @@ class RunRecord(Callback):
         self.about = about
         self._epochs = 0
         self._seconds = 0.0
+        self._before = 0.0  # the fit that is resumed
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of training so far, so that those of a resumed run add up."""
         return {"seconds": self._seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
-        self._seconds = float(state_dict["seconds"])
+        """Go on counting, should a fit follow: validating the best checkpoint loads this too."""
+        self._before = float(state_dict["seconds"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is known before the first step."""
@@ -52,7 +53,7 @@ class RunRecord(Callback):
             write_json(self.folder / "git.json", git_state())
             for logger in trainer.loggers:
                 logger.log_hyperparams(config)
-        self._since = time.monotonic()
+        self._since, self._seconds = time.monotonic(), self._before
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the epoch and its time."""

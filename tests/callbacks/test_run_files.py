@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 """What a run leaves: the files of RunRecord, PredictionWriter, Overlays and the checkpoints."""
 
 from __future__ import annotations
@@ -7,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ import yaml
 from PIL import Image
 
 from sartorius.callbacks.overlays import write_png
-from sartorius.callbacks.run_record import git_state
+from sartorius.callbacks.run_record import RunRecord, git_state
 from sartorius.detections import DetectionsFolder
 from tests.callbacks.conftest import Run
 

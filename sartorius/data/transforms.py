@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sartorius.data.pictures import GreyImage
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.instances import Instances, areas_of
 
 Layers = NDArray[np.uint16]
 # One call warps this many planes: what was checked to keep uint16 ids exact with albumentations 2.0.8 and OpenCV 5.
@@ -117,11 +117,14 @@ class LayerTransform:
         if self.transforms:
             image, layers, scale = self._warp(image, layers, rng)
         if self.crop is not None:
+            if self.crop.on_cell > 0:  # it will look through all pixels for cells
+                layers = _separate(layers)
             image, layers = self.crop(image, layers, rng)
-        areas = np.bincount(layers.reshape(-1), minlength=len(instances) + 1)[1:]
+        layers = _separate(layers)
+        areas = areas_of(layers, len(instances))
         needed = np.maximum(self.min_visible * scale * instances.areas, self.min_area)
         kept = np.flatnonzero(areas >= needed)
-        result = Instances(np.ascontiguousarray(layers), instances.cell_types).select(kept)
+        result = Instances(layers, instances.cell_types).select(kept)
         return Transformed(np.ascontiguousarray(image), result, kept)
 
     def _warp(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> tuple[GreyImage, Layers, float]:
@@ -134,12 +137,27 @@ class LayerTransform:
         # OpenCV interleaves and separates planes several times faster than NumPy's strided copies.
         if planes <= PLANES:
             warped = self.compose(**data, mask=cv2.merge(list(layers)))
-            masks = cv2.split(warped["mask"])
+            result = _planes_first(warped["mask"])
         else:
             padded = np.pad(layers, ((0, -planes % PLANES), (0, 0), (0, 0)))
             chunks = padded.reshape(-1, PLANES, *layers.shape[1:])
             warped = self.compose(**data, masks=np.stack([cv2.merge(list(chunk)) for chunk in chunks]))
-            masks = [plane for chunk in warped["masks"] for plane in cv2.split(chunk)][:planes]
+            result = np.concatenate([_planes_first(chunk) for chunk in warped["masks"]])[:planes]
         origin, right, below = np.asarray(warped["keypoints"], float)[:, :2]
         (a, b), (c, d) = right - origin, below - origin
-        return warped["image"], np.stack(masks), abs(a * d - b * c) / 100.0**2
+        return warped["image"], result, abs(a * d - b * c) / 100.0**2
+
+
+def _planes_first(interleaved: Layers) -> Layers:
+    """[H, W, L], or [H, W] of a single plane, as a view [L, H, W]."""
+    return np.moveaxis(np.atleast_3d(interleaved), -1, 0)
+
+
+def _separate(layers: Layers) -> Layers:
+    """The same layers [L, H, W] in flat memory, after the crop: fewer pixels to move, and no second copy."""
+    if layers.flags.c_contiguous or layers.strides[-1] == layers.itemsize:  # whole, or rows of planes
+        return np.ascontiguousarray(layers)
+    separated = np.empty(layers.shape, layers.dtype)
+    for k, plane in enumerate(separated):
+        cv2.extractChannel(np.moveaxis(layers, 0, -1), k, plane)
+    return separated

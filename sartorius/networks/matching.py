@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 BACKGROUND = -1
 BETWEEN = -2  # neither cell nor background: takes no part in a loss
-BLOCK = 4096  # candidates matched at once; with 500 cells in reach, a matrix of 8 MB
+BLOCK = 2048  # candidates matched at once; with 500 cells in reach, a matrix of 4 MB
 
 
 def match_boxes(candidates: Tensor, cells: Tensor, foreground: float, background: float, rescue: bool) -> Tensor:

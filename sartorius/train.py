@@ -24,22 +24,31 @@ def train(
 ) -> dict[str, float]:
     """Fit the module, then validate its best checkpoint: callbacks write detections and scores of that one.
 
-    resume: a checkpoint to continue from. Returns the best checkpoint's validation metrics by name, {} when nothing
-    was validated. Raises KeyboardInterrupt when a person stops the fit.
+    Where the fit ended before its first validation (`trainer.max_time`, say), the last checkpoint stands in. resume: a
+    checkpoint to continue from. Returns the metrics of that validation by name, {} when no checkpoint was written.
+    Raises KeyboardInterrupt when a person stops the fit.
     """
     try:
         trainer.fit(module, datamodule, ckpt_path=resume)
-        if best := best_checkpoint(trainer):
-            trainer.validate(module, datamodule, ckpt_path=best, verbose=False)
+        if checkpoint := best_checkpoint(trainer) or last_checkpoint(trainer):
+            trainer.validate(module, datamodule, ckpt_path=checkpoint, verbose=False)
     except SystemExit:  # what Lightning makes of Ctrl-C once its callbacks have saved the state
         raise KeyboardInterrupt from None
-    return {name: float(value) for name, value in trainer.callback_metrics.items()} if best else {}
+    return {name: float(value) for name, value in trainer.callback_metrics.items()} if checkpoint else {}
 
 
 def best_checkpoint(trainer: Trainer) -> str:
     """The path of the checkpoint with the best score, "" when none was scored."""
     paths = (str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks)
     return next(filter(None, paths), "")
+
+
+def last_checkpoint(trainer: Trainer) -> str:
+    """The path of the last checkpoint, "" when none was written."""
+    from sartorius.callbacks.checkpoints import LastCheckpoint
+
+    last = (callback.path for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
+    return next((str(path) for path in last if path.is_file()), "")
 
 
 def score_of(metrics: dict[str, float], monitor: str) -> float:

@@ -14,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
 from sartorius import recipes, wiring
+from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.errors import InputError
-from sartorius.train import best_checkpoint, finish_logging, main, resume_hint, score_of, train
+from sartorius.train import best_checkpoint, finish_logging, last_checkpoint, main, resume_hint, score_of, train
 from tests.doubles import ToyModule
 
 
@@ -102,6 +103,14 @@ def test_nothing_validated_is_no_score(config: Config, tiny_competition: Path) -
     metrics = train(ToyModule(), wiring.instantiate(config().data), trainer)
     assert metrics == {}
     assert score_of(metrics, "val/map") != score_of(metrics, "val/map")  # NaN
+
+
+def test_a_fit_that_ended_before_its_first_validation_is_scored_by_its_last_checkpoint(tmp_path: Path) -> None:
+    last = LastCheckpoint(tmp_path)
+    trainer = SimpleNamespace(checkpoint_callbacks=[SimpleNamespace(best_model_path=""), last])
+    assert last_checkpoint(trainer) == ""  # type: ignore[arg-type]
+    (tmp_path / "last.ckpt").touch()
+    assert last_checkpoint(trainer) == str(tmp_path / "last.ckpt")  # type: ignore[arg-type]
 
 
 def test_the_best_checkpoint_is_that_of_the_callback_that_scores() -> None:

@@ -120,7 +120,7 @@ class RoIHeads(nn.Module):
             match = match_boxes(own, cells, self.foreground_iou, self.foreground_iou, rescue=False)
             positive, negative = sample(match, self.batch, self.positive_fraction)
             chosen = torch.cat((positive, negative))
-            rois.append(torch.cat((torch.full_like(own[chosen, :1], k), own[chosen]), dim=1))
+            rois.append(_rois(own[chosen], k))
             owners.append(torch.cat((match[positive], torch.full_like(negative, -1))))
             labels.append(torch.cat((target.cell_types[match[positive]] + 1, torch.zeros_like(negative))))
             codes.append(self.coder.encode_single(cells[match[positive]], own[positive]))

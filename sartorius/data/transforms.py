@@ -154,7 +154,7 @@ def _planes_first(interleaved: Layers) -> Layers:
 
 
 def _separate(layers: Layers) -> Layers:
-    """The same layers [L, H, W] in flat memory, after the crop: fewer pixels to move, and no second copy."""
+    """The same layers [L, H, W] in flat memory; best asked for after the crop, when there are fewer pixels to move."""
     if layers.flags.c_contiguous or layers.strides[-1] == layers.itemsize:  # whole, or rows of planes
         return np.ascontiguousarray(layers)
     separated = np.empty(layers.shape, layers.dtype)

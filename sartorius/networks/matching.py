@@ -24,14 +24,8 @@ def match_boxes(candidates: Tensor, cells: Tensor, foreground: float, background
     cell also gets the candidate that overlaps it most, whatever the IoU (Ren et al. 2015, Faster R-CNN, 3.1.2).
     Without cells everything is background.
     """
-    best_iou, best_cell = (
-        candidates.new_zeros(len(candidates)),
-        torch.zeros(len(candidates), dtype=torch.int64, device=candidates.device),
-    )
-    rescued_iou, rescued_by = (
-        cells.new_zeros(len(cells)),
-        torch.zeros(len(cells), dtype=torch.int64, device=cells.device),
-    )
+    best_iou, rescued_iou = candidates.new_zeros(len(candidates)), cells.new_zeros(len(cells))
+    best_cell, rescued_by = (torch.zeros_like(iou, dtype=torch.int64) for iou in (best_iou, rescued_iou))
     for first in range(0, len(candidates) if len(cells) else 0, BLOCK):
         block = candidates[first : first + BLOCK]
         near = torch.nonzero((cells[:, 1] < block[:, 3].max()) & (cells[:, 3] > block[:, 1].min())).flatten()

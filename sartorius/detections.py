@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
 
 from sartorius.cells import CELL_TYPES
 from sartorius.errors import InputError
@@ -66,16 +67,8 @@ class Detections:
         cls, picture: str, height: int, width: int, mask_size: int = 28, cell_type_names: tuple[str, ...] = CELL_TYPES
     ) -> Detections:
         """A picture in which nothing was found."""
-        return cls(
-            picture,
-            height,
-            width,
-            np.zeros((0, 4), np.float32),
-            np.zeros(0, np.float32),
-            np.zeros(0, np.int64),
-            np.zeros((0, mask_size, mask_size), np.float16),
-            cell_type_names,
-        )
+        none, masks = np.zeros(0, np.float32), np.zeros((0, mask_size, mask_size), np.float16)
+        return cls(picture, height, width, none.reshape(0, 4), none, none.astype(np.int64), masks, cell_type_names)
 
     @classmethod
     def from_instances(
@@ -113,6 +106,34 @@ class Detections:
             masks.numpy().astype(np.float16),
             cell_type_names,
         )
+
+    @classmethod
+    def from_regions(
+        cls,
+        picture: str,
+        regions: NDArray[np.uint16],
+        probability: NDArray[np.float32],
+        scores: ArrayLike,
+        cell_types: ArrayLike,
+        mask_size: int = 28,
+        cell_type_names: tuple[str, ...] = CELL_TYPES,
+    ) -> Detections:
+        """What a dense network saw: regions uint16 [H, W], k the k-th of N cells, 0 none; probability float32 [H, W].
+
+        Each cell in the box of its region, its mask the probability inside the region and 0 outside. Raises ValueError
+        where a cell has no region (it has no box) or a region no score.
+        """
+        from sartorius.roi_gather import sample_regions
+
+        found, count = ndimage.find_objects(regions), len(np.asarray(scores))
+        if None in found or len(found) != count:
+            raise ValueError(
+                f"picture {picture}: {count} scores but regions {np.unique(regions[regions > 0]).tolist()}"
+            )
+        boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in found], np.int64).reshape(-1, 4)
+        masks = sample_regions(regions, probability, boxes, mask_size).astype(np.float16)
+        arrays = (boxes.astype(np.float32), np.asarray(scores, np.float32), np.asarray(cell_types, np.int64), masks)
+        return cls(picture, regions.shape[0], regions.shape[1], *arrays, cell_type_names)
 
     def select(self, index: ArrayLike) -> Detections:
         """The detections of a boolean mask [N] or of indices, in that order."""

@@ -154,7 +154,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
 
     folder = Path(cfg.output) / "detections"
     DetectionsFolder(folder).check_empty()
-    module, recipe = wiring.load_module(cfg.checkpoint)
+    module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
     datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
@@ -177,11 +177,13 @@ def chosen_pictures(cfg: DictConfig, truth: Competition) -> list[str]:
 
 
 def check_options(cfg: DictConfig) -> None:
-    """Raise InputError unless exactly one source, or only a baseline, is asked for."""
+    """Raise InputError unless exactly one source, or only a baseline, is asked for, and windows only of a network."""
     given = [name for name in ("checkpoint", "detections", "predictions") if cfg[name] is not None]
     if len(given) > 1 or not (given or cfg.get("baseline") is not None):
         came = " and ".join(given) or "none of them"
         raise InputError(f"give one of checkpoint=, detections=, predictions= (or baseline= alone), got {came}")
+    if cfg.inference and cfg.checkpoint is None:
+        raise InputError("inference= says how a network looks at pictures; it goes with checkpoint= only")
 
 
 def type_names(cfg: DictConfig, folders: Sequence[str] | None) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad pictures are named before a network is built
     wiring.seed_everything(cfg.seed)
-    module, recipe = wiring.load_module(checkpoint)
+    module, recipe = wiring.load_module(checkpoint, cfg.inference)
     from sartorius.postprocess.saved import from_saved
 
     postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), str(checkpoint))

@@ -1,7 +1,8 @@
 """Write or find a data folder, audit it, deal folds: `python -m sartorius.prepare source=synthetic | competition`.
 
+`source=livecell | synthetic_livecell` do the same for LIVECell, which comes split: its audit says what splits share.
 Outputs go to `output` (default runs/prepare/<name of the data folder>): audit.txt, audit.csv (a row per picture)
-and folds.csv. Nothing is written into a folder that was there before.
+and, for the competition's layout, folds.csv. Nothing is written into a folder that was there before.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from sartorius import wiring
 from sartorius.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sartorius.data.cleaning import Cleaning
+    from sartorius.data.livecell import LiveCell
 
 
 def prepare(
@@ -35,32 +39,54 @@ def prepare(
     from sartorius.data.audit import audit
     from sartorius.data.competition import Competition
     from sartorius.data.folds import make_folds
-    from sartorius.files import write_csv, write_text
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the page says the same
         competition = Competition(root, cell_types, keep_going=True)
         found = audit(competition, cleaning)
         folds = make_folds(competition, n_folds, fold_seed) if not found.problems else None
-    text = found.text(folds)
+    text = _write_audit(root, output, found.text(folds), found.pictures, found.problems)
+    assert folds is not None  # there are no problems
+    folds.write(fold_file)
+    return f"{text}, {fold_file}\n"
+
+
+def prepare_livecell(folder: LiveCell, output: Path) -> str:
+    """Audit a LIVECell folder, write audit.txt and audit.csv into `output`; the page of text.
+
+    Raises InputError where pictures have problems, after the audit is written.
+    """
+    from sartorius.data.livecell_audit import audit_livecell
+
+    found = audit_livecell(folder)
+    return _write_audit(folder.root, output, found.text(), found.pictures, found.problems) + "\n"
+
+
+def _write_audit(root: Path, output: Path, text: str, pictures: pd.DataFrame, problems: list[str]) -> str:
+    """Write the page and the table; the page with their names. With problems it is printed, and InputError raised."""
+    from sartorius.files import write_csv, write_text
+
     write_text(output / "audit.txt", text)
-    write_csv(output / "audit.csv", found.pictures)
-    if folds is None:
+    write_csv(output / "audit.csv", pictures)
+    if problems:
         print(text)
         raise InputError(
-            f"{len(found.problems)} pictures of {root} cannot be used ({found.problems[0]}); all are listed in "
+            f"{len(problems)} pictures of {root} cannot be used ({problems[0]}); all are listed in "
             f"{output / 'audit.txt'}"
         )
-    folds.write(fold_file)
-    return f"{text}\nwritten: {output / 'audit.txt'}, {output / 'audit.csv'}, {fold_file}\n"
+    return f"{text}\nwritten: {output / 'audit.txt'}, {output / 'audit.csv'}"
 
 
 @wiring.verb("prepare")
 def main(cfg: DictConfig) -> Any:
     """Make or find the folder of `cfg.source`, audit it, write folds; prints the page."""
-    root = Path(wiring.instantiate(cfg.source))
-    cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
+    source = wiring.instantiate(cfg.source)  # the competition's layout: its folder; LIVECell: the object
+    root = source if isinstance(source, Path) else source.root
     output = Path(cfg.output) if cfg.output else Path(cfg.paths.runs_dir, "prepare", root.resolve().name)
+    if source is not root:
+        print(prepare_livecell(source, output))
+        return
+    cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
     fold_file = Path(cfg.fold_file) if cfg.fold_file else output / "folds.csv"
     print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(cfg.cell_types)))
 

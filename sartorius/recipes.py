@@ -17,9 +17,19 @@ KEY = "sartorius"  # of the recipe in a checkpoint
 FORMAT_VERSION = 1
 # A recipe names the classes that it is built from, and comes with a file from elsewhere: only what is defined in these
 # packages may be called.
-TRUSTED = ("sartorius.modules.", "sartorius.networks.", "torch.nn.", "torch.optim.")
+TRUSTED = (
+    "sartorius.modules.",
+    "sartorius.networks.",
+    "sartorius.fusion.",
+    "sartorius.postprocess.",
+    "torch.nn.",
+    "torch.optim.",
+)
 # Entries of the data config that decide which pictures are trained on and which validated.
-SPLIT = ("fold", "n_folds", "fold_seed", "fold_file", "pictures", "val_pictures")
+SPLIT = (
+    "fold", "n_folds", "fold_seed", "fold_file", "pictures", "val_pictures",
+    "limits", "limit_seed", "drop_shared", "repeated", "annotation_files",
+)  # fmt: skip
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:

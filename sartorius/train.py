@@ -2,7 +2,7 @@
 
 Writes a run folder (config.yaml, git.json, metrics.csv, metrics.json, checkpoints/, detections/, overlays/,
 per_picture.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a run
-in its folder; `-m sweep=folds` trains every fold.
+in its folder; `-m sweep=folds` trains every fold; `test=true` also runs the best checkpoint over the data's test split.
 """
 
 from __future__ import annotations
@@ -14,27 +14,52 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sartorius import recipes, wiring
+from sartorius.errors import InputError
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 
 def train(
-    module: LightningModule, datamodule: LightningDataModule, trainer: Trainer, resume: str | Path | None = None
+    module: LightningModule,
+    datamodule: LightningDataModule,
+    trainer: Trainer,
+    resume: str | Path | None = None,
+    test: bool = False,
 ) -> dict[str, float]:
     """Fit the module, then validate its best checkpoint: callbacks write detections and scores of that one.
 
     Where the fit ended before its first validation (`trainer.max_time`, say), the last checkpoint stands in. resume: a
-    checkpoint to continue from. Returns the metrics of that validation by name, {} when no checkpoint was written.
-    Raises KeyboardInterrupt when a person stops the fit.
+    checkpoint to continue from. test: run the same checkpoint over the test split too. Returns the metrics of both by
+    name, {} when no checkpoint was written. Raises KeyboardInterrupt when a person stops the fit, and InputError before
+    it where `test` cannot be done.
     """
+    if test:
+        check_test(module, datamodule)
+    metrics: dict[str, float] = {}
     try:
         trainer.fit(module, datamodule, ckpt_path=resume)
         if checkpoint := best_checkpoint(trainer) or last_checkpoint(trainer):
-            trainer.validate(module, datamodule, ckpt_path=checkpoint, verbose=False)
+            for stage in (trainer.validate, trainer.test) if test else (trainer.validate,):
+                stage(module, datamodule, ckpt_path=checkpoint, verbose=False)
+                metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     except SystemExit:  # what Lightning makes of Ctrl-C once its callbacks have saved the state
         raise KeyboardInterrupt from None
-    return {name: float(value) for name, value in trainer.callback_metrics.items()} if checkpoint else {}
+    return metrics
+
+
+def check_test(module: LightningModule, datamodule: LightningDataModule) -> None:
+    """Raise InputError when the module has no test_step, or the data have no test pictures."""
+    from pytorch_lightning.utilities.model_helpers import is_overridden
+
+    if not is_overridden("test_step", module):
+        raise InputError(f"test=true: {type(module).__name__} has no test_step; set test=false")
+    datamodule.setup("test")
+    if not getattr(datamodule, "test_pictures", ()):
+        raise InputError(
+            f"test=true: {type(datamodule).__name__} has no annotated test pictures; set test=false, or choose data "
+            "with a test split, such as data=livecell"
+        )
 
 
 def best_checkpoint(trainer: Trainer) -> str:
@@ -68,7 +93,7 @@ def main(cfg: DictConfig) -> float:
     loggers = wiring.instantiate_all(cfg.logger)
     trainer = wiring.instantiate(cfg.trainer, callbacks=wiring.instantiate_all(cfg.callbacks), logger=loggers)
     try:
-        metrics = train(module, datamodule, trainer, cfg.ckpt_path)
+        metrics = train(module, datamodule, trainer, cfg.ckpt_path, cfg.test)
     except KeyboardInterrupt:
         print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
         raise

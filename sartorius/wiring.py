@@ -108,17 +108,24 @@ def build_module(cfg: DictConfig, pretrained: bool = True) -> LightningModule:
     return module
 
 
-def load_module(checkpoint: str | Path) -> tuple[LightningModule, dict[str, Any]]:
+def load_module(checkpoint: str | Path, inference: Config | None = None) -> tuple[LightningModule, dict[str, Any]]:
     """The module of a checkpoint that `sartorius.train` wrote, on the CPU in eval mode, and its recipe.
 
+    inference: config of the windows in which it looks at pictures, in place of the recipe's; None or an empty one
+    (`inference: saved`) changes nothing.
     Nothing is downloaded: pretrained weights that the recipe names are skipped, the checkpoint holds them all.
     Raises InputError as `recipes.read_checkpoint` does, when the recipe builds anything but models (a checkpoint
-    may come from anywhere), and when the weights do not fit the model.
+    may come from anywhere), when the weights do not fit the model, and for windows that it does not take.
     """
     state = recipes.read_checkpoint(checkpoint)
     recipe = state[recipes.KEY]
     module: LightningModule = instantiate(recipes.model_config(recipe, checkpoint))
     recipes.load_weights(module, state, checkpoint)
+    if inference:
+        if not hasattr(module, "inference"):
+            raise InputError(f"{checkpoint}: a {type(module).__name__} sees whole pictures only; leave out inference=")
+        module.inference = instantiate(inference)
+        recipe = {**recipe, "model": {**recipe["model"], "inference": plain(inference)}}
     module.recipe = recipe
     return module.eval(), recipe
 

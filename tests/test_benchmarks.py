@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import loader, measure, pictures, rle_text, score, submission
+from benchmarks import decode, loader, measure, pictures, rle_text, score, submission
 from benchmarks.measure import Disagreement, Row, expect
 from sartorius import rle
 from sartorius.cells import HEIGHT, WIDTH
@@ -143,6 +143,19 @@ def test_sides_of_the_submission() -> None:
     assert len(submission.ours(detections)) == 30
     assert submission.mean_iou(submission.finalised(detections).to_runs(), truth) > 0.95
     assert submission.mean_iou(rle.from_coco(submission.peer(detections), HEIGHT, WIDTH), truth) > 0.9
+
+
+def test_sides_of_the_decoding() -> None:
+    instances = pictures.generated(200).instances()
+    maps = decode.maps_of(instances)
+    peer, regions = decode.peer_regions(maps), decode.above(maps, decode.BASINS(maps).regions)
+    assert decode.agree(regions, peer, instances)
+    assert decode.agree(decode.above(maps, decode.VOTES(maps).regions), peer, instances)
+    detections, (boxes, masks) = decode.detections_of(maps), decode.peer_detections(maps)
+    again = decode.pasted(detections.boxes, detections.masks, regions.shape)
+    assert decode.agree(again, decode.pasted(boxes, masks, regions.shape), instances)
+    with pytest.raises(Disagreement, match="cells, mean best IoU"):
+        decode.agree(regions * 0, regions, instances)
 
 
 def test_sides_of_the_loader_agree_on_boxes(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 import json
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.instances import Instances
+from sartorius.postprocess.paste import paste_masks
 
 
 def some(picture: str = "a1", n: int = 3) -> Detections:
@@ -63,6 +66,49 @@ def test_a_perfect_model() -> None:
     assert len(Detections.from_instances("a", Instances.empty(4, 4), [])) == 0
     with pytest.raises(ValueError, match="cell 1 has no pixels"):
         Detections.from_instances("a", Instances.from_rles(["1 1", ""], [0, 0], 4, 4), [1, 1])
+
+
+def test_from_regions() -> None:
+    regions = np.zeros((20, 30), np.uint16)
+    regions[2:10, 3:9], regions[2:10, 9:25] = 2, 1  # they touch
+    probability = np.where(regions == 2, 0.75, 1.0).astype(np.float32)
+    detections = Detections.from_regions("a", regions, probability, [0.5, 1.0], [2, 1], 8, ("x", "y", "z"))
+    assert detections.boxes.tolist() == [[9, 2, 25, 10], [3, 2, 9, 10]]
+    assert (detections.height, detections.width, detections.cell_type_names) == (20, 30, ("x", "y", "z"))
+    assert detections.scores.tolist() == [0.5, 1.0] and detections.cell_types.tolist() == [2, 1]
+    assert detections.masks.dtype == np.float16
+    np.testing.assert_array_equal(
+        detections.masks[:, 1:-1, 1:-1], np.array([1.0, 0.75])[:, None, None] * np.ones((6, 6))
+    )
+    assert_same(Detections.from_regions("a", regions * 0, probability, [], [], 28), Detections.empty("a", 20, 30))
+
+
+@pytest.mark.parametrize("scores", [[0.5], [0.5] * 4, [0.5] * 3])
+def test_regions_and_scores_must_fit(scores: list[float]) -> None:
+    regions = np.array([[1, 0, 3], [1, 0, 3]], np.uint16)
+    with pytest.raises(ValueError, match=rf"picture a: {len(scores)} scores but regions \[1, 3\]"):
+        Detections.from_regions("a", regions, regions.astype(np.float32), scores, scores)
+
+
+@pytest.mark.parametrize(("mask_size", "least"), [(28, 0.975), (56, 0.99)])
+def test_pasting_gives_the_probable_part_of_real_regions_back(real_data, mask_size: int, least: float) -> None:
+    """Two real pictures of each cell type as maps: blurred, touching cells probable up to the cut."""
+    table = pd.read_csv(real_data / "sartorius" / "train.csv", dtype=str)
+    for _, pictures in table.groupby("cell_type"):
+        ious = []
+        for _, cells in list(pictures.groupby("id"))[:2]:
+            instances = Instances.from_rles(cells.annotation.tolist(), np.zeros(len(cells)), 520, 704)
+            instances = Instances.from_label_map(instances.layers.max(axis=0), instances.cell_types)
+            instances = instances.select(instances.areas >= 20)
+            true, count = instances.layers[0], len(instances)
+            probability = cv2.GaussianBlur((true > 0).astype(np.float32), (0, 0), 1.0)
+            regions = np.where(true > 0, true, cv2.dilate(true, np.ones((3, 3), np.uint8)))  # generous, as decoders are
+            found = Detections.from_regions("a", regions, probability, np.ones(count), np.zeros(count), mask_size)
+            pasted = paste_masks(found.boxes, found.masks, np.full(count, 0.5), 520, 704)
+            wanted = np.where(probability > 0.5, regions, 0).ravel()
+            shared = np.bincount(pasted.mask, weights=wanted[pasted.pixel] == pasted.mask + 1, minlength=count)
+            ious.append(shared / (np.bincount(wanted, minlength=count + 1)[1:] + pasted.areas - shared))
+        assert np.concatenate(ious).mean() > least
 
 
 def test_folder(tmp_path) -> None:

@@ -212,9 +212,13 @@ def test_a_checkpoint_is_run_over_its_validation_pictures(
     }
     module = ToyModule()
     module.recipe = {"config": {"data": data}, "postprocess": POST, "data": "tiny", "model": {}}
-    monkeypatch.setattr(wiring, "load_module", lambda path: (module.eval(), module.recipe))
+    asked = []
+    monkeypatch.setattr(
+        wiring, "load_module", lambda _, windows: asked.append(windows) or (module.eval(), module.recipe)
+    )
     common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu", "postprocess.score.default=0.1")
     numbers = run(*common, root=None)
+    assert asked == [{}], "the checkpoint's own windows"
     assert numbers["pictures"] == numbers["predictions"] == 3
     assert len(DetectionsFolder(tmp_path / "report" / "detections").pictures()) == 3
     with pytest.raises(InputError, match="holds detections already"):
@@ -229,6 +233,8 @@ def test_exactly_one_source(run: Run) -> None:
         run()
     with pytest.raises(InputError, match="got detections and predictions"):
         run("detections=[x]", "predictions=y")
+    with pytest.raises(InputError, match="inference= .* goes with checkpoint= only"):
+        run("detections=[x]", "inference=tiles")
 
 
 def test_the_command_prints_one_line_for_bad_input(tiny_competition: Path, tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def test_thresholds_are_the_checkpoints_unless_set(config: Compose, tmp_path: Pa
     assert (pixels != pixels[..., :1]).any()
 
 
+def test_windows_are_handed_to_the_module(config: Compose) -> None:
+    with pytest.raises(InputError, match="a ToyModule sees whole pictures only"):
+        main(config("inference=tiles"))
+
+
 def test_a_bad_picture_is_named(config: Compose, tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
     (tmp_path / "mixed" / "broken.png").write_text("no picture")

@@ -13,8 +13,10 @@ from sartorius.cells import CELL_TYPES
 from sartorius.data.cleaning import Cleaning
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
+from sartorius.data.livecell import LiveCell
 from sartorius.errors import InputError
-from sartorius.prepare import prepare
+from sartorius.prepare import prepare, prepare_livecell
+from tests.data.livecell_folder import write_livecell
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +42,20 @@ def test_broken_folder_is_audited_but_gets_no_folds(own_competition: Path, tmp_p
         prepare(own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, None, list(CELL_TYPES))
     assert "astro01.png" in (tmp_path / "out" / "audit.txt").read_text()
     assert not (tmp_path / "f.csv").exists()
+
+
+def test_livecell_is_audited_beside_untouched_data(tmp_path: Path) -> None:
+    root = write_livecell(tmp_path / "livecell")
+    before = listing(root)
+    text = prepare_livecell(LiveCell(root), tmp_path / "out")
+    assert listing(root) == before
+    assert "8 train, 2 val, 2 test pictures" in text
+    assert (tmp_path / "out" / "audit.txt").read_text() in text
+    assert len(pd.read_csv(tmp_path / "out" / "audit.csv")) == 12
+    next(root.rglob("*.tif")).unlink()
+    with pytest.raises(InputError, match=r"1 pictures of .* cannot be used \(.*unpack images\.zip"):
+        prepare_livecell(LiveCell(root), tmp_path / "again")
+    assert "unpack images.zip" in (tmp_path / "again" / "audit.txt").read_text()
 
 
 def run(tmp_path: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
@@ -70,3 +86,18 @@ def test_command_writes_a_synthetic_folder(tmp_path: Path) -> None:
     competition = Competition(tmp_path / "data" / "synthetic")
     assert len(competition.ids) == 6
     assert read_folds(tmp_path / "runs" / "prepare" / "synthetic" / "folds.csv", competition).n_folds == 2
+
+
+def test_command_on_livecell(tmp_path: Path) -> None:
+    small = "source.pictures={train: 2, val: 1, test: 1}"
+    done = run(tmp_path, "source=synthetic_livecell", small, "source.height=64", "source.width=64", "source.shared=1")
+    assert done.returncode == 0, done.stderr
+    assert "train and val: 1 pictures of one name" in done.stdout
+    root = tmp_path / "data" / "synthetic_livecell"
+    again = run(tmp_path, "source=livecell", f"data.root={root}", "output=out")
+    assert again.returncode == 0, again.stderr
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["audit.csv", "audit.txt"]
+    missing = run(tmp_path, "source=livecell")
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("error: data/livecell: not found; get the data as https://")
+    assert len(missing.stderr.splitlines()) == 1

@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from sartorius import recipes, wiring
 from sartorius.errors import InputError
+from sartorius.fusion.windows import Tiles, Whole
 from tests.doubles import ToyModule, toy_config
 
 
@@ -33,6 +34,37 @@ def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
     assert loaded.level.item() == 4.0
     assert not loaded.training
     assert recipe == module.recipe == loaded.recipe
+
+
+class Windowed(ToyModule):
+    """A module that looks at pictures in windows; before there was a choice it took no `inference`."""
+
+    def __init__(self, inference: Any = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.inference = inference
+
+
+@pytest.mark.parametrize("before", [{}, {"inference": {"_target_": "sartorius.fusion.windows.Whole"}}])
+def test_windows_of_a_checkpoint_can_be_replaced(
+    before: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recipes, "TRUSTED", (f"{__name__}.", "sartorius.fusion."))
+    path = save(tmp_path / "a.ckpt", model={"_target_": f"{__name__}.Windowed", **before})
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        saved, tiles = (compose("predict", [f"inference={name}"]).inference for name in ("saved", "tiles"))
+    for unchanged in (None, saved):
+        module, recipe = wiring.load_module(path, unchanged)
+        assert module.inference == (Whole() if before else None)
+        assert recipe["model"] == {"_target_": f"{__name__}.Windowed", **before}
+    module, recipe = wiring.load_module(path, tiles)
+    assert module.inference == Tiles(256, 64, margin=16, batch=4, join_iou=0.5)
+    assert recipe["model"]["inference"] == wiring.plain(tiles) and module.recipe is recipe
+
+
+@pytest.mark.usefixtures("trusted")
+def test_windows_for_a_module_that_takes_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.ckpt: a ToyModule sees whole pictures only; leave out inference="):
+        wiring.load_module(save(tmp_path / "a.ckpt"), {"_target_": "sartorius.fusion.windows.Whole"})
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
@@ -93,6 +125,13 @@ def test_the_shipped_models_are_trusted(experiment: str, choice: str) -> None:
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         model = compose("train", [f"experiment={experiment}", choice]).model
     recipes.check_calls(wiring.plain(model), "model")
+
+
+@pytest.mark.parametrize("choice", ["whole", "tiles", "five_crops"])
+def test_the_shipped_windows_are_trusted(choice: str) -> None:
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        windows = compose("predict", [f"inference={choice}"]).inference
+    recipes.check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
 
 
 def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:

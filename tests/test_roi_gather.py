@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import roi_align
 
 from sartorius.instances import Instances
-from sartorius.roi_gather import gather_mask_targets
+from sartorius.roi_gather import gather_mask_targets, sample_regions
 
 
 def gather(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int, ratio: int = 0) -> torch.Tensor:
@@ -64,3 +64,34 @@ def test_a_box_that_a_cell_fills_gives_ones_and_no_rois_give_none(crowd: Instanc
     target = gather(square, torch.tensor([0]), torch.tensor([[3.5, 3.5, 8.5, 6.5]]), 14)
     assert torch.equal(target, torch.ones(1, 14, 14))
     assert gather(crowd, torch.zeros(0, dtype=torch.long), torch.zeros(0, 4), 28).shape == (0, 28, 28)
+
+
+def boxes_of(regions: np.ndarray) -> np.ndarray:
+    found = [np.nonzero(regions == k) for k in range(1, int(regions.max()) + 1)]
+    return np.array([(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in found], np.int64)
+
+
+@pytest.mark.parametrize("size", [7, 28])
+def test_regions_equal_roi_align_of_dense_probabilities(crowd: Instances, size: int) -> None:
+    regions = crowd.select(crowd.areas > 3).layers.max(axis=0)
+    regions[:, 0] = regions.max() + 1  # from edge to edge, a pixel wide
+    regions[0, 60:110] = regions.max() + 1
+    regions = np.unique(regions, return_inverse=True)[1].reshape(regions.shape).astype(np.uint16)
+    probability = np.random.default_rng(1).uniform(0.2, 1.0, regions.shape).astype(np.float32)
+    boxes = boxes_of(regions)
+    assert (boxes[:, 2] - boxes[:, 0]).max() > 28
+    dense = torch.from_numpy(np.stack([np.where(regions == k + 1, probability, 0) for k in range(len(boxes))]))
+    rois = list(torch.from_numpy(boxes).float()[:, None])
+    expected = roi_align(dense[:, None], rois, size, 1.0, -1, aligned=True)[:, 0]
+    found = sample_regions(regions, probability, boxes, size)
+    np.testing.assert_allclose(found, expected.numpy(), atol=2e-5)
+    assert found.dtype == np.float32
+    assert found.max() > 0.9
+
+
+def test_no_regions_and_one_pixel() -> None:
+    regions, ones = np.zeros((5, 6), np.uint16), np.ones((5, 6), np.float32)
+    assert sample_regions(regions, ones, np.zeros((0, 4), np.int64), 28).shape == (0, 28, 28)
+    regions[4, 5] = 1  # beyond the corner of the picture the last pixel counts, beyond the others nothing
+    found = sample_regions(regions, ones, np.array([[5, 4, 6, 5]]), 2)
+    np.testing.assert_allclose(found, [[[0.75 * 0.75, 0.75], [0.75, 1.0]]])

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
@@ -15,9 +16,20 @@ from omegaconf import DictConfig, open_dict
 
 from sartorius import recipes, wiring
 from sartorius.callbacks.checkpoints import LastCheckpoint
+from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.errors import InputError
-from sartorius.train import best_checkpoint, finish_logging, last_checkpoint, main, resume_hint, score_of, train
+from sartorius.train import (
+    best_checkpoint,
+    check_test,
+    finish_logging,
+    last_checkpoint,
+    main,
+    resume_hint,
+    score_of,
+    train,
+)
 from tests.doubles import ToyModule
+from tests.toy_segmenter import TestedData, ToySegmenter
 
 
 class Config:
@@ -52,7 +64,14 @@ def test_main_trains_and_returns_the_score(config: Config, tmp_path: Path, capsy
     score = main(config())
     assert isinstance(score, float)
     assert f"val/map {score:.4f} in {tmp_path}" in capsys.readouterr().out
-    for name in ("checkpoints/best.ckpt", "detections/meta.json", "metrics.json", "metrics.csv", "leaderboard.csv"):
+    for name in (
+        "checkpoints/best.ckpt",
+        "detections/meta.json",
+        "metrics.json",
+        "metrics.csv",
+        "leaderboard.csv",
+        "plots/curves.png",
+    ):
         assert (tmp_path / name).is_file()
 
 
@@ -103,6 +122,47 @@ def test_nothing_validated_is_no_score(config: Config, tiny_competition: Path) -
     metrics = train(ToyModule(), wiring.instantiate(config().data), trainer)
     assert metrics == {}
     assert score_of(metrics, "val/map") != score_of(metrics, "val/map")  # NaN
+
+
+def trained(root: Path, folder: Path, test: bool, **options: Any) -> dict[str, float]:
+    trainer = pl.Trainer(
+        max_epochs=1, logger=False, accelerator="cpu", enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[PixelReport(folder), LastCheckpoint(folder)], **options,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        module = ToySegmenter()
+        module.recipe = {"format_version": recipes.FORMAT_VERSION}
+        return train(module, TestedData(root, batch_size=3, n_folds=4), trainer, test=test)
+
+
+def test_the_test_split_is_run_when_asked_for(tiny_competition: Path, tmp_path: Path) -> None:
+    metrics = trained(tiny_competition, tmp_path, test=True)
+    assert metrics["val/iou"] == metrics["test/iou"] == 1
+    tested, validated = (pd.read_csv(tmp_path / f"pixels_{stage}.csv") for stage in ("test", "val"))
+    assert (len(tested), len(validated)) == (2, 3)
+
+
+def test_without_being_asked_nothing_is_tested(tiny_competition: Path, tmp_path: Path) -> None:
+    metrics = trained(tiny_competition, tmp_path, test=False)
+    assert {name.split("/")[0] for name in metrics} == {"val"}
+    assert not (tmp_path / "pixels_test.csv").exists()
+
+
+def test_limits_hold_for_the_test_split(tiny_competition: Path, tmp_path: Path) -> None:
+    trained(tiny_competition, tmp_path, test=True, limit_test_batches=1)
+    assert len(pd.read_csv(tmp_path / "pixels_test.csv")) == 1
+
+
+def test_a_test_that_cannot_be_done_is_said_before_training(config: Config, tiny_competition: Path) -> None:
+    data = wiring.instantiate(config().data)
+    with pytest.raises(InputError, match="ToyModule has no test_step"):
+        check_test(ToyModule(), data)
+    with pytest.raises(InputError, match="SupervisedDataModule has no annotated test pictures; set test=false"):
+        check_test(ToySegmenter(), data)
+    check_test(ToySegmenter(), TestedData(tiny_competition, n_folds=4))
+    with pytest.raises(InputError, match="ToyModule has no test_step"):
+        main(config("test=true"))
 
 
 def test_a_fit_that_ended_before_its_first_validation_is_scored_by_its_last_checkpoint(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
+from sartorius.callbacks.gather import gather_pictures
 from sartorius.data.dataset import Batch, Target
 from sartorius.detections import Detections
 from sartorius.instances import Instances
@@ -88,7 +87,7 @@ class CompetitionMap(Callback):
         if trainer.sanity_checking:
             return
         self.rows = self._rows.gathered_rows()
-        names = _gather(self._names)
+        names = gather_pictures(self._names)
         self.pictures = tuple(names[index][0] for index in self.rows[:, 0].tolist())
         self.cell_types = tuple(names[index][1] for index in self.rows[:, 0].tolist())
         if not self.pictures:
@@ -112,12 +111,3 @@ def scores(rows: NDArray[np.int64], cell_types: Sequence[str]) -> dict[str, floa
     results |= {f"val/map_{name}": value for name, value in sorted(by_type.items())}
     percents = functional.THRESHOLD_PERCENT.tolist()
     return results | {f"val/precision_{p}": value for p, value in zip(percents, by_threshold, strict=True)}
-
-
-def _gather(names: dict[int, tuple[str, str]]) -> dict[int, tuple[str, str]]:
-    """The names of all processes."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return names
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, names)
-    return {index: name for part in parts for index, name in part.items()}

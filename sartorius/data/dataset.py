@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from sartorius.data.pictures import GreyImage, Source
 from sartorius.errors import InputError
 from sartorius.instances import Instances
+from sartorius.rle import IntArray
 
 Transform = Callable[[GreyImage, Instances, np.random.Generator], Any]
 
@@ -54,6 +55,7 @@ class Target(_Movable):
     layers: int32 [L, H, W], 0 is background.  layer_of: int64 [N].  boxes: float32 [N, 4], x1, y1, x2, y2, half-open
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
     cell_type: name of the picture's type, which one without cells has too; "" where it is not known.
+    chosen: int64 [n], places (0 to N - 1) of the cells that this sample is about; None for all.
     """
 
     picture: str
@@ -64,6 +66,7 @@ class Target(_Movable):
     cell_types: Tensor
     ids: Tensor
     cell_type: str = ""
+    chosen: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -130,7 +133,8 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
     """Samples of some pictures of a source: image uint8 [1, H, W] and Target.
 
     pictures: ids; item `i` is picture `i // samples_per_picture`.  transform: called with (image, instances,
-    generator) and returning an object with `image` and `instances`; None gives pictures whole and cells exact.
+    generator) and returning an object with `image`, `instances` and `kept` (int64 [n], where each of them was among the
+    given ones); None gives pictures whole and cells exact.
     cache_bytes: memory for decoded pictures and label maps, per process (2.2 MB a competition picture).
 
     Raises InputError where an id is not in the source.
@@ -161,14 +165,19 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         place, repeat = divmod(index, self.samples_per_picture)
-        picture = self.pictures[place]
+        image, target, _ = self._sample(epoch, self.pictures[place], repeat)
+        return image, target
+
+    def _sample(self, epoch: int, picture: str, repeat: int) -> tuple[Tensor, Target, IntArray]:
+        """Image, target and, for each cell of the target, its place among the picture's cells, int64 [N]."""
         image, instances = self.cache.get(picture, self._load)
+        kept = np.arange(len(instances))
         if self.transform is not None:
             result = self.transform(image, instances, self._generator(epoch, picture, repeat))
-            image, instances = result.image, result.instances
+            image, instances, kept = result.image, result.instances, result.kept
         cell_type = self.source.cell_type(picture)
         target = Target.from_instances(picture, self.index_of[picture], instances, cell_type)
-        return torch.from_numpy(image.copy())[None], target
+        return torch.from_numpy(image.copy())[None], target, kept
 
     def preload(self) -> None:
         """Fill the cache before worker processes are forked: they then share one copy of it."""

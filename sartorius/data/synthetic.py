@@ -13,9 +13,6 @@ Every picture is a function of (seed, split, cell type, number in it): asking fo
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -28,9 +25,10 @@ from PIL import Image
 
 from sartorius import rle
 from sartorius.cells import HEIGHT, WIDTH
+from sartorius.data.generated import write_whole
 from sartorius.data.synthetic_picture import Appearance, SyntheticPicture, draw_picture
 from sartorius.errors import InputError
-from sartorius.files import atomic_path, write_csv, write_json
+from sartorius.files import atomic_path, write_csv
 
 VERSION = 1  # of the drawing; another one gives other pictures for the same seed
 COLUMNS = (
@@ -44,7 +42,7 @@ SMALLEST = 32  # pixels; the smallest height and width
 # Steps of the levels (count, size) from picture to picture, modulo 1: golden ratio and square root of 2, so that
 # already a dozen pictures spread evenly over both (a Kronecker sequence).
 STRIDES = (0.6180339887498949, 0.4142135623730951)
-CONTENTS = {*SPLITS, "train.csv", "truth.csv", "sample_submission.csv", "synthetic.json"}
+CONTENTS = {*SPLITS, "train.csv", "truth.csv", "sample_submission.csv"}
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ def write_synthetic_competition(
 ) -> Path:
     """Write a synthetic competition and return its folder.
 
-    The same arguments give byte-identical files; a folder that was written with them already is left as it is. One
-    written with others is replaced as a whole at the end, so that a stopped run leaves the old one.
+    The same arguments give byte-identical files; a folder that was written with them already is left as it is, one
+    written with others is replaced as a whole (see `write_whole`).
 
     Args:
         folder: where to; it may not hold anything else.
@@ -91,23 +89,16 @@ def write_synthetic_competition(
     Raises:
         InputError: an argument out of its range, or a folder that holds something else.
     """
-    folder = Path(folder)
     counts = {name: int(pictures[name]) for name in PREFIXES if pictures.get(name)}
     appearance = Appearance(contrast, noise, unevenness, debris)
     made_with = {"generator": "sartorius.data.synthetic", "version": VERSION, "seed": seed, "pictures": counts}
     made_with |= {"test": test, "unlabelled": unlabelled, "height": height, "width": width, **asdict(appearance)}
     _check_arguments(pictures, made_with)
-    if _is_written(folder, made_with):
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+
+    def write(partial: Path) -> None:
         _write(partial, seed, counts, (test, unlabelled), (height, width), appearance)
-        write_json(partial / "synthetic.json", made_with)
-        _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
+
+    return write_whole(Path(folder), "a synthetic competition", made_with, CONTENTS, "truth.csv", write)
 
 
 def _check_arguments(pictures: Mapping[str, int], made_with: Mapping[str, Any]) -> None:
@@ -124,33 +115,6 @@ def _check_arguments(pictures: Mapping[str, int], made_with: Mapping[str, Any]) 
     for name in ("height", "width"):
         if made_with[name] < SMALLEST:
             raise InputError(f"synthetic pictures: {name} is {made_with[name]}, expected at least {SMALLEST} pixels")
-
-
-def _is_written(folder: Path, made_with: Mapping[str, Any]) -> bool:
-    """Whether `folder` was written with these arguments; raises InputError where it may not be replaced."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    marker = folder / "synthetic.json"
-    if not folder.is_dir() or not marker.is_file() or not (folder / "truth.csv").is_file():
-        raise InputError(f"{folder}: holds something that is not a synthetic competition; choose another folder")
-    foreign = sorted(path.name for path in folder.iterdir() if path.name not in CONTENTS)
-    try:
-        if json.loads(marker.read_text(encoding="utf-8")) == made_with:
-            return True
-    except ValueError:
-        pass  # a damaged marker: written anew
-    if foreign:
-        raise InputError(f"{folder}: would be replaced, but also holds {', '.join(foreign[:3])}; move that away first")
-    return False
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Move `partial` onto `folder`; what was there is deleted only after the move."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 
 from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections
+from sartorius.fusion.windows import Whole, Windows
 from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
 from sartorius.networks.roi_heads import RawDetections
 from sartorius.networks.weights import load_weights
@@ -31,9 +33,11 @@ class MaskRCNNModule(pl.LightningModule):
     every batch; None for a constant rate. weights: "none", "coco", "imagenet" or a file, see `load_weights`;
     detector, body: torchvision's names for the first two. loss_weights: factor of each loss term by name (1 where
     absent). seed: the network's random choices are a function of it and the step, so a resumed run repeats them.
+    inference: the windows in which pictures are looked at; None for whole pictures.
     """
 
     recipe: dict[str, Any]
+    inference: Windows
 
     def __init__(
         self,
@@ -47,11 +51,13 @@ class MaskRCNNModule(pl.LightningModule):
         body: str = "resnet50",
         loss_weights: dict[str, float] | None = None,
         seed: int = 0,
+        inference: Windows | None = None,
     ) -> None:
         super().__init__()
         self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
         self.cell_type_names = tuple(cell_type_names)
         self.loss_weights, self.seed = loss_weights or {}, seed
+        self.inference = inference or Whole()
         self.recipe = {}
         if weights not in (None, "none"):
             log.info("%s", load_weights(network, str(weights), detector, body))
@@ -86,11 +92,15 @@ class MaskRCNNModule(pl.LightningModule):
 
     def detect(self, batch: Batch) -> list[Detections]:
         """NumPy detections of every picture, on the CPU; a picture may have none."""
-        found: list[RawDetections] = self.network(batch.images)
         return [
-            _to_numpy(raw, target.picture, image.shape[-2], image.shape[-1], self.cell_type_names)
-            for raw, image, target in zip(found, batch.images, batch.targets, strict=True)
+            self.inference.detect(partial(self._detect, target.picture), image, target.picture)
+            for image, target in zip(batch.images, batch.targets, strict=True)
         ]
+
+    def _detect(self, picture: str, image: Tensor) -> Detections:
+        """Detections of one image [1, H, W]: a picture or a window of it."""
+        raw: RawDetections = self.network([image])[0]
+        return _to_numpy(raw, picture, image.shape[-2], image.shape[-1], self.cell_type_names)
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the parameters that learn, and the schedule over all steps of the training."""

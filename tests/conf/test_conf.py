@@ -110,7 +110,8 @@ def test_every_choice_composes(choice: str) -> None:
 
 def used(cfg: DictConfig) -> set[str]:
     """The config files that a composition read, as `group/option`."""
-    chosen = {f"{group}/{name}" for group, name in cfg.hydra.runtime.choices.items() if name is not None}
+    choices = cfg.hydra.runtime.choices.items()
+    chosen = {f"{group.split('@')[0]}/{name}" for group, name in choices if name is not None}
     inherited = set()
     for name in list(chosen):
         inherited |= parents(name)
@@ -130,9 +131,11 @@ def parents(name: str) -> set[str]:
 def test_every_file_is_reachable() -> None:
     found: set[str] = set(ROOTS)
     for root in ROOTS:
-        found |= used(composed(root))
-        for group in set(composed(root).hydra.runtime.choices) & set(GROUPS):
-            found |= {f"{group}/{name}" for name in options(group)}
+        for choice in [[], *([f"model={model}"] for model in options("model") if root in MODEL_ROOTS)]:
+            cfg = composed(root, *choice)
+            found |= used(cfg)
+            for group in {group.split("@")[0] for group in cfg.hydra.runtime.choices} & set(GROUPS):
+                found |= {f"{group}/{name}" for name in options(group)}
     assert {str(path.with_suffix("")) for path in FILES} - found == set()
 
 

@@ -261,6 +261,30 @@ def test_folder_of_pictures(tmp_path: Path) -> None:
         PicturesDataModule(tmp_path / "empty").setup()
 
 
+def test_pictures_of_other_depths_and_odd_sizes(tmp_path: Path) -> None:
+    deep = (np.arange(37 * 51).reshape(37, 51) * 30).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "a.tif")
+    Image.fromarray((deep[:20, :9] // 300).astype(np.uint8)).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match=r"a\.tif: a picture of mode 'I;16'.*data.levels=standardise"):
+        PicturesDataModule(tmp_path).setup("predict")
+    datamodule = PicturesDataModule(tmp_path, levels="standardise")
+    datamodule.setup("predict")
+    images = [batch.images[0] for batch in datamodule.predict_dataloader()]
+    assert [image.shape for image in images] == [(1, 37, 51), (1, 20, 9)]
+    assert [float(image.float().mean()) for image in images] == [pytest.approx(128, abs=0.3)] * 2
+    with pytest.raises(InputError, match=r"data\.levels=best: expected one of"):
+        PicturesDataModule(tmp_path, levels="best").setup()
+
+
+def test_the_shipped_config_of_pictures_builds(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
+    with hydra.initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        cfg = hydra.compose("predict", [f"images={tmp_path}", "checkpoint=none", "data.levels=range"])
+    datamodule = wiring.instantiate(cfg.data)
+    datamodule.setup("predict")
+    assert (datamodule.pictures, datamodule.levels) == (["a"], "range")
+
+
 @pytest.mark.parametrize("transform", ["none", "light", "default"])
 @pytest.mark.parametrize("cleaning", ["none", "default"])
 def test_the_shipped_configs_build(tiny_competition: Path, transform: str, cleaning: str) -> None:

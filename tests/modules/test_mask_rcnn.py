@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sartorius.errors import InputError
+from sartorius.fusion.windows import Tiles
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.networks.roi_heads import RawDetections
 
@@ -55,6 +56,39 @@ def test_detections_are_numpy_and_inside_the_picture(step: str) -> None:
     assert first.boxes.tolist() == [[1, 2, 5, 6], [0, 3, 4, 12]]
     assert str(first.masks.dtype) == "float16"
     assert first.cell_type_names == ("shsy5y", "astro", "cort")
+
+
+class Bright(nn.Module):
+    """Detects the pixels above 0 of each image as one cell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.seen = nn.Parameter(torch.zeros(())), []
+
+    def forward(self, images, targets=None):
+        self.seen += [tuple(image.shape) for image in images]
+        return [self.detect(image[0]) for image in images]
+
+    def detect(self, image: torch.Tensor) -> RawDetections:
+        rows, columns = torch.nonzero(image, as_tuple=True)
+        ends = [(columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)] if len(rows) else []
+        n = len(ends)
+        boxes = torch.tensor(ends, dtype=torch.float32).reshape(n, 4)
+        return RawDetections(boxes, torch.full((n,), 0.5), torch.ones(n, dtype=torch.int64), torch.ones(n, 8, 8))
+
+
+@pytest.mark.parametrize("windows", [None, Tiles(16, 6, margin=1, batch=2, join_iou=0.5)])
+def test_a_picture_may_be_looked_at_in_windows(windows: Tiles | None) -> None:
+    image = torch.zeros(1, 12, 26, dtype=torch.uint8)
+    image[:, 3:9, 5:21] = 200  # from the first tile into the second, neither sees it whole
+    network = Bright()
+    pictures = SimpleNamespace(images=[image, image[..., :16]], targets=batch().targets)
+    with torch.no_grad():
+        first, second = module(network, inference=windows).predict_step(pictures, 0)
+    assert network.seen == ([(1, 12, 16)] * 3 if windows else [(1, 12, 26), (1, 12, 16)])
+    assert (first.boxes.tolist(), first.cell_types.tolist()) == ([[5, 3, 21, 9]], [1])
+    assert (first.picture, first.height, first.width) == ("p0", 12, 26)
+    assert (second.picture, second.boxes.tolist()) == ("p1", [[5, 3, 16, 9]])
 
 
 def test_the_recipe_travels_with_the_checkpoint() -> None:

@@ -1,0 +1,154 @@
+"""How well single cells are segmented when their boxes are given: IoU and Dice, beside an ellipse in the same box.
+
+The ellipse is what the box alone says about a cell; what the network adds to it is the difference. All overlaps are
+counted in pixels of the picture, on lists of pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+
+from sartorius.callbacks.competition_map import true_cells
+from sartorius.data.dataset import Batch
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.files import write_csv
+from sartorius.instances import Instances
+from sartorius.postprocess.paste import paste_masks
+from sartorius.rle import IntArray, Runs
+
+COLUMNS = ("iou", "dice", "iou_ellipse")
+
+
+class CropScores(Callback):
+    """Scores every cell of the validation pictures against what was segmented from its box; overlaps stay.
+
+    Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
+    val/iou_ellipse_<cell type>. For a module that is given the boxes (`given_boxes(target)`) and whose detections are
+    in the order of the cells.
+
+    Args:
+        folder: of the run; gets crop_scores.csv, a row per cell type, when the best checkpoint is validated.
+        threshold: probability above which a pixel belongs to a cell.
+    """
+
+    def __init__(self, folder: str | Path, threshold: float) -> None:
+        self.folder, self.threshold = Path(folder), threshold
+        self.table = pd.DataFrame()  # of the last validation
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with no cells; raises InputError for a module that finds its boxes itself."""
+        if not hasattr(pl_module, "given_boxes"):
+            raise InputError(
+                f"callbacks.crop_scores: {type(pl_module).__name__} is not given the boxes of cells; leave it out with "
+                "callbacks.crop_scores=null"
+            )
+        self._cells: dict[int, pd.DataFrame] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Sequence[Detections],
+        batch: Batch,
+        *_: Any,
+        **__: Any,
+    ) -> None:
+        """Compare the cells of each picture with what was segmented."""
+        for detections, target in zip(outputs, batch.targets, strict=True):
+            boxes = pl_module.given_boxes(target).cpu().numpy()  # type: ignore[operator]
+            scores = cell_scores(detections, true_cells(target), boxes, self.threshold)
+            names = [detections.cell_type_names[k] for k in target.cell_types.tolist()]
+            self._cells[target.index] = pd.DataFrame(scores, columns=list(COLUMNS)).assign(cell_type=names)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the means; a collective call. Nothing without cells, nor in the sanity check before training."""
+        cells = _gather(self._cells)
+        if trainer.sanity_checking or not sum(map(len, cells.values())):
+            return
+        self.table = summary(pd.concat([cells[index] for index in sorted(cells)]))
+        fitting = trainer.state.fn == TrainerFn.FITTING  # the curve of the fit ends with the fit
+        count = int(self.table.cells["all"])
+        pl_module.log_dict(named(self.table), logger=fitting, batch_size=count)
+        pl_module.log("score", float(self.table.iou["all"]), prog_bar=True, logger=False, batch_size=count)
+        if trainer.state.fn == TrainerFn.VALIDATING and trainer.is_global_zero:
+            write_csv(self.folder / "crop_scores.csv", self.table.reset_index())
+
+
+def cell_scores(
+    detections: Detections, cells: Instances, boxes: NDArray[np.floating], threshold: float
+) -> NDArray[np.float64]:
+    """IoU and Dice of each cell with the detection of the same index, and IoU with the ellipse in its box.
+
+    boxes: [N, 4], what was given. Returns float64 [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
+    of cells differ.
+    """
+    if not len(detections) == len(cells) == len(boxes):
+        raise ValueError(f"{detections.picture}: {len(detections)} detections, {len(cells)} cells, {len(boxes)} boxes")
+    count, height, width = len(cells), cells.height, cells.width
+    pasted = paste_masks(detections.boxes, detections.masks, np.full(count, threshold), height, width)
+    true = cells.to_runs().pixels()
+    iou, dice = _overlap(true, (pasted.pixel, pasted.mask), count, height * width)
+    bar, _ = _overlap(true, ellipses(boxes, height, width).pixels(), count, height * width)
+    return np.column_stack((iou, dice, bar))
+
+
+def _overlap(
+    a: tuple[IntArray, IntArray], b: tuple[IntArray, IntArray], count: int, size: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """IoU and Dice of mask k of `a` and mask k of `b`, given as (pixel, mask); 0 where both are empty."""
+    both = np.intersect1d(a[1] * size + a[0], b[1] * size + b[0], assume_unique=True)
+    shared = np.bincount(both // size, minlength=count)
+    total = np.bincount(a[1], minlength=count) + np.bincount(b[1], minlength=count)
+    return shared / np.maximum(total - shared, 1), 2 * shared / np.maximum(total, 1)
+
+
+def ellipses(boxes: NDArray[np.floating], height: int, width: int) -> Runs:
+    """The ellipses inscribed in boxes [N, 4]: pixels whose centre lies in them, within the picture. N may be 0."""
+    x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
+    top = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64)
+    rows = np.maximum(np.clip(np.ceil(y2 - 0.5), 0, height).astype(np.int64) - top, 0)
+    cell = np.repeat(np.arange(len(x1)), rows)
+    y = np.arange(len(cell)) - np.repeat(np.cumsum(rows) - rows, rows) + top[cell]
+    down = (2 * y + 1 - (y1 + y2)[cell]) / np.maximum(y2 - y1, 1e-9)[cell]  # -1 to 1 from edge to edge
+    half = (x2 - x1)[cell] / 2 * np.sqrt(np.maximum(1 - down**2, 0))
+    middle = ((x1 + x2) / 2)[cell]
+    left = np.clip(np.ceil(middle - half - 0.5), 0, width).astype(np.int64)
+    stop = np.clip(np.floor(middle + half - 0.5) + 1, 0, width).astype(np.int64)
+    kept = stop > left
+    start, length = y[kept] * width + left[kept], (stop - left)[kept]
+    return Runs(start, length, cell[kept], len(x1), height, width)
+
+
+def summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """Means over cells, a row `all` and one per cell type: cells, COLUMNS and gain (IoU minus the ellipse's)."""
+    parts = {"all": cells, **{str(name): part for name, part in cells.groupby("cell_type")}}
+    rows = {name: {"cells": len(part), **part[list(COLUMNS)].mean()} for name, part in parts.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index").astype({"cells": int}).rename_axis("cell_type")
+    return table.assign(gain=table.iou - table.iou_ellipse)
+
+
+def named(table: pd.DataFrame) -> dict[str, float]:
+    """What is logged of a `summary`: IoU, Dice and the ellipse's IoU over all cells, both IoUs of each cell type."""
+    results = {f"val/{column}": float(table[column]["all"]) for column in COLUMNS}
+    for name in table.index.drop("all"):
+        results |= {f"val/{column}_{name}": float(table[column][name]) for column in ("iou", "iou_ellipse")}
+    return results
+
+
+def _gather(cells: dict[int, pd.DataFrame]) -> dict[int, pd.DataFrame]:
+    """The cells of all processes, each picture once."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return cells
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, cells)
+    return {index: table for part in parts for index, table in part.items()}

@@ -1,0 +1,21 @@
+"""What callbacks know of the pictures in one process, brought together from all of them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def gather_pictures(values: dict[int, T]) -> dict[int, T]:
+    """The values (picklable) of all processes by picture index, each picture once; `values` itself in a single process.
+
+    A collective call.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, values)
+    return {index: value for part in parts for index, value in part.items()}

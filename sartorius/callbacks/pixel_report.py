@@ -1,0 +1,104 @@
+"""How well cells are told from background, pixel by pixel, at every validation and in the test stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
+
+from sartorius.callbacks.gather import gather_pictures
+from sartorius.data.dataset import Batch
+from sartorius.errors import InputError
+from sartorius.files import write_csv
+from sartorius.metrics.pixels import PixelScores, per_picture_table, print_table, summary
+
+# What is logged, by the name that `summary` gives it.
+_LOGGED = {
+    "dice": "dice",
+    "iou": "iou",
+    "pooled_dice": "pooled_dice",
+    "pooled_iou": "pooled_iou",
+    "accuracy": "pixel_accuracy",
+    "bce": "bce",
+    "confluence_error": "confluence_error",
+}
+
+
+class PixelReport(Callback):
+    """Scores the module's foreground probabilities against all annotated cells together, on whole pictures.
+
+    Needs `pl_module.foreground` after each step: for each picture of the batch float [H, W], the probability 0..1 that
+    a pixel is any cell's. Logs means over pictures: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
+    val/confluence_error (absolute difference of the true and the predicted covered share, 0..1); and val/pooled_dice,
+    val/pooled_iou, the pixels of all pictures counted together. In the test stage it is test/... Lightning's sanity
+    check is not scored.
+
+    Files: `<folder>/pixels_val.csv` of the best checkpoint and `<folder>/pixels_test.csv`, a line a picture; the means
+    are printed as a table.
+
+    Args:
+        folder: of the run.
+        threshold: a pixel is called a cell's above this probability.
+    """
+
+    def __init__(self, folder: str | Path, threshold: float = 0.5) -> None:
+        self.folder = Path(folder)
+        self.threshold = threshold
+        self.results: dict[str, float] = {}  # of the last validation or test, as is the table
+        self.table = pd.DataFrame()
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start with no pictures."""
+        self._scores = PixelScores(self.threshold).to(pl_module.device)
+        self._names: dict[int, tuple[str, str]] = {}  # index -> picture, cell type
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any, **__: Any
+    ) -> None:
+        """Compare each picture's foreground with its cells; raises InputError where the module gives none."""
+        probabilities = foreground_of(pl_module)
+        if trainer.sanity_checking:
+            return
+        for foreground, target in zip(probabilities, batch.targets, strict=True):
+            self._scores.update(target.index, foreground.detach(), (target.layers > 0).any(dim=0))
+            self._names[target.index] = (target.picture, target.cell_type or "unknown")
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the scores, and write and print them unless this is a validation within a fit; a collective call."""
+        if trainer.sanity_checking:
+            return
+        rows, bce = self._scores.gathered()
+        names = gather_pictures(self._names)
+        if not len(rows):
+            return
+        stage = "test" if trainer.state.fn == TrainerFn.TESTING else "val"
+        values = summary(rows, bce)
+        self.results = {f"{stage}/{shown}": values[name] for name, shown in _LOGGED.items()}
+        pictures, cell_types = zip(*(names[index] for index in rows[:, 0].tolist()), strict=True)
+        self.table = per_picture_table(rows, bce, pictures, cell_types)
+        fitting = trainer.state.fn == TrainerFn.FITTING  # the curve of the fit ends with the fit
+        pl_module.log_dict(self.results, logger=fitting, batch_size=len(rows))
+        if trainer.is_global_zero and not fitting:
+            write_csv(self.folder / f"pixels_{stage}.csv", self.table)
+            print_table(f"{stage}: pixels of cells", self.table)
+
+    on_test_epoch_end = on_validation_epoch_end
+
+
+def foreground_of(pl_module: LightningModule) -> list[Tensor]:
+    """The module's `foreground`; raises InputError where it has none."""
+    found: Any = getattr(pl_module, "foreground", None)
+    if found is None:
+        raise InputError(
+            "callbacks.pixel_report needs a module that keeps the `foreground` of its last batch, and "
+            f"{type(pl_module).__name__} does not; leave the report out with callbacks=default"
+        )
+    return list(found)

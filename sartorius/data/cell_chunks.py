@@ -1,0 +1,98 @@
+"""Every annotated cell as a training sample: pictures in chunks of cells.
+
+An epoch passes each cell of the training pictures once. A sample is a whole picture, transformed anew, with a few of
+its cells chosen; their squares are cut on the device, so that nothing is saved to disk and a cell is seen with all its
+neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.dataset import InstanceDataset, Target, Transform
+from sartorius.data.pictures import Source
+from sartorius.errors import InputError
+
+
+class CellChunks(InstanceDataset):
+    """Samples of an `InstanceDataset` whose `Target.chosen` are the cells of one chunk of the picture.
+
+    counts: annotated cells of each picture; one with c cells gives ceil(c / cells_per_sample) samples of nearly equal
+    size in each of `passes` passes of an epoch, one without cells none. Cells are dealt to chunks as a function of
+    (seed, epoch, picture, pass). One that cleaning or the transform dropped is in no chunk, so a chunk may be empty.
+
+    Raises InputError where cells_per_sample is below 1, or an id is not in the source.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        pictures: Sequence[str],
+        counts: Sequence[int],
+        cells_per_sample: int,
+        transform: Transform | None = None,
+        seed: int = 0,
+        passes: int = 1,
+        cache_bytes: int = 0,
+    ) -> None:
+        if cells_per_sample < 1:
+            raise InputError(f"data.cells_per_sample={cells_per_sample}: expected 1 or more")
+        super().__init__(source, pictures, transform, seed, passes, cache_bytes)
+        self.counts = np.asarray(counts, np.int64)
+        self.chunks = -(-self.counts // cells_per_sample)
+        self._ends = np.cumsum(self.chunks)
+
+    def __len__(self) -> int:
+        return int(self.chunks.sum()) * self.samples_per_picture
+
+    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
+        """The sample of (epoch, index), or of an index in epoch 0."""
+        epoch, index = item if isinstance(item, tuple) else (0, item)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        repeat, index = divmod(index, int(self.chunks.sum()))
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        picture, chunks = self.pictures[place], int(self.chunks[place])
+        chunk, numbers = index - int(self._ends[place]) + chunks, repeat * (chunks + 1)
+        image, target, kept = self._sample(epoch, picture, numbers + chunk)
+        # the one number of this pass that no transform has
+        dealt = self._generator(epoch, picture, numbers + chunks).permutation(self.counts[place])
+        target.chosen = torch.from_numpy(np.flatnonzero(np.isin(kept, np.array_split(dealt, chunks)[chunk])))
+        return image, target
+
+
+class CellsDataModule(SupervisedDataModule):
+    """Training and validation pictures of one fold; training samples are chunks of at most `cells_per_sample` cells.
+
+    Everything else is as in `SupervisedDataModule`; `train_repeats` is how often each cell is seen an epoch. The
+    transform must keep whole pictures (no crop), or an epoch passes only the cells that happen to be in it.
+    """
+
+    def __init__(self, root: str | Path, *, cells_per_sample: int, **options: Any) -> None:
+        super().__init__(root, **options)
+        self.cells_per_sample = cells_per_sample
+
+    def _build(self, train: Source, val: Source) -> None:
+        super()._build(train, val)
+        assert self._train is not None
+        whole = self._train
+        counts = [len(self.competition.record(picture)) for picture in whole.pictures]
+        if not sum(counts):
+            raise InputError(f"fold {self.fold} of {self.root}: its {len(counts)} training pictures have no cells")
+        self._train = CellChunks(
+            whole.source,
+            whole.pictures,
+            counts,
+            self.cells_per_sample,
+            whole.transform,
+            whole.seed,
+            whole.samples_per_picture,
+            whole.cache.max_bytes,
+        )

@@ -1,0 +1,69 @@
+"""Folders that a generator writes: left alone when they are what was asked for, else replaced as a whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from sartorius.errors import InputError
+from sartorius.files import write_json
+
+MARKER = "synthetic.json"  # in the folder: what it was made with
+
+
+def write_whole(
+    folder: Path,
+    what: str,
+    made_with: Mapping[str, Any],
+    contents: Collection[str],
+    proof: str,
+    write: Callable[[Path], None],
+) -> Path:
+    """Let `write` fill a new folder, mark it with `made_with` and move it onto `folder`, which is returned.
+
+    A folder that was made with the same is left as it is. One made with something else is replaced at the end, so that
+    a stopped run leaves the old one. Raises InputError for a folder without the marker or the file `proof`, which is
+    not `what` it should be, and for one that holds more than its `contents` (names) and would have to be replaced.
+    """
+    if _is_written(folder, what, made_with, contents, proof):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir()
+        write(partial)
+        write_json(partial / MARKER, dict(made_with))
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _is_written(folder: Path, what: str, made_with: Mapping[str, Any], contents: Collection[str], proof: str) -> bool:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    marker = folder / MARKER
+    if not folder.is_dir() or not marker.is_file() or not (folder / proof).is_file():
+        raise InputError(f"{folder}: holds something that is not {what}; choose another folder")
+    foreign = sorted(path.name for path in folder.iterdir() if path.name not in {*contents, MARKER})
+    try:
+        if json.loads(marker.read_text(encoding="utf-8")) == made_with:
+            return True
+    except ValueError:
+        pass  # a damaged marker: written anew
+    if foreign:
+        raise InputError(f"{folder}: would be replaced, but also holds {', '.join(foreign[:3])}; move that away first")
+    return False
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    """Move `partial` onto `folder`; what was there is deleted only after the move."""
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,147 @@
+"""What data modules of labelled pictures have in common: how samples are made and loaded."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import cv2
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from sartorius.data.dataset import InstanceDataset, Transform, collate
+from sartorius.data.pictures import Source
+from sartorius.data.sampler import EpochSampler, LateDataLoader
+from sartorius.errors import InputError
+
+
+class Record(Protocol):
+    """What is known about a labelled picture: its id, and as `len()` the number of its cells."""
+
+    @property
+    def id(self) -> str:
+        """The picture's id."""
+
+    def __len__(self) -> int: ...
+
+
+class LabelledSource(Source, Protocol):
+    """A source that knows its pictures without decoding them."""
+
+    def record(self, picture: str) -> Record:
+        """What is known about a picture; raises InputError for an id that is not labelled."""
+
+
+class LabelledDataModule(pl.LightningDataModule):
+    """Loaders over training and validation pictures, which `setup` of a subclass chooses.
+
+    Training samples are transformed, drawn anew each epoch as a function of (seed, epoch, picture); validation pictures
+    come whole, with the truth as it was annotated.
+
+    name: of the data, for the checkpoint.  cell_type_names: what class indices count in.
+    train_repeats: samples of each picture an epoch.  cache_mb: memory for decoded samples, of the training and of the
+    validation set each; shared by the workers where the system forks.
+
+    After `setup`: train_pictures and val_pictures (sorted ids).
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        cell_type_names: Sequence[str],
+        train_transform: Transform | None = None,
+        train_repeats: int = 1,
+        seed: int = 0,
+        batch_size: int = 1,
+        val_batch_size: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        drop_last: bool = False,
+        cache_mb: int = 0,
+    ) -> None:
+        super().__init__()
+        self.name, self.cell_type_names = name, tuple(cell_type_names)
+        self.train_transform, self.train_repeats = train_transform, train_repeats
+        self.seed, self.cache_mb = seed, cache_mb
+        self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.train_pictures: list[str] = []
+        self.val_pictures: list[str] = []
+        self._train: InstanceDataset | None = None
+        self._val: InstanceDataset | None = None
+
+    def _build(self, train: Source, val: Source) -> None:
+        """The datasets over `train_pictures` of one source and `val_pictures` of another (or the same)."""
+        cache = self.cache_mb * 2**20
+        self._train = InstanceDataset(
+            train, self.train_pictures, self.train_transform, self.seed, self.train_repeats, cache
+        )
+        self._val = InstanceDataset(val, self.val_pictures, cache_bytes=cache)
+        if self.drop_last and len(self._train) < self.batch_size:
+            raise InputError(
+                f"{len(self._train)} training samples do not fill one batch of {self.batch_size}; lower "
+                "data.batch_size, raise data.train_repeats or set data.drop_last=false"
+            )
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Batches (`Batch`) of transformed training samples, in an order that depends on (seed, epoch)."""
+        dataset = _ready(self._train)
+        if self.num_workers > 0:
+            dataset.preload()
+        sampler = EpochSampler(len(dataset), self.seed)
+        return LateDataLoader(
+            dataset,
+            self.batch_size,
+            sampler=sampler,
+            drop_last=self.drop_last,
+            **options(self.num_workers, self.pin_memory),
+        )
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation pictures, whole, in the order of their ids."""
+        return self._whole(self._val)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The validation pictures, as in `val_dataloader`."""
+        return self.val_dataloader()
+
+    def _whole(self, dataset: InstanceDataset | None) -> DataLoader[Any]:
+        return DataLoader(_ready(dataset), batch_size=self.val_batch_size, **options(self.num_workers, self.pin_memory))
+
+
+def subset(pictures: Sequence[str] | int, among: Sequence[str], source: LabelledSource, where: str) -> list[str]:
+    """The pictures that `data.pictures` asks for: these ids, sorted, or the first so many of `among` that have cells.
+
+    Raises InputError for an id that is not labelled, and where `among` (the training pictures of `where`) has fewer.
+    """
+    if not isinstance(pictures, int):
+        return sorted(source.record(picture).id for picture in pictures)
+    with_cells = [picture for picture in among if len(source.record(picture))]
+    if not 1 <= pictures <= len(with_cells):
+        raise InputError(f"data.pictures={pictures}: {where} has {len(with_cells)} training pictures with cells")
+    return with_cells[:pictures]
+
+
+def _ready(dataset: InstanceDataset | None) -> InstanceDataset:
+    if dataset is None:
+        raise RuntimeError("call setup() before asking for a dataloader")
+    return dataset
+
+
+def options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
+    """Arguments of every DataLoader here."""
+    return {
+        "num_workers": num_workers,
+        "persistent_workers": num_workers > 0,
+        "pin_memory": pin_memory,
+        "collate_fn": collate,
+        "worker_init_fn": _one_thread if num_workers else None,
+    }
+
+
+def _one_thread(_: int) -> None:
+    """Workers share the cores: OpenCV must not start threads in each. Ctrl-C is the main process's to act on."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

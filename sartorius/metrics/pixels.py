@@ -1,0 +1,185 @@
+"""Cells against background, pixel by pixel: one row of counts a picture, everything else is arithmetic on rows.
+
+A row is int64 [5]: picture index, pixels that are true positives, false positives, false negatives, true negatives;
+beside it stands the sum of the binary cross-entropy over the picture's pixels. Rows of several processes are
+concatenated, deduplicated by picture and averaged in float64: how the pictures were spread changes nothing.
+
+A plain name (`iou`) is the mean over pictures; `pooled_` says that the pixels of all pictures were counted together, so
+that pictures with more cells weigh more. Of pictures of one size, accuracy and cross-entropy are the same both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+ROW_LENGTH = 5
+_LEAST_LOG = -100.0  # as torch's binary_cross_entropy: a wrong pixel that is certain costs 100, not infinity
+
+
+def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """One picture's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
+
+    foreground: float [H, W], the probability 0..1 that a pixel belongs to any cell; it is called one above `threshold`.
+    truth: bool [H, W]. Raises ValueError when the two have different sizes.
+    """
+    if foreground.shape != truth.shape:
+        raise ValueError(f"foreground {tuple(foreground.shape)} and truth {tuple(truth.shape)} must have one size")
+    probability = foreground.float()
+    found = probability > threshold
+    hits, right = (found & truth).sum(), (found == truth).sum()
+    place = torch.tensor(index, device=truth.device)
+    row = torch.stack((place, hits, found.sum() - hits, truth.sum() - hits, right - hits))
+    entropy = -torch.where(truth, probability, 1 - probability).log().clamp(min=_LEAST_LOG).sum()
+    return row, entropy.abs()  # no minus zero
+
+
+def accuracy_per_picture(rows: Ints) -> Floats:
+    """The share of pixels that are called rightly, float64 [P], 0..1."""
+    return (rows[:, 1] + rows[:, 4]) / _pixels(rows)
+
+
+def iou_per_picture(rows: Ints) -> Floats:
+    """TP / (TP + FP + FN), float64 [P]: 1 with no true and no predicted pixel, 0 when only one of them is missing."""
+    return _share(rows[:, 1], rows[:, 1:4].sum(axis=1))
+
+
+def dice_per_picture(rows: Ints) -> Floats:
+    """2 TP / (2 TP + FP + FN), float64 [P], also called F1; 1 and 0 as in `iou_per_picture`."""
+    return _share(2 * rows[:, 1], rows[:, 1] + rows[:, 1:4].sum(axis=1))
+
+
+def confluence_per_picture(rows: Ints) -> tuple[Floats, Floats]:
+    """The shares of the picture that cells cover in truth and as predicted, float64 [P] each, 0..1."""
+    return (rows[:, 1] + rows[:, 3]) / _pixels(rows), (rows[:, 1] + rows[:, 2]) / _pixels(rows)
+
+
+def _pixels(rows: Ints) -> Ints:
+    return rows[:, 1:].sum(axis=1)
+
+
+def _share(part: Ints, whole: Ints) -> Floats:
+    return np.divide(part, whole, out=np.ones(len(whole)), where=whole > 0)
+
+
+def scores_per_picture(rows: Ints, bce: Floats) -> dict[str, Floats]:
+    """accuracy, iou, dice, bce, confluence_true, confluence_predicted of each row, float64 [P].
+
+    rows: int64 [P, 5]; bce: float [P], sums over the pixels of a picture; their mean comes back, in nats a pixel.
+    """
+    true, predicted = confluence_per_picture(rows)
+    return {
+        "accuracy": accuracy_per_picture(rows),
+        "iou": iou_per_picture(rows),
+        "dice": dice_per_picture(rows),
+        "bce": bce / _pixels(rows),
+        "confluence_true": true,
+        "confluence_predicted": predicted,
+    }
+
+
+def summary(rows: Ints, bce: Floats) -> dict[str, float]:
+    """The means over pictures of `scores_per_picture`, confluence_error, and pooled_accuracy, _iou, _dice and _bce.
+
+    confluence_error is the mean absolute difference of true and predicted confluence, a share of the picture in 0..1.
+    {} without pictures.
+    """
+    if not len(rows):
+        return {}
+    values = scores_per_picture(rows, bce)
+    values["confluence_error"] = np.abs(values["confluence_true"] - values["confluence_predicted"])
+    together = scores_per_picture(rows.sum(axis=0, keepdims=True), bce.sum(keepdims=True))
+    means = {name: float(value.mean()) for name, value in values.items()}
+    return means | {f"pooled_{name}": float(together[name][0]) for name in ("accuracy", "iou", "dice", "bce")}
+
+
+def per_picture_table(rows: Ints, bce: Floats, pictures: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
+    """One line a picture: picture, cell_type and the columns of `scores_per_picture`, all in the order of `rows`."""
+    names = {"picture": list(pictures), "cell_type": list(cell_types)}
+    return pd.DataFrame({**names, **scores_per_picture(rows, bce)})
+
+
+def print_table(title: str, table: pd.DataFrame) -> None:
+    """Print the means over pictures of a `per_picture_table`, a line for all and one for each cell type in it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = Table(title=title, title_justify="left")
+    lines.add_column("type")
+    for column in ("pictures", "accuracy\n%", "BCE", "IoU", "Dice", "confluence %\ntrue / found"):
+        lines.add_column(column, justify="right")
+    for kind in ("all", *sorted(set(table.cell_type))):
+        part = table if kind == "all" else table[table.cell_type == kind]
+        lines.add_row(kind, str(len(part)), *_shown(part))
+    Console().print(lines)
+
+
+def _shown(part: pd.DataFrame) -> list[str]:
+    mean = {str(name): float(part[name].mean()) for name in part.columns[2:]}
+    plain = [f"{mean[name]:.4f}" for name in ("bce", "iou", "dice")]
+    covered = f"{100 * mean['confluence_true']:.2f} / {100 * mean['confluence_predicted']:.2f}"
+    return [f"{100 * mean['accuracy']:.2f}", *plain, covered]
+
+
+class PixelScores(Metric):
+    """Rows and cross-entropies of all pictures of all processes, exact however they were spread.
+
+    State: one int64 row [5] and one float32 sum a picture. A picture that came twice, as distributed samplers make them
+    do, counts once.
+
+    Args:
+        threshold: a pixel is called a cell's above this probability.
+    """
+
+    is_differentiable = False
+    full_state_update = False
+    rows: list[Tensor]
+    bce: list[Tensor]
+
+    def __init__(self, threshold: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.threshold = threshold
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_state("bce", default=[], dist_reduce_fx="cat")
+
+    def update(self, index: int, foreground: Tensor, truth: Tensor) -> None:
+        """Add one picture: its index in the data set, and what `pixel_row` takes."""
+        row, bce = pixel_row(index, foreground, truth, self.threshold)
+        self.rows.append(row[None].to(self.device))
+        self.bce.append(bce[None].to(self.device))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the rows of all processes; one without pictures takes part with no rows of the right shape."""
+        if not self.rows:
+            self.rows.append(torch.zeros((0, ROW_LENGTH), dtype=torch.int64, device=self.device))
+            self.bce.append(torch.zeros(0, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def gathered(self) -> tuple[Ints, Floats]:
+        """(rows int64 [P, 5], bce float64 [P]) of all processes, sorted by picture, each once. A collective call."""
+        with self.sync_context(
+            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
+        ):
+            return self._each_once()
+
+    def _each_once(self) -> tuple[Ints, Floats]:
+        if isinstance(self.rows, list) and not self.rows:
+            return np.zeros((0, ROW_LENGTH), np.int64), np.zeros(0)
+        rows, bce = (dim_zero_cat(state).cpu().numpy() for state in (self.rows, self.bce))
+        first = np.unique(rows[:, 0], return_index=True)[1]
+        return rows[first], bce[first].astype(np.float64)
+
+    def compute(self) -> dict[str, float]:
+        """What `summary` makes of the pictures so far."""
+        return summary(*self._each_once())

@@ -1,0 +1,180 @@
+"""Training and use of a network that segments one cell at a time, in a square around its box."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from sartorius.cells import CELL_TYPES
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.losses import bce_dice
+from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
+from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
+from sartorius.roi_gather import gather_mask_targets
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch, Target
+
+
+class CropSegmenterModule(pl.LightningModule):
+    """A network that gives the logits of a cell and of its neighbours in the square around a box.
+
+    It finds nothing by itself: it is trained and validated on the annotated boxes, jittered as a detector's are, and
+    used through `two_stage`. Detections of a validation are those boxes segmented, in the order of the cells.
+
+    optimizer, scheduler: as in MaskRCNNModule. jitter: share of its width or height by which each edge of a box is
+    moved at most. neighbour_weight: of the second output in the loss. low: probability above which a pixel is inside
+    the box that comes out. mask_size: of the masks that come out. crops_at_once: squares through the network together
+    when nothing is learned. seed: jitter is a function of it and the step, or in validation of it and the picture.
+    """
+
+    recipe: dict[str, Any]
+
+    def __init__(
+        self,
+        network: CropNetwork,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        cell_type_names: Sequence[str] = CELL_TYPES,
+        *,
+        jitter: float,
+        neighbour_weight: float,
+        low: float,
+        mask_size: int,
+        crops_at_once: int,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= jitter < 0.5:
+            raise InputError(f"model.jitter={jitter}: expected 0 to below 0.5, where a box could vanish")
+        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
+        self.cell_type_names = tuple(cell_type_names)
+        self.jitter, self.neighbour_weight, self.low = jitter, neighbour_weight, low
+        self.mask_size, self.crops_at_once, self.seed = mask_size, crops_at_once, seed
+        self.recipe = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed the jitter of this step."""
+        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of the chosen cells of all pictures together. Stops on a loss that is not finite."""
+        pairs = [self._sample(image, target) for image, target in zip(batch.images, batch.targets, strict=True)]
+        crops, truth = torch.cat([crops for crops, _ in pairs]), torch.cat([truth for _, truth in pairs])
+        if not len(crops):  # every parameter gets a gradient, of 0: what DDP needs
+            return self.network(crops.new_zeros((1, *crops.shape[1:]))).sum() * 0.0
+        losses = self._losses(self.network(crops), truth)
+        loss = losses["loss_cell"] + self.neighbour_weight * losses["loss_neighbours"]
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError([target.picture for target in batch.targets], losses)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(crops))
+        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(crops))
+        return loss
+
+    def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+        """Crops [n, C, S, S] and truth [n, 2, S, S] of the cells that are this sample's."""
+        chosen = torch.arange(len(target), device=image.device) if target.chosen is None else target.chosen
+        boxes = jitter(target.boxes[chosen], self.jitter)
+        return self.network.crops(image, boxes), self._truth(target, chosen, self.network.regions(boxes))
+
+    def _truth(self, target: Target, chosen: Tensor, regions: Tensor) -> Tensor:
+        """Coverage of the chosen cells, and of all others, in their regions: float32 [n, 2, S, S] in 0..1."""
+        size = self.network.size
+        own = gather_mask_targets(target.layers, target.layer_of[chosen], target.ids[chosen], regions, size)
+        every = cut((target.layers > 0).any(dim=0, keepdim=True).float(), regions, size)[:, 0]
+        return torch.stack((own, (every - own).clamp(min=0)), dim=1)
+
+    def _losses(self, logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
+        return {
+            "loss_cell": bce_dice(logits[:, 0], truth[:, 0]),
+            "loss_neighbours": bce_dice(logits[:, 1], truth[:, 1]),
+        }
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture: its cells in their order, from their jittered boxes, all with score 1.
+
+        Logs val/loss, and val/crop_iou and val/crop_dice of the cell in crop pixels, means over cells.
+        """
+        found = []
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            boxes = self.given_boxes(target)
+            logits = self.segment(image, boxes)
+            if len(target):
+                every = torch.arange(len(target), device=boxes.device)
+                self._log_validation(logits, self._truth(target, every, self.network.regions(boxes)))
+            found.append(self._detections(logits, image, target, boxes))
+        return found
+
+    def _log_validation(self, logits: Tensor, truth: Tensor) -> None:
+        losses = self._losses(logits, truth)
+        loss = losses["loss_cell"] + self.neighbour_weight * losses["loss_neighbours"]
+        predicted, true = logits[:, 0] > 0, truth[:, 0] > 0.5
+        shared, total = (predicted & true).sum((1, 2)), predicted.sum((1, 2)) + true.sum((1, 2))
+        scores = {
+            "val/loss": loss,
+            "val/crop_iou": (shared / (total - shared).clamp(min=1)).mean(),
+            "val/crop_dice": (2 * shared / total.clamp(min=1)).mean(),
+        }
+        self.log_dict(scores, batch_size=len(truth), sync_dist=True)
+
+    def given_boxes(self, target: Target) -> Tensor:
+        """The boxes of a picture's cells, jittered as a function of (seed, picture): float32 [N, 4]."""
+        key = np.random.SeedSequence((self.seed, zlib.crc32(target.picture.encode())))
+        generator = torch.Generator().manual_seed(int(key.generate_state(1, np.uint64)[0]))
+        return jitter(target.boxes, self.jitter, generator)
+
+    def segment(self, image: Tensor, boxes: Tensor) -> Tensor:
+        """Logits float32 [N, 2, S, S] of a picture [1, H, W] in the squares `network.regions(boxes)`, in portions."""
+        parts = [self.network(self.network.crops(image, part)) for part in boxes.split(self.crops_at_once)]
+        return torch.cat(parts)
+
+    def masks(
+        self, logits: Tensor, boxes: Tensor, height: int, width: int, mask_size: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What was segmented from `boxes`, in boxes of its own.
+
+        Returns boxes float32 [N, 4] around probabilities above `low`, masks float32 [N, mask_size, mask_size] of
+        probabilities, and bool [N], whether there were any: where not, box and mask mean nothing.
+        """
+        regions, probability = self.network.regions(boxes), logits[:, 0].sigmoid()
+        tight, found = tighten(probability, regions, self.low, height, width)
+        return tight, resample(probability, regions, tight, mask_size), found
+
+    def _detections(self, logits: Tensor, image: Tensor, target: Target, boxes: Tensor) -> Detections:
+        height, width = image.shape[-2:]
+        tight, masks, found = self.masks(logits, boxes, height, width, self.mask_size)
+        limit = boxes.new_tensor([width, height, width, height])
+        tight = torch.where(found[:, None], tight, torch.minimum(boxes.clamp(min=0), limit))
+        return Detections(
+            target.picture,
+            height,
+            width,
+            tight.float().cpu().numpy(),
+            np.ones(len(target), np.float32),
+            target.cell_types.cpu().numpy(),
+            (masks * found[:, None, None]).half().cpu().numpy(),
+            self.cell_type_names,
+        )
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Raises InputError: pictures without boxes are not for this model."""
+        raise InputError(
+            "a crop segmenter needs boxes: predict with model=two_stage model.first=<a detector's checkpoint or a "
+            "folder of detections> model.second=<this checkpoint>"
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what is needed to use the weights later."""
+        checkpoint["sartorius"] = self.recipe

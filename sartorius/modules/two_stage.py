@@ -1,0 +1,111 @@
+"""Two stages: one model finds the cells, a second segments each of their boxes anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.modules.crop_segmenter import CropSegmenterModule
+from sartorius.networks.cell_crops import resample
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch
+
+COMBINE = ("replace", "mean")
+
+
+class TwoStageModule(pl.LightningModule):
+    """Detections of the first stage with the masks of the second; scores and cell types stay. Not trained as a whole.
+
+    first: a module with `detect(batch)`, or a folder of detections that holds every picture. second: segments their
+    boxes. min_score: detections below it keep their masks, which saves time on what no threshold lets through.
+    combine: `replace`, or `mean` of both stages' probabilities in the second's box. mask_size: M of the masks that come
+    out, of those left alone too. A box in which the second stage sees nothing keeps what the first saw.
+    """
+
+    recipe: dict[str, Any]
+
+    def __init__(
+        self,
+        first: pl.LightningModule | DetectionsFolder | None,
+        second: CropSegmenterModule | None,
+        *,
+        min_score: float,
+        combine: str,
+        mask_size: int,
+    ) -> None:
+        super().__init__()
+        if first is None or second is None:
+            raise InputError(
+                "a two-stage model is put together for predict, from trained parts: model.first=<a checkpoint or a "
+                "folder of detections> model.second=<a crop segmenter's checkpoint>"
+            )
+        if not isinstance(second, CropSegmenterModule):
+            raise InputError(
+                f"model.second: a {type(second).__name__}, expected a crop segmenter, as experiment=cropseg_*"
+            )
+        if combine not in COMBINE:
+            raise InputError(f"model.combine={combine}: expected {' or '.join(COMBINE)}")
+        self.first, self.second = first, second
+        self.min_score, self.combine, self.mask_size = min_score, combine, mask_size
+        known: Any = first.meta if isinstance(first, DetectionsFolder) else first.recipe
+        names: Any = known["cell_types"] if isinstance(first, DetectionsFolder) else first.cell_type_names
+        self.cell_type_names = tuple(names)
+        options = {"min_score": min_score, "combine": combine, "mask_size": mask_size}
+        target = f"{type(self).__module__}.{type(self).__name__}"
+        model = {"_target_": target, "first": known.get("model"), "second": second.recipe.get("model"), **options}
+        self.recipe = {"postprocess": known.get("postprocess"), "data": known.get("data"), "model": model}
+        self.writing = known.get("writing") if isinstance(first, DetectionsFolder) else getattr(first, "writing", None)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture of the batch."""
+        return self.detect(batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture of the batch; callbacks score them."""
+        return self.detect(batch)
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """NumPy detections of every picture, on the CPU; a picture may have none.
+
+        Raises InputError where a folder lacks a picture, or holds one of another size.
+        """
+        return [self._segment(image, given) for image, given in zip(batch.images, self._given(batch), strict=True)]
+
+    def _given(self, batch: Batch) -> list[Detections]:
+        if not isinstance(self.first, DetectionsFolder):
+            found: list[Detections] = self.first.detect(batch)  # type: ignore[operator]
+            return found
+        given = [self.first.load(target.picture) for target in batch.targets]
+        for detections, image in zip(given, batch.images, strict=True):
+            if (detections.height, detections.width) != tuple(image.shape[-2:]):
+                raise InputError(
+                    f"{self.first.folder}: {detections.picture} was {detections.width}x{detections.height} pixels when "
+                    f"it was predicted, the picture here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
+                )
+        return given
+
+    def _segment(self, image: Tensor, given: Detections) -> Detections:
+        boxes = torch.from_numpy(given.boxes).to(image.device)
+        old = torch.from_numpy(given.masks).to(image.device).float()
+        same = given.mask_size == self.mask_size
+        new_boxes, masks = boxes.clone(), old.clone() if same else resample(old, boxes, boxes, self.mask_size)
+        chosen = torch.from_numpy(np.flatnonzero(given.scores >= self.min_score)).to(image.device)
+        for part in chosen.split(self.second.crops_at_once):
+            logits = self.second.segment(image, boxes[part])
+            tight, seen, found = self.second.masks(logits, boxes[part], given.height, given.width, self.mask_size)
+            if self.combine == "mean":
+                seen = (seen + resample(old[part], boxes[part], tight, self.mask_size)) / 2
+            new_boxes[part[found]], masks[part[found]] = tight[found], seen[found]
+        return replace(given, boxes=new_boxes.cpu().numpy(), masks=masks.half().cpu().numpy())
+
+    def configure_optimizers(self) -> Any:
+        """Raises InputError: the stages are trained by themselves."""
+        raise InputError("a two-stage model is not trained as a whole: train model.first and model.second")

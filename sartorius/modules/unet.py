@@ -1,0 +1,180 @@
+"""Training and inference of a U-Net: dense maps, their losses, and the cells that are decoded from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sartorius import losses
+from sartorius.cells import CELL_TYPES
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.fusion.windows import Whole, Windows
+from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
+from sartorius.networks.cell_maps import MapLayout, map_targets
+from sartorius.postprocess.maps import CellMaps, Decoded
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch, Target
+
+Maps = Mapping[str, Tensor]
+
+
+class UNetModule(pl.LightningModule):
+    """A network that gives `layout.channels` logits a pixel, see `networks.cell_maps`.
+
+    decoder: turns the maps of a picture into regions with scores and cell types. inference: how a picture is cut into
+    windows, at validation and prediction. mask_size: M of the detections' masks. dice: share of the Dice loss in the
+    foreground's. border_weight: further weight of pixels between touching cells in the foreground's cross-entropy.
+    loss_weights: factor of each loss term by name (foreground, border, centre, offset, types), 1 where absent.
+    optimizer, scheduler, seed: as in MaskRCNNModule.
+
+    foreground: probabilities [H, W] of the pictures of the last batch that was validated or tested, for the callbacks.
+    """
+
+    recipe: dict[str, Any]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layout: MapLayout,
+        decoder: Callable[[CellMaps], Decoded],
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        cell_type_names: Sequence[str] = CELL_TYPES,
+        *,
+        inference: Windows | None = None,
+        mask_size: int = 28,
+        dice: float = 1.0,
+        border_weight: float = 0.0,
+        loss_weights: dict[str, float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.network, self.layout, self.decoder = network, layout, decoder
+        self.optimizer, self.scheduler = optimizer, scheduler
+        self.cell_type_names, self.inference = tuple(cell_type_names), inference or Whole()
+        self.mask_size, self.dice, self.border_weight = mask_size, dice, border_weight
+        self.loss_weights, self.seed = loss_weights or {}, seed
+        self.foreground: list[Tensor] = []
+        self.recipe = {}
+
+    @property
+    def writing(self) -> dict[str, Any]:
+        """How the regions that were written came about; goes into `meta.json`."""
+        return {"decoder": repr(self.decoder)}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what the network draws (drop path, dropout) for this step."""
+        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The weighted sum of the losses, logged as train/loss and train/<term>. Stops where it is not finite."""
+        terms = self.losses(self.network(_stack(batch)), batch.targets)
+        loss = losses.sum_losses(terms, self.loss_weights)
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError([target.picture for target in batch.targets], terms)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.images))
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.images))
+        return loss
+
+    def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+        """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B pictures' cells."""
+        truth = [map_targets(target.layers, target.cell_types, self.layout) for target in targets]
+
+        def true(name: str) -> Tensor:
+            return torch.stack([getattr(maps, name) for maps in truth])
+
+        predicted = {name: logits[:, part] for name, part in self.layout.slices.items()}
+        foreground = true("foreground")
+        weight = 1 + self.border_weight * true("border") if self.border_weight else None
+        terms = {"foreground": losses.bce_dice(predicted["foreground"][:, 0], foreground, weight, self.dice)}
+        for name in ("border", "centre"):
+            if name in predicted:
+                terms[name] = losses.bce_dice(predicted[name][:, 0], true(name), dice=0.0)
+        if "offset" in predicted:
+            terms["offset"] = losses.offset_loss(predicted["offset"], true("offset"), foreground)
+        if "types" in predicted:
+            terms["types"] = losses.type_loss(predicted["types"], true("types"))
+        return terms
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture of the batch; callbacks score them. Logs val/loss."""
+        return self._score(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """As `validation_step`; logs test/loss."""
+        return self._score(batch, "test")
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every picture of the batch."""
+        return self.detect(batch)
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """NumPy detections of every picture, on the CPU; a picture may have none."""
+        return [
+            self._detections(target.picture, self.activate(self._logits(image)))
+            for image, target in zip(batch.images, batch.targets, strict=True)
+        ]
+
+    def _score(self, batch: Batch, stage: str) -> list[Detections]:
+        found, self.foreground = [], []
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            logits = self._logits(image)
+            loss = losses.sum_losses(self.losses(logits[None], [target]), self.loss_weights)
+            self.log(f"{stage}/loss", loss, batch_size=1, sync_dist=True)
+            maps = self.activate(logits)
+            self.foreground.append(maps["foreground"][0])
+            found.append(self._detections(target.picture, maps))
+        return found
+
+    def _logits(self, image: Tensor) -> Tensor:
+        return self.inference.maps(self.network, image).float()
+
+    def activate(self, logits: Tensor) -> Maps:
+        """Logits [C, H, W] as maps by name, float32: probabilities, and the offset in pixels."""
+        maps = {name: logits[part] for name, part in self.layout.slices.items()}
+        scaled = {name: value.sigmoid() for name, value in maps.items() if name in ("foreground", "border", "centre")}
+        if "offset" in maps:
+            scaled["offset"] = maps["offset"] * self.layout.offset_scale
+        if "types" in maps:
+            scaled["types"] = maps["types"].softmax(0)
+        return scaled
+
+    def _detections(self, picture: str, maps: Maps) -> Detections:
+        arrays = {name: value.cpu().numpy() for name, value in maps.items()}
+        single = {name: arrays[name][0] for name in ("foreground", "border", "centre") if name in arrays}
+        decoded = self.decoder(CellMaps(**single, offset=arrays.get("offset"), types=arrays.get("types")))
+        return Detections.from_regions(
+            picture,
+            decoded.regions,
+            single["foreground"],
+            decoded.scores,
+            decoded.cell_types,
+            self.mask_size,
+            self.cell_type_names,
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what is needed to use the weights later."""
+        checkpoint["sartorius"] = self.recipe
+
+
+def _stack(batch: Batch) -> Tensor:
+    """The pictures as [B, 1, H, W]; raises InputError where they differ in size."""
+    sizes = {tuple(image.shape[-2:]) for image in batch.images}
+    if len(sizes) > 1:
+        raise InputError(
+            f"pictures {', '.join(target.picture for target in batch.targets)} of one batch have sizes "
+            f"{sorted(sizes)}: train on crops of one size (transform.crop) or with data.batch_size=1"
+        )
+    return torch.stack(list(batch.images))

@@ -1,0 +1,118 @@
+"""Encoders of a U-Net: any timm network that gives features, or the plain blocks of the first U-Nets.
+
+An encoder is a module with `channels` and `reductions` (both from fine to coarse; each reduction twice the one before)
+that turns a picture [B, in_channels, H, W], H and W multiples of the last reduction, into one feature map a level.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sartorius.errors import InputError
+from sartorius.networks.backbones import norm_layer
+
+
+class TimmEncoder(nn.Module):
+    """A timm network without its head: `efficientnet_b0`, `resnet34`, `sam2_hiera_tiny`, `vit_small_patch16_dinov3` ...
+
+    name: timm's. weights: "none", "imagenet" (timm's default weights, which need a network) or a file of timm's weights
+    for it; grey input sums the weights of the colours. levels: how many of the finest feature maps are used, None: all.
+    A plain vision transformer gives all its maps at one reduction: they are spread to a pyramid, the first block's
+    finest, by interpolation and a 1x1 convolution (as ViTDet's simple pyramid, without its transposed convolutions).
+
+    Raises InputError for a name that timm does not know (naming near ones) and weights that cannot be had.
+    """
+
+    def __init__(
+        self, name: str, weights: str | None = "none", in_channels: int = 1, levels: int | None = None
+    ) -> None:
+        super().__init__()
+        self.body = _create(name, weights, in_channels)
+        levels_of: Any = self.body.feature_info
+        channels: list[int] = list(levels_of.channels())
+        reductions: list[int] = list(levels_of.reduction())
+        self.spread: nn.ModuleList | None = None
+        if len(set(reductions)) == 1 and len(reductions) > 1:
+            reductions = [reductions[0] // 2**place for place in range(len(reductions))][::-1]
+            narrow = [max(channels[0] * r // reductions[-1], 32) for r in reductions]
+            self.spread = nn.ModuleList(nn.Conv2d(c, n, 1) for c, n in zip(channels, narrow, strict=True))
+            channels = narrow
+        used = len(channels) if levels is None else levels
+        if not 1 <= used <= len(channels):
+            raise InputError(f"encoder.levels={levels}: {name} has {len(channels)} levels, at reductions {reductions}")
+        self.channels, self.reductions = tuple(channels[:used]), tuple(reductions[:used])
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """One feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level."""
+        features: list[Tensor] = self.body(x)
+        if self.spread is None:
+            return features[: len(self.channels)]
+        sizes = [(x.shape[-2] // r, x.shape[-1] // r) for r in self.reductions]
+        return [
+            narrow(F.interpolate(feature, size, mode="bilinear"))
+            for narrow, feature, size in zip(self.spread, features, sizes, strict=False)
+        ]
+
+
+class PlainEncoder(nn.Module):
+    """Blocks of two 3x3 convolutions with max-pooling between them, the filters doubling (Ronneberger et al. 2015).
+
+    filters: of the first block, at full resolution. blocks: how many times the picture is halved.
+    """
+
+    def __init__(self, filters: int, blocks: int, norm: str, in_channels: int = 1) -> None:
+        super().__init__()
+        self.channels = tuple(filters * 2**level for level in range(blocks + 1))
+        self.reductions = tuple(2**level for level in range(blocks + 1))
+        inputs = (in_channels, *self.channels)
+        self.blocks = nn.ModuleList(conv_block(i, o, norm) for i, o in zip(inputs, self.channels, strict=False))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """One feature map [B, channels[i], H / 2^i, W / 2^i] a level."""
+        features: list[Tensor] = []
+        for block in self.blocks:
+            features.append(block(F.max_pool2d(features[-1], 2) if features else x))
+        return features
+
+
+def conv_block(inputs: int, outputs: int, norm: str) -> nn.Sequential:
+    """Twice: 3x3 convolution, norm (`none`, or as in `backbones.norm_layer`), ReLU."""
+    layers: list[nn.Module] = []
+    make: Callable[[int], nn.Module] | None = None if norm == "none" else norm_layer(norm)
+    for channels in (inputs, outputs):
+        layers.append(nn.Conv2d(channels, outputs, 3, padding=1, bias=make is None))
+        layers += [*([make(outputs)] if make else []), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _create(name: str, weights: str | None, in_channels: int) -> nn.Module:
+    if not timm.is_model(name.split(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
+        raise InputError(f"encoder.name={name}: timm knows no such network; near ones: {', '.join(near) or 'none'}")
+    options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    if name.startswith("vit_") or "eva" in name:
+        options["dynamic_img_size"] = True  # any size, not only that of the weights
+    if weights not in (None, "none", "imagenet"):
+        if not Path(str(weights)).is_file():
+            raise InputError(
+                f"encoder.weights={weights}: no such file; expected none, imagenet or a file of timm's weights"
+            )
+        options["pretrained_cfg_overlay"] = {"file": str(weights)}
+    try:
+        body: nn.Module = timm.create_model(name, pretrained=weights not in (None, "none"), **options)
+    except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
+        if weights in (None, "none"):
+            raise InputError(f"encoder.name={name}: timm cannot give features of it ({error})") from error
+        raise InputError(
+            f"encoder.weights={weights}: the weights of {name} could not be loaded ({' '.join(str(error).split())[:200]}). "
+            "Without a network: encoder.weights=none, or fetch timm's file elsewhere and give it as encoder.weights=FILE"
+        ) from error
+    return body.to(memory_format=torch.channels_last)

@@ -1,0 +1,121 @@
+"""U-Net: an encoder's feature maps brought up to the picture's resolution step by step, with skip connections.
+
+Our own decoder and not segmentation_models_pytorch's: it takes plain vision transformers too, starts from full
+resolution where the encoder does not, has group norm, and pads a picture of any size itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sartorius.networks.cell_maps import MapLayout
+from sartorius.networks.encoders import conv_block
+
+
+class UNet(nn.Module):
+    """Pictures -> `outputs` logits a pixel.
+
+    encoder: see `encoders`. channels: of the decoder's blocks, the coarsest first; each block doubles the resolution.
+    With fewer blocks than the encoder has halvings, the logits are interpolated to the picture's size: cheaper, hardly
+    less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise a picture. scale:
+    pictures are enlarged by this factor before everything; logits come back at the size of the picture.
+
+    divisor: the network itself needs heights and widths that are multiples of it; `forward` takes any.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        outputs: int,
+        channels: Sequence[int],
+        norm: str,
+        mean: float,
+        std: float,
+        scale: float,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.mean, self.std, self.scale = encoder, mean, std, scale
+        skips: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
+        self.reductions: tuple[int, ...] = encoder.reductions  # type: ignore[assignment]
+        self.divisor = self.reductions[-1]
+        inputs, reduction, blocks = skips[-1], self.divisor, []
+        for width in channels:
+            reduction //= 2
+            skip = skips[self.reductions.index(reduction)] if reduction in self.reductions else 0
+            blocks.append(conv_block(inputs + skip, width, norm))
+            inputs = width
+        if reduction < 1:
+            raise ValueError(
+                f"{len(channels)} decoder blocks double more often than the encoder halves ({self.divisor})"
+            )
+        self.blocks = nn.ModuleList(blocks)
+        self.head = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: uint8 or float [B, in_channels, H, W] in grey levels, any H and W >= 1; logits [B, outputs, H, W]."""
+        height, width = images.shape[-2:]
+        x = (images.float() - self.mean) / self.std
+        if self.scale != 1.0:
+            x = F.interpolate(x, scale_factor=self.scale, mode="bilinear")
+        inner = x.shape[-2:]
+        x = reflect_to_multiple(x, self.divisor).contiguous(memory_format=torch.channels_last)
+        logits = self.head(self._decode(self.encoder(x)))
+        if logits.shape[-2:] != x.shape[-2:]:
+            logits = F.interpolate(logits, x.shape[-2:], mode="bilinear")
+        logits = logits[..., : inner[0], : inner[1]]
+        return logits if self.scale == 1.0 else F.interpolate(logits, (height, width), mode="bilinear")
+
+    def _decode(self, features: list[Tensor]) -> Tensor:
+        skips = dict(zip(self.reductions, features, strict=True))
+        x, reduction = features[-1], self.divisor
+        for block in self.blocks:
+            reduction //= 2
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([x, skips[reduction]], dim=1) if reduction in skips else x)
+        return x
+
+
+def reflect_to_multiple(images: Tensor, divisor: int) -> Tensor:
+    """[..., H, W] mirrored at the bottom and the right edge until H and W are multiples of `divisor`.
+
+    Mirrors as often as needed, so that a picture may be smaller than what is missing (torch's own padding refuses).
+    """
+    for axis in (-2, -1):
+        size = images.shape[axis]
+        wanted = -(-size // divisor) * divisor
+        if wanted != size:
+            period = max(2 * size - 2, 1)
+            place = torch.arange(wanted, device=images.device) % period
+            images = images.index_select(
+                images.ndim + axis, torch.minimum(place, period - place) if size > 1 else place
+            )
+    return images
+
+
+def unet(
+    encoder: nn.Module,
+    outputs: int | MapLayout,
+    *,
+    channels: Sequence[int],
+    norm: str,
+    mean: float,
+    std: float,
+    scale: float = 1.0,
+    foreground: float | None = None,
+) -> UNet:
+    """A `UNet` with so many outputs, or one for each channel of a layout.
+
+    The first output starts at the probability `foreground` everywhere (None: wherever the random weights put it).
+    Few pixels are cells: starting at their share saves the first steps of learning it (Lin et al. 2017, 3.3).
+    """
+    count = outputs.channels if isinstance(outputs, MapLayout) else outputs
+    network = UNet(encoder, count, channels, norm, mean, std, scale)
+    if foreground is not None and network.head.bias is not None:
+        with torch.no_grad():
+            network.head.bias[0] = torch.logit(torch.tensor(foreground))
+    return network

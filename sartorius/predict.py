@@ -1,7 +1,8 @@
 """Predict on any pictures: `python -m sartorius.predict checkpoint=runs/<run>/checkpoints/best.ckpt images=folder`.
 
-Writes `<output>/detections/` (for evaluate, submit and the stages after them) and `<output>/overlays/`, a PNG for each
-picture with the cells that the post-processing keeps.
+`model=two_stage model.first=<checkpoint or folder of detections> model.second=<crop segmenter's checkpoint>`, in place
+of `checkpoint=`, segments each box of a first model anew. Writes `<output>/detections/` (for evaluate, submit and the
+stages after them) and `<output>/overlays/`, a PNG for each picture with the cells that the post-processing keeps.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sartorius import wiring
+from sartorius.errors import InputError
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -25,21 +27,38 @@ def predict(module: LightningModule, datamodule: LightningDataModule, trainer: T
         raise KeyboardInterrupt from None
 
 
+def check_source(cfg: DictConfig) -> str:
+    """What predicts, in a word; raises InputError unless it is either a checkpoint or a model of trained stages."""
+    stages = dict(cfg.get("model") or {})
+    if not stages and cfg.checkpoint is not None:
+        return str(cfg.checkpoint)
+    if cfg.checkpoint is not None or not stages.get("first") or not stages.get("second"):
+        raise InputError(
+            "give either checkpoint=runs/<run>/checkpoints/best.ckpt, or model=two_stage with model.first=<a "
+            "checkpoint or a folder of detections> and model.second=<a crop segmenter's checkpoint>"
+        )
+    return f"{stages['first']} + {stages['second']}"
+
+
 @wiring.verb("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
     from sartorius.detections import DetectionsFolder
 
-    checkpoint, images, output = Path(cfg.checkpoint), Path(cfg.images), Path(cfg.output)
+    source = check_source(cfg)
+    images, output = Path(cfg.images), Path(cfg.output)
     DetectionsFolder(output / "detections").check_empty()
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad pictures are named before a network is built
     wiring.seed_everything(cfg.seed)
-    module, recipe = wiring.load_module(checkpoint, cfg.inference)
+    if cfg.checkpoint is not None:
+        module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
+    else:
+        module, recipe = wiring.load_stages(cfg.model, cfg.inference)
     from sartorius.postprocess.saved import from_saved
 
-    postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), str(checkpoint))
-    about = {"checkpoint": str(checkpoint), "images": str(images)}
+    postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), source)
+    about = {"checkpoint": source, "images": str(images)}
     callbacks = wiring.instantiate_all(
         cfg.callbacks, overlays={"postprocess": postprocess}, prediction_writer={"meta": about}
     )

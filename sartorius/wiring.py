@@ -130,6 +130,30 @@ def load_module(checkpoint: str | Path, inference: Config | None = None) -> tupl
     return module.eval(), recipe
 
 
+def load_stages(model: DictConfig, inference: Config | None = None) -> tuple[LightningModule, dict[str, Any]]:
+    """A model of two trained stages (`conf/model/two_stage.yaml`) in eval mode, and its recipe.
+
+    `first` is a checkpoint, whose windows `inference` replaces as in `load_module`, or a folder of detections; `second`
+    a checkpoint. Raises InputError as `load_module` does, for a folder that is not one of detections, and for windows
+    with a folder, which was predicted already.
+    """
+    from sartorius.detections import DetectionsFolder
+
+    first: Any
+    if Path(model.first).is_dir():
+        if inference:
+            raise InputError(
+                f"inference= says how a network looks at pictures; {model.first} holds its detections already"
+            )
+        first = DetectionsFolder(model.first)
+    else:
+        first, _ = load_module(model.first, inference)
+    second, _ = load_module(model.second)
+    options = {key: value for key, value in plain(model).items() if key not in ("first", "second")}
+    module: LightningModule = instantiate(options, first=first, second=second)
+    return module.eval(), module.recipe  # type: ignore[return-value]
+
+
 def _default_norm(weights: Any) -> str:
     """Norm layers that suit the start: group norm from nothing, frozen batch norm under pretrained weights."""
     return "group" if weights in (None, "none", "None") else "frozen_batch"

@@ -88,3 +88,12 @@ def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: P
     main(config())
     with pytest.raises(InputError, match="holds detections already"):
         main(config())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [["checkpoint=null"], ["model=two_stage"], ["checkpoint=null", "model=two_stage", "model.first=a.ckpt"]],
+)
+def test_one_source_is_needed(config: Compose, overrides: list[str]) -> None:
+    with pytest.raises(InputError, match="give either checkpoint=.* or model=two_stage with model.first="):
+        main(config(*overrides))

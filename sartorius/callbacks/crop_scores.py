@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.competition_map import true_cells
+from sartorius.callbacks.gather import gather_pictures
 from sartorius.data.dataset import Batch
 from sartorius.detections import Detections
 from sartorius.errors import InputError
@@ -72,7 +72,7 @@ class CropScores(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means; a collective call. Nothing without cells, nor in the sanity check before training."""
-        cells = _gather(self._cells)
+        cells = gather_pictures(self._cells)
         if trainer.sanity_checking or not sum(map(len, cells.values())):
             return
         self.table = summary(pd.concat([cells[index] for index in sorted(cells)]))
@@ -143,12 +143,3 @@ def named(table: pd.DataFrame) -> dict[str, float]:
     for name in table.index.drop("all"):
         results |= {f"val/{column}_{name}": float(table[column][name]) for column in ("iou", "iou_ellipse")}
     return results
-
-
-def _gather(cells: dict[int, pd.DataFrame]) -> dict[int, pd.DataFrame]:
-    """The cells of all processes, each picture once."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return cells
-    parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, cells)
-    return {index: table for part in parts for index, table in part.items()}

@@ -34,16 +34,16 @@ class RunRecord(Callback):
         self.leaderboard = leaderboard
         self.about = about
         self._epochs = 0
-        self._seconds = 0.0
-        self._before = 0.0  # the fit that is resumed
+        self._spent = {"seconds": 0.0, "cpu_seconds": 0.0}  # of the fit; the second over all threads of this process
+        self._before = dict(self._spent)  # of the fit that is resumed
 
     def state_dict(self) -> dict[str, Any]:
         """Seconds of training so far, so that those of a resumed run add up."""
-        return {"seconds": self._seconds}
+        return dict(self._spent)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on counting, should a fit follow: validating the best checkpoint loads this too."""
-        self._before = float(state_dict["seconds"])
+        self._before = {name: float(state_dict.get(name, 0.0)) for name in self._spent}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what is known before the first step."""
@@ -53,12 +53,12 @@ class RunRecord(Callback):
             write_json(self.folder / "git.json", git_state())
             for logger in trainer.loggers:
                 logger.log_hyperparams(config)
-        self._since, self._seconds = time.monotonic(), self._before
+        self._since, self._spent = _clocks(), dict(self._before)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the epoch and its time."""
-        now = time.monotonic()
-        self._seconds += now - self._since
+        now = _clocks()
+        self._spent = {name: spent + now[name] - self._since[name] for name, spent in self._spent.items()}
         self._since, self._epochs = now, trainer.current_epoch + 1
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -71,7 +71,7 @@ class RunRecord(Callback):
         table = report.per_picture_table(scored.rows, scored.pictures, scored.cell_types)
         write_csv(self.folder / "per_picture.csv", table)
         numbers = report.summary(scored.rows, scored.cell_types, sorted(set(scored.cell_types)))
-        ran = {"epochs": self._epochs, "seconds": round(self._seconds, 1)}
+        ran = {"epochs": self._epochs, **{name: round(spent, 1) for name, spent in self._spent.items()}}
         best = {"checkpoint": str(trainer.ckpt_path), "epoch": recipes.read_checkpoint(str(trainer.ckpt_path))["epoch"]}
         write_json(self.folder / "metrics.json", {**numbers, "box_ap": scored.results.get("val/box_ap"), **best, **ran})
         if self.leaderboard is not None:
@@ -82,6 +82,10 @@ class RunRecord(Callback):
         by_type = {f"map_{k.removeprefix(prefix)}": v for k, v in results.items() if k.startswith(prefix)}
         head = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "run": os.path.relpath(self.folder), **self.about}
         return {**head, "map": results["val/map"], **by_type}
+
+
+def _clocks() -> dict[str, float]:
+    return {"seconds": time.monotonic(), "cpu_seconds": time.process_time()}
 
 
 def git_state() -> dict[str, Any]:

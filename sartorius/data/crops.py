@@ -34,7 +34,8 @@ class TileCrop:
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> tuple[GreyImage, Layers]:
         """The crop of image [H, W] and layers [L, H, W]: [size, size] and [L, size, size]."""
-        windows = tiles(*image.shape, self.size, self.overlap)
+        height, width = image.shape
+        windows = tiles(height, width, self.size, self.overlap)
         return _cut(image, layers, windows[rng.integers(len(windows))], self.size, self.size)
 
 
@@ -54,7 +55,8 @@ class FiveCrop:
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> tuple[GreyImage, Layers]:
         """The crop of image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
-        windows = five_crops(*image.shape, self.height, self.width)
+        height, width = image.shape
+        windows = five_crops(height, width, self.height, self.width)
         return _cut(image, layers, windows[rng.integers(len(windows))], self.height, self.width)
 
 

@@ -103,6 +103,10 @@ class LayerTransform:
             raise InputError(
                 f"transform: min_visible {min_visible} must lie in 0 to 1 and min_area {min_area} be at least 1"
             )
+        if isinstance(crop, Mapping):
+            raise InputError(
+                f"transform.crop={dict(crop)}: says a size and no kind of crop; give transform.crop=null too"
+            )
         named = transforms.values() if isinstance(transforms, Mapping) else transforms
         self.transforms = [transform for transform in named if transform is not None]
         self.compose = A.Compose(

@@ -138,8 +138,9 @@ class Views:
 
 def _joined(parts: Sequence[tuple[Window, Detections]], picture: str, height: int, width: int) -> Detections:
     """All detections, their boxes moved to where the windows lie."""
-    shifts = [np.array([window.left, window.top] * 2, np.float32) for window, _ in parts]
-    found = [detections for _, detections in parts]
+    some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
+    shifts = [np.array([window.left, window.top] * 2, np.float32) for window, _ in some]
+    found = [detections for _, detections in some]
     return Detections(
         picture,
         height,

@@ -35,7 +35,7 @@ class TimmEncoder(nn.Module):
         self, name: str, weights: str | None = "none", in_channels: int = 1, levels: int | None = None
     ) -> None:
         super().__init__()
-        self.body = _create(name, weights, in_channels)
+        self.body = _create(name, weights, in_channels, levels)
         levels_of: Any = self.body.feature_info
         channels: list[int] = list(levels_of.channels())
         reductions: list[int] = list(levels_of.reduction())
@@ -45,20 +45,17 @@ class TimmEncoder(nn.Module):
             narrow = [max(channels[0] * r // reductions[-1], 32) for r in reductions]
             self.spread = nn.ModuleList(nn.Conv2d(c, n, 1) for c, n in zip(channels, narrow, strict=True))
             channels = narrow
-        used = len(channels) if levels is None else levels
-        if not 1 <= used <= len(channels):
-            raise InputError(f"encoder.levels={levels}: {name} has {len(channels)} levels, at reductions {reductions}")
-        self.channels, self.reductions = tuple(channels[:used]), tuple(reductions[:used])
+        self.channels, self.reductions = tuple(channels), tuple(reductions)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """One feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level."""
         features: list[Tensor] = self.body(x)
         if self.spread is None:
-            return features[: len(self.channels)]
+            return features
         sizes = [(x.shape[-2] // r, x.shape[-1] // r) for r in self.reductions]
         return [
             narrow(F.interpolate(feature, size, mode="bilinear"))
-            for narrow, feature, size in zip(self.spread, features, sizes, strict=False)
+            for narrow, feature, size in zip(self.spread, features, sizes, strict=True)
         ]
 
 
@@ -93,11 +90,13 @@ def conv_block(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _create(name: str, weights: str | None, in_channels: int) -> nn.Module:
+def _create(name: str, weights: str | None, in_channels: int, levels: int | None) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
         raise InputError(f"encoder.name={name}: timm knows no such network; near ones: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
+    if levels is not None:
+        options["out_indices"] = tuple(range(levels))  # what lies behind them is not built
     if name.startswith("vit_") or "eva" in name:
         options["dynamic_img_size"] = True  # any size, not only that of the weights
     if weights not in (None, "none", "imagenet"):
@@ -110,9 +109,11 @@ def _create(name: str, weights: str | None, in_channels: int) -> nn.Module:
         body: nn.Module = timm.create_model(name, pretrained=weights not in (None, "none"), **options)
     except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
         if weights in (None, "none"):
-            raise InputError(f"encoder.name={name}: timm cannot give features of it ({error})") from error
+            wanted = "" if levels is None else f" at {levels} levels"
+            raise InputError(f"encoder.name={name}: timm cannot give features of it{wanted} ({error!r})") from error
         raise InputError(
-            f"encoder.weights={weights}: the weights of {name} could not be loaded ({' '.join(str(error).split())[:200]}). "
-            "Without a network: encoder.weights=none, or fetch timm's file elsewhere and give it as encoder.weights=FILE"
+            f"encoder.weights={weights}: the weights of {name} could not be loaded "
+            f"({' '.join(str(error).split())[:200]}). Without a network: encoder.weights=none, or fetch timm's file "
+            "elsewhere and give it as encoder.weights=FILE"
         ) from error
     return body.to(memory_format=torch.channels_last)

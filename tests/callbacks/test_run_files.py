@@ -95,11 +95,11 @@ def test_git_state_in_and_outside_a_repository(tmp_path: Path, monkeypatch: pyte
 def test_seconds_are_those_of_the_fit_and_of_the_one_it_resumed(tmp_path) -> None:
     """Validating the best checkpoint restores the state of its epoch, which must not replace the count of the fit."""
     earlier = RunRecord(tmp_path, None, {})
-    earlier._seconds = 100.0
+    earlier._spent["seconds"] = 100.0
     record = RunRecord(tmp_path, None, {})
     record.load_state_dict(earlier.state_dict())
     record.on_fit_start(SimpleNamespace(is_global_zero=False), None)
     assert record.state_dict()["seconds"] == 100.0
-    record._seconds += 50.0
+    record._spent["seconds"] += 50.0
     record.load_state_dict(earlier.state_dict())  # what trainer.validate(ckpt_path=best) does
     assert record.state_dict()["seconds"] == 150.0

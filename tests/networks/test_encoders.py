@@ -34,7 +34,8 @@ def test_levels_keep_the_finest() -> None:
     encoder = TimmEncoder("resnet10t", levels=3, in_channels=2).eval()
     assert encoder.reductions == (2, 4, 8)
     assert len(encoder(torch.zeros(1, 2, 32, 32))) == 3
-    with pytest.raises(InputError, match=r"encoder.levels=6: resnet10t has 5 levels"):
+    assert not any(name.startswith("layer4") for name, _ in encoder.body.named_parameters())  # not built
+    with pytest.raises(InputError, match=r"resnet10t: timm cannot give features of it at 6 levels"):
         TimmEncoder("resnet10t", levels=6)
 
 

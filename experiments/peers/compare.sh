@@ -1,5 +1,5 @@
 #!/bin/sh
-# Cellpose 3 and StarDist, trained from nothing on the same folds and for the same CPU minutes, scored as ours are.
+# Cellpose 3, StarDist and our U-Net, trained from nothing on the same folds for the same CPU minutes, scored alike.
 #
 #   DATA=FOLDER sh experiments/peers/compare.sh
 #
@@ -46,8 +46,16 @@ done | xargs -P 2 -L 1 sh -c '
         --minutes "$4" --seed 0 --output "$2/$5_$6.csv" >"$2/$5_$6.log" 2>&1
 ' "$here" "$data" "$out" "$folds" "$minutes"
 
+printf '%s\n' 0 1 2 | xargs -P 2 -I FOLD sh -c '
+    [ -f "$0/unet_FOLD/metrics.json" ] || "$1" -m sartorius.train experiment=unet_cpu "data.root=$2" \
+        "data.fold_file=$3" data.fold=FOLD "hydra.run.dir=$0/unet_FOLD" leaderboard=null >"$0/unet_FOLD.log" 2>&1
+' "$out" "$python" "$data" "$folds"
+grep cpu_seconds "$out"/unet_[012]/metrics.json # of ours; trainer.max_epochs sets it
+
 for peer in cellpose stardist; do
     { echo id,predicted && tail -q -n +2 "$out/$peer"_[012].csv; } >"$out/$peer.csv"
     "$python" -m sartorius.evaluate "predictions=$out/$peer.csv" "data.root=$data" only_predicted=true \
         "output=$out/score_$peer"
+    "$python" -m sartorius.evaluate "detections=[$out/unet_0/detections,$out/unet_1/detections,$out/unet_2/detections]" \
+        "data.root=$data" "against=$out/score_$peer" "output=$out/unet_against_$peer"
 done

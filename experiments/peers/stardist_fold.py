@@ -1,9 +1,10 @@
 """StarDist from nothing on all folds but one, for a budget of CPU time; predicts the fold left out.
 
 Its own network (U-Net, 32 rays, a grid of 2 pixels: cells of 17 px are still 8 grid points across, for a quarter of the
-cost), losses, Adam, batches of 4 crops of 128 px (256 px are its default; more steps were worth more within minutes), and the augmentation of its examples. The learning rate is
-constant and then halved at every tenth of the CPU time, in place of waiting for plateaus that a short run never sees.
-After training, not counted: its thresholds are optimised on training pictures.
+cost), losses, Adam, batches of 4, and the augmentation of its examples. Crops of 128 px, not its 256: more steps in the
+same time, as ours has. The learning rate is constant and then halved at every tenth of the CPU time, in place of
+waiting for plateaus that a short run never sees. After training, not counted: its thresholds are optimised on training
+pictures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from csbdeep.utils import normalize
 from stardist import fill_label_holes
 from stardist.models import Config2D, StarDist2D
 
-LEARNING_RATE = 0.001  # StarDist's default is 0.0003, which found no cell within minutes
+LEARNING_RATE = 0.001  # StarDist's default is 0.0003; after two minutes that had found no cell
 CONSTANT = 0.6  # share of the budget before the first halving
 STEPS_AN_EPOCH = 100  # after which the loss is printed
 TUNED_ON = 8  # training pictures

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import albumentations as A
 import cv2
@@ -26,6 +26,17 @@ Layers = NDArray[np.uint16]
 PLANES = 9
 # Corners of a right angle; where they end up gives the area that the transform makes of one pixel.
 _PROBE = 100.0 * np.array([[1, 1], [2, 1], [1, 2]])
+
+
+class Crop(Protocol):
+    """Cuts a picture [H, W] and its layers [L, H, W]; `on_cell` above 0 says that it looks through the layers."""
+
+    @property
+    def on_cell(self) -> float:
+        """Probability of a crop that is placed on a cell, 0 to 1."""
+
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> tuple[GreyImage, Layers]:
+        """The crop of both, of one size."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ class LayerTransform:
     def __init__(
         self,
         transforms: Sequence[A.BasicTransform] | Mapping[str, A.BasicTransform | None] = (),
-        crop: CellCrop | None = None,
+        crop: Crop | None = None,
         min_visible: float = 0.0,
         min_area: int = 1,
     ) -> None:

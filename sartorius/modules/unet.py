@@ -134,7 +134,8 @@ class UNetModule(pl.LightningModule):
         return found
 
     def _logits(self, image: Tensor) -> Tensor:
-        return self.inference.maps(self.network, image).float()
+        # blended in float32, whatever the precision of the network
+        return self.inference.maps(lambda crops: self.network(crops).float(), image)
 
     def activate(self, logits: Tensor) -> Maps:
         """Logits [C, H, W] as maps by name, float32: probabilities, and the offset in pixels."""

@@ -99,8 +99,10 @@ def test_every_experiment_composes_with_every_verb_that_builds_a_model(
     assert cfg.callbacks.best_checkpoint.monitor == cfg.monitor
 
 
-TRAIN_GROUPS = ("data", "cleaning", "transform", "model", "optimizer", "scheduler", "postprocess", "logger")
-ELSEWHERE = {"data=pictures": "predict", "postprocess=saved": "predict"}
+TRAIN_GROUPS = (
+    "data", "cleaning", "transform", "model", "inference", "optimizer", "scheduler", "postprocess", "callbacks", "logger",
+)  # fmt: skip
+ELSEWHERE = {name: "predict" for name in ("data=pictures", "inference=saved", "postprocess=saved", "callbacks=predict")}
 
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in TRAIN_GROUPS for name in options(group)])

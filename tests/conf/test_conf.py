@@ -100,9 +100,10 @@ def test_every_experiment_composes_with_every_verb_that_builds_a_model(
 
 
 TRAIN_GROUPS = (
-    "data", "cleaning", "transform", "model", "inference", "optimizer", "scheduler", "postprocess", "callbacks", "logger",
+    "data", "cleaning", "transform", "model", "inference",
+    "optimizer", "scheduler", "postprocess", "callbacks", "logger",
 )  # fmt: skip
-ELSEWHERE = {name: "predict" for name in ("data=pictures", "inference=saved", "postprocess=saved", "callbacks=predict")}
+ELSEWHERE = dict.fromkeys(("data=pictures", "inference=saved", "postprocess=saved", "callbacks=predict"), "predict")
 
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in TRAIN_GROUPS for name in options(group)])

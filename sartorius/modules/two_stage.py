@@ -13,7 +13,7 @@ from torch import Tensor
 from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.modules.crop_segmenter import CropSegmenterModule
-from sartorius.networks.cell_crops import resample
+from sartorius.networks.cell_crops import resample, tighten
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
@@ -26,6 +26,8 @@ class TwoStageModule(pl.LightningModule):
 
     first: a module with `detect(batch)`, or a folder of detections that holds every picture. second: segments their
     boxes. min_score: detections below it keep their masks, which saves time on what no threshold lets through.
+    box_probability: the second stage is given the boxes around the first's probabilities above it, 0..1; None: the
+    first's own, which regions decoded from maps make wider than the annotated ones that it was trained on.
     combine: `replace`, or `mean` of both stages' probabilities in the second's box. mask_size: M of the masks that come
     out, of those left alone too. A box in which the second stage sees nothing keeps what the first saw.
     """
@@ -38,6 +40,7 @@ class TwoStageModule(pl.LightningModule):
         second: CropSegmenterModule | None,
         *,
         min_score: float,
+        box_probability: float | None,
         combine: str,
         mask_size: int,
     ) -> None:
@@ -54,11 +57,17 @@ class TwoStageModule(pl.LightningModule):
         if combine not in COMBINE:
             raise InputError(f"model.combine={combine}: expected {' or '.join(COMBINE)}")
         self.first, self.second = first, second
-        self.min_score, self.combine, self.mask_size = min_score, combine, mask_size
+        self.min_score, self.box_probability = min_score, box_probability
+        self.combine, self.mask_size = combine, mask_size
         known: Any = first.meta if isinstance(first, DetectionsFolder) else first.recipe
         names: Any = known["cell_types"] if isinstance(first, DetectionsFolder) else first.cell_type_names
         self.cell_type_names = tuple(names)
-        options = {"min_score": min_score, "combine": combine, "mask_size": mask_size}
+        options = {
+            "min_score": min_score,
+            "box_probability": box_probability,
+            "combine": combine,
+            "mask_size": mask_size,
+        }
         target = f"{type(self).__module__}.{type(self).__name__}"
         model = {"_target_": target, "first": known.get("model"), "second": second.recipe.get("model"), **options}
         self.recipe = {"postprocess": known.get("postprocess"), "data": known.get("data"), "model": model}
@@ -99,8 +108,12 @@ class TwoStageModule(pl.LightningModule):
         new_boxes, masks = boxes.clone(), old.clone() if same else resample(old, boxes, boxes, self.mask_size)
         chosen = torch.from_numpy(np.flatnonzero(given.scores >= self.min_score)).to(image.device)
         for part in chosen.split(self.second.crops_at_once):
-            logits = self.second.segment(image, boxes[part])
-            tight, seen, found = self.second.masks(logits, boxes[part], given.height, given.width, self.mask_size)
+            asked = boxes[part]
+            if self.box_probability is not None:
+                tight, found = tighten(old[part], asked, self.box_probability, given.height, given.width)
+                asked = torch.where(found[:, None], tight, asked)
+            logits = self.second.segment(image, asked)
+            tight, seen, found = self.second.masks(logits, asked, given.height, given.width, self.mask_size)
             if self.combine == "mean":
                 seen = (seen + resample(old[part], boxes[part], tight, self.mask_size)) / 2
             new_boxes[part[found]], masks[part[found]] = tight[found], seen[found]

@@ -50,7 +50,7 @@ class First(ToyModule):
 
 
 def two_stage(first=None, second: CropSegmenterModule | None = None, **options) -> TwoStageModule:
-    options = {"min_score": 0.1, "combine": "replace", "mask_size": 28, **options}
+    options = {"min_score": 0.1, "box_probability": None, "combine": "replace", "mask_size": 28, **options}
     second = module(size=64) if second is None else second
     return TwoStageModule(First() if first is None else first, second, **options).eval()
 
@@ -78,6 +78,15 @@ def test_masks_are_replaced_where_the_score_is_high() -> None:
     assert pasted(after)[2] == pytest.approx(18.5 * 19.75, rel=0.04)
     assert after.boxes.dtype == np.float32 and after.masks.dtype == np.float16
     assert (after.boxes >= 0).all() and (after.boxes <= [WIDTH, HEIGHT, WIDTH, HEIGHT]).all()
+
+
+def test_the_second_stage_is_given_what_the_first_believes() -> None:
+    """The first stage's mask fills half of its box: the second, which says all of the box, then says that half."""
+    (whole,), (half,) = detect(two_stage()), detect(two_stage(box_probability=0.5))
+    assert pasted(whole)[0] == pytest.approx(20 * 12, rel=0.03)
+    assert pasted(half)[0] == pytest.approx(20 * 12 / 2, rel=0.15)  # a bin of the first's mask wider
+    (nothing,) = detect(two_stage(box_probability=0.99))  # above every probability: the boxes as they are
+    assert pasted(nothing).tolist() == pasted(whole).tolist()
 
 
 def test_the_mean_of_both() -> None:
@@ -143,7 +152,7 @@ def test_the_recipe_names_both_stages() -> None:
 
 def test_what_it_refuses() -> None:
     with pytest.raises(InputError, match="model.first=<a checkpoint or a folder"):
-        TwoStageModule(None, module(), min_score=0.1, combine="replace", mask_size=28)
+        TwoStageModule(None, module(), min_score=0.1, box_probability=None, combine="replace", mask_size=28)
     with pytest.raises(InputError, match="model.second: a First, expected a crop segmenter"):
         two_stage(second=First())  # type: ignore[arg-type]
     with pytest.raises(InputError, match="model.combine=max: expected replace or mean"):

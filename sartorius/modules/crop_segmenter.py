@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.losses import bce_dice
+from sartorius.losses import bce_dice, sum_losses
 from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
 from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
 from sartorius.roi_gather import gather_mask_targets
@@ -72,7 +72,7 @@ class CropSegmenterModule(pl.LightningModule):
         if not len(crops):  # every parameter gets a gradient, of 0: what DDP needs; norms see nothing
             return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
         losses = self._losses(self.network(crops), truth)
-        loss = losses["loss_cell"] + self.neighbour_weight * losses["loss_neighbours"]
+        loss = sum_losses(losses, {"loss_neighbours": self.neighbour_weight})
         if not torch.isfinite(loss):
             raise NonFiniteLossError([target.picture for target in batch.targets], losses)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(crops))
@@ -115,7 +115,7 @@ class CropSegmenterModule(pl.LightningModule):
 
     def _log_validation(self, logits: Tensor, truth: Tensor) -> None:
         losses = self._losses(logits, truth)
-        loss = losses["loss_cell"] + self.neighbour_weight * losses["loss_neighbours"]
+        loss = sum_losses(losses, {"loss_neighbours": self.neighbour_weight})
         predicted, true = logits[:, 0] > 0, truth[:, 0] > 0.5
         shared, total = (predicted & true).sum((1, 2)), predicted.sum((1, 2)) + true.sum((1, 2))
         scores = {

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections
 from sartorius.fusion.windows import Whole, Windows
+from sartorius.losses import sum_losses
 from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
 from sartorius.networks.roi_heads import RawDetections
 from sartorius.networks.weights import load_weights
@@ -75,7 +76,7 @@ class MaskRCNNModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
         losses: dict[str, Tensor] = self.network(batch.images, batch.targets)
-        loss = torch.stack([self.loss_weights.get(name, 1.0) * value for name, value in losses.items()]).sum()
+        loss = sum_losses(losses, self.loss_weights)
         if not torch.isfinite(loss):
             raise NonFiniteLossError([target.picture for target in batch.targets], losses)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.images))

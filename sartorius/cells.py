@@ -4,5 +4,8 @@
 # model was trained with other names (they travel with its detections).
 CELL_TYPES: tuple[str, ...] = ("shsy5y", "astro", "cort")
 
+# Class index of a cell that may or may not be one: neither cell nor background to any loss.
+DOUBTFUL = -1
+
 HEIGHT = 520  # pixels, of every picture of the competition
 WIDTH = 704

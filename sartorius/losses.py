@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -51,6 +53,6 @@ def type_loss(logits: Tensor, target: Tensor) -> Tensor:
     return total / (target >= 0).sum().clamp(min=1)
 
 
-def sum_losses(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def sum_losses(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """The sum of the terms, each times its weight (1 where absent)."""
     return torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()

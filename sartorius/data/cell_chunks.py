@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sartorius.data.datamodules import SupervisedDataModule
-from sartorius.data.dataset import InstanceDataset, Target, Transform
+from sartorius.data.dataset import InstanceDataset, Mix, Target, Transform
 from sartorius.data.pictures import Source
 from sartorius.errors import InputError
 
@@ -41,10 +41,11 @@ class CellChunks(InstanceDataset):
         seed: int = 0,
         passes: int = 1,
         cache_bytes: int = 0,
+        mix: Mix | None = None,
     ) -> None:
         if cells_per_sample < 1:
             raise InputError(f"data.cells_per_sample={cells_per_sample}: expected 1 or more")
-        super().__init__(source, pictures, transform, seed, passes, cache_bytes)
+        super().__init__(source, pictures, transform, seed, passes, cache_bytes, mix)
         self.counts = np.asarray(counts, np.int64)
         self.chunks = -(-self.counts // cells_per_sample)
         self._ends = np.cumsum(self.chunks)
@@ -95,4 +96,5 @@ class CellsDataModule(SupervisedDataModule):
             whole.seed,
             whole.samples_per_picture,
             whole.cache.max_bytes,
+            whole.mix,
         )

@@ -10,19 +10,33 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sartorius.cells import DOUBTFUL
 from sartorius.data.pictures import GreyImage, Source
 from sartorius.errors import InputError
 from sartorius.instances import Instances
 from sartorius.rle import IntArray
 
 Transform = Callable[[GreyImage, Instances, np.random.Generator], Any]
+Load = Callable[[str], tuple[GreyImage, Instances]]
+
+
+class Mix(Protocol):
+    """Puts something of other pictures into one, before its transform."""
+
+    def __call__(
+        self, epoch: int, picture: str, image: GreyImage, instances: Instances, rng: np.random.Generator, load: Load
+    ) -> Any:
+        """An object with `image`, `instances` and `kept` (int64 [n]: where each was among the given ones, -1: added).
+
+        image and instances belong to the cache and must not be written to; `load(id)` gives those of another picture.
+        """
 
 
 class _Movable:
@@ -56,6 +70,8 @@ class Target(_Movable):
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
     cell_type: name of the picture's type, which one without cells has too; "" where it is not known.
     chosen: int64 [n], places (0 to N - 1) of the cells that this sample is about; None for all.
+    ignored: bool [H, W], pixels of doubtful cells: neither cell nor background to any loss; None for none.
+    weight: of this picture in every loss.
     """
 
     picture: str
@@ -67,13 +83,25 @@ class Target(_Movable):
     ids: Tensor
     cell_type: str = ""
     chosen: Tensor | None = None
+    ignored: Tensor | None = None
+    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @classmethod
-    def from_instances(cls, picture: str, index: int, instances: Instances, cell_type: str = "") -> Target:
-        """The tensors of `instances`; a picture without cells has N = 0 and one empty layer."""
+    def from_instances(
+        cls, picture: str, index: int, instances: Instances, cell_type: str = "", weight: float = 1.0
+    ) -> Target:
+        """The tensors of `instances`; a picture without cells has N = 0 and one empty layer.
+
+        Those of type DOUBTFUL are no cells here but `ignored` pixels, as far as no cell covers them.
+        """
+        ignored = None
+        if (doubtful := instances.cell_types == DOUBTFUL).any():
+            certain, rest = instances.select(~doubtful), instances.select(doubtful)
+            ignored = torch.from_numpy(rest.foreground() & ~certain.foreground())
+            instances = certain
         return cls(
             picture=picture,
             index=index,
@@ -83,6 +111,8 @@ class Target(_Movable):
             cell_types=torch.from_numpy(instances.cell_types.astype(np.int64)),
             ids=torch.arange(1, len(instances) + 1),
             cell_type=cell_type,
+            ignored=ignored,
+            weight=weight,
         )
 
 
@@ -136,6 +166,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
     generator) and returning an object with `image`, `instances` and `kept` (int64 [n], where each of them was among the
     given ones); None gives pictures whole and cells exact.
     cache_bytes: memory for decoded pictures and label maps, per process (2.2 MB a competition picture).
+    mix: what is put into pictures of others before the transform, see `Mix`.
 
     Raises InputError where an id is not in the source.
     """
@@ -148,13 +179,14 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         seed: int = 0,
         samples_per_picture: int = 1,
         cache_bytes: int = 0,
+        mix: Mix | None = None,
     ) -> None:
         self.index_of = {picture: index for index, picture in enumerate(source.ids)}
         if unknown := [picture for picture in pictures if picture not in self.index_of]:
             raise InputError(f"no picture '{unknown[0]}'; ids look like {', '.join(source.ids[:3])}")
         self.source, self.pictures, self.transform = source, list(pictures), transform
         self.seed, self.samples_per_picture = seed, samples_per_picture
-        self.cache = SampleCache(cache_bytes)
+        self.cache, self.mix = SampleCache(cache_bytes), mix
 
     def __len__(self) -> int:
         return len(self.pictures) * self.samples_per_picture
@@ -169,22 +201,34 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return image, target
 
     def _sample(self, epoch: int, picture: str, repeat: int) -> tuple[Tensor, Target, IntArray]:
-        """Image, target and, for each cell of the target, its place among the picture's cells, int64 [N]."""
-        image, instances = self.cache.get(picture, self._load)
+        """Image, target and, for each cell of the target, its place among the picture's cells (-1: of another)."""
+        image, instances = self.load(picture)
         kept = np.arange(len(instances))
-        if self.transform is not None:
-            result = self.transform(image, instances, self._generator(epoch, picture, repeat))
+        rng = self._generator(epoch, picture, repeat)
+        if self.mix is not None:
+            result = self.mix(epoch, picture, image, instances, rng, self.load)
             image, instances, kept = result.image, result.instances, result.kept
+        if self.transform is not None:
+            result = self.transform(image, instances, rng)
+            image, instances, kept = result.image, result.instances, kept[result.kept]
         cell_type = self.source.cell_type(picture)
-        target = Target.from_instances(picture, self.index_of[picture], instances, cell_type)
-        return torch.from_numpy(image.copy())[None], target, kept
+        target = Target.from_instances(picture, self.index_of[picture], instances, cell_type, self.weight(picture))
+        return torch.from_numpy(image.copy())[None], target, kept[instances.cell_types != DOUBTFUL]
+
+    def weight(self, picture: str) -> float:
+        """The weight of a picture in every loss."""
+        return 1.0
+
+    def load(self, picture: str) -> tuple[GreyImage, Instances]:
+        """A picture and its cells as the source has them, kept in the cache; not to be written to."""
+        return self.cache.get(picture, self._load)
 
     def preload(self) -> None:
         """Fill the cache before worker processes are forked: they then share one copy of it."""
         for picture in self.pictures:
             if self.cache.bytes >= self.cache.max_bytes:
                 return
-            self.cache.get(picture, self._load)[1].areas  # noqa: B018 - computed once, kept with the instances
+            self.load(picture)[1].areas  # noqa: B018 - computed once, kept with the instances
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the cached samples: a spawned worker reads its own instead of receiving gigabytes."""

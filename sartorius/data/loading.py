@@ -10,7 +10,7 @@ import cv2
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from sartorius.data.dataset import InstanceDataset, Transform, collate
+from sartorius.data.dataset import InstanceDataset, Mix, Transform, collate
 from sartorius.data.pictures import Source
 from sartorius.data.sampler import EpochSampler, LateDataLoader
 from sartorius.errors import InputError
@@ -40,6 +40,7 @@ class LabelledDataModule(pl.LightningDataModule):
     come whole, with the truth as it was annotated.
 
     name: of the data, for the checkpoint.  cell_type_names: what class indices count in.
+    copy_paste: puts cells of other training pictures into each; None or an empty config for none.
     train_repeats: samples of each picture an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
 
@@ -52,6 +53,7 @@ class LabelledDataModule(pl.LightningDataModule):
         name: str,
         cell_type_names: Sequence[str],
         train_transform: Transform | None = None,
+        copy_paste: Mix | None = None,
         train_repeats: int = 1,
         seed: int = 0,
         batch_size: int = 1,
@@ -63,6 +65,7 @@ class LabelledDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.name, self.cell_type_names = name, tuple(cell_type_names)
+        self.copy_paste = copy_paste or None  # the empty config of copy_paste=none
         self.train_transform, self.train_repeats = train_transform, train_repeats
         self.seed, self.cache_mb = seed, cache_mb
         self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
@@ -76,7 +79,7 @@ class LabelledDataModule(pl.LightningDataModule):
         """The datasets over `train_pictures` of one source and `val_pictures` of another (or the same)."""
         cache = self.cache_mb * 2**20
         self._train = InstanceDataset(
-            train, self.train_pictures, self.train_transform, self.seed, self.train_repeats, cache
+            train, self.train_pictures, self.train_transform, self.seed, self.train_repeats, cache, self.copy_paste
         )
         self._val = InstanceDataset(val, self.val_pictures, cache_bytes=cache)
         if self.drop_last and len(self._train) < self.batch_size:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
@@ -16,7 +15,7 @@ from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.losses import bce_dice, sum_losses
-from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
+from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
 from sartorius.roi_gather import gather_mask_targets
 
@@ -24,19 +23,19 @@ if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
 
 
-class CropSegmenterModule(pl.LightningModule):
+class CropSegmenterModule(TrainedModule):
     """A network that gives the logits of a cell and of its neighbours in the square around a box.
 
     It finds nothing by itself: it is trained and validated on the annotated boxes, jittered as a detector's are, and
     used through `two_stage`. Detections of a validation are those boxes segmented, in the order of the cells.
 
-    optimizer, scheduler: as in MaskRCNNModule. jitter: share of its width or height by which each edge of a box is
-    moved at most. neighbour_weight: of the second output in the loss. low: probability above which a pixel is inside
-    the box that comes out. mask_size: of the masks that come out. crops_at_once: squares through the network together
-    when nothing is learned. seed: jitter is a function of it and the step, or in validation of it and the picture.
+    optimizer, scheduler: as in TrainedModule. loss_weights: of loss_cell and loss_neighbours. jitter: share of its
+    width or height by which each edge of a box is moved at most. low: probability above which a pixel is inside the
+    box that comes out. mask_size: of the masks that come out. crops_at_once: squares through the network together when
+    nothing is learned. seed: jitter is a function of it and the step, or in validation of it and the picture.
     """
 
-    recipe: dict[str, Any]
+    network: CropNetwork
 
     def __init__(
         self,
@@ -46,24 +45,16 @@ class CropSegmenterModule(pl.LightningModule):
         cell_type_names: Sequence[str] = CELL_TYPES,
         *,
         jitter: float,
-        neighbour_weight: float,
         low: float,
         mask_size: int,
         crops_at_once: int,
+        loss_weights: dict[str, float] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
         if not 0 <= jitter < 0.5:
             raise InputError(f"model.jitter={jitter}: expected 0 to below 0.5, where a box could vanish")
-        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
-        self.cell_type_names = tuple(cell_type_names)
-        self.jitter, self.neighbour_weight, self.low = jitter, neighbour_weight, low
-        self.mask_size, self.crops_at_once, self.seed = mask_size, crops_at_once, seed
-        self.recipe = {}
-
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the jitter of this step."""
-        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
+        super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
+        self.jitter, self.low, self.mask_size, self.crops_at_once = jitter, low, mask_size, crops_at_once
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of the chosen cells of all pictures together. Stops on a loss that is not finite."""
@@ -71,13 +62,7 @@ class CropSegmenterModule(pl.LightningModule):
         crops, truth = torch.cat([crops for crops, _ in pairs]), torch.cat([truth for _, truth in pairs])
         if not len(crops):  # every parameter gets a gradient, of 0: what DDP needs; norms see nothing
             return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
-        losses = self._losses(self.network(crops), truth)
-        loss = sum_losses(losses, {"loss_neighbours": self.neighbour_weight})
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError([target.picture for target in batch.targets], losses)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(crops))
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(crops))
-        return loss
+        return self.total(self._losses(self.network(crops), truth), batch, len(crops))
 
     def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor]:
         """Crops [n, C, S, S] and truth [n, 2, S, S] of the cells that are this sample's."""
@@ -114,8 +99,7 @@ class CropSegmenterModule(pl.LightningModule):
         return found
 
     def _log_validation(self, logits: Tensor, truth: Tensor) -> None:
-        losses = self._losses(logits, truth)
-        loss = sum_losses(losses, {"loss_neighbours": self.neighbour_weight})
+        loss = sum_losses(self._losses(logits, truth), self.loss_weights)
         predicted, true = logits[:, 0] > 0, truth[:, 0] > 0.5
         shared, total = (predicted & true).sum((1, 2)), predicted.sum((1, 2)) + true.sum((1, 2))
         scores = {
@@ -170,11 +154,3 @@ class CropSegmenterModule(pl.LightningModule):
             "a crop segmenter needs boxes: predict with model=two_stage model.first=<a detector's checkpoint or a "
             "folder of detections> model.second=<this checkpoint>"
         )
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
-        return configure(self, self.optimizer, self.scheduler)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what is needed to use the weights later."""
-        checkpoint["sartorius"] = self.recipe

@@ -8,16 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytorch_lightning as pl
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections
 from sartorius.fusion.windows import Whole, Windows
-from sartorius.losses import sum_losses
-from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
+from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.roi_heads import RawDetections
 from sartorius.networks.weights import load_weights
 
@@ -27,17 +24,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class MaskRCNNModule(pl.LightningModule):
+class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 
-    optimizer: called with the parameters that learn; scheduler: called with the optimizer and `total_steps`, stepped
-    every batch; None for a constant rate. weights: "none", "coco", "imagenet" or a file, see `load_weights`;
-    detector, body: torchvision's names for the first two. loss_weights: factor of each loss term by name (1 where
-    absent). seed: the network's random choices are a function of it and the step, so a resumed run repeats them.
-    inference: the windows in which pictures are looked at; None for whole pictures.
+    optimizer, scheduler, loss_weights, seed: as in TrainedModule. weights: "none", "coco", "imagenet" or a file, see
+    `load_weights`; detector, body: torchvision's names for the first two. inference: the windows in which pictures are
+    looked at; None for whole pictures.
     """
 
-    recipe: dict[str, Any]
     inference: Windows
 
     def __init__(
@@ -54,12 +48,8 @@ class MaskRCNNModule(pl.LightningModule):
         seed: int = 0,
         inference: Windows | None = None,
     ) -> None:
-        super().__init__()
-        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
-        self.cell_type_names = tuple(cell_type_names)
-        self.loss_weights, self.seed = loss_weights or {}, seed
+        super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
         self.inference = inference or Whole()
-        self.recipe = {}
         if weights not in (None, "none"):
             log.info("%s", load_weights(network, str(weights), detector, body))
 
@@ -69,19 +59,10 @@ class MaskRCNNModule(pl.LightningModule):
         heads: Any = self.network.roi_heads
         return {"score": heads.score, "box_nms": heads.nms_iou, "detections": heads.detections}
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed the samplers of the heads for this step."""
-        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
         losses: dict[str, Tensor] = self.network(batch.images, batch.targets)
-        loss = sum_losses(losses, self.loss_weights)
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError([target.picture for target in batch.targets], losses)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.images))
-        self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()}, batch_size=len(batch.images))
-        return loss
+        return self.total(losses, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
         """Detections of every picture of the batch; callbacks score them."""
@@ -102,14 +83,6 @@ class MaskRCNNModule(pl.LightningModule):
         """Detections of one image [1, H, W]: a picture or a window of it."""
         raw: RawDetections = self.network([image])[0]
         return _to_numpy(raw, picture, image.shape[-2], image.shape[-1], self.cell_type_names)
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
-        return configure(self, self.optimizer, self.scheduler)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what is needed to use the weights later."""
-        checkpoint["sartorius"] = self.recipe
 
 
 def _to_numpy(raw: RawDetections, picture: str, height: int, width: int, names: tuple[str, ...]) -> Detections:

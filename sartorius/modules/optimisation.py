@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sartorius.errors import InputError
+from sartorius.losses import sum_losses
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch
 
 
 class NonFiniteLossError(InputError):
@@ -25,6 +29,60 @@ class NonFiniteLossError(InputError):
             f"the loss is not finite on {', '.join(pictures)}: {terms}. Lower optimizer.lr, lengthen the warm-up, or "
             "train with trainer.precision=32-true; last.ckpt holds the last whole epoch"
         )
+
+
+class TrainedModule(pl.LightningModule):
+    """A network with its optimizer and schedule, and the step that they share.
+
+    optimizer: called with groups of the parameters that learn; scheduler: called with the optimizer and `total_steps`,
+    stepped every batch; None for a constant rate. loss_weights: factor of each loss term by name (1 where absent).
+    seed: what a step draws at random is a function of it and the step, so a resumed run repeats it.
+
+    recipe: what is needed to use the weights later, stored with every checkpoint.
+    """
+
+    recipe: dict[str, Any]
+
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None,
+        cell_type_names: Sequence[str],
+        loss_weights: Mapping[str, float] | None,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
+        self.cell_type_names = tuple(cell_type_names)
+        self.loss_weights, self.seed = dict(loss_weights or {}), seed
+        self.recipe = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what the network and the sampling of regions draw in this step."""
+        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
+
+    def total(self, terms: Mapping[str, Tensor], batch: Batch, samples: int | None = None) -> Tensor:
+        """The weighted sum of the loss terms, logged as train/loss and train/<term>.
+
+        samples: what the logged means are over, the pictures of the batch where None. Raises NonFiniteLossError where
+        the sum is not finite.
+        """
+        loss = sum_losses(terms, self.loss_weights)
+        if not torch.isfinite(loss):
+            raise NonFiniteLossError([target.picture for target in batch.targets], terms)
+        count = len(batch.images) if samples is None else samples
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
+        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=count)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
+        return configure(self, self.optimizer, self.scheduler)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store what is needed to use the weights later."""
+        checkpoint["sartorius"] = self.recipe
 
 
 def configure(

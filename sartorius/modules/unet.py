@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -15,7 +14,7 @@ from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.fusion.windows import Whole, Windows
-from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step
+from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.postprocess.maps import CellMaps, Decoded
 
@@ -25,19 +24,17 @@ if TYPE_CHECKING:
 Maps = Mapping[str, Tensor]
 
 
-class UNetModule(pl.LightningModule):
+class UNetModule(TrainedModule):
     """A network that gives `layout.channels` logits a pixel, see `networks.cell_maps`.
 
     decoder: turns the maps of a picture into regions with scores and cell types. inference: how a picture is cut into
     windows, at validation and prediction. mask_size: M of the detections' masks. dice: share of the Dice loss in the
     foreground's. border_weight: further weight of pixels between touching cells in the foreground's cross-entropy.
-    loss_weights: factor of each loss term by name (foreground, border, centre, offset, types), 1 where absent.
-    optimizer, scheduler, seed: as in MaskRCNNModule.
+    loss_weights: of the terms foreground, border, centre, offset, types. It, optimizer, scheduler and seed are as in
+    TrainedModule.
 
     foreground: probabilities [H, W] of the pictures of the last batch that was validated or tested, for the callbacks.
     """
-
-    recipe: dict[str, Any]
 
     def __init__(
         self,
@@ -55,33 +52,19 @@ class UNetModule(pl.LightningModule):
         loss_weights: dict[str, float] | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.network, self.layout, self.decoder = network, layout, decoder
-        self.optimizer, self.scheduler = optimizer, scheduler
-        self.cell_type_names, self.inference = tuple(cell_type_names), inference or Whole()
+        super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
+        self.layout, self.decoder, self.inference = layout, decoder, inference or Whole()
         self.mask_size, self.dice, self.border_weight = mask_size, dice, border_weight
-        self.loss_weights, self.seed = loss_weights or {}, seed
         self.foreground: list[Tensor] = []
-        self.recipe = {}
 
     @property
     def writing(self) -> dict[str, Any]:
         """How the regions that were written came about; goes into `meta.json`."""
         return {"decoder": repr(self.decoder)}
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed what the network draws (drop path, dropout) for this step."""
-        seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The weighted sum of the losses, logged as train/loss and train/<term>. Stops where it is not finite."""
-        terms = self.losses(self.network(_stack(batch)), batch.targets)
-        loss = losses.sum_losses(terms, self.loss_weights)
-        if not torch.isfinite(loss):
-            raise NonFiniteLossError([target.picture for target in batch.targets], terms)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.images))
-        self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=len(batch.images))
-        return loss
+        return self.total(self.losses(self.network(_stack(batch)), batch.targets), batch)
 
     def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B pictures' cells."""
@@ -160,14 +143,6 @@ class UNetModule(pl.LightningModule):
             self.mask_size,
             self.cell_type_names,
         )
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
-        return configure(self, self.optimizer, self.scheduler)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what is needed to use the weights later."""
-        checkpoint["sartorius"] = self.recipe
 
 
 def _stack(batch: Batch) -> Tensor:

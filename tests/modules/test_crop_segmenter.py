@@ -43,7 +43,14 @@ class BoxItself(nn.Module):
 def module(body: nn.Module | None = None, size: int = 32, **options: float) -> CropSegmenterModule:
     body = BoxItself() if body is None else body
     network = CropNetwork(body, size=size, margin=0.25, min_side=12, mean=128.0, std=11.0, prompt=True)
-    values = {"jitter": 0.0, "neighbour_weight": 0.5, "low": 0.1, "mask_size": 28, "crops_at_once": 3, **options}
+    values = {
+        "jitter": 0.0,
+        "loss_weights": {"loss_neighbours": 0.5},
+        "low": 0.1,
+        "mask_size": 28,
+        "crops_at_once": 3,
+        **options,
+    }
     built = CropSegmenterModule(network, lambda groups: torch.optim.Adam(groups, 3e-3), None, **values)
     built.log = built.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     return built

@@ -16,8 +16,8 @@ UNET = [
     "model.network.channels=[8,8]", "model.decoder.min_area=1", "transform.crop=null",
 ]  # fmt: skip
 CROPS = [
-    "experiment=cropseg_cpu", "model.network.size=16", "model.network.body.encoder.filters=8",
-    "model.network.body.encoder.blocks=2", "model.network.body.encoder.norm=group", "model.network.body.channels=[8,8]",
+    "experiment=cropseg_cpu", "model.network.size=16", "model.network.body.encoder.name=resnet10t",
+    "model.network.body.encoder.levels=2", "model.network.body.channels=[8,8]",
 ]  # fmt: skip
 TILES = ["inference=tiles", "inference.size=32", "inference.overlap=12", "inference.margin=4"]
 

@@ -47,6 +47,8 @@ def ours(cells: int) -> dict[str, Any]:
         layers=torch.from_numpy(known.layers.astype(np.int32)),
         layer_of=torch.from_numpy(known.layer_of),
         ids=torch.arange(1, cells + 1),
+        ignored=None,
+        weight=1.0,
     )
     image = torch.from_numpy(picture.image.copy())[None]
     return _train(network, lambda: network([image], [target]))

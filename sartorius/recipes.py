@@ -56,10 +56,12 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
 def check_resume(checkpoint: str | Path, module: nn.Module) -> None:
     """Raise InputError when `checkpoint` cannot continue the training of `module` (with its recipe).
 
-    That is: no checkpoint, another model, or another split, with which validation pictures would be trained on.
+    That is: no checkpoint, another model, another split, with which validation pictures would be trained on, or another
+    kind of weight averaging than the one that it holds.
     """
     state = read_checkpoint(checkpoint)
     _check_split(checkpoint, *(_data(recipe) for recipe in (state[KEY], module.recipe)))
+    _check_averaging(checkpoint, *(_averaging(recipe) for recipe in (state[KEY], module.recipe)))
     saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if saved == wanted:
@@ -83,6 +85,18 @@ def _check_split(checkpoint: str | Path, saved: dict[str, Any], wanted: dict[str
                 f"{checkpoint}: was trained with data.{key}={saved.get(key)}, resumed with data.{key}="
                 f"{wanted.get(key)}: it could train on validation pictures; give the same split, or start a new run"
             )
+
+
+def _averaging(recipe: Any) -> str:
+    """The class that averages a run's weights, "" for none."""
+    return str((recipe.get("config", {}).get("averaging") or {}).get("_target_", ""))
+
+
+def _check_averaging(checkpoint: str | Path, saved: str, wanted: str) -> None:
+    """Starting an average is fine; leaving one behind would train on from the mean and not from the run's weights."""
+    if saved not in ("", wanted):
+        name = saved.rpartition(".")[2].lower()
+        raise InputError(f"{checkpoint}: holds weights averaged by {saved}; resume with averaging={name}")
 
 
 def model_config(recipe: dict[str, Any], checkpoint: str | Path) -> dict[str, Any]:

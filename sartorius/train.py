@@ -31,9 +31,12 @@ def train(
 
     Where the fit ended before its first validation (`trainer.max_time`, say), the last checkpoint stands in. resume: a
     checkpoint to continue from. test: run the same checkpoint over the test split too. Returns the metrics of both by
-    name, {} when no checkpoint was written. Raises KeyboardInterrupt when a person stops the fit, and InputError before
-    it where `test` cannot be done.
+    name, {} when no checkpoint was written. Raises KeyboardInterrupt when a person stops the fit, InputError before it
+    where `test` cannot be done, and in it where memory runs out or torch.compile fails.
     """
+    from sartorius.callbacks.out_of_memory import explain_memory
+    from sartorius.modules.compilation import explain_compilation
+
     if test:
         check_test(module, datamodule)
     metrics: dict[str, float] = {}
@@ -45,6 +48,10 @@ def train(
                 metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
     except SystemExit:  # what Lightning makes of Ctrl-C once its callbacks have saved the state
         raise KeyboardInterrupt from None
+    except Exception as error:
+        if (known := explain_memory(error, trainer) or explain_compilation(error)) is not None:
+            raise known from error
+        raise
     return metrics
 
 
@@ -59,6 +66,19 @@ def check_test(module: LightningModule, datamodule: LightningDataModule) -> None
         raise InputError(
             f"test=true: {type(datamodule).__name__} has no annotated test pictures; set test=false, or choose data "
             "with a test split, such as data=livecell"
+        )
+
+
+def check_precision(precision: str | int, accelerator: str) -> None:
+    """Raise InputError for half precision (fp16) without a GPU, where Lightning would take bf16 instead."""
+    if not str(precision).startswith("16"):
+        return
+    import torch
+
+    if accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise InputError(
+            f"trainer.precision={precision}: fp16 needs a GPU, and this run is on the CPU "
+            f"(trainer.accelerator={accelerator}); set trainer.precision=bf16-mixed or 32-true"
         )
 
 
@@ -90,8 +110,15 @@ def main(cfg: DictConfig) -> float:
     module = wiring.build_module(cfg, pretrained=cfg.ckpt_path is None)
     if cfg.ckpt_path is not None:
         recipes.check_resume(cfg.ckpt_path, module)
+    module.layer_rates = wiring.instantiate(cfg.layer_rates)
+    if cfg.compile:
+        wiring.instantiate(cfg.compile, network=module.network)
+    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    callbacks = wiring.instantiate_all(cfg.callbacks)
+    if cfg.averaging:  # first: the others see the weights that it puts in place
+        callbacks.insert(0, wiring.instantiate(cfg.averaging))
     loggers = wiring.instantiate_all(cfg.logger)
-    trainer = wiring.instantiate(cfg.trainer, callbacks=wiring.instantiate_all(cfg.callbacks), logger=loggers)
+    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     try:
         metrics = train(module, datamodule, trainer, cfg.ckpt_path, cfg.test)
     except KeyboardInterrupt:

@@ -32,20 +32,24 @@ def draw_overlay(
     opacity: float = 0.2,
     labels: bool = True,
     crowded: int = 80,
+    limits: tuple[float, float] | None = None,
 ) -> Image:
     """The picture with a colour and an outline for each cell, and its type and confidence beside it.
 
     picture: uint8 [H, W] grey. cells: N cells of that size, N may be 0. scores: [N] in 0..1, or None to write none.
     names: of the cell types; () to write none. Returns uint8 RGB [scale*H, scale*W, 3]: enlarged, so that a label fits
     beside a cell of 15 pixels. Above `crowded` cells labels shrink to an initial and two digits ("c 87"), explained
-    in a corner. Raises ValueError when sizes or counts disagree.
+    in a corner. limits: the grey levels that become black and white; None for those of this picture, see
+    `grey_limits`. Raises ValueError when sizes or counts disagree.
     """
     if picture.shape != (cells.height, cells.width):
         raise ValueError(f"picture {picture.shape} and cells ({cells.height}, {cells.width}) must have one size")
     if scores is not None and len(np.asarray(scores)) != len(cells):
         raise ValueError(f"{len(np.asarray(scores))} scores for {len(cells)} cells")
     size = (cells.width * scale, cells.height * scale)
-    grey = cv2.resize(_stretch(picture), size, interpolation=cv2.INTER_CUBIC)
+    low, high = grey_limits(picture) if limits is None else limits
+    stretched = (np.clip((picture - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
+    grey = cv2.resize(stretched, size, interpolation=cv2.INTER_CUBIC)
     canvas: Image = np.repeat(np.asarray(grey, np.uint8)[..., None], 3, axis=2)
     colours = cell_colours(cells.boxes)
     for layer in cells.layers:
@@ -120,10 +124,58 @@ def _paint(canvas: Image, layer: NDArray[np.uint16], colours: Image, opacity: fl
     canvas[edge] = colours[layer[edge]]
 
 
-def _stretch(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Contrast stretched between the 0.5th and 99.5th percentile: phase contrast is mostly mid-grey."""
-    low, high = np.percentile(picture, (0.5, 99.5)) if picture.size else (0, 255)
-    return (np.clip((picture - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
+def grey_limits(*pictures: NDArray[np.uint8]) -> tuple[float, float]:
+    """The 0.5th and 99.5th percentile of the grey levels of all pictures: phase contrast is mostly mid-grey."""
+    counts = sum((np.bincount(picture.reshape(-1), minlength=256) for picture in pictures), np.zeros(256, np.int64))
+    if not counts.any():
+        return 0.0, 255.0
+    share = np.cumsum(counts) / counts.sum()
+    return float(np.searchsorted(share, 0.005)), float(np.searchsorted(share, 0.995))
+
+
+def draw_boxes(canvas: Image, boxes: NDArray[np.float32], colours: Image, scale: int) -> None:
+    """Draw the edges of boxes [N, 4] (pixels before the enlargement by `scale`) in colours [N, 3], in place."""
+    for box, colour in zip(np.rint(boxes * scale).astype(int).tolist(), colours.tolist(), strict=True):
+        cv2.rectangle(canvas, (box[0], box[1]), (box[2] - 1, box[3] - 1), colour, 1)
+
+
+def hatch(canvas: Image, region: NDArray[np.bool_], scale: int, colour: Sequence[int] = (255, 60, 60)) -> None:
+    """Draw diagonal stripes over bool [H, W] (before the enlargement by `scale`) and its outline, in place."""
+    large = region.repeat(scale, axis=0).repeat(scale, axis=1)
+    diagonal = np.arange(large.shape[0])[:, None] + np.arange(large.shape[1])
+    canvas[(large & (diagonal % 8 < 2)) | outlines(large.astype(np.uint8))] = colour
+
+
+def draw_map(values: NDArray[np.float32], low: float, high: float, scale: int) -> Image:
+    """Values [H, W] from `low` (dark blue) to `high` (yellow), each pixel enlarged: uint8 RGB [scale*H, scale*W, 3]."""
+    levels = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    coloured: Image = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    return coloured.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def captioned(image: Image, lines: Sequence[str]) -> Image:
+    """The picture under lines of text: RGB [h + 18 * lines + 6, w, 3], as wide as the text where that is wider."""
+    font = PIL.ImageFont.load_default(14)
+    width = max([image.shape[1], *(int(font.getlength(line)) + 8 for line in lines)])
+    canvas = np.zeros((image.shape[0] + 18 * len(lines) + 6, width, 3), np.uint8)
+    canvas[18 * len(lines) + 6 :, : image.shape[1]] = image
+    return _write(canvas, lines, [(width / 2, 18 * (k + 1) - 2) for k in range(len(lines))], size=14)
+
+
+def draw_sheet(tiles: Sequence[Image], columns: int) -> Image:
+    """Pictures of any sizes side by side in rows of `columns`, 8 white pixels between them; there is at least one.
+
+    A row is as high as its highest picture, a column as wide as its widest.
+    """
+    rows = [tiles[k : k + columns] for k in range(0, len(tiles), columns)]
+    heights = [max(tile.shape[0] for tile in row) + 8 for row in rows]
+    widths = [max(tile.shape[1] for tile in tiles[k::columns]) + 8 for k in range(min(columns, len(tiles)))]
+    sheet = np.full((sum(heights) + 8, sum(widths) + 8, 3), 255, np.uint8)
+    for k, row in enumerate(rows):
+        for j, tile in enumerate(row):
+            top, left = sum(heights[:k]) + 8, sum(widths[:j]) + 8
+            sheet[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    return sheet
 
 
 def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], short: bool) -> list[str]:

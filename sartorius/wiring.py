@@ -159,6 +159,11 @@ def _default_norm(weights: Any) -> str:
     return "group" if weights in (None, "none", "None") else "frozen_batch"
 
 
+def _by_weights(weights: Any, pretrained: Any, fresh: Any) -> Any:
+    """The first value with pretrained weights, the second from nothing."""
+    return fresh if weights in (None, "none", "None") else pretrained
+
+
 def _either(first: Any, second: Any) -> Any:
     """The first value unless it is null."""
     return second if first in (None, "None", "null") else first
@@ -190,7 +195,7 @@ def _count(values: ListConfig) -> int:
     return len(values)
 
 
-for _resolver in (_default_norm, _count, _either, _run_folder, _last_part, _file_name, _stable_id):
+for _resolver in (_default_norm, _by_weights, _count, _either, _run_folder, _last_part, _file_name, _stable_id):
     OmegaConf.register_new_resolver(_resolver.__name__.lstrip("_"), _resolver, replace=True)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sartorius"
-VERBS = ("train", "evaluate", "predict", "prepare", "submit")
+VERBS = ("train", "evaluate", "predict", "prepare", "submit", "browse")
 KNOW_HYDRA = {*VERBS, "wiring"}
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import decode, loader, measure, pictures, rle_text, score, submission
+from benchmarks import copy_paste, decode, loader, measure, pictures, rle_text, score, submission
+from benchmarks.augmentation import masks_of
 from benchmarks.measure import Disagreement, Row, expect
 from sartorius import rle
 from sartorius.cells import HEIGHT, WIDTH
@@ -156,6 +157,15 @@ def test_sides_of_the_decoding() -> None:
     assert decode.agree(again, decode.pasted(boxes, masks, regions.shape), instances)
     with pytest.raises(Disagreement, match="cells, mean best IoU"):
         decode.agree(regions * 0, regions, instances)
+
+
+def test_sides_of_copy_paste_agree_on_masks() -> None:
+    picture, donor = pictures.generated(30), pictures.generated(40, seed=1)
+    found = copy_paste.check(picture.image, picture.instances(), (donor.image, donor.instances()))
+    assert found.endswith("without turning")
+    image, masks = copy_paste.peer(picture.image, masks_of(picture.instances()), [])
+    np.testing.assert_array_equal(image, picture.image)
+    assert len(masks) == 30
 
 
 def test_sides_of_the_loader_agree_on_boxes(tmp_path: Path) -> None:

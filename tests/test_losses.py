@@ -77,3 +77,39 @@ def test_types_count_pixels_of_cells_only() -> None:
 def test_sum() -> None:
     terms = {"a": torch.tensor(2.0), "b": torch.tensor(3.0)}
     assert float(losses.sum_losses(terms, {"b": 0.5})) == 2 + 0.5 * 3
+
+
+def test_pixels_that_do_not_count() -> None:
+    """The same as if they were cut out, whatever is in them; their gradient is zero."""
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn((2, 6, 8), generator=generator), torch.rand((2, 6, 8), generator=generator)
+    certain = torch.ones(2, 6, 8)
+    certain[..., 5:] = 0
+    logits.requires_grad_()
+    found = losses.bce_dice(logits, target, 1 + target, 0.7, certain)
+    found.backward()
+    cut = losses.bce_dice(logits[..., :5], target[..., :5], 1 + target[..., :5], 0.7)
+    assert found.item() == pytest.approx(cut.item())
+    assert logits.grad is not None
+    assert torch.equal(logits.grad != 0, certain.bool())
+    assert losses.bce_dice(logits, target, certain=0 * certain).item() == 0
+
+
+def test_samples_count_with_their_weight() -> None:
+    """A weight of 0.25 leaves a quarter of the sample's share; the mean is still over all."""
+    generator = torch.Generator().manual_seed(0)
+    logits, target = torch.randn((2, 3, 4, 4), generator=generator), torch.rand((2, 4, 4), generator=generator)
+    types = torch.randint(-1, 3, (2, 4, 4), generator=generator)
+    certain, foreground = (target > 0.2).float(), (target > 0.5).float()
+    terms = {
+        "bce_dice": lambda w: losses.bce_dice(logits[:, 0], target, dice=0.5, certain=certain, samples=w),
+        "all pixels": lambda w: losses.bce_dice(logits[:, 0], target, samples=w),
+        "offset": lambda w: losses.offset_loss(logits[:, :2], logits[:, 1:], foreground, w),
+        "types": lambda w: losses.type_loss(logits, types, w),
+    }
+    for name, term in terms.items():
+        one, first, mixed = (float(term(torch.tensor(w))) for w in ([1.0, 1.0], [1.0, 0.0], [1.0, 0.25]))
+        assert mixed == pytest.approx(first + 0.25 * (one - first)), name
+        assert 0 < first < one, name
+    for name in ("all pixels", "offset", "types"):
+        assert float(terms[name](None)) == pytest.approx(float(terms[name](torch.ones(2)))), name

@@ -96,8 +96,8 @@ def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        "sartorius.networks.weights.torch.os.system",  # a module holds what it imports
-        "sartorius.networks.weights.torch.hub.load",
+        "sartorius.networks.anchors.torch.os.system",  # a module holds what it imports
+        "sartorius.networks.anchors.torch.hub.load",
         "torch.nn.modules.module.functools.partial",
         "torch.nn.Module.__class__",
         "torch.nn.modules",  # neither class nor function

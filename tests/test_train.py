@@ -20,6 +20,7 @@ from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.errors import InputError
 from sartorius.train import (
     best_checkpoint,
+    check_precision,
     check_test,
     finish_logging,
     last_checkpoint,
@@ -107,6 +108,26 @@ def test_a_run_is_resumed_with_its_own_split_and_no_pretrained_weights(config: C
     with pytest.raises(InputError, match="data.fold=0, resumed with data.fold=1"):
         main(config(f"ckpt_path={last}", "data.fold=1"))
     assert isinstance(main(config(f"ckpt_path={last}", "trainer.max_epochs=2")), float)
+
+
+def test_an_averaged_run_saves_the_average_and_is_resumed_with_it(config: Config, tmp_path: Path) -> None:
+    main(config("averaging=ema", "averaging.warmup=4", "trainer.accumulate_grad_batches=2"))
+    last, best = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
+    state = recipes.read_checkpoint(best)
+    module, _ = wiring.load_module(best)
+    assert module.level.item() == state["state_dict"]["level"].item()
+    assert module.level.item() != state["averaging"]["weights"]["level"].item()
+    with pytest.raises(InputError, match="holds weights averaged by .*EMA; resume with averaging=ema"):
+        main(config(f"ckpt_path={last}", "trainer.max_epochs=2"))
+    main(config(f"ckpt_path={last}", "trainer.max_epochs=2", "averaging=ema"))
+
+
+def test_half_precision_without_a_gpu_is_refused(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trainer.precision=16-mixed: fp16 needs a GPU"):
+        main(config("trainer.precision=16-mixed"))
+    check_precision("bf16-mixed", "cpu")
+    check_precision("32-true", "auto")
+    assert not list(tmp_path.iterdir())
 
 
 def test_bad_data_comes_out_as_it_is(config: Config, tmp_path: Path) -> None:

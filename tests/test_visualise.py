@@ -6,7 +6,18 @@ from numpy.typing import NDArray
 
 from sartorius.cells import CELL_TYPES
 from sartorius.instances import Instances
-from sartorius.visualise import cell_colours, draw_comparison, draw_overlay, outlines
+from sartorius.visualise import (
+    captioned,
+    cell_colours,
+    draw_boxes,
+    draw_comparison,
+    draw_map,
+    draw_overlay,
+    draw_sheet,
+    grey_limits,
+    hatch,
+    outlines,
+)
 
 
 def squares(n: int, height: int = 64, width: int = 80) -> Instances:
@@ -93,3 +104,57 @@ def test_sizes_must_agree(picture: NDArray[np.uint8]) -> None:
 
 def test_a_flat_picture_is_no_division_by_zero() -> None:
     assert draw_overlay(np.full((64, 80), 7, np.uint8), squares(2)).shape == (128, 160, 3)
+
+
+def test_limits_of_several_pictures_are_percentiles_of_all() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(low, low + 40, (30, 50)).astype(np.uint8) for low in (20, 120)]
+    together = np.concatenate([picture.ravel() for picture in pictures])
+    assert np.abs(np.array(grey_limits(*pictures)) - np.percentile(together, (0.5, 99.5))).max() <= 1
+    assert grey_limits(np.zeros((0, 4), np.uint8)) == (0, 255)
+    drawn = draw_overlay(pictures[0], Instances.empty(30, 50), scale=1, limits=(0, 255))
+    np.testing.assert_array_equal(drawn[..., 0], pictures[0])
+
+
+def test_boxes_lie_on_their_outermost_pixels() -> None:
+    canvas = np.zeros((20, 24, 3), np.uint8)
+    draw_boxes(canvas, np.array([[2, 3, 8, 9]], np.float32), np.array([[255, 0, 0]], np.uint8), 2)
+    expected = np.zeros((20, 24), bool)
+    expected[6:18, 4:16] = True
+    expected[7:17, 5:15] = False
+    np.testing.assert_array_equal(canvas[..., 0] == 255, expected)
+    draw_boxes(canvas, np.zeros((0, 4), np.float32), np.zeros((0, 3), np.uint8), 2)
+
+
+def test_stripes_stay_inside_their_region() -> None:
+    canvas, region = np.zeros((40, 48, 3), np.uint8), np.zeros((20, 24), bool)
+    region[4:14, 6:20] = True
+    hatch(canvas, region, 2)
+    marked = canvas.any(axis=2)
+    assert not marked[~region.repeat(2, axis=0).repeat(2, axis=1)].any()
+    assert marked[8, 12:40].all() and 0.2 < marked[10:26, 14:38].mean() < 0.4
+    hatch(canvas, np.zeros((20, 24), bool), 2)
+
+
+def test_maps_run_from_dark_to_light() -> None:
+    drawn = draw_map(np.array([[0.0, 0.5, 1.0, 9.0]], np.float32), 0, 1, 3).astype(int)
+    assert drawn.shape == (3, 12, 3)
+    brightness = drawn[1, ::3].sum(axis=1)
+    assert brightness[0] < brightness[1] < brightness[2] == brightness[3]
+
+
+def test_sheets_align_rows_and_columns() -> None:
+    tiles = [np.full((h, w, 3), 10 * k, np.uint8) for k, (h, w) in enumerate([(10, 20), (14, 8), (6, 6)])]
+    sheet = draw_sheet(tiles, 2)
+    assert sheet.shape == (8 + 14 + 8 + 6 + 8, 8 + 20 + 8 + 8 + 8, 3)
+    assert (sheet[8:18, 8:28] == 0).all() and (sheet[8:22, 36:44] == 10).all() and (sheet[30:36, 8:14] == 20).all()
+    assert (sheet[:8] == 255).all()
+    assert draw_sheet(tiles[:1], 4).shape == (26, 36, 3)
+
+
+def test_captions_are_as_wide_as_their_text() -> None:
+    tile = np.full((10, 20, 3), 7, np.uint8)
+    drawn = captioned(tile, ["a name that is longer than the picture", "b"])
+    assert drawn.shape[0] == 10 + 2 * 18 + 6 and drawn.shape[1] > 150
+    assert (drawn[42:, :20] == 7).all()
+    assert captioned(np.zeros((5, 400, 3), np.uint8), ["a"]).shape == (29, 400, 3)

@@ -19,10 +19,12 @@ class Progress(TQDMProgressBar):
 
     Args:
         refresh_rate: steps between updates of the bar.
+        monitor: the metric that decides on the best checkpoint; the epoch's line names it beside val/map.
     """
 
-    def __init__(self, refresh_rate: int = 1) -> None:
+    def __init__(self, refresh_rate: int = 1, monitor: str | None = None) -> None:
         super().__init__(refresh_rate=refresh_rate if sys.stderr.isatty() else 0)
+        self.monitor = monitor
         self._validated = False  # in the present epoch
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
@@ -41,10 +43,10 @@ class Progress(TQDMProgressBar):
         """Print the epoch's line, where something was measured in it."""
         super().on_train_epoch_end(trainer, pl_module)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
-        if not self._validated:
-            metrics.pop("val/map", None)  # Lightning keeps that of an earlier epoch
+        if not self._validated:  # Lightning keeps the scores of an earlier epoch
+            metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
         self._validated = False
-        line = epoch_line(trainer.current_epoch, metrics)
+        line = epoch_line(trainer.current_epoch, metrics, self.monitor)
         if trainer.is_global_zero and line:
             self.print(line)
 
@@ -56,7 +58,9 @@ class Progress(TQDMProgressBar):
             super().print(*args, sep=sep, **kwargs)
 
 
-def epoch_line(epoch: int, metrics: Mapping[str, float]) -> str:
-    """Such as "epoch 3: train/loss 1.21, val/map 0.253"; "" when neither was measured."""
-    shown = [f"{name} {metrics[name]:.4g}" for name in ("train/loss", "val/map") if name in metrics]
+def epoch_line(epoch: int, metrics: Mapping[str, float], monitor: str | None = None) -> str:
+    """Such as "epoch 3: train/loss 1.21, val/loss 0.94, val/map 0.253": those of the training loss, `monitor` and
+    val/map that were measured; "" when none was."""
+    names = dict.fromkeys(("train/loss", monitor or "val/map", "val/map"))
+    shown = [f"{name} {metrics[name]:.4g}" for name in names if name in metrics]
     return f"epoch {epoch}: {', '.join(shown)}" if shown else ""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from sartorius import rle
+from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import EIGHT, Cleaning, CleaningReport
-from sartorius.data.competition import Competition, well_of
+from sartorius.data.competition import Competition
 from sartorius.data.folds import Folds
 from sartorius.data.pictures import GreyImage, read_grey
 from sartorius.errors import InputError

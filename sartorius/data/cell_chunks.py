@@ -18,6 +18,7 @@ from torch import Tensor
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import InstanceDataset, Mix, Target, Transform
 from sartorius.data.pictures import Source
+from sartorius.data.pseudo_labels import CELL, PseudoLabelled
 from sartorius.errors import InputError
 
 
@@ -42,29 +43,36 @@ class CellChunks(InstanceDataset):
         passes: int = 1,
         cache_bytes: int = 0,
         mix: Mix | None = None,
+        weight: float = 1.0,
     ) -> None:
         if cells_per_sample < 1:
             raise InputError(f"data.cells_per_sample={cells_per_sample}: expected 1 or more")
-        super().__init__(source, pictures, transform, seed, passes, cache_bytes, mix)
+        super().__init__(source, pictures, transform, seed, passes, cache_bytes, mix, weight)
         self.counts = np.asarray(counts, np.int64)
         self.chunks = -(-self.counts // cells_per_sample)
         self._ends = np.cumsum(self.chunks)
 
-    def __len__(self) -> int:
-        return int(self.chunks.sum()) * self.samples_per_picture
+    @property
+    def places(self) -> int:
+        """The number of chunks of a pass."""
+        return int(self.chunks.sum())
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
         """The sample of (epoch, index), or of an index in epoch 0."""
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        repeat, index = divmod(index, int(self.chunks.sum()))
-        place = int(np.searchsorted(self._ends, index, side="right"))
-        picture, chunks = self.pictures[place], int(self.chunks[place])
-        chunk, numbers = index - int(self._ends[place]) + chunks, repeat * (chunks + 1)
+        repeat, place = divmod(index, self.places)
+        return self.sample(epoch, place, repeat)
+
+    def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
+        """The sample of one of the chunks, in a pass of its own number."""
+        index = int(np.searchsorted(self._ends, place, side="right"))
+        picture, chunks = self.pictures[index], int(self.chunks[index])
+        chunk, numbers = place - int(self._ends[index]) + chunks, repeat * (chunks + 1)
         image, target, kept = self._sample(epoch, picture, numbers + chunk)
         # the one number of this pass that no transform has
-        dealt = self._generator(epoch, picture, numbers + chunks).permutation(self.counts[place])
+        dealt = self._generator(epoch, picture, numbers + chunks).permutation(self.counts[index])
         target.chosen = torch.from_numpy(np.flatnonzero(np.isin(kept, np.array_split(dealt, chunks)[chunk])))
         return image, target
 
@@ -80,21 +88,26 @@ class CellsDataModule(SupervisedDataModule):
         super().__init__(root, **options)
         self.cells_per_sample = cells_per_sample
 
-    def _build(self, train: Source, val: Source) -> None:
-        super()._build(train, val)
-        assert self._train is not None
-        whole = self._train
-        counts = [len(self.competition.record(picture)) for picture in whole.pictures]
+    def _samples(
+        self, source: Source, pictures: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
+    ) -> CellChunks:
+        if isinstance(source, PseudoLabelled):  # doubtful cells come last
+            counts = [len(source.cells(picture, CELL)) for picture in pictures]
+            where = str(source.file)
+        else:
+            counts = [len(self.competition.record(picture)) for picture in pictures]
+            where = f"fold {self.fold} of {self.root}"
         if not sum(counts):
-            raise InputError(f"fold {self.fold} of {self.root}: its {len(counts)} training pictures have no cells")
-        self._train = CellChunks(
-            whole.source,
-            whole.pictures,
+            raise InputError(f"{where}: its {len(counts)} training pictures have no cells")
+        return CellChunks(
+            source,
+            pictures,
             counts,
             self.cells_per_sample,
-            whole.transform,
-            whole.seed,
-            whole.samples_per_picture,
-            whole.cache.max_bytes,
-            whole.mix,
+            self.train_transform,
+            self.seed,
+            repeats,
+            cache_mb * 2**20,
+            self.copy_paste,
+            weight,
         )

@@ -7,10 +7,8 @@ and picture.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -19,42 +17,15 @@ import pandas as pd
 
 from sartorius import rle
 from sartorius.cells import CELL_TYPES
-from sartorius.data.pictures import GreyImage, list_pictures, read_grey, read_header
+from sartorius.data.annotation_rows import LabelledPicture, labelled_picture, parse_runs, read_table
+from sartorius.data.pictures import GreyImage, list_pictures, read_grey
 from sartorius.errors import InputError
 from sartorius.instances import Instances
 
-COLUMNS = ("id", "annotation", "width", "height", "cell_type")
 _HOW_TO_GET = (
     "get the data with `kaggle competitions download -c sartorius-cell-instance-segmentation` and unzip it there, give "
     "another folder with data.root=..., or write a synthetic one with `python -m sartorius.prepare source=synthetic`"
 )
-_WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has rows A to P and columns 1 to 24
-
-
-def well_of(sample_id: str) -> str:
-    """The plate well of a sample id or of an unlabelled picture's file name: the text through `_G11`.
-
-    `astros[cereb]_G11-4_Vessel-361_Ph_4` gives `astros[cereb]_G11`. A text without such a part is its own well.
-    """
-    found = _WELL.match(sample_id)
-    return found[1] if found else sample_id
-
-
-@dataclass(frozen=True)
-class LabelledPicture:
-    """What train.csv says about one picture. `rows` are line numbers of the csv file (the header is line 1)."""
-
-    id: str
-    path: Path
-    height: int
-    width: int
-    cell_type: str
-    annotations: tuple[str, ...]
-    rows: tuple[int, ...]
-    well: str | None
-
-    def __len__(self) -> int:
-        return len(self.annotations)
 
 
 class Competition:
@@ -75,7 +46,7 @@ class Competition:
         for needed in (self.root, self.csv, self.root / "train"):
             if not needed.exists():
                 raise InputError(f"{needed}: not found; {_HOW_TO_GET}")
-        table = _read_table(self.csv)
+        table = read_table(self.csv)
         self.has_wells = "sample_id" in table
         self.pictures: dict[str, LabelledPicture] = {}
         for picture, rows in table.groupby("id", sort=True):
@@ -101,21 +72,8 @@ class Competition:
         return True
 
     def _add(self, picture: str, rows: pd.DataFrame) -> None:
-        record = _labelled_picture(picture, rows, self.csv, self.root / "train" / f"{picture}.png")
-        if record.cell_type not in self.cell_type_names:
-            raise InputError(
-                f"{self.csv} row {record.rows[0]}: picture {picture} has cell type '{record.cell_type}', expected one "
-                f"of {', '.join(self.cell_type_names)}; correct the row"
-            )
-        height, width, mode = read_header(record.path)
-        if (height, width) != (record.height, record.width):
-            raise InputError(
-                f"{record.path}: {width}x{height} pixels, but {self.csv} row {record.rows[0]} says "
-                f"{record.width}x{record.height}; put the original picture back or correct the row"
-            )
-        if mode != "L":
-            read_grey(record.path)  # says what is wrong with it
-        self.pictures[picture] = record
+        path = self.root / "train" / f"{picture}.png"
+        self.pictures[picture] = labelled_picture(picture, rows, self.csv, path, self.cell_type_names)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -139,12 +97,7 @@ class Competition:
 
     def runs(self, picture: str) -> rle.Runs:
         """The runs of the picture's cells in the order of train.csv; raises InputError naming row and picture."""
-        record = self.record(picture)
-        try:
-            return rle.parse(record.annotations, record.height, record.width)
-        except rle.RleError as error:
-            row = record.rows[error.cell]
-            raise InputError(f"{self.csv} row {row}: annotation of picture {picture}: {error.problem}") from error
+        return parse_runs(self.record(picture), self.csv)
 
     def instances(self, picture: str) -> Instances:
         """The picture's cells as annotated, in the order of train.csv. Decoded at every call: datasets keep them."""
@@ -175,73 +128,3 @@ class Competition:
 
     def _folder(self, name: str) -> list[Path]:
         return list_pictures(self.root / name) if (self.root / name).is_dir() else []
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """train.csv as text, with the line number of each row in `row`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
-    except pd.errors.EmptyDataError:
-        raise InputError(
-            f"{path}: the file is empty; expected the header {','.join(COLUMNS)} and a row per cell"
-        ) from None
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable csv file ({error}); copy or download it again") from error
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise InputError(
-            f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}, found {', '.join(table.columns)}"
-        )
-    table = table.fillna("")
-    table["row"] = np.arange(2, len(table) + 2)
-    table = table[(table[list(COLUMNS)] != "").any(axis=1)]
-    if table.empty:
-        raise InputError(
-            f"{path}: no rows; expected one for each cell (and one without annotation for a picture without cells)"
-        )
-    if (table["id"] == "").any():
-        raise InputError(
-            f"{path} row {table['row'][table['id'] == ''].iloc[0]}: no id; name the picture or remove the row"
-        )
-    return table
-
-
-def _labelled_picture(picture: str, rows: pd.DataFrame, csv: Path, path: Path) -> LabelledPicture:
-    for column in ("cell_type", "height", "width", "sample_id"):
-        if column in rows and (rows[column] != rows[column].iloc[0]).any():
-            other = rows[rows[column] != rows[column].iloc[0]].iloc[0]
-            raise InputError(
-                f"{csv} row {other['row']}: picture {picture} has {column} '{other[column]}', but row "
-                f"{rows['row'].iloc[0]} says '{rows[column].iloc[0]}'; a picture has one, correct the rows"
-            )
-    first = rows.iloc[0]
-    cells = rows[rows["annotation"].str.strip() != ""]
-    if 0 < len(cells) < len(rows):
-        row = rows["row"][rows["annotation"].str.strip() == ""].iloc[0]
-        raise InputError(
-            f"{csv} row {row}: an empty annotation, but picture {picture} has cells in other rows; remove the row"
-        )
-    if len(cells) == 0 and len(rows) > 1:
-        raise InputError(
-            f"{csv} row {rows['row'].iloc[1]}: picture {picture} has a second empty annotation; remove the row"
-        )
-    return LabelledPicture(
-        id=picture,
-        path=path,
-        height=_pixels(first, "height", csv),
-        width=_pixels(first, "width", csv),
-        cell_type=str(first["cell_type"]),
-        annotations=tuple(cells["annotation"]),
-        rows=tuple(int(row) for row in (cells if len(cells) else rows)["row"]),
-        well=well_of(str(first["sample_id"])) if first.get("sample_id", "") else None,
-    )
-
-
-def _pixels(row: pd.Series, column: str, csv: Path) -> int:
-    text = str(row[column])
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(
-            f"{csv} row {row['row']}: {column} '{text}' of picture {row['id']}, expected a number of pixels"
-        )
-    return int(text)

@@ -14,10 +14,12 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from sartorius.cells import CELL_TYPES
+from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import CleanedSource, Cleaning
 from sartorius.data.competition import Competition
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.folds import Folds, check_leak, make_folds, read_folds
+from sartorius.data.leaks import admitted
 from sartorius.data.loading import LabelledDataModule, options, subset
 from sartorius.data.pictures import PictureFolder, list_pictures
 from sartorius.errors import InputError
@@ -27,7 +29,8 @@ from sartorius.recipes import SPLIT
 class SupervisedDataModule(LabelledDataModule):
     """Training and validation pictures of one fold of a competition folder.
 
-    Training truth is cleaned, validation truth is as it was annotated.
+    Training truth is cleaned, validation truth is as it was annotated; pseudo-labels are as their file has them, and
+    none is of a validation picture or its plate well.
 
     root: folder in the competition's layout.  fold: the one that is validated on.
     fold_file: a csv of `sartorius.prepare`; None deals `n_folds` folds from `fold_seed` (which is not `seed`: another
@@ -36,7 +39,7 @@ class SupervisedDataModule(LabelledDataModule):
     are also validated on (overfitting on purpose).  val_pictures: validate on these ids instead of the fold's.
     loading: the arguments of `LabelledDataModule`.
 
-    After `setup`: train_pictures and val_pictures (sorted ids), folds, competition.
+    After `setup`: train_pictures, val_pictures and pseudo_pictures (sorted ids), folds, competition.
     """
 
     def __init__(
@@ -71,6 +74,10 @@ class SupervisedDataModule(LabelledDataModule):
         self.competition.check(sorted({*self.train_pictures, *self.val_pictures}))
         self._build_datasets()
 
+    def place_of(self, picture: str) -> str:
+        """What training and validation must not share: the plate well, the picture itself where it is not known."""
+        return self.competition.wells.get(picture, well_of(picture))
+
     def _choose(self) -> tuple[list[str], list[str]]:
         """(training, validation) pictures; no validation well is trained on, unless overfitting is asked for."""
         wells = self.competition.wells
@@ -104,7 +111,12 @@ class SupervisedDataModule(LabelledDataModule):
 
     def _build_datasets(self) -> None:
         source = self.competition if self.cleaning is None else CleanedSource(self.competition, self.cleaning)
-        self._build(source, self.competition)
+        pseudo = None
+        if self.pseudo_labels is not None:
+            pseudo = self.pseudo_labels.read(self.cell_type_names)
+            self.pseudo_pictures = admitted(pseudo, self.competition, self.train_pictures, self.val_pictures)
+            pseudo.check(self.pseudo_pictures)
+        self._build(source, self.competition, pseudo)
 
 
 def validation_data(saved: Mapping[str, Any], source: str, **changes: Any) -> SupervisedDataModule:

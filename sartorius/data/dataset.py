@@ -7,7 +7,6 @@ what was computed before.
 from __future__ import annotations
 
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol, Self
@@ -19,6 +18,7 @@ from torch.utils.data import Dataset
 
 from sartorius.cells import DOUBTFUL
 from sartorius.data.pictures import GreyImage, Source
+from sartorius.data.sample_cache import SampleCache
 from sartorius.errors import InputError
 from sartorius.instances import Instances
 from sartorius.rle import IntArray
@@ -31,11 +31,18 @@ class Mix(Protocol):
     """Puts something of other pictures into one, before its transform."""
 
     def __call__(
-        self, epoch: int, picture: str, image: GreyImage, instances: Instances, rng: np.random.Generator, load: Load
+        self,
+        epoch: int,
+        image: GreyImage,
+        instances: Instances,
+        others: Sequence[str],
+        load: Load,
+        rng: np.random.Generator,
     ) -> Any:
         """An object with `image`, `instances` and `kept` (int64 [n]: where each was among the given ones, -1: added).
 
-        image and instances belong to the cache and must not be written to; `load(id)` gives those of another picture.
+        others: the pictures that something may come from, see `InstanceDataset.others`; `load(id)` gives image and
+        cells of one. image and instances belong to the cache and must not be written to.
         """
 
 
@@ -65,7 +72,7 @@ def _apply(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 class Target(_Movable):
     """The cells of one (possibly cropped) picture.
 
-    picture: id.  index: its place among all labelled pictures, the same over epochs and folds.
+    picture: id.  index: its place among all pictures of its source, the same over epochs and folds.
     layers: int32 [L, H, W], 0 is background.  layer_of: int64 [N].  boxes: float32 [N, 4], x1, y1, x2, y2, half-open
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
     cell_type: name of the picture's type, which one without cells has too; "" where it is not known.
@@ -132,33 +139,6 @@ def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
     return Batch([image for image, _ in samples], [target for _, target in samples])
 
 
-class SampleCache:
-    """Decoded pictures and label maps by id, the least recently used dropped beyond `max_bytes` (0 keeps none)."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes, self.bytes = max_bytes, 0
-        self._kept: OrderedDict[str, tuple[GreyImage, Instances]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, picture: str, load: Callable[[str], tuple[GreyImage, Instances]]) -> tuple[GreyImage, Instances]:
-        """The kept sample of `picture`, or `load(picture)`, which is then kept."""
-        if picture in self._kept:
-            self._kept.move_to_end(picture)
-            return self._kept[picture]
-        sample = load(picture)
-        self._kept[picture] = sample
-        self.bytes += _bytes(sample)
-        while self.bytes > self.max_bytes:
-            self.bytes -= _bytes(self._kept.popitem(last=False)[1])
-        return sample
-
-
-def _bytes(sample: tuple[GreyImage, Instances]) -> int:
-    return sample[0].nbytes + sample[1].layers.nbytes
-
-
 class InstanceDataset(Dataset[tuple[Tensor, Target]]):
     """Samples of some pictures of a source: image uint8 [1, H, W] and Target.
 
@@ -166,7 +146,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
     generator) and returning an object with `image`, `instances` and `kept` (int64 [n], where each of them was among the
     given ones); None gives pictures whole and cells exact.
     cache_bytes: memory for decoded pictures and label maps, per process (2.2 MB a competition picture).
-    mix: what is put into pictures of others before the transform, see `Mix`.
+    mix: what is put into pictures of others before the transform, see `Mix`.  weight: of these pictures in every loss.
 
     Raises InputError where an id is not in the source.
     """
@@ -180,23 +160,35 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         samples_per_picture: int = 1,
         cache_bytes: int = 0,
         mix: Mix | None = None,
+        weight: float = 1.0,
     ) -> None:
         self.index_of = {picture: index for index, picture in enumerate(source.ids)}
         if unknown := [picture for picture in pictures if picture not in self.index_of]:
             raise InputError(f"no picture '{unknown[0]}'; ids look like {', '.join(source.ids[:3])}")
         self.source, self.pictures, self.transform = source, list(pictures), transform
         self.seed, self.samples_per_picture = seed, samples_per_picture
-        self.cache, self.mix = SampleCache(cache_bytes), mix
+        self.cache, self.mix, self.weight = SampleCache(cache_bytes), mix, weight
+        self._of_type: dict[str, list[str]] = {}
+        for picture in sorted(set(self.pictures)) if mix is not None else ():
+            self._of_type.setdefault(source.cell_type(picture), []).append(picture)
+
+    @property
+    def places(self) -> int:
+        """The number of different samples, apart from what is drawn at random: one a picture."""
+        return len(self.pictures)
 
     def __len__(self) -> int:
-        return len(self.pictures) * self.samples_per_picture
+        return self.places * self.samples_per_picture
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
         """The sample of (epoch, index), or of an index in epoch 0."""
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        place, repeat = divmod(index, self.samples_per_picture)
+        return self.sample(epoch, *divmod(index, self.samples_per_picture))
+
+    def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
+        """The sample of one of the `places`; another `repeat` is drawn anew."""
         image, target, _ = self._sample(epoch, self.pictures[place], repeat)
         return image, target
 
@@ -206,18 +198,19 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         kept = np.arange(len(instances))
         rng = self._generator(epoch, picture, repeat)
         if self.mix is not None:
-            result = self.mix(epoch, picture, image, instances, rng, self.load)
+            result = self.mix(epoch, image, instances, self.others(picture), self.load, rng)
             image, instances, kept = result.image, result.instances, result.kept
         if self.transform is not None:
             result = self.transform(image, instances, rng)
             image, instances, kept = result.image, result.instances, kept[result.kept]
         cell_type = self.source.cell_type(picture)
-        target = Target.from_instances(picture, self.index_of[picture], instances, cell_type, self.weight(picture))
+        target = Target.from_instances(picture, self.index_of[picture], instances, cell_type, self.weight)
         return torch.from_numpy(image.copy())[None], target, kept[instances.cell_types != DOUBTFUL]
 
-    def weight(self, picture: str) -> float:
-        """The weight of a picture in every loss."""
-        return 1.0
+    def others(self, picture: str) -> list[str]:
+        """The other pictures of this dataset, and of no other, that have the same known cell type; sorted."""
+        cell_type = self.source.cell_type(picture)
+        return [other for other in self._of_type.get(cell_type, ()) if other != picture] if cell_type else []
 
     def load(self, picture: str) -> tuple[GreyImage, Instances]:
         """A picture and its cells as the source has them, kept in the cache; not to be written to."""

@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from sartorius.data.annotation_rows import well_of
 from sartorius.data.coco import CocoPicture, read_coco
 from sartorius.data.coco_cells import cell_runs, check_cells
-from sartorius.data.competition import well_of
 from sartorius.data.pictures import GreyImage, read_grey
 from sartorius.errors import InputError
 from sartorius.instances import Instances

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sartorius import rle
+from sartorius.data.annotation_rows import well_of
 from sartorius.data.audit import DUPLICATE_IOU
 from sartorius.data.coco_cells import cell_runs, cut_off
-from sartorius.data.competition import well_of
 from sartorius.data.livecell import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_pictures
 from sartorius.errors import InputError
 

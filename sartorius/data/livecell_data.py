@@ -84,6 +84,10 @@ class LiveCellDataModule(LabelledDataModule):
             test.check(self.test_pictures)
             self._test = InstanceDataset(test, self.test_pictures)
 
+    def place_of(self, picture: str) -> str:
+        """What training and validation must not share: the field of view."""
+        return field_of(picture)
+
     def _choose(self) -> tuple[list[str], list[str]]:
         """(training, validation) pictures."""
         train = self.folder.split("train")

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import cv2
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from sartorius.data.dataset import InstanceDataset, Mix, Transform, collate
+from sartorius.data.mixed import MixedDataset
 from sartorius.data.pictures import Source
+from sartorius.data.pseudo_labels import PseudoLabels
 from sartorius.data.sampler import EpochSampler, LateDataLoader
 from sartorius.errors import InputError
+
+Samples = TypeVar("Samples", bound=InstanceDataset | MixedDataset)
 
 
 class Record(Protocol):
@@ -41,10 +45,11 @@ class LabelledDataModule(pl.LightningDataModule):
 
     name: of the data, for the checkpoint.  cell_type_names: what class indices count in.
     copy_paste: puts cells of other training pictures into each; None or an empty config for none.
+    pseudo_labels: which pseudo-labelled pictures are trained on, too; None or an empty config for none.
     train_repeats: samples of each picture an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
 
-    After `setup`: train_pictures and val_pictures (sorted ids).
+    After `setup`: train_pictures and val_pictures (sorted ids of labelled pictures), pseudo_pictures.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class LabelledDataModule(pl.LightningDataModule):
         cell_type_names: Sequence[str],
         train_transform: Transform | None = None,
         copy_paste: Mix | None = None,
+        pseudo_labels: PseudoLabels | None = None,
         train_repeats: int = 1,
         seed: int = 0,
         batch_size: int = 1,
@@ -65,28 +71,44 @@ class LabelledDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.name, self.cell_type_names = name, tuple(cell_type_names)
-        self.copy_paste = copy_paste or None  # the empty config of copy_paste=none
+        # the empty configs of copy_paste=none and pseudo_labels=none
+        self.copy_paste, self.pseudo_labels = copy_paste or None, pseudo_labels or None
         self.train_transform, self.train_repeats = train_transform, train_repeats
         self.seed, self.cache_mb = seed, cache_mb
         self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.train_pictures: list[str] = []
         self.val_pictures: list[str] = []
-        self._train: InstanceDataset | None = None
+        self.pseudo_pictures: list[str] = []
+        self._train: InstanceDataset | MixedDataset | None = None
         self._val: InstanceDataset | None = None
 
-    def _build(self, train: Source, val: Source) -> None:
-        """The datasets over `train_pictures` of one source and `val_pictures` of another (or the same)."""
-        cache = self.cache_mb * 2**20
-        self._train = InstanceDataset(
-            train, self.train_pictures, self.train_transform, self.seed, self.train_repeats, cache, self.copy_paste
-        )
-        self._val = InstanceDataset(val, self.val_pictures, cache_bytes=cache)
+    def _build(self, train: Source, val: Source, pseudo: Source | None = None) -> None:
+        """The datasets over `train_pictures` of one source, `val_pictures` of another (or the same), and those of
+        `pseudo_pictures` of a third."""
+        labelled = self._samples(train, self.train_pictures, self.train_repeats, self.cache_mb)
+        self._val = InstanceDataset(val, self.val_pictures, cache_bytes=self.cache_mb * 2**20)
+        self._train = labelled
+        if (use := self.pseudo_labels) is not None:
+            if pseudo is None:
+                raise InputError(
+                    f"pseudo_labels: {type(self).__name__} takes none, only data in the competition's layout does; set "
+                    "pseudo_labels=none"
+                )
+            added = self._samples(pseudo, self.pseudo_pictures, 1, use.cache_mb, use.weight)
+            self._train = MixedDataset(labelled, added, max(1, round(use.ratio * len(labelled))), self.seed)
         if self.drop_last and len(self._train) < self.batch_size:
             raise InputError(
                 f"{len(self._train)} training samples do not fill one batch of {self.batch_size}; lower "
                 "data.batch_size, raise data.train_repeats or set data.drop_last=false"
             )
+
+    def _samples(
+        self, source: Source, pictures: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
+    ) -> InstanceDataset:
+        """The training samples of these pictures."""
+        options = (self.train_transform, self.seed, repeats, cache_mb * 2**20, self.copy_paste, weight)
+        return InstanceDataset(source, pictures, *options)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches (`Batch`) of transformed training samples, in an order that depends on (seed, epoch)."""
@@ -127,7 +149,7 @@ def subset(pictures: Sequence[str] | int, among: Sequence[str], source: Labelled
     return with_cells[:pictures]
 
 
-def _ready(dataset: InstanceDataset | None) -> InstanceDataset:
+def _ready(dataset: Samples | None) -> Samples:
     if dataset is None:
         raise RuntimeError("call setup() before asking for a dataloader")
     return dataset

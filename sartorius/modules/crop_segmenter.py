@@ -17,6 +17,7 @@ from sartorius.errors import InputError
 from sartorius.losses import bce_dice, sum_losses
 from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
+from sartorius.networks.targets import certain_bins, sample_weights
 from sartorius.roi_gather import gather_mask_targets
 
 if TYPE_CHECKING:
@@ -57,18 +58,25 @@ class CropSegmenterModule(TrainedModule):
         self.jitter, self.low, self.mask_size, self.crops_at_once = jitter, low, mask_size, crops_at_once
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of the chosen cells of all pictures together. Stops on a loss that is not finite."""
-        pairs = [self._sample(image, target) for image, target in zip(batch.images, batch.targets, strict=True)]
-        crops, truth = torch.cat([crops for crops, _ in pairs]), torch.cat([truth for _, truth in pairs])
+        """The loss of the chosen cells of all pictures together. Stops on a loss that is not finite.
+
+        Bins of a crop that hold ignored pixels take no part, and a crop counts with the weight of its picture.
+        """
+        samples = [self._sample(image, target) for image, target in zip(batch.images, batch.targets, strict=True)]
+        crops, truth = (torch.cat([sample[part] for sample in samples]) for part in (0, 1))
         if not len(crops):  # every parameter gets a gradient, of 0: what DDP needs; norms see nothing
             return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
-        return self.total(self._losses(self.network(crops), truth), batch, len(crops))
+        certain = certain_bins(batch.targets, [regions for _, _, regions in samples], self.network.size)
+        counts = torch.tensor([len(regions) for _, _, regions in samples])
+        weights = sample_weights(batch.targets, torch.arange(len(counts)).repeat_interleave(counts).to(crops.device))
+        return self.total(self._losses(self.network(crops), truth, certain, weights), batch, len(crops))
 
-    def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor]:
-        """Crops [n, C, S, S] and truth [n, 2, S, S] of the cells that are this sample's."""
+    def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
+        """Crops [n, C, S, S], truth [n, 2, S, S] and squares [n, 4] of the cells that are this sample's."""
         chosen = torch.arange(len(target), device=image.device) if target.chosen is None else target.chosen
         boxes = jitter(target.boxes[chosen], self.jitter)
-        return self.network.crops(image, boxes), self._truth(target, chosen, self.network.regions(boxes))
+        regions = self.network.regions(boxes)
+        return self.network.crops(image, boxes), self._truth(target, chosen, regions), regions
 
     def _truth(self, target: Target, chosen: Tensor, regions: Tensor) -> Tensor:
         """Coverage of the chosen cells, and of all others, in their regions: float32 [n, 2, S, S] in 0..1."""
@@ -77,10 +85,12 @@ class CropSegmenterModule(TrainedModule):
         every = cut((target.layers > 0).any(dim=0, keepdim=True).float(), regions, size)[:, 0]
         return torch.stack((own, (every - own).clamp(min=0)), dim=1)
 
-    def _losses(self, logits: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    def _losses(
+        self, logits: Tensor, truth: Tensor, certain: Tensor | None = None, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        names = ("loss_cell", "loss_neighbours")
         return {
-            "loss_cell": bce_dice(logits[:, 0], truth[:, 0]),
-            "loss_neighbours": bce_dice(logits[:, 1], truth[:, 1]),
+            name: bce_dice(logits[:, k], truth[:, k], certain=certain, samples=weights) for k, name in enumerate(names)
         }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:

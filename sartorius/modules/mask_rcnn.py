@@ -28,8 +28,9 @@ class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 
     optimizer, scheduler, loss_weights, seed: as in TrainedModule. weights: "none", "coco", "imagenet" or a file, see
-    `load_weights`; detector, body: torchvision's names for the first two. inference: the windows in which pictures are
-    looked at; None for whole pictures.
+    `load_weights`; detector, body: torchvision's names for the first two; head_map: our cell types -> those of the
+    file, where they are called differently. inference: the windows in which pictures are looked at; None for whole
+    pictures.
     """
 
     inference: Windows
@@ -47,11 +48,13 @@ class MaskRCNNModule(TrainedModule):
         loss_weights: dict[str, float] | None = None,
         seed: int = 0,
         inference: Windows | None = None,
+        head_map: dict[str, str] | None = None,
     ) -> None:
         super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
         self.inference = inference or Whole()
         if weights not in (None, "none"):
-            log.info("%s", load_weights(network, str(weights), detector, body))
+            self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, head_map)
+            log.info("%s", self.started_from)
 
     @property
     def writing(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,14 @@ from sartorius.errors import InputError
 from sartorius.fusion.windows import Whole, Windows
 from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.cell_maps import MapLayout, map_targets
+from sartorius.networks.targets import picture_weights
+from sartorius.networks.weights import load_weights
 from sartorius.postprocess.maps import CellMaps, Decoded
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
 
+log = logging.getLogger(__name__)
 Maps = Mapping[str, Tensor]
 
 
@@ -31,7 +35,8 @@ class UNetModule(TrainedModule):
     windows, at validation and prediction. mask_size: M of the detections' masks. dice: share of the Dice loss in the
     foreground's. border_weight: further weight of pixels between touching cells in the foreground's cross-entropy.
     loss_weights: of the terms foreground, border, centre, offset, types. It, optimizer, scheduler and seed are as in
-    TrainedModule.
+    TrainedModule. weights: "none", or a file that the whole network starts from; head_map: our cell types -> those of
+    the file, where they are called differently, see `load_weights`.
 
     foreground: probabilities [H, W] of the pictures of the last batch that was validated or tested, for the callbacks.
     """
@@ -51,8 +56,14 @@ class UNetModule(TrainedModule):
         border_weight: float = 0.0,
         loss_weights: dict[str, float] | None = None,
         seed: int = 0,
+        weights: str | None = "none",
+        head_map: dict[str, str] | None = None,
     ) -> None:
         super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
+        if weights not in (None, "none"):
+            types = self.cell_type_names if layout.types else ()
+            self.started_from = load_weights(network, str(weights), cell_types=types, head_map=head_map)
+            log.info("%s", self.started_from)
         self.layout, self.decoder, self.inference = layout, decoder, inference or Whole()
         self.mask_size, self.dice, self.border_weight = mask_size, dice, border_weight
         self.foreground: list[Tensor] = []
@@ -67,23 +78,25 @@ class UNetModule(TrainedModule):
         return self.total(self.losses(self.network(_stack(batch)), batch.targets), batch)
 
     def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B pictures' cells."""
-        truth = [map_targets(target.layers, target.cell_types, self.layout) for target in targets]
+        """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B pictures' cells.
 
-        def true(name: str) -> Tensor:
-            return torch.stack([getattr(maps, name) for maps in truth])
-
+        Ignored pixels take no part (they are of no cell, so the offset and the types do not know them anyway), and
+        each picture counts with its weight.
+        """
+        maps = [map_targets(target.layers, target.cell_types, self.layout) for target in targets]
+        truth = {name: torch.stack([getattr(own, name) for own in maps]) for name in self.layout.slices}
         predicted = {name: logits[:, part] for name, part in self.layout.slices.items()}
-        foreground = true("foreground")
-        weight = 1 + self.border_weight * true("border") if self.border_weight else None
-        terms = {"foreground": losses.bce_dice(predicted["foreground"][:, 0], foreground, weight, self.dice)}
-        for name in ("border", "centre"):
-            if name in predicted:
-                terms[name] = losses.bce_dice(predicted[name][:, 0], true(name), dice=0.0)
-        if "offset" in predicted:
-            terms["offset"] = losses.offset_loss(predicted["offset"], true("offset"), foreground)
-        if "types" in predicted:
-            terms["types"] = losses.type_loss(predicted["types"], true("types"))
+        certain, samples = _certain(targets, truth["foreground"]), picture_weights(targets, logits.device)
+        weight = 1 + self.border_weight * truth["border"] if self.border_weight and "border" in truth else None
+        terms = {}
+        for name, own in truth.items():
+            if name == "offset":
+                terms[name] = losses.offset_loss(predicted[name], own, truth["foreground"], samples)
+            elif name == "types":
+                terms[name] = losses.type_loss(predicted[name], own, samples)
+            else:
+                pixels, dice = (weight, self.dice) if name == "foreground" else (None, 0.0)
+                terms[name] = losses.bce_dice(predicted[name][:, 0], own, pixels, dice, certain, samples)
         return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
@@ -143,6 +156,17 @@ class UNetModule(TrainedModule):
             self.mask_size,
             self.cell_type_names,
         )
+
+
+def _certain(targets: Sequence[Target], like: Tensor) -> Tensor | None:
+    """1 where a pixel counts and 0 where it is ignored, like `like` [B, H, W]; None where all count."""
+    if all(target.ignored is None for target in targets):
+        return None
+    pixels = torch.ones_like(like)
+    for own, target in zip(pixels, targets, strict=True):
+        if target.ignored is not None:
+            own[target.ignored] = 0.0
+    return pixels
 
 
 def _stack(batch: Batch) -> Tensor:

@@ -21,7 +21,7 @@ class AnchorGrid(nn.Module):
         super().__init__()
         if len({len(level) for level in sizes}) != 1:
             raise ValueError(f"every level needs the same number of anchor sizes, got {[list(s) for s in sizes]}")
-        self.levels = len(sizes)
+        self.levels, self.sizes = len(sizes), len(sizes[0])
         self.per_location = len(sizes[0]) * len(ratios)
         ratio = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
         for level, side in enumerate(torch.tensor(sizes, dtype=torch.float32)):

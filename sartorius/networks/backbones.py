@@ -1,25 +1,34 @@
-"""ResNets with a feature pyramid, normalised for how they start."""
+"""ResNets with a feature pyramid, normalised for how they start.
+
+A backbone turns a batch [B, in_channels, H, W], H and W multiples of 32, into its levels by name, from fine to coarse,
+all with `out_channels` channels. `strides` are those of the levels in pixels; the levels of names other than "pool..."
+are those that regions are cut from. `in_channels` is 3 where it is not said.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.models import get_model
+from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sartorius.errors import InputError
 
 GROUP_CHANNELS = 16  # channels a group; He et al. 2018 (Group Normalization, table 3) found 16 as good as 32 groups
+STAGES = 5  # of a ResNet that can be frozen: the stem and the four whose features the pyramid takes
 
 
 def norm_layer(norm: str) -> Callable[[int], nn.Module]:
     """`group` (for networks that start from nothing: batches of one or two pictures), `batch`, or `frozen_batch` (for
     weights that were trained with batch norm). Raises ValueError for another name."""
     layers: dict[str, Callable[[int], nn.Module]] = {
-        "group": lambda channels: nn.GroupNorm(max(channels // GROUP_CHANNELS, 1), channels),
+        "group": lambda channels: nn.GroupNorm(norm_groups(channels), channels),
         "batch": nn.BatchNorm2d,
         "frozen_batch": FrozenBatchNorm2d,
     }
@@ -28,35 +37,91 @@ def norm_layer(norm: str) -> Callable[[int], nn.Module]:
     return layers[norm]
 
 
-def resnet_fpn(name: str, norm: str, trainable_layers: int, channels: int = 256) -> BackboneWithFPN:
+def norm_groups(channels: int) -> int:
+    """How many groups `channels` (>= 1) are split into: of 16 channels, or of the next larger number that divides."""
+    return next(g for g in range(max(channels // GROUP_CHANNELS, 1), 0, -1) if channels % g == 0)
+
+
+def resnet_fpn(
+    name: str,
+    norm: str,
+    trainable_layers: int,
+    channels: int = 256,
+    *,
+    finest_stride: int = 4,
+    stride_in_1x1: bool = False,
+    checkpoint_activations: bool = False,
+) -> BackboneWithFPN:
     """torchvision's ResNet `name` (resnet18 ... resnext101_32x8d), without weights, with a pyramid of strides 4 to 64.
 
     trainable_layers: 0..5, how many of the ResNet's stages learn, counted from the end (5: all). The pyramid is
-    normalised too when norm is `group`. Returns features "0", "1", "2", "3", "pool", each with `channels` channels.
-    Raises InputError for trainable_layers outside 0..5.
+    normalised too when norm is `group`. finest_stride: 4, or 2: no stride in the stem, so that all strides are half
+    as long, for four times the memory and time. stride_in_1x1: bottlenecks step in their first 1x1 convolution, as He
+    et al.'s own weights and detectron2's of them (MSRA) do, and not in the 3x3. checkpoint_activations: keep only what
+    goes into a stage and compute the rest again in the backward pass: the same losses and gradients, less memory, a
+    tenth more time; running statistics of norm `batch` move twice a step.
+
+    Returns features "0", "1", "2", "3", "pool", each with `channels` channels. Raises InputError for trainable_layers
+    outside 0..5 and another finest_stride.
     """
+    check_stages(trainable_layers, finest_stride)
     body = get_model(name, weights=None, norm_layer=norm_layer(norm))
+    body.conv1.stride = (finest_stride // 2,) * 2
+    if stride_in_1x1:
+        _step_first(body)
     if norm != "frozen_batch":
         _zero_last_norms(body)
     _freeze(body, trainable_layers)
-    return BackboneWithFPN(
+    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+    pyramid = BackboneWithFPN(
         body,
-        {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)},
+        layers,
         [body.inplanes // 8 * 2**stage for stage in range(4)],
         channels,
         extra_blocks=LastLevelMaxPool(),
         norm_layer=norm_layer(norm) if norm == "group" else None,
     )
+    pyramid.strides = tuple(finest_stride * 2**level for level in range(5))
+    if checkpoint_activations:
+        pyramid.body = _RecomputedStages(pyramid.body, layers)
+    return pyramid
+
+
+def check_stages(trainable_layers: int, finest_stride: int) -> None:
+    """Raise InputError for values of a backbone's config that no backbone takes."""
+    if not 0 <= trainable_layers <= STAGES:
+        raise InputError(
+            f"model.network.backbone.trainable_layers={trainable_layers}, expected 0 (none learns) to {STAGES} (all)"
+        )
+    if finest_stride not in (2, 4):
+        raise InputError(
+            f"model.network.backbone.finest_stride={finest_stride}, expected 4, or 2 (no stride in the stem)"
+        )
+
+
+class _RecomputedStages(IntermediateLayerGetter):
+    """The same layers under the same names; the stages' activations are computed again for the backward pass."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = {}
+        for name, module in self.items():
+            x = checkpoint(module, x, use_reentrant=False) if name.startswith("layer") else module(x)
+            if name in self.return_layers:
+                features[self.return_layers[name]] = x
+        return features
 
 
 def _freeze(body: nn.Module, trainable_layers: int) -> None:
-    if not 0 <= trainable_layers <= 5:
-        raise InputError(
-            f"model.network.backbone.trainable_layers={trainable_layers}, expected 0 (none learns) to 5 (all)"
-        )
     learning = ("layer4", "layer3", "layer2", "layer1", "conv1")[:trainable_layers]
     for parameter_name, parameter in body.named_parameters():
-        parameter.requires_grad_(trainable_layers == 5 or parameter_name.startswith(learning))
+        parameter.requires_grad_(trainable_layers == STAGES or parameter_name.startswith(learning))
+
+
+def _step_first(body: nn.Module) -> None:
+    """Move the stride of every bottleneck from its 3x3 convolution to the first 1x1."""
+    for block in body.modules():
+        if isinstance(block, Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
 
 
 def _zero_last_norms(body: nn.Module) -> None:

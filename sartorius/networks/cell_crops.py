@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from sartorius.errors import InputError
+from sartorius.networks.normalisation import normalise
 
 
 class CropNetwork(nn.Module):
@@ -19,12 +20,20 @@ class CropNetwork(nn.Module):
 
     body: [B, 1 (2 with prompt), size, size] -> logits [B, 2, size, size]; it gets normalised crops (mean 0, std 1).
     size: pixels of a crop. margin: of the square on each side, as a share of the box's longest side. min_side: of the
-    square, picture pixels. mean, std: grey levels (0..255) that normalise a picture. prompt: a second input channel
-    shows the box, without which crossing cells of one square cannot be told apart.
+    square, picture pixels. mean, std: grey levels (0..255) that normalise a picture, see `normalise`. prompt: a second
+    input channel shows the box, without which crossing cells of one square cannot be told apart.
     """
 
     def __init__(
-        self, body: nn.Module, *, size: int, margin: float, min_side: float, mean: float, std: float, prompt: bool
+        self,
+        body: nn.Module,
+        *,
+        size: int,
+        margin: float,
+        min_side: float,
+        mean: float | None,
+        std: float | None,
+        prompt: bool,
     ) -> None:
         super().__init__()
         if size < 1 or margin < 0 or min_side <= 0:
@@ -39,7 +48,7 @@ class CropNetwork(nn.Module):
     def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
         """What the body gets: float32 [N, 1 (2 with prompt), size, size] of a picture [1, H, W] in grey levels."""
         regions = self.regions(boxes)
-        grey = cut((image.float() - self.mean) / self.std, regions, self.size)
+        grey = cut(normalise(image, self.mean, self.std), regions, self.size)
         return torch.cat((grey, draw_boxes(boxes, regions, self.size)), dim=1) if self.prompt else grey
 
     def forward(self, crops: Tensor) -> Tensor:

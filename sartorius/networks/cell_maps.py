@@ -64,7 +64,8 @@ class MapLayout:
 @dataclass(frozen=True)
 class MapTargets:
     """The truth of one picture: foreground, border, centre float32 [H, W] in 0..1; offset float32 [2, H, W];
-    types int64 [H, W], -1 where there is no cell. Where cells overlap, the one with the larger centre value counts."""
+    types int64 [H, W], -1 where there is no cell. A map that the layout does not have is [0]. Where cells overlap, the
+    one with the larger centre value counts."""
 
     foreground: Tensor
     border: Tensor
@@ -74,10 +75,15 @@ class MapTargets:
 
 
 def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTargets:
-    """The targets of a picture, on the device of `layers`.
+    """The targets of a picture that `layout` asks for, on the device of `layers`.
 
     layers: int32 [L, H, W], value k is cell k - 1. cell_types: int64 [N].
     """
+    foreground = (layers > 0).any(0).float()
+    nothing = foreground.new_zeros(0)
+    border = border_map(layers, layout.border) if layout.border else nothing
+    if not (layout.centre or layout.offset_scale or layout.types):  # nothing that depends on which cell it is
+        return MapTargets(foreground, border, nothing, nothing, nothing)
     height, width = layers.shape[-2:]
     layer, row, column = torch.nonzero(layers, as_tuple=True)
     cell = layers[layer, row, column].long() - 1
@@ -96,13 +102,12 @@ def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTar
         flat[..., covered] = values[..., chosen]
         return flat.unflatten(-1, (height, width))
 
-    scale = layout.offset_scale or 1.0
     return MapTargets(
-        (winner >= 0).float().view(height, width),
-        border_map(layers, layout.border) if layout.border else torch.zeros_like(layers[0], dtype=torch.float32),
-        spread(centre, 0.0),
-        spread(-from_centre / scale, 0.0),
-        spread(cell_types[cell], -1),
+        foreground,
+        border,
+        spread(centre, 0.0) if layout.centre else nothing,
+        spread(-from_centre / layout.offset_scale, 0.0) if layout.offset_scale else nothing,
+        spread(cell_types[cell], -1) if layout.types else nothing,
     )
 
 

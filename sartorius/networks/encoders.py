@@ -19,6 +19,12 @@ from torch.nn import functional as F
 from sartorius.errors import InputError
 from sartorius.networks.backbones import norm_layer
 
+# Arguments that let networks of these names take pictures of any size, not only that of their weights.
+ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
+    ("vit_", "eva"): {"dynamic_img_size": True},
+    ("swin",): {"strict_img_size": False},
+}
+
 
 class TimmEncoder(nn.Module):
     """A timm network without its head: `efficientnet_b0`, `resnet34`, `sam2_hiera_tiny`, `vit_small_patch16_dinov3` ...
@@ -27,15 +33,23 @@ class TimmEncoder(nn.Module):
     for it; grey input sums the weights of the colours. levels: how many of the finest feature maps are used, None: all.
     A plain vision transformer gives all its maps at one reduction: they are spread to a pyramid, the first block's
     finest, by interpolation and a 1x1 convolution (as ViTDet's simple pyramid, without its transposed convolutions).
+    key: of the config that names it, for messages.
 
     Raises InputError for a name that timm does not know (naming near ones) and weights that cannot be had.
     """
 
     def __init__(
-        self, name: str, weights: str | None = "none", in_channels: int = 1, levels: int | None = None
+        self,
+        name: str,
+        weights: str | None = "none",
+        in_channels: int = 1,
+        levels: int | None = None,
+        *,
+        key: str = "encoder",
     ) -> None:
         super().__init__()
-        self.body = _create(name, weights, in_channels, levels)
+        self.body = _create(name, weights, in_channels, levels, key)
+        self.channels_last = getattr(self.body, "output_fmt", None) == "NHWC"  # of features of windowed transformers
         levels_of: Any = self.body.feature_info
         channels: list[int] = list(levels_of.channels())
         reductions: list[int] = list(levels_of.reduction())
@@ -50,6 +64,8 @@ class TimmEncoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """One feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level."""
         features: list[Tensor] = self.body(x)
+        if self.channels_last:
+            features = [feature.permute(0, 3, 1, 2) for feature in features]
         if self.spread is None:
             return features
         sizes = [(x.shape[-2] // r, x.shape[-1] // r) for r in self.reductions]
@@ -90,19 +106,20 @@ def conv_block(inputs: int, outputs: int, norm: str) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _create(name: str, weights: str | None, in_channels: int, levels: int | None) -> nn.Module:
+def _create(name: str, weights: str | None, in_channels: int, levels: int | None, key: str) -> nn.Module:
     if not timm.is_model(name.split(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=5, cutoff=0.4)
-        raise InputError(f"encoder.name={name}: timm knows no such network; near ones: {', '.join(near) or 'none'}")
+        raise InputError(f"{key}.name={name}: timm knows no such network; near ones: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
     if levels is not None:
         options["out_indices"] = tuple(range(levels))  # what lies behind them is not built
-    if name.startswith("vit_") or "eva" in name:
-        options["dynamic_img_size"] = True  # any size, not only that of the weights
+    for beginnings, arguments in ANY_SIZE.items():
+        if name.startswith(beginnings):
+            options |= arguments
     if weights not in (None, "none", "imagenet"):
         if not Path(str(weights)).is_file():
             raise InputError(
-                f"encoder.weights={weights}: no such file; expected none, imagenet or a file of timm's weights"
+                f"{key}.weights={weights}: no such file; expected none, imagenet or a file of timm's weights"
             )
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
@@ -110,10 +127,24 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
     except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
         if weights in (None, "none"):
             wanted = "" if levels is None else f" at {levels} levels"
-            raise InputError(f"encoder.name={name}: timm cannot give features of it{wanted} ({error!r})") from error
+            raise InputError(f"{key}.name={name}: timm cannot give features of it{wanted} ({error!r})") from error
         raise InputError(
-            f"encoder.weights={weights}: the weights of {name} could not be loaded "
-            f"({' '.join(str(error).split())[:200]}). Without a network: encoder.weights=none, or fetch timm's file "
-            "elsewhere and give it as encoder.weights=FILE"
+            f"{key}.weights={weights}: the weights of {name} could not be loaded "
+            f"({' '.join(str(error).split())[:200]}). Without a network: {key}.weights=none, or fetch timm's file "
+            f"elsewhere and give it as {key}.weights=FILE"
         ) from error
+    if weights in (None, "none"):
+        _start_stem(body)
     return body.to(memory_format=torch.channels_last)
+
+
+def _start_stem(body: nn.Module) -> None:
+    """Give the first convolution the biases that PyTorch would, where timm starts them at 0 (ConvNeXt).
+
+    Where a picture is flat, as in its padding, a layer norm behind it would divide 0 by the root of its epsilon, and
+    the norms behind that one would do so again: gradients of 10^9.
+    """
+    stem = next((module for module in body.modules() if isinstance(module, nn.Conv2d)), None)
+    if stem is not None and stem.bias is not None and not stem.bias.any():
+        bound = stem.weight[0].numel() ** -0.5
+        nn.init.uniform_(stem.bias, -bound, bound)

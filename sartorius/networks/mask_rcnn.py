@@ -1,11 +1,12 @@
 """Mask R-CNN for small, crowded cells: a backbone with a pyramid, proposals, box and mask heads.
 
 Assembled from torchvision's parts with its state-dict names, so that its weights load; what differs is said in
-`rpn`, `roi_heads`, `matching` and `anchors`.
+`rpn`, `roi_heads`, `cascade`, `matching` and `anchors`.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,14 @@ from torch.nn import functional as F
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 
+from sartorius.errors import InputError
 from sartorius.networks.anchors import AnchorGrid
 from sartorius.networks.backbones import norm_layer
-from sartorius.networks.roi_heads import PyramidRoIAlign, RawDetections, RoIHeads, RoITarget
+from sartorius.networks.cascade import CascadeHeads, CascadePredictor, Stage
+from sartorius.networks.normalisation import normalise
+from sartorius.networks.roi_heads import PyramidRoIAlign, RawDetections, RoIHeads
 from sartorius.networks.rpn import RegionProposals
+from sartorius.networks.targets import RoITarget
 
 DIVISOR = 32  # the coarsest stride of a ResNet: pictures are padded to a multiple
 
@@ -26,8 +31,8 @@ DIVISOR = 32  # the coarsest stride of a ResNet: pictures are padded to a multip
 class MaskRCNN(nn.Module):
     """pictures -> losses (training) or detections.
 
-    mean, std: grey levels (0..255) that normalise a picture. scale: pictures are enlarged by this factor before
-    everything; boxes and masks come back in picture pixels.
+    backbone: see `backbones`. mean, std: grey levels (0..255) that normalise a picture, see `normalise`. scale:
+    pictures are enlarged by this factor before everything; boxes and masks come back in picture pixels.
     """
 
     def __init__(
@@ -36,13 +41,14 @@ class MaskRCNN(nn.Module):
         rpn: RegionProposals,
         roi_heads: RoIHeads,
         *,
-        mean: float,
-        std: float,
+        mean: float | None,
+        std: float | None,
         scale: float = 1.0,
     ) -> None:
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
         self.mean, self.std, self.scale = mean, std, scale
+        self.in_channels: int = getattr(backbone, "in_channels", 3)
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[RoITarget] | None = None
@@ -50,30 +56,31 @@ class MaskRCNN(nn.Module):
         """images: uint8 or float [1, H, W] in grey levels, of any sizes; targets: one for each image.
 
         With targets returns the losses loss_objectness, loss_rpn_box, loss_classifier, loss_box, loss_mask (float32
-        scalars); without, RawDetections of each picture (possibly of length 0).
+        scalars; of a cascade one classifier and one box a stage); without, RawDetections of each picture (possibly of
+        length 0).
         """
         batch = self.normalise(images)
         features = list(self.backbone(batch).values())
         padded = (batch.shape[-2], batch.shape[-1])
         if targets is not None:
-            cells = [target.boxes * self.scale for target in targets]
-            proposals, losses = self.rpn(features, padded, cells)
+            proposals, losses = self.rpn(features, padded, targets, self.scale)
             return {**losses, **self.roi_heads.losses(features, proposals, targets, self.scale)}
         proposals, _ = self.rpn(features, padded, None)
         sizes = [(round(image.shape[-2] * self.scale), round(image.shape[-1] * self.scale)) for image in images]
         return self.roi_heads.detect(features, proposals, sizes, self.scale)
 
     def normalise(self, images: Sequence[Tensor]) -> Tensor:
-        """One float batch [B, 3, H, W]: normalised, enlarged, padded at the bottom and the right with the mean grey."""
+        """One float batch [B, in_channels, H, W], its channels alike: normalised, enlarged, padded at the bottom and
+        the right with the mean grey."""
         ready = []
         for image in images:
-            picture = (image.float() - self.mean) / self.std
+            picture = normalise(image, self.mean, self.std)
             if self.scale != 1.0:
                 picture = F.interpolate(picture[None], scale_factor=self.scale, mode="bilinear")[0]
             ready.append(picture)
         height, width = (-(-max(p.shape[axis] for p in ready) // DIVISOR) * DIVISOR for axis in (-2, -1))
         batch = torch.stack([F.pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2])) for p in ready])
-        return batch.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
+        return batch.expand(-1, self.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 def mask_rcnn(
@@ -81,8 +88,8 @@ def mask_rcnn(
     anchors: AnchorGrid,
     classes: int,
     *,
-    mean: float,
-    std: float,
+    mean: float | None,
+    std: float | None,
     scale: float,
     norm: str,
     rpn: dict[str, Any],
@@ -91,22 +98,85 @@ def mask_rcnn(
     mask_align: dict[str, Any],
     box_features: int,
     mask_layers: Sequence[int],
+    mask_size: int = 28,
+    cascade: Sequence[dict[str, Any]] | None = None,
 ) -> MaskRCNN:
     """Assemble the network: `classes` cell types (background is added), heads on the backbone's `out_channels`.
 
     box_features: width of the two fully connected layers; mask_layers: channels of the mask head's convolutions; norm:
-    of the mask head, as in `backbones.norm_layer`. The other arguments are handed on to the parts.
+    of the mask head, as in `backbones.norm_layer`. mask_size: bins of a mask's side, the size that mask_align cuts
+    doubled once or more often. cascade: a dict of `cascade.Stage` for each stage, None or empty for a single box head.
+    The other arguments are handed on to the parts.
+
+    Raises InputError for a mask_size that does not come from mask_align's, and for anchors or strides of regions that
+    are not those of the backbone's levels.
     """
     channels: int = backbone.out_channels  # type: ignore[assignment]
-    box, mask = PyramidRoIAlign(**box_align), PyramidRoIAlign(**mask_align)
-    heads = RoIHeads(
+    strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
+    if anchors.levels != len(strides):
+        raise InputError(
+            f"model.network.anchors.sizes: {anchors.levels} lists, but the backbone has {len(strides)} levels, of "
+            f"strides {list(strides)}; give one list of sizes for each"
+        )
+    box, mask = _align("box_align", box_align, strides), _align("mask_align", mask_align, strides)
+    features = channels * box.size**2
+    stages = [Stage(stage["foreground_iou"], tuple(stage["coder"])) for stage in cascade or ()]
+    box_head: nn.Module
+    predictor: nn.Module
+    if stages:
+        box_head = nn.ModuleList(TwoMLPHead(features, box_features) for _ in stages)
+        predictor = nn.ModuleList(CascadePredictor(box_features, classes) for _ in stages)
+    else:
+        box_head, predictor = TwoMLPHead(features, box_features), FastRCNNPredictor(box_features, classes + 1)
+    parts = (
         box,
-        TwoMLPHead(channels * box.size**2, box_features),
-        FastRCNNPredictor(box_features, classes + 1),
+        box_head,
+        predictor,
         mask,
         MaskRCNNHeads(channels, mask_layers, 1, norm_layer=None if norm == "frozen_batch" else norm_layer(norm)),
-        MaskRCNNPredictor(mask_layers[-1], mask_layers[-1], classes + 1),
-        **roi_heads,
+        mask_predictor(mask_layers[-1], classes + 1, mask.size, mask_size),
     )
+    options = {**roi_heads, "mask_size": mask_size}
+    heads = CascadeHeads(*parts, stages=stages, **options) if stages else RoIHeads(*parts, **options)
     network = MaskRCNN(backbone, RegionProposals(anchors, channels, **rpn), heads, mean=mean, std=std, scale=scale)
     return network.to(memory_format=torch.channels_last)
+
+
+def mask_predictor(channels: int, classes: int, cut: int, size: int) -> nn.Sequential:
+    """[R, channels, cut, cut] -> logits [R, classes, size, size]: torchvision's, a transposed convolution a doubling.
+
+    Each of those after the first has half the channels of the one before it, for its maps are four times as large.
+    Raises InputError unless size is cut * 2, * 4, ...
+    """
+    doublings = (size // cut).bit_length() - 1
+    if doublings < 1 or size != cut * 2**doublings:
+        raise InputError(
+            f"model.network.mask_size={size}: expected {2 * cut}, {4 * cut}, ...: model.network.mask_align.size={cut} "
+            "doubled once or more often"
+        )
+    if doublings == 1:
+        return MaskRCNNPredictor(channels, channels, classes)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for k in range(doublings):
+        narrower = channels // 2 if k else channels
+        layers[f"conv{5 + k}_mask"] = nn.ConvTranspose2d(channels, narrower, 2, 2)
+        layers[f"relu{k or ''}"] = nn.ReLU(inplace=True)
+        channels = narrower
+    layers["mask_fcn_logits"] = nn.Conv2d(channels, classes, 1)
+    for name, parameter in nn.Sequential(layers).named_parameters():  # as torchvision's
+        if name.endswith("weight"):
+            nn.init.kaiming_normal_(parameter, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(layers)
+
+
+def _align(key: str, options: dict[str, Any], strides: Sequence[int]) -> PyramidRoIAlign:
+    """Regions are cut from all levels but the last, which is pooled, unless `options` name fewer."""
+    given = options["strides"]
+    if given is None:
+        return PyramidRoIAlign(**{**options, "strides": strides[:-1]})
+    if list(given) != list(strides[: len(given)]):
+        raise InputError(
+            f"model.network.{key}.strides={list(given)}, but the backbone's levels have strides {list(strides)}; "
+            "expected null or the first of those"
+        )
+    return PyramidRoIAlign(**options)

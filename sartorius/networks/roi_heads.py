@@ -8,26 +8,18 @@ gathered from the layered label map.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
 
-from sartorius.networks.matching import match_boxes, sample
+from sartorius.errors import InputError
+from sartorius.networks.matching import sample
+from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
+from sartorius.networks.targets import RoITarget, certain_bins, mask_bce, sample_weights
 from sartorius.roi_gather import gather_mask_targets
-
-
-class RoITarget(Protocol):
-    """The cells of a picture: boxes float32 [N, 4] in picture pixels, cell types int64 [N], and the layered map."""
-
-    boxes: Tensor
-    cell_types: Tensor
-    layers: Tensor  # int32 [L, H, W]
-    layer_of: Tensor  # int64 [N]
-    ids: Tensor  # int64 [N], value of each cell in its layer
 
 
 class RawDetections(NamedTuple):
@@ -77,10 +69,13 @@ class PyramidRoIAlign(nn.Module):
 class RoIHeads(nn.Module):
     """Classifies and refines proposals, and segments them. State-dict names are those of torchvision's RoIHeads.
 
-    foreground_iou: a proposal stands for a cell at or above it, for background below. batch: proposals sampled for the
-    box loss, a picture; positive_fraction: at most this share are cells; mask_batch: at most so many of those
-    go through the mask head. score: detections below it are dropped; nms_iou: detections of any type that overlap
-    more are merged; detections: kept at most, a picture.
+    mask_predictor gives masks of mask_size x mask_size bins. foreground_iou: a proposal stands for a cell at or above
+    it, for background below. batch: proposals sampled for the box loss, a picture; positive_fraction: at most this
+    share are cells; mask_batch: at most so many of those go through the mask head. score: detections below it are
+    dropped; nms_iou: detections of any type that overlap more are merged; detections: kept at most, a picture.
+    min_size: shortest side of a detection, pixels. rerank: `mask` multiplies the scores that come out by `maskness`,
+    `none` leaves them; what is kept is chosen by the score before that. ignored_share: a proposal that is no cell takes
+    no part in the losses where more of it lies in ignored pixels.
     """
 
     def __init__(
@@ -100,61 +95,64 @@ class RoIHeads(nn.Module):
         nms_iou: float,
         detections: int,
         min_size: float,
+        ignored_share: float = 0.5,
+        rerank: str = "none",
+        mask_size: int = 28,
     ) -> None:
         super().__init__()
+        if rerank not in ("none", "mask"):
+            raise InputError(f"model.network.roi_heads.rerank={rerank}, expected none or mask")
         self.box_align, self.box_head, self.box_predictor = box_align, box_head, box_predictor
         self.mask_align, self.mask_head, self.mask_predictor = mask_align, mask_head, mask_predictor
         self.coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
         self.foreground_iou, self.batch, self.positive_fraction = foreground_iou, batch, positive_fraction
-        self.mask_batch = mask_batch
+        self.mask_batch, self.ignored_share = mask_batch, ignored_share
+        self.rerank, self.mask_size = rerank, mask_size
         self.score, self.nms_iou, self.detections, self.min_size = score, nms_iou, detections, min_size
 
     def losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
         """Losses of the proposals [P, 4] (input pixels, `scale` times picture pixels) against the targets."""
-        rois, labels, codes, owners = [], [], [], []
-        for k, (own, target) in enumerate(zip(proposals, targets, strict=True)):
-            cells = target.boxes * scale
-            own = torch.cat((own, cells))  # so that the heads see every cell from the first step on
-            match = match_boxes(own, cells, self.foreground_iou, self.foreground_iou, rescue=False)
-            positive, negative = sample(match, self.batch, self.positive_fraction)
-            chosen = torch.cat((positive, negative))
-            rois.append(_rois(own[chosen], k))
-            owners.append(torch.cat((match[positive], torch.full_like(negative, -1))))
-            labels.append(torch.cat((target.cell_types[match[positive]] + 1, torch.zeros_like(negative))))
-            codes.append(self.coder.encode_single(cells[match[positive]], own[positive]))
-        all_rois, label, owner = torch.cat(rois), torch.cat(labels), torch.cat(owners)
-        logits, deltas = self._boxes(features, all_rois)
-        at = torch.nonzero(label > 0).flatten()
-        predicted = deltas.reshape(len(deltas), -1, 4)[at, label[at]]
-        # normalised by all sampled proposals, as in Fast R-CNN; beta 1/9 is torchvision's
-        box = F.smooth_l1_loss(predicted, torch.cat(codes), beta=1 / 9, reduction="sum") / max(len(label), 1)
-        classification = F.cross_entropy(logits, label, reduction="sum") / max(len(label), 1)
-        mask = self._mask_loss(features, all_rois, label, owner, targets, scale)
+        regions = self.sampled(proposals, targets, self.foreground_iou, scale)
+        logits, deltas = self._boxes(features, regions.rois)
+        own_class = torch.arange(len(deltas), device=deltas.device), regions.label
+        codes = deltas.unflatten(1, (-1, 4))[own_class]
+        classification, box = box_losses(logits, codes, regions, targets, self.coder)
+        mask = self.mask_loss(features, regions, targets, scale)
         return {"loss_classifier": classification, "loss_box": box, "loss_mask": mask}
 
-    def _mask_loss(
-        self,
-        features: Sequence[Tensor],
-        rois: Tensor,
-        label: Tensor,
-        owner: Tensor,
-        targets: Sequence[RoITarget],
-        scale: float,
+    def sampled(
+        self, proposals: Sequence[Tensor], targets: Sequence[RoITarget], foreground_iou: float, scale: float
+    ) -> Regions:
+        """Random proposals of each picture, cells first; the cells' own boxes are among those chosen from."""
+        boxes, matches = [], []
+        for own, target in zip(proposals, targets, strict=True):
+            own = torch.cat((own, target.boxes * scale))  # so that the heads see every cell from the first step on
+            match = match_regions(own, target, foreground_iou, self.ignored_share, scale)
+            chosen = torch.cat(sample(match, self.batch, self.positive_fraction))
+            boxes.append(own[chosen])
+            matches.append(match[chosen])
+        return label_regions(boxes, matches, targets, scale)
+
+    def mask_loss(
+        self, features: Sequence[Tensor], regions: Regions, targets: Sequence[RoITarget], scale: float
     ) -> Tensor:
-        chosen, wanted = [], []
+        """Mean binary cross-entropy of the masks of regions that stand for a cell, `mask_batch` a picture at most."""
+        rois, owner, label = regions.rois, regions.owner, regions.label
+        chosen, wanted, boxes = [], [], []
         for k, target in enumerate(targets):
             own = torch.nonzero((label > 0) & (rois[:, 0] == k)).flatten()[: self.mask_batch]  # in random order
-            cell, size = owner[own], 2 * self.mask_align.size
+            cell, size = owner[own], self.mask_size
             chosen.append(own)
-            boxes = rois[own, 1:] / scale
-            wanted.append(gather_mask_targets(target.layers, target.layer_of[cell], target.ids[cell], boxes, size))
+            boxes.append(rois[own, 1:] / scale)
+            wanted.append(gather_mask_targets(target.layers, target.layer_of[cell], target.ids[cell], boxes[k], size))
         at = torch.cat(chosen)
         if not len(at):
             return self._masks(features, rois[:1]).sum() * 0.0  # every parameter gets a gradient: what DDP needs
         logits = self._masks(features, rois[at])[torch.arange(len(at), device=at.device), label[at]]
-        return F.binary_cross_entropy_with_logits(logits, torch.cat(wanted))
+        weights = sample_weights(targets, rois[at, 0].long())
+        return mask_bce(logits, torch.cat(wanted), certain_bins(targets, boxes, self.mask_size), weights)
 
     def detect(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]], scale: float
@@ -167,19 +165,29 @@ class RoIHeads(nn.Module):
         """
         result = []
         for k, (own, size) in enumerate(zip(proposals, sizes, strict=True)):
-            logits, deltas = self._boxes(features, _rois(own, k))
-            probability = logits.softmax(dim=1)
+            probability, boxes = self.classify(features, own, k, size)
             cell_type = probability[:, 1:].argmax(dim=1)
             score = 1 - probability[:, 0]
-            codes = deltas.reshape(len(deltas), -1, 4)[torch.arange(len(own), device=own.device), cell_type + 1]
-            boxes = clip_boxes_to_image(self.coder.decode_single(codes, own), size)
             kept = torch.nonzero(score >= self.score).flatten()
             kept = kept[remove_small_boxes(boxes[kept], self.min_size)]
             kept = kept[batched_nms(boxes[kept], score[kept], torch.zeros_like(kept), self.nms_iou)[: self.detections]]
             boxes, score, cell_type = boxes[kept], score[kept], cell_type[kept]
-            masks = self._masks(features, _rois(boxes, k))[torch.arange(len(kept), device=own.device), cell_type + 1]
-            result.append(RawDetections(boxes / scale, score, cell_type, masks.sigmoid()))
+            logits = self._masks(features, rois_of(boxes, k))
+            masks = logits[torch.arange(len(kept), device=own.device), cell_type + 1].sigmoid()
+            found = RawDetections(boxes / scale, score, cell_type, masks)
+            result.append(found if self.rerank == "none" else reranked(found))
         return result
+
+    def classify(
+        self, features: Sequence[Tensor], proposals: Tensor, picture: int, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Class probabilities [P, classes + 1], background first, of a picture's proposals [P, 4], and their refined
+        boxes [P, 4], which end where the picture of `size` (height, width) does."""
+        logits, deltas = self._boxes(features, rois_of(proposals, picture))
+        probability = logits.softmax(dim=1)
+        likeliest = torch.arange(len(deltas), device=deltas.device), probability[:, 1:].argmax(dim=1) + 1
+        codes = deltas.unflatten(1, (-1, 4))[likeliest]
+        return probability, clip_boxes_to_image(self.coder.decode_single(codes, proposals), size)
 
     def _boxes(self, features: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
         logits, deltas = self.box_predictor(self.box_head(self.box_align(features, rois)))
@@ -191,5 +199,17 @@ class RoIHeads(nn.Module):
         return masks.float()
 
 
-def _rois(boxes: Tensor, picture: int) -> Tensor:
-    return torch.cat((torch.full_like(boxes[:, :1], picture), boxes), dim=1)
+def maskness(masks: Tensor) -> Tensor:
+    """How sure a mask is of its pixels: float32 [N] in 0..1 from probabilities [N, M, M].
+
+    The mean probability over the pixels above 1/2 (Wang et al. 2020, SOLO, 3.3.2), 0 where there are none.
+    """
+    inside = masks > 0.5
+    return torch.where(inside, masks, 0.0).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
+
+
+def reranked(found: RawDetections) -> RawDetections:
+    """The same detections with score times `maskness` as their score, best first."""
+    score = found.scores * maskness(found.masks)
+    order = score.argsort(descending=True, stable=True)
+    return RawDetections(found.boxes[order], score[order], found.cell_types[order], found.masks[order])

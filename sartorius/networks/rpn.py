@@ -13,6 +13,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from sartorius.networks.anchors import AnchorGrid
 from sartorius.networks.matching import match_boxes, sample
+from sartorius.networks.targets import RoITarget, leave_out, sample_weights, weighted_sum
 
 
 class RegionProposals(nn.Module):
@@ -22,6 +23,7 @@ class RegionProposals(nn.Module):
     batch: anchors sampled for the loss, a picture; positive_fraction: at most this share of them are cells.
     before_nms: anchors kept per level by score; after_nms: proposals kept per picture (training, inference).
     nms_iou: proposals of a level that overlap more are merged. min_size: smallest side of a proposal, pixels.
+    ignored_share: an anchor that is no cell takes no part in the loss where more of it lies in ignored pixels.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class RegionProposals(nn.Module):
         after_nms: tuple[int, int],
         nms_iou: float,
         min_size: float,
+        ignored_share: float = 0.5,
     ) -> None:
         super().__init__()
         self.anchors = anchors
@@ -47,13 +50,19 @@ class RegionProposals(nn.Module):
         self.batch, self.positive_fraction = batch, positive_fraction
         self.before_nms, self.after_nms = before_nms, after_nms
         self.nms_iou, self.min_size = nms_iou, min_size
+        self.ignored_share = ignored_share
 
     def forward(
-        self, features: Sequence[Tensor], image_size: tuple[int, int], cells: Sequence[Tensor] | None
+        self,
+        features: Sequence[Tensor],
+        image_size: tuple[int, int],
+        targets: Sequence[RoITarget] | None,
+        scale: float = 1.0,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals float32 [P, 4] of each picture, and the losses (empty when `cells` is None).
+        """Proposals float32 [P, 4] of each picture, and the losses (empty when `targets` is None).
 
-        features: [B, C, H_l, W_l] of each level; cells: boxes [N, 4] of each picture in input pixels.
+        features: [B, C, H_l, W_l] of each level; targets: the cells of each picture; input pixels are `scale` times
+        picture pixels.
         """
         anchors = self.anchors(features, image_size)
         scores, deltas = self.head(list(features))
@@ -65,7 +74,7 @@ class RegionProposals(nn.Module):
         proposals = [
             self._propose(flat, logits[k].detach(), codes[k].detach(), per_level, image_size) for k in range(pictures)
         ]
-        losses = {} if cells is None else self._losses(flat, logits, codes, cells)
+        losses = {} if targets is None else self._losses(flat, logits, codes, targets, scale)
         return proposals, losses
 
     @torch.no_grad()
@@ -86,18 +95,27 @@ class RegionProposals(nn.Module):
         boxes, scores, level_of = boxes[large], logits[index][large], level_of[large]
         return boxes[batched_nms(boxes, scores, level_of, self.nms_iou)[: self.after_nms[inference]]]
 
-    def _losses(self, anchors: Tensor, logits: Tensor, codes: Tensor, cells: Sequence[Tensor]) -> dict[str, Tensor]:
-        objectness, truth, boxes, wanted = [], [], [], []
-        for k, own in enumerate(cells):
+    def _losses(
+        self, anchors: Tensor, logits: Tensor, codes: Tensor, targets: Sequence[RoITarget], scale: float
+    ) -> dict[str, Tensor]:
+        objectness, truth, boxes, wanted, owner = [], [], [], [], []
+        for k, target in enumerate(targets):
+            own = target.boxes * scale
             match = match_boxes(anchors, own, self.foreground_iou, self.background_iou, rescue=True)
+            match = leave_out(match, anchors, target, self.ignored_share, scale)
             positive, negative = sample(match, self.batch, self.positive_fraction)
             objectness.append(logits[k, torch.cat((positive, negative))])
             truth.append(torch.cat((torch.ones_like(logits[k, positive]), torch.zeros_like(logits[k, negative]))))
             boxes.append(codes[k, positive])
             wanted.append(self.coder.encode_single(own[match[positive]], anchors[positive]))
+            owner.append(torch.full((len(positive) + len(negative),), k, device=anchors.device))
         labels, predicted = torch.cat(truth), torch.cat(boxes)
+        weights = sample_weights(targets, torch.cat(owner))
         # normalised by all sampled anchors, as in Faster R-CNN; beta 1/9 is torchvision's
         sampled = max(len(labels), 1)
-        regression = F.smooth_l1_loss(predicted, torch.cat(wanted), beta=1 / 9, reduction="sum") / sampled
-        classification = F.binary_cross_entropy_with_logits(torch.cat(objectness), labels, reduction="sum") / sampled
-        return {"loss_objectness": classification, "loss_rpn_box": regression}
+        regression = F.smooth_l1_loss(predicted, torch.cat(wanted), beta=1 / 9, reduction="none")
+        classification = F.binary_cross_entropy_with_logits(torch.cat(objectness), labels, reduction="none")
+        return {
+            "loss_objectness": weighted_sum(classification, weights) / sampled,
+            "loss_rpn_box": weighted_sum(regression, None if weights is None else weights[labels > 0]) / sampled,
+        }

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import conv_block
+from sartorius.networks.normalisation import normalise
 
 
 class UNet(nn.Module):
@@ -21,8 +22,9 @@ class UNet(nn.Module):
 
     encoder: see `encoders`. channels: of the decoder's blocks, the coarsest first; each block doubles the resolution.
     With fewer blocks than the encoder has halvings, the logits are interpolated to the picture's size: cheaper, hardly
-    less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise a picture. scale:
-    pictures are enlarged by this factor before everything; logits come back at the size of the picture.
+    less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise a picture, see
+    `normalise`. scale: pictures are enlarged by this factor before everything; logits come back at the size of the
+    picture.
 
     divisor: the network itself needs heights and widths that are multiples of it; `forward` takes any.
     """
@@ -33,8 +35,8 @@ class UNet(nn.Module):
         outputs: int,
         channels: Sequence[int],
         norm: str,
-        mean: float,
-        std: float,
+        mean: float | None,
+        std: float | None,
         scale: float,
     ) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class UNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images: uint8 or float [B, in_channels, H, W] in grey levels, any H and W >= 1; logits [B, outputs, H, W]."""
         height, width = images.shape[-2:]
-        x = (images.float() - self.mean) / self.std
+        x = normalise(images, self.mean, self.std)
         if self.scale != 1.0:
             x = F.interpolate(x, scale_factor=self.scale, mode="bilinear")
         inner = x.shape[-2:]
@@ -103,8 +105,8 @@ def unet(
     *,
     channels: Sequence[int],
     norm: str,
-    mean: float,
-    std: float,
+    mean: float | None,
+    std: float | None,
     scale: float = 1.0,
     foreground: float | None = None,
 ) -> UNet:

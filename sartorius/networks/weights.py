@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from sartorius.errors import InputError
+from sartorius.networks import detectron2_weights
+from sartorius.networks.head_map import HeadMap
+from sartorius.networks.weight_files import WeightFile, read_weights
 
 # torchvision saved its first detectors under these names; its modules still translate them, tensors by tensor
 RENAMED = {
@@ -27,58 +30,139 @@ RENAMED = {
         )
     },
 }
+BODIES = ("backbone.body.", "encoder.")  # of a Mask R-CNN, of a U-Net
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a file of weights found its place: names of tensors loaded, of other shape, and not in the file."""
+    """What of a file of weights found its place: names of tensors loaded, of other shape, and not in the file.
+
+    unused: what the file has and the network has not. heads: which cell types start from which, "" where they are the
+    same or not known. recipe: what one of our checkpoints says about itself, None for other weights.
+    """
 
     source: str
     loaded: tuple[str, ...]
     reshaped: tuple[str, ...]
     missing: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+    heads: str = ""
+    recipe: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         text = f"{self.source}: {len(self.loaded)} tensors loaded"
+        if self.heads:
+            text += f"; cell types: {self.heads}"
         for title, names in (
             ("other shape, start from nothing", self.reshaped),
             ("not in it, start from nothing", self.missing),
+            ("in it, not used", self.unused),
         ):
             if names:
                 text += f"; {title}: {', '.join(names)}"
         return text
 
 
-def load_weights(network: nn.Module, source: str | Path, detector: str, body: str) -> LoadReport:
-    """Start `network` (a MaskRCNN) from `source`: "coco", "imagenet" or a file of a state dict or of a checkpoint.
+def load_weights(
+    network: nn.Module,
+    source: str | Path,
+    detector: str | None = None,
+    body: str | None = None,
+    cell_types: Sequence[str] = (),
+    head_map: Mapping[str, str] | None = None,
+) -> LoadReport:
+    """Start `network` (a MaskRCNN or a UNet) from `source`: "coco", "imagenet" or a file, see `read_weights`.
 
-    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" mean. A tensor whose name or
-    shape does not fit keeps its initial values and is named in the report; raises InputError when the backbone does
-    not fit as a whole, the download fails, or the file is not one of weights. Reading a file executes nothing in it.
+    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" mean; None where there are
+    none. detectron2's names are told by themselves. cell_types: of the network. Where a checkpoint was trained on other
+    cell types, rows are carried over by name; head_map gives the names that differ (ours -> theirs), see `HeadMap`.
+
+    A tensor whose name or shape does not fit keeps its initial values and is named in the report. Raises InputError
+    when the body does not fit as a whole or is part of a larger one, a part of a file of detectron2's is not whole,
+    head_map names what is not there, the download fails, or the file is not one of weights. Nothing in a file is
+    executed.
     """
-    if str(source) == "coco":
-        state = _download(detector)
-    elif str(source) == "imagenet":
-        state = {
-            f"backbone.body.{name}": value for name, value in _download(body).items() if not name.startswith("fc.")
-        }
-    else:
-        state = _read(Path(source))
-    state = {RENAMED.get(name, name): value for name, value in state.items()}
     own = network.state_dict()
+    file = _content(source, detector, body)
+    if detectron2_weights.is_detectron2(file.state):
+        state = _from_detectron2(network, file.state, f"model.weights={source}")
+    else:
+        state = {RENAMED.get(name, name): value for name, value in file.state.items()}
+    state, heads = _map_heads(state, own, file, cell_types, head_map or {}, str(source))
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise InputError(f"model.weights={source}: none of its {len(state)} tensors has a name and shape of this model")
-    lost = [name for name in own if name.startswith("backbone.body.") and name not in fitting]
-    lost = [name for name in lost if not name.endswith("num_batches_tracked")]
-    if lost:
-        raise InputError(
-            f"model.weights={source}: {len(lost)} tensors of the backbone do not fit, such as {lost[0]}: it is of "
-            "another body (model.body), or has another norm (model.network.norm=group, batch or frozen_batch)"
-        )
+    _check_body(state, fitting, own, f"model.weights={source}")
     network.load_state_dict(fitting, strict=False)
-    reshaped = tuple(name for name in own if name in state and name not in fitting)
-    return LoadReport(str(source), tuple(fitting), reshaped, tuple(name for name in own if name not in state))
+    return LoadReport(
+        str(source),
+        tuple(fitting),
+        tuple(name for name in own if name in state and name not in fitting),
+        tuple(name for name in own if name not in state),
+        tuple(name for name in state if name not in own and not name.endswith("num_batches_tracked")),
+        heads,
+        file.recipe,
+    )
+
+
+def _content(source: str | Path, detector: str | None, body: str | None) -> WeightFile:
+    if str(source) == "coco" and detector is not None:
+        return WeightFile(_download(detector))
+    if str(source) == "imagenet" and body is not None:
+        state = _download(body).items()
+        return WeightFile({f"backbone.body.{name}": value for name, value in state if not name.startswith("fc.")})
+    return read_weights(Path(source))
+
+
+def _from_detectron2(network: nn.Module, state: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:
+    sizes: Any = getattr(getattr(getattr(network, "rpn", None), "anchors", None), "sizes", None)
+    if sizes is None:
+        raise InputError(
+            f"{source}: weights of detectron2's Mask R-CNN, which a {type(network).__name__} does not take"
+        )
+    converted = detectron2_weights.convert(state, sizes, source)
+    detectron2_weights.check_parts(converted, network.state_dict(), source)
+    return converted
+
+
+def _map_heads(
+    state: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    file: WeightFile,
+    cell_types: Sequence[str],
+    head_map: Mapping[str, str],
+    source: str,
+) -> tuple[Mapping[str, Tensor], str]:
+    """The tensors with rows of cell types where the network has them, and what was done in words."""
+    if not file.cell_types or not cell_types:
+        if head_map:
+            raise InputError(
+                f"model.head_map={dict(head_map)}: {source} does not say which cell types it was trained on; a "
+                "checkpoint of sartorius.train does. Set model.head_map=null"
+            )
+        return state, ""
+    heads = HeadMap(file.cell_types, cell_types, head_map, source)
+    return (state, "") if heads.same else (heads.apply(state, own), str(heads))
+
+
+def _check_body(
+    state: Mapping[str, Tensor], fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str
+) -> None:
+    """Raise InputError where the network's body is not wholly in the file, or the file's is a larger one."""
+    lost = [name for name in own if name.startswith(BODIES) and name not in fitting]
+    lost = [name for name in lost if not name.endswith("num_batches_tracked")]
+    more = [name for name in state if name.startswith(BODIES) and name not in own]
+    more = [name for name in more if not name.endswith("num_batches_tracked")]
+    if lost or more:
+        what = (
+            f"{len(lost)} tensors of the backbone do not fit, such as {lost[0]}"
+            if lost
+            else f"{len(more)} tensors of its backbone are not in this one, such as {more[0]}"
+        )
+        raise InputError(
+            f"{source}: {what}: it is of another body (model.body, or the encoder), or has another norm "
+            "(model.network.norm=group, batch or frozen_batch)"
+        )
 
 
 def _download(model: str) -> Mapping[str, Tensor]:
@@ -93,21 +177,3 @@ def _download(model: str) -> Mapping[str, Tensor]:
             f"fetch {weights.url} elsewhere, and give the file as model.weights=FILE"
         ) from error
     return state
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    if not path.is_file():
-        raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
-        raise InputError(
-            f"model.weights={path}: not a file of PyTorch weights ({str(error).splitlines()[0]})"
-        ) from error
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = {name.removeprefix("network."): value for name, value in content["state_dict"].items()}
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise InputError(
-            f"model.weights={path}: expected a state dict (tensors by name) or a checkpoint of sartorius.train"
-        )
-    return content

@@ -14,6 +14,9 @@ def test_the_line_of_an_epoch() -> None:
     assert epoch_line(3, metrics) == "epoch 3: train/loss 1.234, val/map 0.25"
     assert epoch_line(3, {"val/map": 0.0}) == "epoch 3: val/map 0"
     assert epoch_line(3, {}) == ""
+    losses = {"val/loss": 0.5, **metrics}
+    assert epoch_line(3, losses, "val/loss") == "epoch 3: train/loss 1.234, val/loss 0.5, val/map 0.25"
+    assert epoch_line(3, metrics, "val/iou") == "epoch 3: train/loss 1.234, val/map 0.25"
 
 
 def trainer(**metrics: float) -> Any:
@@ -37,6 +40,19 @@ def test_a_score_is_shown_in_the_epoch_that_measured_it(
         progress.on_train_epoch_end(running, module)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["epoch 3: train/loss 1", "epoch 3: train/loss 1, val/map 0.25", "epoch 3: train/loss 1"]
+
+
+def test_the_line_names_the_monitor_in_the_epoch_that_measured_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for hook in ("on_validation_end", "on_train_epoch_end"):
+        monkeypatch.setattr(TQDMProgressBar, hook, lambda *_: None)
+    progress, module = Progress(monitor="val/iou"), cast(Any, None)
+    running = trainer(train_loss=1.0, val_iou=0.5)
+    progress.on_validation_end(running, module)
+    for _ in range(2):
+        progress.on_train_epoch_end(running, module)
+    assert capsys.readouterr().err.splitlines() == ["epoch 3: train/loss 1, val/iou 0.5", "epoch 3: train/loss 1"]
 
 
 def test_the_bar_shows_the_terms_of_the_loss() -> None:

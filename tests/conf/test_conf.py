@@ -20,7 +20,7 @@ from sartorius import wiring
 CONF = wiring.CONF_DIR
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 ROOTS = [path.stem for path in FILES if len(path.parts) == 1]
-MODEL_ROOTS = ["train"]  # roots that build a model from conf/model; the others take it from a checkpoint
+MODEL_ROOTS = ["train", "browse"]  # roots that build a model from conf/model; the others take it from a checkpoint
 NEEDED = {"predict": ["checkpoint=a.ckpt", "images=a"]}
 GROUPS = sorted({path.parts[0] for path in FILES if len(path.parts) > 1})
 
@@ -100,8 +100,8 @@ def test_every_experiment_composes_with_every_verb_that_builds_a_model(
 
 
 TRAIN_GROUPS = (
-    "data", "cleaning", "transform", "model", "inference",
-    "optimizer", "scheduler", "postprocess", "callbacks", "logger",
+    "copy_paste", "pseudo_labels", "data", "cleaning", "transform", "model", "inference",
+    "optimizer", "scheduler", "averaging", "compile", "postprocess", "callbacks", "logger",
 )  # fmt: skip
 ELSEWHERE = dict.fromkeys(("data=pictures", "inference=saved", "postprocess=saved", "callbacks=predict"), "predict")
 

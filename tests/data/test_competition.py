@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sartorius.data.competition import Competition, well_of
+from sartorius.data.annotation_rows import well_of
+from sartorius.data.competition import Competition
 from sartorius.errors import InputError
 
 

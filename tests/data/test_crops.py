@@ -8,7 +8,7 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from sartorius.data.crops import FiveCrop, TileCrop
+from sartorius.data.crops import FiveCrop, TileCrop, pixel_of_a_cell
 from sartorius.data.transforms import LayerTransform
 from sartorius.errors import InputError
 from sartorius.instances import Instances
@@ -23,7 +23,9 @@ def places(height: int = 90, width: int = 120) -> tuple[np.ndarray, np.ndarray]:
 
 
 def drawn(crop: Callable, image: np.ndarray, layers: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [crop(image, layers, np.random.default_rng(seed)) for seed in range(60)]
+    cuts = [crop(image, layers, np.random.default_rng(seed)) for seed in range(60)]
+    assert {cut.area for cut in cuts} == {1.0}
+    return [(cut.image, cut.layers) for cut in cuts]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +57,15 @@ def test_smaller_pictures_are_mirrored_without_their_cells(crop: Callable, shape
         for row in range(64):  # 0 1 2 1 0 1 2 ...
             at = row % period
             np.testing.assert_array_equal(cut[row], cut[min(at, period - at) if height > 1 else 0])
+
+
+def test_pixels_are_drawn_evenly_among_cells_whatever_their_size() -> None:
+    layers = np.zeros((2, 20, 30), np.uint16)
+    layers[0, 3:15, 4:20], layers[1, 10, 7] = 2, 65535
+    drawn = [pixel_of_a_cell(layers, np.random.default_rng(seed)) for seed in range(200)]
+    assert 70 < sum(pixel == (10, 7) for pixel in drawn) < 130  # half of them, four deviations either way
+    assert all(layers[:, row, column].any() for row, column in drawn)  # type: ignore[misc]
+    assert pixel_of_a_cell(np.zeros((2, 3, 4), np.uint16), np.random.default_rng(0)) is None
 
 
 def test_in_a_transform() -> None:

@@ -11,7 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from sartorius import rle
-from sartorius.data.competition import Competition, well_of
+from sartorius.data.annotation_rows import well_of
+from sartorius.data.competition import Competition
 from sartorius.data.synthetic import COLUMNS, write_synthetic_competition
 from sartorius.data.synthetic_cells import COUNT_LEVELS, OUTLINES, POPULATIONS, Population, break_mask, draw_cell
 from sartorius.data.synthetic_picture import Appearance, SyntheticPicture, cells_to_runs, draw_picture

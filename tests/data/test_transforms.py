@@ -165,6 +165,52 @@ def test_transforms_by_name_skip_none() -> None:
     np.testing.assert_array_equal(result.instances.layers, instances.layers)
 
 
+ELASTIC = {"alpha": 40, "sigma": 5, "fill": 128, "p": 1.0}
+
+
+@pytest.mark.parametrize("planes", [3, 10])
+def test_elastic_bends_layers_as_it_bends_single_masks(planes: int) -> None:
+    image, _ = cells()
+    masks = np.zeros((planes, 90, 120), bool)
+    for k, mask in enumerate(masks):
+        mask[20 : 60 + k, 30 + k : 80] = True  # all overlap: a layer each
+    instances = Instances.from_masks(masks, np.zeros(planes))
+    result = LayerTransform([A.ElasticTransform(**ELASTIC)])(image, instances, np.random.default_rng(1))
+    reference, rng = A.Compose([A.ElasticTransform(**ELASTIC)]), np.random.default_rng(1)
+    reference.set_random_state(rng, random.Random(int(rng.integers(2**63))))
+    expected = reference(image=image, masks=list(masks.astype(np.uint8)))
+    np.testing.assert_array_equal(result.image, expected["image"])
+    np.testing.assert_array_equal(masks_of(result.instances), np.array(expected["masks"], bool))
+    assert not np.array_equal(result.instances.layers, instances.layers)
+
+
+def test_areas_beside_a_distortion_are_those_of_the_other_transforms() -> None:
+    masks = np.zeros((1, 60, 80), bool)  # smaller than the distance of the points that measure areas
+    masks[0, 20:40, 30:50] = True
+    bent = [A.ElasticTransform(alpha=1, sigma=5, p=1.0), A.Affine(scale=(0.5, 0.5), p=1.0)]
+    instances = Instances.from_masks(masks, [0])
+    for order in (bent, bent[::-1]):
+        result = LayerTransform(order, min_visible=0.85)(
+            np.zeros((60, 80), np.uint8), instances, np.random.default_rng(0)
+        )
+        assert result.kept.tolist() == [0]
+        assert result.instances.areas[0] == pytest.approx(400 * 0.5**2, rel=0.15)
+
+
+def test_what_comes_after_the_crop_sees_the_crop_alone() -> None:
+    image, instances = cells()
+    after = [A.RandomBrightnessContrast(p=1.0), A.GaussNoise(std_range=(0.02, 0.02), p=1.0)]
+    plain = LayerTransform((), CellCrop(32, 40))(image, instances, np.random.default_rng(5))
+    result = LayerTransform((), CellCrop(32, 40), after=after)(image, instances, np.random.default_rng(5))
+    assert result.image.shape == (32, 40) and result.image.dtype == np.uint8
+    assert not np.array_equal(result.image, plain.image)
+    np.testing.assert_array_equal(result.instances.layers, plain.instances.layers)
+    again = LayerTransform((), CellCrop(32, 40), after=after)(image, instances, np.random.default_rng(5))
+    np.testing.assert_array_equal(again.image, result.image)
+    with pytest.raises(InputError, match="transform.after: D4 moves pixels"):
+        LayerTransform((), after={"turn": A.D4(p=1.0), "none": None})
+
+
 @pytest.mark.parametrize("bad", [{"min_visible": 1.1}, {"min_visible": -0.1}, {"min_area": 0}])
 def test_bad_settings(bad: dict[str, float]) -> None:
     with pytest.raises(InputError, match="must lie in 0 to 1"):

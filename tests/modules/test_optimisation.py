@@ -1,39 +1,11 @@
-import itertools
+import functools
 
 import pytest
 import torch
 from torch import nn
 
-from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step, warmup_cosine, warmup_steps_down
-
-
-def rates(schedule, steps: int, **options) -> list[float]:
-    optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=1.0)
-    built = schedule(optimizer, total_steps=steps, **options)
-    seen = []
-    for _ in range(steps):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        built.step()
-    return [*seen, optimizer.param_groups[0]["lr"]]
-
-
-def test_warmup_cosine() -> None:
-    seen = rates(warmup_cosine, 104, warmup_steps=4, final_fraction=0.1)
-    assert seen[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert seen[54] == pytest.approx(0.1 + 0.9 * 0.5)  # half way
-    assert seen[-1] == pytest.approx(0.1)
-    assert all(a >= b for a, b in itertools.pairwise(seen[4:]))
-
-
-def test_warmup_steps_down() -> None:
-    seen = rates(warmup_steps_down, 100, warmup_steps=9, milestones=[0.5, 0.8], gamma=0.1)
-    assert seen[0] == pytest.approx(0.1)
-    assert [seen[k] for k in (9, 49, 50, 79, 80)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
-
-
-def test_a_schedule_shorter_than_its_warmup() -> None:
-    assert rates(warmup_cosine, 3, warmup_steps=10, final_fraction=0.0)[-1] < 1
+from sartorius.errors import InputError
+from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step, total_steps, warmup_cosine
 
 
 def test_norms_and_biases_are_not_decayed() -> None:
@@ -47,11 +19,23 @@ def test_norms_and_biases_are_not_decayed() -> None:
     decayed = {id(p) for group in built.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(module[0].weight)}
     assert sum(len(group["params"]) for group in built.param_groups) == 3
-    assert isinstance(configure(module, torch.optim.SGD, {}), torch.optim.SGD)  # scheduler=none
+    for nothing in (None, {}, {"warmup_steps": 30}):  # scheduler=none, and what an experiment sets for another
+        assert isinstance(configure(module, torch.optim.SGD, nothing), torch.optim.SGD)
+    with pytest.raises(InputError, match="unexpected keyword argument 'milestones'; leave out"):
+        configure(module, torch.optim.SGD, functools.partial(warmup_cosine, milestones=[0.5]))
     with_schedule = configure(
         module, lambda groups: torch.optim.AdamW(groups), lambda o, total_steps: warmup_cosine(o, total_steps, 1, 0.0)
     )
     assert with_schedule["lr_scheduler"]["interval"] == "step"
+
+
+@pytest.mark.parametrize("steps", [float("inf"), -1])
+def test_a_schedule_needs_an_end(steps: float) -> None:
+    class Trainer:
+        estimated_stepping_batches = steps
+
+    with pytest.raises(InputError, match="set trainer.max_epochs or trainer.max_steps"):
+        total_steps(Trainer())
 
 
 def test_random_numbers_of_a_step_are_a_function_of_seed_step_and_rank() -> None:

@@ -19,16 +19,33 @@ def target_of(instances: Instances) -> Any:
         layers=torch.from_numpy(instances.layers.astype(np.int32)),
         layer_of=torch.from_numpy(instances.layer_of),
         ids=torch.arange(1, len(instances) + 1),
+        ignored=None,
+        weight=1.0,
     )
 
 
-def tiny_network(norm: str = "group", scale: float = 1.0, **heads: Any) -> MaskRCNN:
-    """ResNet-18 with small heads."""
-    align = {"sampling_ratio": 1, "strides": [4, 8, 16, 32], "canonical_size": 224, "canonical_level": 2}
+# Cascade R-CNN's stages, as in conf/model/cascade_r50.yaml
+STAGES: list[dict[str, Any]] = [
+    {"foreground_iou": iou, "coder": [10.0 * k, 10.0 * k, 5.0 * k, 5.0 * k]}
+    for k, iou in ((1, 0.5), (2, 0.6), (3, 0.7))
+]
+
+
+def tiny_network(
+    norm: str = "group",
+    scale: float = 1.0,
+    backbone: torch.nn.Module | None = None,
+    strides: list[int] | None = None,
+    parts: dict[str, Any] | None = None,
+    classes: int = 3,
+    **heads: Any,
+) -> MaskRCNN:
+    """ResNet-18 (or another backbone) with small heads; `parts` are further arguments of `mask_rcnn`."""
+    align = {"sampling_ratio": 1, "strides": strides, "canonical_size": 224, "canonical_level": 2}
     return mask_rcnn(
-        resnet_fpn("resnet18", norm, 5),
+        backbone or resnet_fpn("resnet18", norm, 5),
         AnchorGrid([[8], [16], [32], [64], [128]], [1.0]),
-        3,
+        classes,
         mean=128,
         std=11.58,
         scale=scale,
@@ -58,6 +75,7 @@ def tiny_network(norm: str = "group", scale: float = 1.0, **heads: Any) -> MaskR
         mask_align={"size": 14, **align},
         box_features=32,
         mask_layers=[32, 32],
+        **(parts or {}),
     )
 
 

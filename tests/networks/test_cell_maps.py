@@ -110,3 +110,15 @@ def test_layouts_name_their_channels() -> None:
     only = MapLayout(types=0, centre=False)
     assert only.slices == {"foreground": slice(0, 1)}
     assert only.channels == 1
+
+
+@pytest.mark.parametrize(
+    "layout", [MapLayout(0, 0, False), MapLayout(0, 2, False), MapLayout(3, 0, False, 4.0), LAYOUT]
+)
+def test_only_the_maps_of_the_layout_are_made(layout: MapLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    every, found = targets_of(drawn()), targets_of(drawn(), layout)
+    for name in ("foreground", "border", "centre", "offset", "types"):
+        own = getattr(found, name)
+        assert torch.equal(own, getattr(every, name)) if name in layout.slices else own.numel() == 0
+    monkeypatch.setattr("sartorius.networks.cell_maps._moments", None)  # foreground and border need no moments
+    targets_of(drawn(), MapLayout(0, 2, False))

@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -86,3 +88,75 @@ def test_a_failed_download_says_what_to_do(monkeypatch) -> None:
     monkeypatch.setattr(MaskRCNN_ResNet50_FPN_Weights, "get_state_dict", fail)
     with pytest.raises(InputError, match=r"could not be downloaded .*model\.weights=none.*model\.weights=FILE"):
         load_weights(tiny_network(), "coco", "maskrcnn_resnet50_fpn", "resnet18")
+
+
+def checkpoint(path, cell_types, **recipe) -> nn.Module:
+    """One of ours, of tiny networks with so many cell types."""
+    network = tiny_network(classes=len(cell_types))
+    state = {f"network.{name}": value for name, value in network.state_dict().items()}
+    torch.save({"state_dict": state, "sartorius": {"cell_types": list(cell_types), **recipe}}, path)
+    return network
+
+
+def test_a_checkpoint_of_other_cell_types(tmp_path) -> None:
+    source = checkpoint(tmp_path / "a.ckpt", ("A172", "SHSY5Y", "BV2", "SkBr3"), trained_on={})
+    network = tiny_network()
+    report = load_weights(
+        network, tmp_path / "a.ckpt", cell_types=("shsy5y", "astro", "cort"), head_map={"shsy5y": "SHSY5Y"}
+    )
+    assert report.missing == report.reshaped == report.unused == ()
+    assert report.heads == "shsy5y from SHSY5Y; astro, cort from the mean of all 4"
+    assert f"cell types: {report.heads}" in str(report)
+    assert report.recipe == {"cell_types": ["A172", "SHSY5Y", "BV2", "SkBr3"], "trained_on": {}}
+    ours, theirs = network.state_dict(), source.state_dict()
+    for name, value in theirs.items():
+        if ours[name].shape == value.shape:
+            assert torch.equal(ours[name], value)
+    for kind in ("weight", "bias"):
+        cls, own = (s[f"roi_heads.box_predictor.cls_score.{kind}"] for s in (theirs, ours))
+        torch.testing.assert_close(own, torch.stack((cls[0], cls[2], cls[1:].mean(0), cls[1:].mean(0))))
+        box, own = (s[f"roi_heads.box_predictor.bbox_pred.{kind}"] for s in (theirs, ours))
+        torch.testing.assert_close(own[4:8], box[8:12])
+        torch.testing.assert_close(own[8:12], (box[4:8] + box[8:12] + box[12:16] + box[16:20]) / 4)
+
+
+def test_a_head_map_needs_cell_types(tmp_path) -> None:
+    torch.save(tiny_network().state_dict(), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"model\.head_map=.*a\.pth does not say which cell types.*head_map=null"):
+        load_weights(tiny_network(), tmp_path / "a.pth", cell_types=("a", "b", "c"), head_map={"a": "A"})
+
+
+def test_a_larger_body_is_refused_and_what_is_not_used_is_named(tmp_path) -> None:
+    state = tiny_network().state_dict()
+    state["roi_heads.keypoint_head.weight"] = torch.zeros(3)
+    torch.save(state, tmp_path / "a.pth")
+    report = load_weights(tiny_network(), tmp_path / "a.pth")
+    assert report.unused == ("roi_heads.keypoint_head.weight",)
+    assert "in it, not used: roi_heads.keypoint_head.weight" in str(report)
+    state["backbone.body.layer4.2.conv1.weight"] = torch.zeros(3)
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"1 tensors of its backbone are not in this one.*layer4\.2.*model\.body"):
+        load_weights(tiny_network(), tmp_path / "a.pth")
+
+
+class Calls:
+    def __reduce__(self):
+        return print, ("called",)
+
+
+def test_files_that_hold_more_than_tensors_are_refused(tmp_path, capsys) -> None:
+    torch.save({"model": {"a": torch.zeros(2)}, "scheduler": Calls()}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"a\.pth: refused, it holds more than tensors.*weights_only=False"):
+        load_weights(tiny_network(), tmp_path / "a.pth")
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": Calls()}))
+    with pytest.raises(InputError, match=r"a\.pkl: refused, it calls builtins\.print"):
+        load_weights(tiny_network(), tmp_path / "a.pkl")
+    assert capsys.readouterr().out == ""
+
+
+def test_weights_of_detectron2_for_another_network(tmp_path) -> None:
+    torch.save({"model": {"backbone.bottom_up.stem.conv1.weight": torch.zeros(64, 3, 7, 7)}}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"weights of detectron2's Mask R-CNN, which a Linear does not take"):
+        load_weights(nn.Linear(2, 2), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"lacks \d+ tensors of backbone\.body here"):
+        load_weights(tiny_network("frozen_batch"), tmp_path / "a.pth")

@@ -1,0 +1,82 @@
+"""What to do when memory runs out on a batch: which pictures, how many cells, and the settings to turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from sartorius.errors import InputError
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch
+
+# In the text of errors that are plain RuntimeErrors: torch's CPU allocator on Linux and Windows, cuBLAS's and cuDNN's
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "bad_alloc")
+
+
+class OutOfMemory(Callback):
+    """Remembers the batch in progress (its pictures' ids and sizes, not the pictures) for `explain_memory`."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.batch = ""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note it."""
+        self.stage, self.batch = "training", _describe(batch)
+
+    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
+        """Note it."""
+        self.stage, self.batch = "validation", _describe(batch)
+
+    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
+        """Note it."""
+        self.stage, self.batch = "test", _describe(batch)
+
+    def on_predict_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
+        """Note it."""
+        self.stage, self.batch = "prediction", _describe(batch)
+
+
+def explain_memory(error: BaseException, trainer: Trainer) -> InputError | None:
+    """The error to raise in place of one of the device's or the machine's memory; None for any other error."""
+    if not _is_memory(error):
+        return None
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    noted = next((c for c in callbacks if isinstance(c, OutOfMemory)), OutOfMemory())
+    place = f" in {noted.stage} on {noted.batch}" if noted.stage else ""
+    reason = " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
+    advice = "; ".join(_advice(noted.stage, trainer))
+    return InputError(f"memory ran out{place} ({reason}). What helps, one at a time: {advice}")
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def _describe(batch: Batch) -> str:
+    """Such as "a1, b2 (batch of 2, 520x704 pixels, 547 cells)"."""
+    names = [target.picture for target in batch.targets]
+    sizes = sorted({"x".join(str(side) for side in image.shape[-2:]) for image in batch.images})
+    cells = sum(len(target) for target in batch.targets)
+    return f"{', '.join(names)} (batch of {len(names)}, {' and '.join(sizes)} pixels, {cells} cells)"
+
+
+def _advice(stage: str, trainer: Trainer) -> list[str]:
+    network = getattr(trainer.lightning_module, "network", None)
+    regions = hasattr(network, "roi_heads")
+    mixed = [] if "16" in str(trainer.precision) else ["trainer.precision=bf16-mixed"]
+    if stage != "training":
+        heads = ["a lower model.network.roi_heads.detections"] if regions else []
+        return ["inference=tiles", "a lower data.val_batch_size", *mixed, *heads]
+    steps = trainer.accumulate_grad_batches
+    batch = f"a lower data.batch_size, with trainer.accumulate_grad_batches above {steps} for steps of the same size"
+    heads = [
+        "model.network.backbone.checkpoint_activations=true (slower)",
+        "lower model.network.roi_heads.batch and mask_batch",
+    ]
+    return [batch, "a smaller transform.crop", *mixed, *(heads if regions else [])]

@@ -1,0 +1,162 @@
+"""Rows of train.csv and of files like it: a row is a cell, a picture is all rows of an id.
+
+A picture without cells is one row with an empty annotation. What does not fit together is said with file, row and
+picture.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sartorius import rle
+from sartorius.data.pictures import read_grey, read_header
+from sartorius.errors import InputError
+
+COLUMNS = ("id", "annotation", "width", "height", "cell_type")
+_WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has rows A to P and columns 1 to 24
+
+
+def well_of(sample_id: str) -> str:
+    """The plate well of a sample id or of an unlabelled picture's file name: the text through `_G11`.
+
+    `astros[cereb]_G11-4_Vessel-361_Ph_4` gives `astros[cereb]_G11`. A text without such a part is its own well.
+    """
+    found = _WELL.match(sample_id)
+    return found[1] if found else sample_id
+
+
+@dataclass(frozen=True)
+class LabelledPicture:
+    """What the file says about one picture. `rows` are line numbers of the csv file (the header is line 1)."""
+
+    id: str
+    path: Path
+    height: int
+    width: int
+    cell_type: str
+    annotations: tuple[str, ...]
+    rows: tuple[int, ...]
+    well: str | None
+
+    def __len__(self) -> int:
+        return len(self.annotations)
+
+
+def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """The file as text, with the line number of each row in `row` (the header is line 1); blank rows are left out.
+
+    Raises InputError where it is missing, no csv, empty, lacks one of `columns`, or a row has no id.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            table = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False, index_col=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except pd.errors.EmptyDataError:
+        raise InputError(
+            f"{path}: the file is empty; expected the header {','.join(columns)} and a row per cell"
+        ) from None
+    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable csv file ({error}); copy or download it again") from error
+    if missing := [column for column in columns if column not in table]:
+        raise InputError(
+            f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}, found {', '.join(table.columns)}"
+        )
+    table = table.fillna("")
+    table["row"] = np.arange(2, len(table) + 2)
+    table = table[(table[list(columns)] != "").any(axis=1)]
+    if table.empty:
+        raise InputError(
+            f"{path}: no rows; expected one for each cell (and one without annotation for a picture without cells)"
+        )
+    if (table["id"] == "").any():
+        raise InputError(
+            f"{path} row {table['row'][table['id'] == ''].iloc[0]}: no id; name the picture or remove the row"
+        )
+    return table
+
+
+def labelled_picture(
+    picture: str, rows: pd.DataFrame, csv: Path, path: Path, cell_type_names: Sequence[str]
+) -> LabelledPicture:
+    """The rows of one id in a table of `read_table`, checked, and the size of the picture in its header.
+
+    Raises InputError where rows contradict each other, the cell type is none of `cell_type_names`, or the picture is
+    missing, no 8-bit grey one, or of another size.
+    """
+    record = _from_rows(picture, rows, csv, path)
+    if record.cell_type not in cell_type_names:
+        raise InputError(
+            f"{csv} row {record.rows[0]}: picture {picture} has cell type '{record.cell_type}', expected one "
+            f"of {', '.join(cell_type_names)}; correct the row"
+        )
+    height, width, mode = read_header(record.path)
+    if (height, width) != (record.height, record.width):
+        raise InputError(
+            f"{record.path}: {width}x{height} pixels, but {csv} row {record.rows[0]} says "
+            f"{record.width}x{record.height}; put the original picture back or correct the row"
+        )
+    if mode != "L":
+        read_grey(record.path)  # says what is wrong with it
+    return record
+
+
+def parse_runs(record: LabelledPicture, csv: Path, cells: Iterable[int] | None = None) -> rle.Runs:
+    """The runs of a picture's cells in the order of the file, or of these `cells` in theirs.
+
+    Raises InputError naming row and picture.
+    """
+    chosen = list(range(len(record)) if cells is None else cells)
+    try:
+        return rle.parse([record.annotations[cell] for cell in chosen], record.height, record.width)
+    except rle.RleError as error:
+        row = record.rows[chosen[error.cell]]
+        raise InputError(f"{csv} row {row}: annotation of picture {record.id}: {error.problem}") from error
+
+
+def _from_rows(picture: str, rows: pd.DataFrame, csv: Path, path: Path) -> LabelledPicture:
+    for column in ("cell_type", "height", "width", "sample_id"):
+        if column in rows and (rows[column] != rows[column].iloc[0]).any():
+            other = rows[rows[column] != rows[column].iloc[0]].iloc[0]
+            raise InputError(
+                f"{csv} row {other['row']}: picture {picture} has {column} '{other[column]}', but row "
+                f"{rows['row'].iloc[0]} says '{rows[column].iloc[0]}'; a picture has one, correct the rows"
+            )
+    first = rows.iloc[0]
+    cells = rows[rows["annotation"].str.strip() != ""]
+    if 0 < len(cells) < len(rows):
+        row = rows["row"][rows["annotation"].str.strip() == ""].iloc[0]
+        raise InputError(
+            f"{csv} row {row}: an empty annotation, but picture {picture} has cells in other rows; remove the row"
+        )
+    if len(cells) == 0 and len(rows) > 1:
+        raise InputError(
+            f"{csv} row {rows['row'].iloc[1]}: picture {picture} has a second empty annotation; remove the row"
+        )
+    return LabelledPicture(
+        id=picture,
+        path=path,
+        height=_pixels(first, "height", csv),
+        width=_pixels(first, "width", csv),
+        cell_type=str(first["cell_type"]),
+        annotations=tuple(cells["annotation"]),
+        rows=tuple(int(row) for row in (cells if len(cells) else rows)["row"]),
+        well=well_of(str(first["sample_id"])) if first.get("sample_id", "") else None,
+    )
+
+
+def _pixels(row: pd.Series, column: str, csv: Path) -> int:
+    text = str(row[column])
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(
+            f"{csv} row {row['row']}: {column} '{text}' of picture {row['id']}, expected a number of pixels"
+        )
+    return int(text)

@@ -1,0 +1,73 @@
+"""Pictures and their layers at another size: a short edge drawn from a list, as detectron2's `ResizeShortestEdge`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sartorius.data.crops import Cut, Layers
+from sartorius.data.pictures import GreyImage
+from sartorius.data.rotation import check_crop, cut_warped
+from sartorius.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShortEdgeCrop:
+    """The picture with its short edge at one of `short_edges` px, drawn evenly, and a crop of that.
+
+    max_size: pixels of the long edge at most; the picture is made smaller instead. height, width: of the crop, pixels;
+    both None for the whole picture. on_cell, fill: as in `CellCrop`.
+
+    Raises InputError for sizes that cannot be.
+    """
+
+    short_edges: Sequence[int]
+    max_size: int
+    height: int | None
+    width: int | None
+    on_cell: float
+    fill: int
+
+    def __post_init__(self) -> None:
+        if not self.short_edges or min(self.short_edges) < 1 or self.max_size < max(self.short_edges):
+            raise InputError(
+                f"transform.crop.short_edges={list(self.short_edges)}: expected at least one, of 1 px to "
+                f"transform.crop.max_size={self.max_size} px"
+            )
+        if (self.height is None) != (self.width is None):
+            raise InputError(
+                f"transform.crop: height {self.height} and width {self.width}: give both in pixels, or null for both: "
+                "whole pictures"
+            )
+        check_crop(self.height or 1, self.width or 1, self.on_cell, self.fill)
+
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cut:
+        """The crop of image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
+        height, width = image.shape
+        short = int(rng.choice(np.asarray(self.short_edges)))
+        scale = min(short / min(height, width), self.max_size / max(height, width))
+        if self.height is None or self.width is None:
+            return resized(image, layers, max(round(height * scale), 1), max(round(width * scale), 1))
+        size = (self.height, self.width)
+        return cut_warped(image, layers, rng, np.eye(2) / scale, size, on_cell=self.on_cell, fill=self.fill)
+
+
+def resized(image: GreyImage, layers: Layers, height: int, width: int) -> Cut:
+    """Picture and layers at height x width px; ids exact, both with pixel centres at +0.5.
+
+    The picture is interpolated between four pixels where it grows, and averaged over what a pixel covers where not.
+    """
+    grows = height >= image.shape[0] and width >= image.shape[1]
+    grey = cv2.resize(
+        np.ascontiguousarray(image), (width, height), interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA
+    )
+    # INTER_NEAREST would take the pixel left of and above the nearest one
+    planes = [
+        cv2.resize(np.ascontiguousarray(plane), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        for plane in layers
+    ]
+    area = height * width / (image.shape[0] * image.shape[1])
+    return Cut(np.asarray(grey, np.uint8), np.stack(planes).astype(np.uint16, copy=False), area)

@@ -1,0 +1,54 @@
+"""Windows that are enlarged before the network sees them, for a network trained on enlarged crops (`SliceCrop`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from torch import Tensor
+from torch.nn import functional as F
+
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.fusion.windows import DetectFn, NetworkFn, Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enlarged:
+    """The windows of `windows`, each enlarged `factor` times; what comes out is in pixels of the picture.
+
+    Values of maps stay as they are: lengths among them (a U-Net's offsets) would be those of enlarged pixels.
+
+    Raises InputError for a factor below 1.
+    """
+
+    windows: Windows
+    factor: float
+
+    def __post_init__(self) -> None:
+        if self.factor < 1:
+            raise InputError(f"inference.factor={self.factor}: expected 1 or more")
+
+    def maps(self, network_fn: NetworkFn, image: Tensor) -> Tensor:
+        """Dense outputs [C, H, W] of a picture [1, H, W], made small again before windows are blended."""
+
+        def small(crops: Tensor) -> Tensor:
+            return F.interpolate(network_fn(self._large(crops)), crops.shape[-2:], mode="bilinear")
+
+        return self.windows.maps(small, image)
+
+    def detect(self, detect_fn: DetectFn, image: Tensor, picture: str) -> Detections:
+        """Detections of a picture [1, H, W]; their masks are in box coordinates and stay as they are."""
+
+        def small(crop: Tensor) -> Detections:
+            found, (height, width) = detect_fn(self._large(crop[None])[0]), crop.shape[-2:]
+            shrink = np.array([width / found.width, height / found.height] * 2, np.float32)
+            boxes = (found.boxes * shrink).clip(0, np.array([width, height] * 2, np.float32))
+            return replace(found, height=height, width=width, boxes=boxes)
+
+        return self.windows.detect(small, image, picture)
+
+    def _large(self, crops: Tensor) -> Tensor:
+        """Float crops [B, 1, h, w], enlarged with pixel centres at +0.5, as `SliceCrop` does."""
+        size = [round(length * self.factor) for length in crops.shape[-2:]]
+        return F.interpolate(crops.float(), size, mode="bilinear")

@@ -1,0 +1,174 @@
+"""detectron2's Mask R-CNN and Cascade Mask R-CNN on a ResNet with a pyramid, under our names and in our layout.
+
+What differs (detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py, anchor_generator.py,
+roi_heads/fast_rcnn.py, roi_heads/cascade_rcnn.py, roi_heads/mask_head.py; checkpoint/c2_model_loading.py for the older
+names of ImageNet's ResNets):
+
+- names; background is the last class there and the first here; box regression and masks have no rows for background
+- a location's anchors go through the ratios of one size, then of the next; here through the sizes of one ratio
+- the same: fc1 reads [channel, row, column], deconvolutions are [in, out, 2, 2], the eps of a frozen norm is 1e-5
+- the first convolution reads BGR there. Our pictures are one grey channel three times, so that the order is of no
+  account and stays. What counts: those weights have seen pictures minus (103.5, 116.3, 123.7) that were not divided
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from sartorius.errors import InputError
+
+_BODY = r"(?:backbone\.)?(?:bottom_up\.)?"
+_STATISTIC = {
+    "s": "weight", "gamma": "weight", "b": "bias", "beta": "bias",
+    "rm": "running_mean", "running_mean": "running_mean", "riv": "running_var", "running_var": "running_var",
+}  # fmt: skip
+_BRANCH = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+_UNUSED = re.compile(
+    r"pixel_mean|pixel_std|(.*\.)?anchor_generator\.(.*\.)?cell_anchors.*|.*num_batches_tracked|.*_momentum|"
+    rf"(fc1000|pred)_[wb]|conv1_b|{_BODY}(stem\.fc|linear)\.(weight|bias)"
+)
+# What belongs together: a file holds all of a part, or nothing of it
+PARTS = (
+    "backbone.body.", "backbone.fpn.", "rpn.head.",
+    "roi_heads.box_head.", "roi_heads.box_predictor.", "roi_heads.mask_head.", "roi_heads.mask_predictor.",
+)  # fmt: skip
+
+
+def _norm(place: str) -> str:
+    """Our norm beside a convolution of detectron2's: `conv1` -> `bn1`, `shortcut` -> `downsample.1`."""
+    return "downsample.1" if place == "shortcut" else f"bn{place[-1]}"
+
+
+def _convolution(place: str) -> str:
+    return "downsample.0" if place == "shortcut" else place
+
+
+_RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (_BODY + r"stem\.conv1\.weight", lambda m: "backbone.body.conv1.weight"),
+    (_BODY + r"stem\.conv1\.norm\.(\w+)", lambda m: f"backbone.body.bn1.{m[1]}"),
+    (
+        _BODY + r"res(\d)\.(\d+)\.(conv[123]|shortcut)\.weight",
+        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_convolution(m[3])}.weight",
+    ),
+    (
+        _BODY + r"res(\d)\.(\d+)\.(conv[123]|shortcut)\.norm\.(\w+)",
+        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_norm(m[3])}.{m[4]}",
+    ),
+    # Caffe2's names, of ImageNet's ResNets
+    (r"conv1_w", lambda m: "backbone.body.conv1.weight"),
+    (rf"res_conv1_bn_({'|'.join(_STATISTIC)})", lambda m: f"backbone.body.bn1.{_STATISTIC[m[1]]}"),
+    (
+        r"res(\d)_(\d+)_branch(1|2a|2b|2c)_w",
+        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_convolution(_BRANCH[m[3]])}.weight",
+    ),
+    (
+        rf"res(\d)_(\d+)_branch(1|2a|2b|2c)_bn_({'|'.join(_STATISTIC)})",
+        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_norm(_BRANCH[m[3]])}.{_STATISTIC[m[4]]}",
+    ),
+    (r"backbone\.fpn_lateral(\d)\.(weight|bias)", lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 2}.0.{m[2]}"),
+    (r"backbone\.fpn_output(\d)\.(weight|bias)", lambda m: f"backbone.fpn.layer_blocks.{int(m[1]) - 2}.0.{m[2]}"),
+    (r"proposal_generator\.rpn_head\.conv\.(\w+)", lambda m: f"rpn.head.conv.0.0.{m[1]}"),
+    (r"proposal_generator\.rpn_head\.objectness_logits\.(\w+)", lambda m: f"rpn.head.cls_logits.{m[1]}"),
+    (r"proposal_generator\.rpn_head\.anchor_deltas\.(\w+)", lambda m: f"rpn.head.bbox_pred.{m[1]}"),
+    (
+        r"roi_heads\.box_head\.(\d+\.)?fc([12])\.(\w+)",
+        lambda m: f"roi_heads.box_head.{m[1] or ''}fc{int(m[2]) + 5}.{m[3]}",
+    ),
+    (r"roi_heads\.box_predictor\.(\d+\.)?(cls_score|bbox_pred)\.(\w+)", lambda m: m[0]),
+    (r"roi_heads\.mask_head\.mask_fcn(\d)\.(\w+)", lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.{m[2]}"),
+    (r"roi_heads\.mask_head\.deconv\.(\w+)", lambda m: f"roi_heads.mask_predictor.conv5_mask.{m[1]}"),
+    (r"roi_heads\.mask_head\.predictor\.(\w+)", lambda m: f"roi_heads.mask_predictor.mask_fcn_logits.{m[1]}"),
+)
+
+
+def is_detectron2(names: Iterable[str]) -> bool:
+    """Whether these are names of detectron2's (or of the ResNets of its model zoo)."""
+    marks = ("backbone.bottom_up.", "proposal_generator.", "stem.conv1.", "res2.0.conv1.", "conv1_w", "res2_0_")
+    return any(name.startswith(marks) for name in names)
+
+
+def convert(state: Mapping[str, Tensor], anchor_sizes: int, source: str) -> dict[str, Tensor]:
+    """Tensors of detectron2 under the names and in the layout of a `mask_rcnn` here, or of a cascade.
+
+    anchor_sizes: of a level, see `AnchorGrid`; the file has as many. What is no weight (means of pixels, anchors,
+    ImageNet's classifier) is left out. Raises InputError for a name of another architecture.
+    """
+    converted = {}
+    for name, value in state.items():
+        if _UNUSED.fullmatch(name):
+            continue
+        found = ((re.fullmatch(pattern, name), ours) for pattern, ours in _RULES)
+        if (ours := next((ours(match) for match, ours in found if match), None)) is None:
+            raise InputError(
+                f"{source}: '{name}' is of no Mask R-CNN or Cascade Mask R-CNN of detectron2 on a ResNet with a "
+                "pyramid, as far as they are read here (fully connected box heads, no norms beside those of the ResNet)"
+            )
+        converted[ours] = value
+    _add_statistics(converted)
+    _reorder(converted, anchor_sizes)
+    return converted
+
+
+def _add_statistics(state: dict[str, Tensor]) -> None:
+    """Norms that were fused to a factor and an offset, as in Caffe2's files, get mean 0 and variance 1."""
+    for name in list(state):
+        place = name.removesuffix(".weight")
+        if place != name and re.search(r"\.(bn\d|downsample\.1)$", place):
+            state.setdefault(f"{place}.running_mean", torch.zeros_like(state[name]))
+            state.setdefault(f"{place}.running_var", torch.ones_like(state[name]))
+
+
+def _reorder(state: dict[str, Tensor], anchor_sizes: int) -> None:
+    """Put rows where they belong here: background first, anchors by ratio."""
+    for name, value in list(state.items()):
+        place, _, kind = name.rpartition(".")
+        if name.startswith("rpn.head.cls_logits"):
+            state[name] = _by_ratio(value, anchor_sizes, 1)
+        elif name.startswith("rpn.head.bbox_pred"):
+            state[name] = _by_ratio(value, anchor_sizes, 4)
+        elif place.endswith("cls_score"):
+            state[name] = value.roll(1, dims=0)
+            types = len(value) - 1
+            boxes = f"{place.removesuffix('cls_score')}bbox_pred.{kind}"
+            if boxes in state and len(state[boxes]) == 4 * types and not re.search(r"\.\d+\.cls_score$", place):
+                state[boxes] = _with_background(state[boxes], 4)
+        elif place.endswith("mask_fcn_logits"):
+            state[name] = _with_background(value, 1)
+
+
+def _by_ratio(value: Tensor, sizes: int, rows: int) -> Tensor:
+    """[sizes * ratios * rows, ...] as [ratios * sizes * rows, ...]; left as it is where `sizes` does not divide it."""
+    if len(value) % (sizes * rows):
+        return value
+    return value.unflatten(0, (sizes, -1, rows)).transpose(0, 1).flatten(0, 2).contiguous()
+
+
+def _with_background(value: Tensor, rows: int) -> Tensor:
+    """Rows of zeros before those of the types: nothing reads them."""
+    return torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
+
+
+def check_parts(converted: Iterable[str], own: Iterable[str], source: str) -> None:
+    """Raise InputError where a part of the network (PARTS) is there in pieces only, or is another one.
+
+    A part that is missing as a whole is no error: ImageNet's ResNets have no heads.
+    """
+    given, wanted = set(converted), {name for name in own if not name.endswith("num_batches_tracked")}
+    for part in PARTS:
+        there = {name for name in given if name.startswith(part)}
+        mine = {name for name in wanted if name.startswith(part)}
+        if not there or there == mine:
+            continue
+        if missing := sorted(mine - there):
+            what = f"lacks {len(missing)} tensors of {part.rstrip('.')} here, such as {missing[0]}"
+        else:
+            more = sorted(there - mine)
+            what = f"has {len(more)} tensors more than {part.rstrip('.')} here, such as {more[0]}"
+        raise InputError(
+            f"{source}: a file of detectron2's that {what}. It is damaged or of another model; choose "
+            "model=cascade_r50 for a cascade, model.body for another ResNet, and model.network.norm=frozen_batch"
+        )

@@ -1,0 +1,123 @@
+"""What a network is told about a picture: its cells, the pixels that no loss looks at, and how much the picture counts.
+
+Doubtful cells are pixels that are neither cell nor background. A candidate box that stands for no cell and lies among
+them takes no part in a loss, as boxes in COCO's crowds do not (Lin et al. 2014; detectron2's `ioa` threshold).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sartorius.networks.matching import BACKGROUND, BETWEEN
+from sartorius.roi_gather import gather_mask_targets
+
+
+class RoITarget(Protocol):
+    """The cells of a picture: boxes float32 [N, 4] in picture pixels, cell types int64 [N], and the layered map."""
+
+    boxes: Tensor
+    cell_types: Tensor
+    layers: Tensor  # int32 [L, H, W]
+    layer_of: Tensor  # int64 [N]
+    ids: Tensor  # int64 [N], value of each cell in its layer
+    ignored: Tensor | None  # bool [H, W], neither cell nor background; None for no such pixel
+    weight: float  # of the picture in every loss
+
+
+def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
+    """The share of each box, as far as it lies in the picture, that `region` covers: float32 [N] in 0..1.
+
+    region: bool [H, W]. boxes: float [N, 4], x1 y1 x2 y2 in half-open pixel edges. 0 for a box outside the picture.
+    Exact: the integral of a map of pixels is bilinear within each of them. No boxes x pixels matrix exists.
+    """
+    height, width = region.shape
+    # float64: differences of sums up to 10^6 must leave the fractions of a small box
+    integral = torch.zeros((height + 1, width + 1), dtype=torch.float64, device=region.device)
+    integral[1:, 1:] = region.long().cumsum(0).cumsum(1)  # of integers: deterministic on a GPU too
+    x1, y1, x2, y2 = boxes.double().unbind(1)
+    (x1, x2), (y1, y2) = (
+        [side.clamp(0, limit) for side in axis] for axis, limit in (((x1, x2), width), ((y1, y2), height))
+    )
+
+    def below(x: Tensor, y: Tensor) -> Tensor:
+        """The integral from the corner of the picture to (x, y)."""
+        left, top = x.long().clamp(max=width - 1), y.long().clamp(max=height - 1)
+        right, down = x - left, y - top
+        upper = integral[top, left] * (1 - right) + integral[top, left + 1] * right
+        lower = integral[top + 1, left] * (1 - right) + integral[top + 1, left + 1] * right
+        return upper * (1 - down) + lower * down
+
+    covered = below(x2, y2) - below(x1, y2) - below(x2, y1) + below(x1, y1)
+    area = (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
+    return torch.where(area > 0, covered / area.clamp(min=1e-9), area).float()
+
+
+def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float, scale: float) -> Tensor:
+    """The matches [C] of candidate boxes [C, 4] with BETWEEN in place of BACKGROUND where the picture is ignored.
+
+    That is where more than `share` of a candidate (in pixels `scale` times the picture's) lies in `target.ignored`;
+    where that is None nothing is computed. A candidate that stands for a cell keeps it.
+    """
+    if target.ignored is None:
+        return match
+    doubtful = (match == BACKGROUND) & (share_inside(target.ignored, candidates / scale) > share)
+    return match.masked_fill(doubtful, BETWEEN)
+
+
+def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int) -> Tensor | None:
+    """Which bins of the mask targets read no ignored pixel: float32 [N, size, size] of 0 and 1, of all pictures.
+
+    rois: boxes [N_k, 4] of each picture, in picture pixels. None where no picture has ignored pixels.
+    """
+    if all(target.ignored is None for target in targets):
+        return None
+    certain = []
+    for target, boxes in zip(targets, rois, strict=True):
+        read = boxes.new_zeros((len(boxes), size, size), dtype=torch.float32)
+        if target.ignored is not None:
+            layer = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+            read = gather_mask_targets(target.ignored[None].int(), layer, layer + 1, boxes, size)
+        certain.append((read == 0).float())
+    return torch.cat(certain)
+
+
+def sample_weights(targets: Sequence[RoITarget], picture: Tensor) -> Tensor | None:
+    """The weight of each sample, float32 [N], from the number of its picture, int64 [N]; None where all are 1."""
+    weights = picture_weights(targets, picture.device)
+    return None if weights is None else weights[picture]
+
+
+class Weighted(Protocol):
+    """A picture that counts with a weight."""
+
+    weight: float
+
+
+def picture_weights(targets: Sequence[Weighted], device: torch.device) -> Tensor | None:
+    """The weight of each picture in every loss, float32 [B]; None where all are 1."""
+    if all(target.weight == 1.0 for target in targets):
+        return None
+    return torch.tensor([target.weight for target in targets], dtype=torch.float32, device=device)
+
+
+def weighted_sum(losses: Tensor, weights: Tensor | None) -> Tensor:
+    """The sum of the losses [N] or [N, ...] of samples, each times its weight [N]; None counts all fully."""
+    if weights is not None:
+        losses = losses * weights.view(-1, *[1] * (losses.ndim - 1))
+    return losses.sum()
+
+
+def mask_bce(logits: Tensor, wanted: Tensor, certain: Tensor | None, weights: Tensor | None) -> Tensor:
+    """Mean binary cross-entropy of masks [N, M, M] over the `certain` bins (None: all), a scalar; N > 0.
+
+    weights [N] of the samples scale their sums and not what these are divided by. 0 where no bin is certain.
+    """
+    if certain is None and weights is None:
+        return F.binary_cross_entropy_with_logits(logits, wanted)
+    loss = F.binary_cross_entropy_with_logits(logits, wanted, certain, reduction="none")
+    return weighted_sum(loss, weights) / (wanted.numel() if certain is None else certain.sum().clamp(min=1))

@@ -1,0 +1,184 @@
+"""Any timm network with a feature pyramid, as a backbone of Mask R-CNN (see `backbones` for what that is)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from timm.layers import BatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import FeaturePyramidNetwork
+
+from sartorius.errors import InputError
+from sartorius.networks.backbones import STAGES, check_stages, norm_groups, norm_layer
+from sartorius.networks.encoders import TimmEncoder
+
+KEY = "model.network.backbone"
+FINEST = 4  # stride of the finest level of a pyramid (Lin et al. 2017, FPN)
+LEVELS = 5  # of a pyramid; those that the network lacks are pooled from its coarsest
+PROBE = (64, 96)  # pixels; not square, a multiple of 32 as all pictures are, and not a size that weights come with
+
+
+class TimmPyramid(nn.Module):
+    """A timm network (`body`) and a feature pyramid (`fpn`) on its features from stride 4 on.
+
+    Arguments as of `timm_fpn`. strides, out_channels, in_channels: see `backbones`.
+    """
+
+    def __init__(self, body: TimmEncoder, channels: int, norm: str, in_channels: int) -> None:
+        super().__init__()
+        self.body, self.out_channels, self.in_channels = body, channels, in_channels
+        self.taken = [level for level, stride in enumerate(body.reductions) if stride >= FINEST]
+        self.fpn = FeaturePyramidNetwork(
+            [body.channels[level] for level in self.taken],
+            channels,
+            norm_layer=norm_layer(norm) if norm == "group" else None,
+        )
+        strides = [body.reductions[level] for level in self.taken]
+        self.pooled = max(LEVELS - len(strides), 1)
+        self.strides = tuple(strides + [strides[-1] * 2 ** (k + 1) for k in range(self.pooled)])
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """Levels "0", "1", ... [B, out_channels, H / stride, W / stride], then "pool" (and "pool1", ...)."""
+        features = self.body(x)
+        levels: dict[str, Tensor] = self.fpn(OrderedDict((str(k), features[at]) for k, at in enumerate(self.taken)))
+        coarsest = levels[str(len(self.taken) - 1)]
+        for k in range(self.pooled):
+            coarsest = F.max_pool2d(coarsest, 1, 2, 0)
+            levels[f"pool{k or ''}"] = coarsest
+        return levels
+
+    def halve_strides(self) -> None:
+        """Let the network's first strided convolution move by half its stride: all levels become twice as fine."""
+        stem = next(m for m in self.body.modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1)
+        if stem.kernel_size == stem.stride:  # patches side by side: half of a patch must be added around the picture
+            stem.padding = tuple(stride // 4 for stride in stem.stride)
+        stem.stride = tuple(stride // 2 for stride in stem.stride)
+        self.strides = tuple(stride // 2 for stride in self.strides)
+
+
+def timm_fpn(
+    name: str,
+    weights: str | None,
+    norm: str,
+    trainable_layers: int,
+    channels: int,
+    *,
+    in_channels: int,
+    finest_stride: int,
+    checkpoint_activations: bool,
+) -> TimmPyramid:
+    """timm's network `name` with a pyramid of strides 4 to 64: `convnext_tiny`, `resnest50d`, `tf_efficientnetv2_s` ...
+
+    weights: as of `TimmEncoder`. norm: as of `norm_layer`, put in the place of each batch norm of the network (and, if
+    `group`, into the pyramid); other norms stay. trainable_layers: 0..5, how many stages learn, counted from the end:
+    four whose features the pyramid takes, and before them the stem. in_channels: 1, with weights summed over colours,
+    which for grey pictures is the same as 3. finest_stride, checkpoint_activations: as of `resnet_fpn`.
+
+    Raises InputError for a name, weights or numbers that cannot be had, and for a network that does not take pictures
+    of any size or gives other features than it promises.
+    """
+    check_stages(trainable_layers, finest_stride)
+    body = TimmEncoder(name, weights, in_channels, key=KEY)
+    _replace_batch_norms(body, norm)
+    _freeze(body, trainable_layers)
+    if checkpoint_activations:
+        _recompute(body, name)
+    pyramid = TimmPyramid(body, channels, norm, in_channels)
+    if finest_stride < FINEST:
+        pyramid.halve_strides()
+    _probe(pyramid, name, finest_stride)
+    return pyramid
+
+
+def _replace_batch_norms(module: nn.Module, norm: str) -> None:
+    """Put `norm` where the network has batch norms, with their activations, weights and names."""
+    norm_layer(norm)  # a name that does not exist is said, also for networks without batch norms
+    if norm == "frozen_batch":
+        freeze_batch_norm_2d(module)
+    elif norm == "group":
+        for parent in list(module.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, nn.BatchNorm2d):
+                    parent.add_module(name, _group_norm(child))
+
+
+def _group_norm(old: nn.BatchNorm2d) -> nn.Module:
+    """Its scale stays: timm lets residual blocks start with a scale of 0."""
+    groups = norm_groups(old.num_features)
+    new: nn.Module = nn.GroupNorm(groups, old.num_features, old.eps)
+    if isinstance(old, BatchNormAct2d):
+        new = GroupNormAct(old.num_features, groups, old.eps, apply_act=False)
+        new.drop, new.act = old.drop, old.act
+    if old.affine:
+        new.load_state_dict({"weight": old.weight, "bias": old.bias}, strict=False)
+    return new
+
+
+def _freeze(body: TimmEncoder, trainable_layers: int) -> None:
+    names = [name for name, _ in body.body.named_parameters()]
+    stages = _stages(names, _levels(body))
+    for name, parameter in body.body.named_parameters():
+        parameter.requires_grad_(stages[name] >= STAGES - trainable_layers)
+
+
+def _levels(body: TimmEncoder) -> list[str]:
+    """The modules that give the features of the pyramid, by timm's names."""
+    info: Any = body.body.feature_info
+    return [module for module, stride in zip(info.module_name(), body.reductions, strict=True) if stride >= FINEST]
+
+
+def _stages(names: list[str], levels: list[str]) -> dict[str, int]:
+    """The stage of each parameter, 0 (stem) to 4: a level's stage ends with the module that gives its features.
+
+    names: of the parameters, in the order in which the network uses them.
+    """
+    stages, current = {}, STAGES - 1 - len(levels)
+    ends = [_prefixes(level) for level in levels]
+    inside = False
+    for name in names:
+        nearest = next((k for k, end in enumerate(ends) if name.startswith(end)), None)
+        if nearest is not None:
+            current, inside = STAGES - len(levels) + nearest, True
+        elif inside:
+            current, inside = min(current + 1, STAGES - 1), False
+        stages[name] = current
+    return stages
+
+
+def _prefixes(module: str) -> tuple[str, ...]:
+    """How names of the module's parameters begin in timm's wrappers: as it is, flattened, or one level down."""
+    return f"{module}.", f"{module.replace('.', '_')}.", f"model.{module}."
+
+
+def _recompute(body: TimmEncoder, name: str) -> None:
+    for owner in (body.body, getattr(body.body, "model", None)):
+        if hasattr(owner, "set_grad_checkpointing"):
+            owner.set_grad_checkpointing(True)  # type: ignore[union-attr, operator]
+            return
+    raise InputError(
+        f"{KEY}.checkpoint_activations=true: timm's {name} cannot; give false, or another {KEY}.name, such as "
+        "convnext_tiny"
+    )
+
+
+def _probe(pyramid: TimmPyramid, name: str, finest_stride: int) -> None:
+    """Raise InputError unless the levels of a small picture have the sizes that `strides` promise."""
+    wanted = [tuple(-(-side // stride) for side in PROBE) for stride in pyramid.strides]
+    problem = ""
+    found: list[tuple[int, ...]] = []
+    pyramid.eval()
+    try:
+        with torch.no_grad():
+            found = [tuple(f.shape[-2:]) for f in pyramid(torch.zeros(1, pyramid.in_channels, *PROBE)).values()]
+    except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+        problem = f" ({' '.join(str(error).split())[:200]})"
+    pyramid.train()
+    if found != wanted or pyramid.strides[0] != finest_stride:
+        raise InputError(
+            f"{KEY}.name={name}: it does not give a pyramid from stride {finest_stride} on of a picture of "
+            f"{PROBE[0]} x {PROBE[1]} pixels{problem}; expected levels of {wanted}, got {found or 'none'}; choose "
+            "another network, such as convnext_tiny or resnet50d"
+        )

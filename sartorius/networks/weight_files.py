@@ -1,0 +1,75 @@
+"""What files of weights hold: tensors by name and, in our own checkpoints, what they say about themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sartorius import recipes
+from sartorius.errors import InputError
+from sartorius.networks.safe_pickle import read_pickle
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """Tensors by name, on the CPU, and the recipe of one of our checkpoints (None: another file)."""
+
+    state: Mapping[str, Tensor]
+    recipe: Mapping[str, Any] | None = None
+
+    @property
+    def cell_types(self) -> tuple[str, ...]:
+        """The cell types that it was trained on, in their order; () where the file does not say."""
+        return tuple(str(name) for name in (self.recipe or {}).get("cell_types") or ())
+
+
+def read_weights(path: Path) -> WeightFile:
+    """A checkpoint of `sartorius.train`, a state dict of torch's, or a `.pth` or `.pkl` of detectron2's.
+
+    Nothing in the file is executed. Raises InputError where it is missing, damaged, refused, or holds no tensors.
+    """
+    if not path.is_file():
+        raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
+    content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
+    recipe = content.get(recipes.KEY) if isinstance(content, dict) else None
+    for key in ("state_dict", "model"):  # of Lightning's checkpoints, of detectron2's
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = {str(name).removeprefix("network."): value for name, value in content[key].items()}
+    if not isinstance(content, dict) or not content:
+        raise InputError(
+            f"model.weights={path}: expected a state dict (tensors by name), a checkpoint of sartorius.train or a file "
+            "of detectron2's model zoo"
+        )
+    state = {str(name): _tensor(path, str(name), value) for name, value in content.items()}
+    return WeightFile(state, recipe if isinstance(recipe, dict) else None)
+
+
+def _tensor(path: Path, name: str, value: Any) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value)
+    raise InputError(
+        f"model.weights={path}: expected a state dict (tensors by name), but '{name}' is a {type(value).__name__}"
+    )
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
+        text = str(error)
+        if "Unsupported global" in text or "GLOBAL" in text:
+            raise InputError(
+                f"model.weights={path}: refused, it holds more than tensors, which could run code. Where you trust it, "
+                "save its weights alone: torch.save(torch.load(FILE, weights_only=False)['model'], NEW)"
+            ) from error
+        raise InputError(
+            f"model.weights={path}: not a file of PyTorch weights ({(text or type(error).__name__).splitlines()[0]})"
+        ) from error

@@ -1,0 +1,115 @@
+"""No run is scored on pictures that the weights it starts from have seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.livecell_data import LiveCellDataModule
+from sartorius.data.provenance import KEY, check_start, note, noted, trained_on
+from sartorius.errors import InputError
+from tests.conftest import write_competition
+from tests.data.livecell_folder import write_livecell
+
+FOLDS = 4
+
+
+def fold(root: Path, number: int, **options: Any) -> SupervisedDataModule:
+    datamodule = SupervisedDataModule(root, fold=number, n_folds=FOLDS, **options)
+    datamodule.setup()
+    return datamodule
+
+
+def test_the_note_names_pictures_and_wells(tiny_competition: Path, tmp_path: Path) -> None:
+    datamodule = fold(tiny_competition, 0)
+    found = trained_on(datamodule)
+    assert list(found) == datamodule.train_pictures and len(found) == 12 - 3
+    assert all(found[picture] == datamodule.competition.wells[picture] != picture for picture in found)
+    live = LiveCellDataModule(write_livecell(tmp_path))
+    live.setup("fit")
+    assert trained_on(live)["A172_Phase_A1_1_00d00h00m_1"] == "A172_Phase_A1_1_00d00h00m"
+    assert trained_on(SimpleNamespace()) == {}
+    assert trained_on(SimpleNamespace(train_pictures=["a"], pseudo_pictures=["b"])) == {"a": "a", "b": "b"}
+
+
+def test_no_validation_picture_of_any_fold_comes_in_through_weights(tiny_competition: Path) -> None:
+    """Weights of fold f may start fold f only: those of every other fold have seen all its validation pictures."""
+    notes = [trained_on(fold(tiny_competition, number)) for number in range(FOLDS)]
+    for number in range(FOLDS):
+        here = fold(tiny_competition, number)
+        for other in range(FOLDS):
+            if other == number:
+                check_start(notes[other], here, "a.ckpt")
+                assert not {*notes[other], *notes[other].values()} & {
+                    *here.val_pictures, *(here.place_of(p) for p in here.val_pictures)
+                }  # fmt: skip
+            else:
+                with pytest.raises(InputError, match=r"model\.weights=a\.ckpt: was trained on 3 of the 3 validation"):
+                    check_start(notes[other], here, "a.ckpt")
+
+
+def test_a_well_is_enough(tiny_competition: Path) -> None:
+    here = fold(tiny_competition, 0)
+    well = here.place_of(here.val_pictures[0])
+    with pytest.raises(InputError, match=r"1 of the 3 validation pictures.*shares with another"):
+        check_start({"another": well}, here, "a.ckpt")
+    check_start({"another": "elsewhere"}, here, "a.ckpt")
+
+
+def test_without_wells_pictures_are_compared(tmp_path: Path) -> None:
+    root = write_competition(tmp_path / "plain", wells=False)
+    with pytest.warns(UserWarning, match="sample_id"):
+        here, other = fold(root, 0), fold(root, 1)
+    check_start(trained_on(here), here, "a")
+    with pytest.raises(InputError, match="validation pictures or their neighbours"):
+        check_start(trained_on(other), here, "a")
+
+
+def test_livecell_before_the_competition(tiny_competition: Path, tmp_path: Path) -> None:
+    live = LiveCellDataModule(write_livecell(tmp_path), drop_shared=True)
+    live.setup()
+    for number in range(FOLDS):
+        check_start(trained_on(live), fold(tiny_competition, number), "a")
+    check_start(trained_on(live), live, "a")
+    shared = LiveCellDataModule(tmp_path)
+    shared.setup()
+    with pytest.raises(
+        InputError, match=r"1 of the 2 validation pictures.*A172_Phase_A1_1_00d00h00m.*drop_shared=true"
+    ):
+        check_start(trained_on(shared), live, "a")
+
+
+def test_test_pictures_are_held_back_too(tmp_path: Path) -> None:
+    live = LiveCellDataModule(write_livecell(tmp_path), drop_shared=True)
+    live.setup()
+    with pytest.raises(InputError, match="1 of the 2 test pictures"):
+        check_start({live.test_pictures[0]: "x"}, live, "a")
+
+
+def test_overfitting_on_purpose_is_not_checked(tiny_competition: Path) -> None:
+    with pytest.warns(UserWarning, match="scores mean memory"):
+        here = fold(tiny_competition, 0, pictures=2)
+    check_start(trained_on(here), here, "a")
+
+
+def test_the_note_adds_up(tiny_competition: Path) -> None:
+    here, recipe = fold(tiny_competition, 0), {"model": {}}
+    note(recipe, here, None, None)
+    assert recipe[KEY] == trained_on(here)
+    note(recipe, here, {KEY: {"before": "elsewhere"}}, "a.ckpt")
+    assert recipe[KEY] == {"before": "elsewhere", **trained_on(here)}
+    note(recipe, here, None, "coco")  # weights of others: nothing is known
+    assert recipe[KEY] == trained_on(here)
+    with pytest.raises(InputError, match="validation"):
+        note(recipe, here, {KEY: trained_on(fold(tiny_competition, 1))}, "a.ckpt")
+
+
+def test_a_checkpoint_without_a_note_is_refused() -> None:
+    assert noted(None, "a") == {}
+    for recipe in ({}, {KEY: None}, {KEY: ["a"]}):
+        with pytest.raises(InputError, match=r"a\.ckpt: the checkpoint does not say which pictures.*train it again"):
+            noted(recipe, "a.ckpt")

@@ -1,0 +1,125 @@
+"""Ignored pixels and weights of pictures in the losses of the dense networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from sartorius.data.dataset import Batch, Target
+from sartorius.instances import Instances
+from sartorius.modules.crop_segmenter import CropSegmenterModule
+from sartorius.modules.unet import UNetModule
+from sartorius.networks.cell_crops import CropNetwork
+from sartorius.networks.cell_maps import MapLayout
+from sartorius.networks.encoders import PlainEncoder
+from sartorius.networks.unet import unet
+
+LAYOUT = MapLayout(types=3, border=2, offset_scale=8.0)
+HEIGHT, WIDTH, SPLIT = 48, 64, 40
+
+
+def cells() -> Instances:
+    """Two cells that touch and one alone, left of column 36."""
+    masks = np.zeros((3, HEIGHT, WIDTH), bool)
+    masks[0, 5:15, 5:17] = masks[1, 15:28, 8:22] = masks[2, 30:40, 24:36] = True
+    return Instances.from_masks(masks, [2, 0, 1])
+
+
+def target(ignored: Tensor | None = None, weight: float = 1.0, width: int = WIDTH) -> Target:
+    whole = cells()
+    instances = Instances(np.ascontiguousarray(whole.layers[:, :, :width]), whole.cell_types)
+    return replace(Target.from_instances("p", 0, instances, "cort"), ignored=ignored, weight=weight)
+
+
+def right() -> Tensor:
+    """Everything from column SPLIT on."""
+    mask = torch.zeros((HEIGHT, WIDTH), dtype=torch.bool)
+    mask[:, SPLIT:] = True
+    return mask
+
+
+def unet_module() -> UNetModule:
+    torch.manual_seed(0)
+    network = unet(PlainEncoder(8, 2, "group"), LAYOUT, channels=[16, 8], norm="group", mean=128.0, std=11.58)
+    return UNetModule(network, LAYOUT, lambda maps: maps, torch.optim.SGD, border_weight=2.0, dice=0.8)
+
+
+def test_a_unet_does_not_see_ignored_pixels() -> None:
+    """Every term is that of the picture without them, and no gradient reaches them."""
+    built = unet_module()
+    logits = torch.randn((2, LAYOUT.channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
+    logits.requires_grad_()
+    found = built.losses(logits, [target(right()), target(right())])
+    torch.stack(list(found.values())).sum().backward()
+    cut = built.losses(logits[..., :SPLIT], [target(width=SPLIT)] * 2)
+    for name, value in found.items():
+        assert value.item() == pytest.approx(cut[name].item(), rel=1e-5), name
+    assert logits.grad is not None
+    assert (logits.grad[..., SPLIT:] == 0).all()
+    assert logits.grad[..., :SPLIT].any()
+    one = built.losses(logits, [target(right()), target()])  # the other picture keeps all its pixels
+    assert cut["foreground"].item() != pytest.approx(one["foreground"].item(), rel=1e-3)
+    everything = torch.ones((HEIGHT, WIDTH), dtype=torch.bool)
+    nothing = built.losses(logits, [target(everything)] * 2)
+    assert nothing["foreground"].item() == nothing["border"].item() == nothing["centre"].item() == 0
+
+
+def test_a_unet_counts_pictures_with_their_weight() -> None:
+    built = unet_module()
+    logits = torch.randn((2, LAYOUT.channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
+    first, both, half = (built.losses(logits, [target(right()), target(weight=weight)]) for weight in (0.0, 1.0, 0.5))
+    for name, value in both.items():
+        assert half[name].item() == pytest.approx((first[name] + value).item() / 2), name
+        assert first[name] < value
+
+
+class Given(torch.nn.Module):
+    """The logits it holds, whatever the crops."""
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.randn((count, 2, size, size)))
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.logits[: len(crops)]
+
+
+def crop_step(first: Target, second: Target) -> tuple[float, Tensor]:
+    """The loss of a training step on two pictures, and its gradient of the logits [6, 2, 32, 32]."""
+    torch.manual_seed(0)
+    network = CropNetwork(Given(6, 32), size=32, margin=0.5, min_side=12, mean=128.0, std=11.0, prompt=True)
+    built = CropSegmenterModule(network, torch.optim.SGD, None, jitter=0.0, low=0.1, mask_size=28, crops_at_once=3)
+    built.log = built.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
+    image = torch.full((1, HEIGHT, WIDTH), 128, dtype=torch.uint8)
+    loss = built.training_step(Batch([image, image], [first, second]), 0)
+    loss.backward()
+    gradient = network.body.logits.grad
+    assert gradient is not None
+    return loss.item(), gradient
+
+
+def test_a_crop_segmenter_does_not_see_ignored_pixels() -> None:
+    mask = right()
+    mask[:, 30:] |= torch.from_numpy(~cells().foreground())[:, 30:]  # reaches into the square of the third cell
+    loss, gradient = crop_step(target(mask), target())
+    plain, whole = crop_step(target(), target())
+    assert loss != pytest.approx(plain, rel=1e-4)
+    hidden = (gradient == 0) & (whole != 0)
+    assert hidden[2].any()
+    assert not hidden[:2].any()
+    assert not hidden[3:].any()  # the other picture
+    left, right_ = hidden[2, :, :, :10], hidden[2, :, :, 26:]
+    assert right_.all()
+    assert not left.any()
+    _, gradient = crop_step(target(torch.ones_like(mask)), target())
+    assert not gradient[2].any()  # a square that lies in the picture
+
+
+def test_a_crop_segmenter_counts_pictures_with_their_weight() -> None:
+    (one, _), (both, _), (half, _) = (crop_step(target(), target(weight=weight)) for weight in (0.0, 1.0, 0.5))
+    assert half == pytest.approx((one + both) / 2)
+    assert one < both

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import albumentations as A
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 
@@ -23,7 +24,8 @@ from benchmarks.copy_paste import from_config
 from benchmarks.measure import Row, expect, side_by_side
 from benchmarks.rle_text import decode
 from sartorius.data.competition import Competition
-from sartorius.data.dataset import InstanceDataset, Mix
+from sartorius.data.dataset import InstanceDataset
+from sartorius.data.pseudo_labels import COLUMNS, PseudoLabels
 from sartorius.data.transforms import CellCrop, LayerTransform
 
 PICTURES = 8  # as many, spread evenly over the folder
@@ -76,10 +78,26 @@ def rows() -> list[Row]:
     return [Row(what, "ms", mine, theirs, "dataset with a mask a cell", same, at_least=1), *whole_pictures()]
 
 
-def mixes() -> dict[str, Mix | None]:
-    """What is put into pictures, by the kind of data; pasting into every picture, whatever the epoch."""
+def kinds(competition: Competition, scratch: Path, transform: LayerTransform) -> dict[str, InstanceDataset]:
+    """A dataset of whole pictures for each kind of data: the same pictures, pasting into each, and as pseudo-labelled.
+
+    Every third pseudo-label is doubtful, as far as the folder's annotations can stand for some.
+    """
+    table = pd.read_csv(competition.csv, dtype=str)
+    score = np.where(np.arange(len(table)) % 3 == 2, "0.5", "0.9")
+    table[list(COLUMNS[:-1])].assign(score=score).to_csv(scratch / "pseudo.csv", index=False)
+    settings = PseudoLabels(
+        file=scratch / "pseudo.csv", folder=competition.root / "train", min_score=0.6, doubtful_score=0.3,
+        min_agreement=0, ratio=1, weight=0.5, cache_mb=0,
+    )  # fmt: skip
+    pseudo = settings.read(competition.cell_type_names)
     pasted = from_config(["copy_paste.probability=1", "copy_paste.until=1"])[1]
-    return {"plain": None, "copy-paste": pasted}
+    return {
+        "plain": InstanceDataset(competition, competition.ids, transform),
+        "copy-paste": InstanceDataset(competition, competition.ids, transform, mix=pasted),
+        "pseudo-labelled": InstanceDataset(pseudo, competition.ids, transform, weight=0.5),
+        "pseudo-labelled, copy-paste": InstanceDataset(pseudo, competition.ids, transform, mix=pasted, weight=0.5),
+    }
 
 
 def whole_pictures() -> list[Row]:
@@ -89,19 +107,19 @@ def whole_pictures() -> list[Row]:
         competition = Competition(pictures.competition_folder(Path(scratch), PICTURES))
         step = max(1, len(competition.ids) // PICTURES)
         chosen = range(0, len(competition.ids), step)[:PICTURES]
+        epochs = itertools.count()
 
-        def one_pass(mix: Mix | None) -> Callable[[], object]:
-            dataset, epochs = InstanceDataset(competition, competition.ids, transform, mix=mix), itertools.count()
-
+        def one_pass(dataset: InstanceDataset) -> Callable[[], object]:
             def samples() -> list[object]:
                 epoch = next(epochs)
                 return [dataset[(epoch, k)] for k in chosen]
 
             return samples
 
-        result = []
-        for name, mix in mixes().items():
-            mine, plain = (value / len(chosen) for value in side_by_side(one_pass(mix), one_pass(None)))
+        datasets, result = kinds(competition, Path(scratch), transform), []
+        for name, dataset in datasets.items():
+            passes = side_by_side(one_pass(dataset), one_pass(datasets["plain"]))
+            mine, plain = (value / len(chosen) for value in passes)
             what = f"whole pictures, {name}: {1e3 / mine:.0f} samples/s a worker"
             result.append(Row(what, "ms", mine, plain, "plain", "the same pictures", at_most=AT_MOST))
     return result

@@ -12,7 +12,18 @@ from dataclasses import asdict
 # One thread a process, set before NumPy and torch are loaded and inherited by the sides: what is compared is work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-MODULES = ("rle_text", "score", "augmentation", "copy_paste", "submission", "decode", "loader", "training_memory")
+MODULES = (
+    "rle_text",
+    "score",
+    "augmentation",
+    "copy_paste",
+    "submission",
+    "decode",
+    "fusion",
+    "loader",
+    "training_memory",
+    "tuning",
+)
 HEADER = ("measured", "unit", "ours", "peer", "ratio", "bar", "", "peer is", "same on both sides")
 
 

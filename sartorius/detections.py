@@ -34,6 +34,7 @@ class Detections:
 
     picture: its id. height, width: its size in pixels. boxes: float32 [N, 4]. scores: float32 [N] in 0..1.
     cell_types: int64 [N], index into `cell_type_names`. masks: float16 [N, M, M], probabilities in 0..1.
+    agreement: float32 [N] in 0..1, how far members of an ensemble agree (see `fusion.methods`); None of one model.
     """
 
     picture: str
@@ -44,6 +45,7 @@ class Detections:
     cell_types: IntArray
     masks: NDArray[np.float16]
     cell_type_names: tuple[str, ...] = CELL_TYPES
+    agreement: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -53,6 +55,8 @@ class Detections:
                 f"picture {self.picture}: boxes [N, 4], scores [N], cell_types [N] and masks [N, M, M] expected, got "
                 f"{self.boxes.shape}, {self.scores.shape}, {self.cell_types.shape}, {self.masks.shape}"
             )
+        if self.agreement is not None and self.agreement.shape != (n,):
+            raise ValueError(f"picture {self.picture}: agreement [{n}] expected, got {self.agreement.shape}")
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -146,6 +150,7 @@ class Detections:
             scores=self.scores[chosen],
             cell_types=self.cell_types[chosen],
             masks=self.masks[chosen],
+            agreement=None if self.agreement is None else self.agreement[chosen],
         )
 
     def sorted(self) -> Detections:
@@ -155,6 +160,7 @@ class Detections:
     def save(self, folder: str | Path) -> Path:
         """Write `<folder>/<picture>.npz` (no pickle) atomically; returns its path."""
         path = Path(folder) / f"{self.picture}.npz"
+        more: dict[str, Any] = {} if self.agreement is None else {"agreement": self.agreement}
         with atomic_path(path) as temporary:
             np.savez_compressed(
                 temporary,
@@ -166,6 +172,7 @@ class Detections:
                 cell_types=self.cell_types,
                 masks=self.masks,
                 cell_type_names=self.cell_type_names,
+                **more,
             )
         return path
 
@@ -179,7 +186,8 @@ class Detections:
                 height, width = file["size"].tolist()
                 names = tuple(file["cell_type_names"].tolist())
                 arrays = (file["boxes"], file["scores"], file["cell_types"], file["masks"])
-                return cls(str(file["picture"]), height, width, *arrays, names)
+                agreement = file["agreement"] if "agreement" in file.files else None
+                return cls(str(file["picture"]), height, width, *arrays, names, agreement)
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own

@@ -91,17 +91,21 @@ def from_predictions(path: str | Path, truth: Competition, pictures: Sequence[st
 
 
 def from_detections(
-    folders: Sequence[str | Path], truth: Competition, pictures: Sequence[str], changes: Mapping[str, Any] | None
-) -> Source:
+    folders: Sequence[str | Path], truth: Competition, pictures: Sequence[str], changes: Mapping[str, Any] | None,
+    filter_file: str | None = None,
+) -> Source:  # fmt: skip
     """Folders of detections as one: those of several folds make an out-of-fold score.
 
-    Every folder's own post-processing turns its detections into cells, with `changes` on top. Raises InputError for a
-    picture in two folders, one that is not labelled, and a folder that holds none of `pictures`.
+    Every folder's own post-processing turns its detections into cells, with `changes` on top; the filter of
+    `filter_file` may come behind it. Raises InputError for a picture in two folders, one that is not labelled, and a
+    folder that holds none of `pictures`.
     """
+    from sartorius.fusion.second_level import with_filter
     from sartorius.metrics.box_ap import BoxAP
 
     opened = [DetectionsFolder(folder) for folder in folders]
-    post = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in opened}
+    saved = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in opened}
+    post = {folder: with_filter(own, filter_file) for folder, own in saved.items()}
     home = _homes(opened, truth)
     boxes = BoxAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
@@ -182,6 +186,8 @@ def check_options(cfg: DictConfig) -> None:
     if len(given) > 1 or not (given or cfg.get("baseline") is not None):
         came = " and ".join(given) or "none of them"
         raise InputError(f"give one of checkpoint=, detections=, predictions= (or baseline= alone), got {came}")
+    if cfg.filter is not None and not (cfg.checkpoint or cfg.detections):
+        raise InputError("filter= drops cells of detections; it goes with checkpoint= or detections= only")
     if cfg.inference and cfg.checkpoint is None:
         raise InputError("inference= says how a network looks at pictures; it goes with checkpoint= only")
 
@@ -200,7 +206,7 @@ def sources(
     if cfg.predictions is not None:
         found[str(cfg.predictions)] = from_predictions(cfg.predictions, truth, pictures, cfg.only_predicted)
     elif folders is not None:
-        found[", ".join(folders)] = from_detections(folders, truth, pictures, wiring.plain(cfg.postprocess))
+        found[", ".join(folders)] = from_detections(folders, truth, pictures, wiring.plain(cfg.postprocess), cfg.filter)
     pictures = next((source.pictures for source in found.values()), pictures)
     if not pictures:
         raise InputError("no picture is left to score; check pictures=, data.fold= and the predictions' ids")

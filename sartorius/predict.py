@@ -3,12 +3,16 @@
 `model=two_stage model.first=<checkpoint or folder of detections> model.second=<crop segmenter's checkpoint>`, in place
 of `checkpoint=`, segments each box of a first model anew. Writes `<output>/detections/` (for evaluate, submit and the
 stages after them) and `<output>/overlays/`, a PNG for each picture with the cells that the post-processing keeps.
+
+`tta=flips | d4 | scales` looks at several views of each picture; with `tta.fuse=null` each view's detections, brought
+back, go to a folder of their own, `<output>/detections_<view>/`, for `ensemble` to join.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -17,6 +21,8 @@ from sartorius.errors import InputError
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+
+    from sartorius.fusion.tta import Augmented
 
 
 def predict(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
@@ -40,6 +46,25 @@ def check_source(cfg: DictConfig) -> str:
     return f"{stages['first']} + {stages['second']}"
 
 
+def predict_apart(
+    cfg: DictConfig,
+    module: LightningModule,
+    datamodule: LightningDataModule,
+    views: Mapping[str, Augmented],
+    about: Mapping[str, Any],
+) -> list[Path]:
+    """Predict view by view, without overlays, each into the folder of the detections with the view's name; those."""
+    looking: Any = getattr(module, "first", module)
+    callbacks = DictConfig({**wiring.plain(cfg.callbacks), "overlays": None})
+    folders = [Path(f"{callbacks.prediction_writer.folder}_{name}") for name in views]
+    for folder, (name, view) in zip(folders, views.items(), strict=True):
+        looking.inference = view
+        writer = {"folder": str(folder), "meta": {**about, "view": name}}
+        built = wiring.instantiate_all(callbacks, prediction_writer=writer)
+        predict(module, datamodule, wiring.instantiate(cfg.trainer, callbacks=built))
+    return folders
+
+
 @wiring.verb("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
@@ -47,7 +72,8 @@ def main(cfg: DictConfig) -> None:
 
     source = check_source(cfg)
     images, output = Path(cfg.images), Path(cfg.output)
-    DetectionsFolder(output / "detections").check_empty()
+    for folder in (output / "detections", *sorted(output.glob("detections_*"))):
+        DetectionsFolder(folder).check_empty()
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad pictures are named before a network is built
     wiring.seed_everything(cfg.seed)
@@ -58,7 +84,12 @@ def main(cfg: DictConfig) -> None:
     from sartorius.postprocess.saved import from_saved
 
     postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), source)
-    about = {"checkpoint": source, "images": str(images)}
+    about = {"checkpoint": source, "images": str(images), "tta": wiring.plain(cfg.tta) or None}
+    views = wiring.add_tta(module, cfg.tta, source) if cfg.tta else None
+    if views is not None and views.fuse is None:
+        folders = predict_apart(cfg, module, datamodule, views.apart(), about)
+        print(f"{len(datamodule.pictures)} pictures: detections of each view in {', '.join(map(str, folders))}")
+        return
     callbacks = wiring.instantiate_all(
         cfg.callbacks, overlays={"postprocess": postprocess}, prediction_writer={"meta": about}
     )

@@ -87,17 +87,32 @@ def sample_regions(
     half-open pixel edges, around all pixels of each region. Up to rounding what `roi_align(aligned=True)` makes of the
     dense probabilities. N may be 0.
     """
-    columns = _alike(boxes[:, 0], boxes[:, 2], regions.shape[1], size)
+    height, width = regions.shape
+    pixel = np.flatnonzero(regions)
+    cell = regions.ravel()[pixel].astype(np.int64) - 1
+    y, x = np.divmod(pixel, width)
+    return sample_pixels(cell, y, x, probability.ravel()[pixel], boxes, height, width, size)
+
+
+def sample_pixels(
+    cell: NDArray[np.int64],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    probability: NDArray[np.float32],
+    boxes: NDArray[np.int64],
+    picture_height: int,
+    picture_width: int,
+    size: int,
+) -> NDArray[np.float32]:
+    """As `sample_regions`, from the pixels of each cell, which may overlap: cell, y, x and probability, each [A]."""
+    columns = _alike(boxes[:, 0], boxes[:, 2], picture_width, size)
     by_width = np.concatenate([np.zeros(0, np.int64), *(cells for cells, _ in columns)])
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     # the boxes behind each other in that order; only the pixels of regions need to be written
     first_row, first_pixel = _starts(height, by_width), _starts(width * height, by_width)
-    pixel = np.flatnonzero(regions)
-    cell = regions.ravel()[pixel].astype(np.int64) - 1
-    y, x = np.divmod(pixel, regions.shape[1])
     inside = (y - boxes[cell, 1]) * width[cell] + x - boxes[cell, 0]
     dense = np.zeros(int((width * height).sum()), np.float32)
-    dense[first_pixel[cell] + inside] = probability.ravel()[pixel]
+    dense[first_pixel[cell] + inside] = probability
 
     lines = np.zeros((int(height.sum()), size), np.float32)  # the rows of all boxes, M values each
     for cells, weights in columns:
@@ -105,7 +120,7 @@ def sample_regions(
         row, at = int(first_row[cells[0]]), int(first_pixel[cells[0]])
         lines[row : row + rows] = dense[at : at + rows * pixels].reshape(rows, pixels) @ weights.T
     result = np.zeros((len(boxes), size, size), np.float32)
-    for cells, weights in _alike(boxes[:, 1], boxes[:, 3], regions.shape[0], size):
+    for cells, weights in _alike(boxes[:, 1], boxes[:, 3], picture_height, size):
         result[cells] = weights @ lines[first_row[cells, None] + np.arange(weights.shape[1])]
     return result
 

@@ -90,10 +90,12 @@ def main(cfg: DictConfig) -> None:
     if cfg.validate is not None:
         return validate(cfg.validate, sizes, cfg.limit)
     from sartorius.detections import DetectionsFolder
+    from sartorius.fusion.second_level import with_filter
     from sartorius.postprocess.saved import from_saved
 
     folder = DetectionsFolder(cfg.detections)
-    postprocess = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
+    saved = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
+    postprocess = with_filter(saved, cfg.filter)
     if not folder.pictures():
         raise InputError(f"{cfg.detections}: no detections in it; `predict` writes them")
     pictures, cells = submit(folder, postprocess, cfg.output, sizes)

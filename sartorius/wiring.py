@@ -130,6 +130,19 @@ def load_module(checkpoint: str | Path, inference: Config | None = None) -> tupl
     return module.eval(), recipe
 
 
+def add_tta(module: LightningModule, tta: Config, source: str) -> Any:
+    """Let a module see several views of each picture, through the windows that it has; returns the `Augmented`.
+
+    Of a two-stage model the first stage sees them. Raises InputError, naming `source`, for a module that looks at whole
+    pictures only and for a first stage that was predicted already.
+    """
+    looking: Any = getattr(module, "first", module)
+    if not hasattr(looking, "inference"):
+        raise InputError(f"{source}: tta= is for a network, not for a {type(looking).__name__}; leave it out")
+    looking.inference = instantiate(tta, windows=looking.inference)
+    return looking.inference
+
+
 def load_stages(model: DictConfig, inference: Config | None = None) -> tuple[LightningModule, dict[str, Any]]:
     """A model of two trained stages (`conf/model/two_stage.yaml`) in eval mode, and its recipe.
 

@@ -11,7 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sartorius"
-VERBS = ("train", "evaluate", "predict", "prepare", "submit", "browse")
+VERBS = (
+    "train",
+    "evaluate",
+    "predict",
+    "ensemble",
+    "tune",
+    "fit_filter",
+    "pseudo_label",
+    "prepare",
+    "submit",
+    "browse",
+)
 KNOW_HYDRA = {*VERBS, "wiring"}
 
 

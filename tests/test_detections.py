@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -46,6 +47,18 @@ def test_old_detections_are_not_mixed_with_new_ones(tmp_path) -> None:
 def test_shapes_are_checked() -> None:
     with pytest.raises(ValueError, match=r"picture a1: .*got \(3, 4\), \(2,\)"):
         Detections("a1", 4, 4, np.zeros((3, 4)), np.zeros(2), np.zeros(3, int), np.zeros((3, 2, 2)))
+
+
+def test_agreement_is_kept_where_there_is_one(tmp_path) -> None:
+    agreement = np.array([0.25, 0.5, 1], np.float32)
+    detections = replace(some(), agreement=agreement)
+    read = Detections.load(detections.save(tmp_path))
+    np.testing.assert_array_equal(read.agreement, agreement)
+    assert read.agreement.dtype == np.float32
+    np.testing.assert_array_equal(read.select([2, 0]).agreement, agreement[[2, 0]])
+    assert Detections.load(some("b2").save(tmp_path)).agreement is None and some().select([0]).agreement is None
+    with pytest.raises(ValueError, match=r"agreement \[3\] expected, got \(2,\)"):
+        replace(some(), agreement=agreement[:2])
 
 
 @pytest.mark.parametrize("detections", [some(), Detections.empty("b2", 40, 50)])

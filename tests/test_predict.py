@@ -12,10 +12,11 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from sartorius import recipes, wiring
-from sartorius.detections import DetectionsFolder
+from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
+from sartorius.fusion.windows import Whole
 from sartorius.predict import main
-from tests.doubles import toy_config
+from tests.doubles import ToyModule, toy_config
 
 Compose = Callable[..., DictConfig]
 
@@ -73,6 +74,48 @@ def test_thresholds_are_the_checkpoints_unless_set(config: Compose, tmp_path: Pa
 def test_windows_are_handed_to_the_module(config: Compose) -> None:
     with pytest.raises(InputError, match="a ToyModule sees whole pictures only"):
         main(config("inference=tiles"))
+
+
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives the toy module windows, so that it can be asked for views."""
+
+    def detect(self: ToyModule, image: torch.Tensor, picture: str) -> Detections:
+        return self.inference.detect(lambda crop: plain(self, crop, picture), image, picture)  # type: ignore[operator, union-attr]
+
+    plain = ToyModule._detect
+    monkeypatch.setattr(ToyModule, "inference", Whole(), raising=False)
+    monkeypatch.setattr(ToyModule, "_detect", detect)
+
+
+@pytest.mark.usefixtures("looking")
+def test_views_are_joined(config: Compose, tmp_path: Path) -> None:
+    """The toy sees one and the same box whatever the view: four boxes in the picture, each in one view of four."""
+    main(config("tta=flips"))
+    folder = DetectionsFolder(tmp_path / "out" / "detections")
+    found, score = folder.load("test00"), 1 / (1 + np.exp(0.0))
+    assert sorted(found.boxes.tolist()) == sorted([[5, 4, 20, 10], [44, 4, 59, 10], [5, 38, 20, 44], [44, 38, 59, 44]])
+    np.testing.assert_allclose(found.scores, score / 4, rtol=1e-5)
+    assert found.agreement is not None and found.agreement.tolist() == [1 / 4] * 4
+    assert folder.meta["tta"]["symmetries"] == ["none", "left_right", "up_down", "turn_180"]
+
+
+@pytest.mark.usefixtures("looking")
+def test_views_in_folders_of_their_own(config: Compose, tmp_path: Path) -> None:
+    main(config("tta=scales", "tta.symmetries=[none,turn_90]", "tta.scales=[1,2]", "tta.fuse=null"))
+    names = ["none", "none_x2", "turn_90", "turn_90_x2"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"detections_{name}" for name in names]
+    turned = DetectionsFolder(tmp_path / "out" / "detections_turn_90")
+    assert turned.pictures() == ["test00", "test01"] and turned.meta["view"] == "turn_90"
+    # counterclockwise: what is 5 from the left of the view is 5 from the top, and what is at its top is at the right
+    assert turned.load("test00").boxes.tolist() == [[64 - 10, 5, 64 - 4, 20]]
+    with pytest.raises(InputError, match="detections_none: holds detections already"):
+        main(config("tta=flips"))
+
+
+def test_views_need_a_network(config: Compose) -> None:
+    with pytest.raises(InputError, match=r"a\.ckpt: tta= is for a network, not for a ToyModule"):
+        main(config("tta=d4"))
 
 
 def test_a_bad_picture_is_named(config: Compose, tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from sartorius.fusion.windows import DetectFn, NetworkFn, Windows
 class Enlarged:
     """The windows of `windows`, each enlarged `factor` times; what comes out is in pixels of the picture.
 
-    Values of maps stay as they are: lengths among them (a U-Net's offsets) would be those of enlarged pixels.
-
     Raises InputError for a factor below 1.
     """
 
@@ -29,13 +27,21 @@ class Enlarged:
         if self.factor < 1:
             raise InputError(f"inference.factor={self.factor}: expected 1 or more")
 
-    def maps(self, network_fn: NetworkFn, image: Tensor) -> Tensor:
-        """Dense outputs [C, H, W] of a picture [1, H, W], made small again before windows are blended."""
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+        """Dense outputs [C, H, W] of a picture [1, H, W], made small again before windows are blended.
+
+        Values stay as they are, but for `vectors`: lengths in enlarged pixels become those of the picture.
+        """
 
         def small(crops: Tensor) -> Tensor:
-            return F.interpolate(network_fn(self._large(crops)), crops.shape[-2:], mode="bilinear")
+            large = self._large(crops)
+            maps = F.interpolate(network_fn(large), crops.shape[-2:], mode="bilinear")
+            if vectors is not None:
+                shrink = [own / seen for own, seen in zip(crops.shape[-2:], large.shape[-2:], strict=True)]
+                maps[:, vectors] *= maps.new_tensor(shrink).view(2, 1, 1)
+            return maps
 
-        return self.windows.maps(small, image)
+        return self.windows.maps(small, image, vectors)
 
     def detect(self, detect_fn: DetectFn, image: Tensor, picture: str) -> Detections:
         """Detections of a picture [1, H, W]; their masks are in box coordinates and stay as they are."""

@@ -25,8 +25,11 @@ DetectFn = Callable[[Tensor], Detections]  # [1, h, w] -> detections of that cro
 class Windows(Protocol):
     """How a module looks at a picture."""
 
-    def maps(self, network_fn: NetworkFn, image: Tensor) -> Tensor:
-        """Dense outputs [C, H, W] of a picture [1, H, W], from a function of crops [B, 1, h, w] -> [B, C, h, w]."""
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+        """Dense outputs [C, H, W] of a picture [1, H, W], from a function of crops [B, 1, h, w] -> [B, C, h, w].
+
+        vectors: the channels (dy, dx) in pixels of the crop, if any: who turns or enlarges crops must know them.
+        """
 
     def detect(self, detect_fn: DetectFn, image: Tensor, picture: str) -> Detections:
         """Detections of a picture [1, H, W] with this id, from a function that gives those of a crop [1, h, w]."""
@@ -36,7 +39,7 @@ class Windows(Protocol):
 class Whole:
     """The picture in one piece."""
 
-    def maps(self, network_fn: NetworkFn, image: Tensor) -> Tensor:
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
         """What the network gives for the picture."""
         return network_fn(image[None])[0]
 
@@ -74,7 +77,7 @@ class _Overlapping:
         """Rows and columns that neighbours share, at least."""
         raise NotImplementedError
 
-    def maps(self, network_fn: NetworkFn, image: Tensor) -> Tensor:
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
         """Blended outputs [C, H, W] of a picture [1, H, W], in the device and dtype of the network's.
 
         Where windows agree the result is exactly theirs. One picture-sized map and one batch of windows are held.

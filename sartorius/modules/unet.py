@@ -131,7 +131,7 @@ class UNetModule(TrainedModule):
 
     def _logits(self, image: Tensor) -> Tensor:
         # blended in float32, whatever the precision of the network
-        return self.inference.maps(lambda crops: self.network(crops).float(), image)
+        return self.inference.maps(lambda crops: self.network(crops).float(), image, self.layout.slices.get("offset"))
 
     def activate(self, logits: Tensor) -> Maps:
         """Logits [C, H, W] as maps by name, float32: probabilities, and the offset in pixels."""

@@ -1,16 +1,18 @@
 """From soft detections to the cells that may be submitted: one label map, no pixel twice.
 
-Order: score, box NMS, paste and mask threshold, mask NMS, overlaps to the better score, cleaning, area. The area
-comes last: what overlap removal leaves of a cell is what it must be large enough by.
+Order: score, box NMS, paste and mask threshold, mask NMS; then, as configured, overlaps to the better score, cleaning,
+area. The area usually comes last: what overlap removal leaves of a cell is what it must be large enough by.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from sartorius.detections import Detections
 from sartorius.errors import InputError
@@ -18,9 +20,13 @@ from sartorius.instances import MAX_CELLS, Instances
 from sartorius.postprocess import regions
 from sartorius.postprocess.nms import Overlap, box_nms, mask_nms
 from sartorius.postprocess.paste import PastedMasks, paste_masks
-from sartorius.postprocess.thresholds import PerType, Thresholds
+from sartorius.postprocess.rebreak import open_holes
+from sartorius.postprocess.thresholds import PerType, Thresholds, check, per_type
+from sartorius.rle import Runs
 
 Ints = NDArray[np.int64]
+Layers = NDArray[np.uint16]
+STEPS = ("overlaps", "largest_piece", "fill_holes", "rebreak", "min_area")
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,10 @@ class Postprocess:
         overlap: measure of mask NMS, `iou` or `iom` (see `nms.mask_nms`).
         largest_piece: keep only the largest connected piece of each cell.
         fill_holes: fill background that one cell encloses.
+        rebreak: open pixels up to this probability that surer ones of a cell enclose (see `rebreak`), 0..1, a number
+            or one per cell type; None, or what is not above the mask threshold, opens none.
+        order: of the steps after mask NMS, each of STEPS once. Steps before `overlaps` see every mask whole, those
+            after it what is left of it.
     """
 
     score: PerType
@@ -71,6 +81,8 @@ class Postprocess:
     overlap: Overlap = "iou"
     largest_piece: bool = False
     fill_holes: bool = False
+    rebreak: PerType | None = None
+    order: Sequence[str] = STEPS
     thresholds: Thresholds = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +90,11 @@ class Postprocess:
         object.__setattr__(self, "thresholds", thresholds)
         _check_choice("picture_type", self.picture_type, ("each", "majority"))
         _check_choice("overlap", self.overlap, ("iou", "iom"))
+        object.__setattr__(self, "order", tuple(self.order))
+        if sorted(self.order) != sorted(STEPS):
+            raise InputError(f"postprocess.order: expected each of {', '.join(STEPS)} once, got {list(self.order)}")
+        if self.rebreak is not None:
+            check("rebreak", self.rebreak, 1.0)
         if not 1 <= self.max_detections <= MAX_CELLS:
             raise InputError(f"postprocess.max_detections: expected 1 to {MAX_CELLS}, got {self.max_detections}")
 
@@ -101,25 +118,72 @@ class Postprocess:
         )
         keep = (pasted.areas > 0) & mask_nms(pasted, limits["mask_nms"][chosen], self.overlap)
         chosen = chosen[keep]
-        label_map = self._clean(remove_overlaps(pasted.select(keep)))
+        label_map = self._clean(pasted.select(keep), detections.select(chosen), limits, chosen)
         areas = np.bincount(label_map.ravel(), minlength=len(chosen) + 1)[1:]
-        keep = (areas > 0) & (areas >= limits["min_area"][chosen])
-        source = chosen[keep]
-        instances = Instances.from_label_map(_renumber(label_map, keep), detections.cell_types[source])
+        source = chosen[areas > 0]
+        instances = Instances.from_label_map(_renumber(label_map, areas > 0), detections.cell_types[source])
         return Finalised(detections.picture, instances, detections.scores[source], source)
 
     def _limits(self, detections: Detections) -> dict[str, NDArray[np.float64]]:
         """Each threshold for each detection, float64 [N]."""
         by_type = self.thresholds.for_types(detections.cell_type_names)
+        if self.rebreak is not None:
+            by_type["rebreak"] = per_type("rebreak", self.rebreak, detections.cell_type_names)
         types = detections.cell_types
         if self.picture_type == "majority" and len(types):
             types = np.full_like(types, np.argmax(np.bincount(types, weights=detections.scores)))
         return {name: values[types] for name, values in by_type.items()}
 
-    def _clean(self, label_map: NDArray[np.uint16]) -> NDArray[np.uint16]:
-        if self.largest_piece:
-            label_map = regions.keep_largest_piece(label_map)
-        return regions.fill_holes(label_map) if self.fill_holes else label_map
+    def _clean(
+        self, pasted: PastedMasks, found: Detections, limits: dict[str, NDArray[np.float64]], chosen: Ints
+    ) -> NDArray[np.uint16]:
+        """The label map [H, W] after all steps; cell k is detection k of `found` and has the limits `chosen[k]`."""
+        layers = remove_overlaps(pasted)[None] if self.order[0] == "overlaps" else _layers(pasted)
+        whole = True
+        for step in self.order:
+            if step == "overlaps":
+                layers, whole = _first_layer(layers), False
+            elif step == "fill_holes" and self.fill_holes and whole:
+                layers = _filled(layers, len(chosen))
+            elif step == "largest_piece" and self.largest_piece:
+                layers = np.stack([regions.keep_largest_piece(layer) for layer in layers])
+            elif step == "fill_holes" and self.fill_holes:
+                layers = np.stack([regions.fill_holes(layer) for layer in layers])
+            elif step == "rebreak" and self.rebreak is not None:
+                cuts = np.maximum(limits["rebreak"], limits["mask"])[chosen]
+                sure = paste_masks(found.boxes, found.masks, cuts, found.height, found.width)
+                layers = np.stack([open_holes(layer, sure) for layer in layers])
+            elif step == "min_area":
+                areas = np.bincount(layers.ravel(), minlength=len(chosen) + 1)
+                small = np.append(True, areas[1:] < limits["min_area"][chosen])
+                layers = np.where(small[layers], 0, layers).astype(np.uint16)
+        return layers[0]
+
+
+def _layers(pasted: PastedMasks) -> Layers:
+    """The masks in layers [L, H, W], mask k as k + 1; masks of one layer share no pixel."""
+    lengths = np.ones_like(pasted.pixel)
+    runs = Runs(pasted.pixel, lengths, pasted.mask, pasted.count, pasted.height, pasted.width)
+    return Instances.from_runs(runs, np.zeros(pasted.count, np.int64)).layers
+
+
+def _filled(layers: Layers, count: int) -> Layers:
+    """The masks with all that each encloses, other cells too, in layers of their own."""
+    masks = Instances(layers, np.zeros(count, np.int64))
+    pixel, owner = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for k in np.flatnonzero(masks.areas).tolist():
+        top, left, mask = masks.crop_mask(k)
+        rows, columns = np.nonzero(ndimage.binary_fill_holes(mask))
+        pixel.append((rows + top) * masks.width + columns + left)
+        owner.append(np.full(len(rows), k))
+    return _layers(PastedMasks(np.concatenate(pixel), np.concatenate(owner), count, masks.height, masks.width))
+
+
+def _first_layer(layers: Layers) -> Layers:
+    """One layer [1, H, W]; a pixel that several masks claim goes to the first, the best score."""
+    free = np.uint16(MAX_CELLS)
+    first = np.where(layers == 0, free, layers - np.uint16(1)).min(axis=0, keepdims=True)
+    return np.where(layers.any(axis=0, keepdims=True), first + np.uint16(1), 0).astype(np.uint16)
 
 
 def remove_overlaps(pasted: PastedMasks) -> NDArray[np.uint16]:

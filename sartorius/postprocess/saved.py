@@ -1,12 +1,16 @@
-"""Post-processing as it was saved with a checkpoint or a folder of detections, with changes on top."""
+"""Post-processing as it was saved with a checkpoint, a folder of detections or in a file, with changes on top."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from sartorius.errors import InputError
+from sartorius.files import write_text
 from sartorius.postprocess.finalise import Postprocess
 
 _TARGET = f"{Postprocess.__module__.rpartition('.')[0]}.{Postprocess.__name__}"  # as configs name it
@@ -16,11 +20,14 @@ _HINT = "choose one with postprocess=default"
 def from_saved(saved: Mapping[str, Any] | None, changes: Mapping[str, Any] | None, source: str) -> Postprocess:
     """The post-processing `saved` in `source` with `changes` (None entries change nothing) on top.
 
-    Changes that name a `_target_` are a whole post-processing and replace what was saved. Saved files come from
-    elsewhere, so nothing but Postprocess is built from them. Raises InputError where nothing was saved, it is another
-    class, or it holds unknown or missing settings.
+    Changes that name a `_target_` are a whole post-processing and replace what was saved; a `file` among them, as
+    `to_file` writes it, replaces it too, and the other changes lie on top of that. Saved files come from elsewhere, so
+    nothing but Postprocess is built from them. Raises InputError where nothing was saved, it is another class, or it
+    holds unknown or missing settings, and for a file that is missing or no post-processing.
     """
     changed = without_none(changes or {})
+    if (file := changed.pop("file", None)) is not None:
+        saved, source = read_file(file), str(file)
     whole = "_target_" in changed
     values = changed if whole else merge(saved or {}, changed)
     if not whole and not saved:
@@ -35,6 +42,36 @@ def from_saved(saved: Mapping[str, Any] | None, changes: Mapping[str, Any] | Non
         return Postprocess(**values)
     except TypeError as error:
         raise InputError(f"{source}: incomplete post-processing ({error}); {_HINT}") from error
+
+
+def to_saved(post: Postprocess) -> dict[str, Any]:
+    """The plain settings that `from_saved` reads, `_target_` first."""
+    values = {field.name: getattr(post, field.name) for field in fields(post) if field.init}
+    return {"_target_": _TARGET, **{key: _plain(value) for key, value in values.items()}}
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else list(value) if isinstance(value, tuple) else value
+
+
+def to_file(path: str | Path, post: Postprocess, comment: str) -> None:
+    """Write the settings as YAML, atomically, under lines of comment: what `postprocess.file=` reads."""
+    lines = [f"# {line}\n" for line in comment.splitlines()]
+    write_text(path, "".join(lines) + yaml.safe_dump(to_saved(post), sort_keys=False))
+
+
+def read_file(path: str | Path) -> dict[str, Any]:
+    """The settings in a file that `to_file` wrote; raises InputError where it is missing or no mapping of settings."""
+    hint = "`python -m sartorius.tune` writes one, postprocess.yaml"
+    if not Path(path).is_file():
+        raise InputError(f"postprocess.file={path}: no such file; {hint}")
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"postprocess.file={path}: not valid YAML ({' '.join(str(error).split())}); {hint}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"postprocess.file={path}: expected settings such as 'score: 0.5', got {values!r}; {hint}")
+    return values
 
 
 def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

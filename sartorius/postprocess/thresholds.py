@@ -37,28 +37,32 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            values = getattr(self, field.name)
-            upper = np.inf if field.name == "min_area" else 1.0
-            for name, value in values.items() if isinstance(values, Mapping) else [("", values)]:
-                if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= upper:
-                    where = f"{field.name}.{name}".rstrip(".")
-                    raise InputError(f"postprocess.{where}: expected a number from 0 to {upper:g}, got {value!r}")
+            check(field.name, getattr(self, field.name), np.inf if field.name == "min_area" else 1.0)
 
     def for_types(self, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
         """Each field as float64 [K], in the order of the K cell type names.
 
         Raises InputError for a type that a field neither names nor has a `default` for.
         """
-        return {field.name: self._values(field.name, names) for field in fields(self)}
+        return {field.name: per_type(field.name, getattr(self, field.name), names) for field in fields(self)}
 
-    def _values(self, field: str, names: Sequence[str]) -> NDArray[np.float64]:
-        values = getattr(self, field)
-        if not isinstance(values, Mapping):
-            return np.full(len(names), float(values))
-        for name in names:
-            if name not in values and DEFAULT not in values:
-                raise InputError(
-                    f"postprocess.{field} has no value for cell type {name!r}, only for {', '.join(values)}; "
-                    f"add postprocess.{field}.{name}=... or postprocess.{field}.{DEFAULT}=..."
-                )
-        return np.array([float(values.get(name, values.get(DEFAULT, np.nan))) for name in names])
+
+def check(field: str, values: PerType, upper: float) -> None:
+    """Raise InputError, naming the field of the post-processing, unless all its numbers lie in 0 to `upper`."""
+    for name, value in values.items() if isinstance(values, Mapping) else [("", values)]:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= upper:
+            where = f"{field}.{name}".rstrip(".")
+            raise InputError(f"postprocess.{where}: expected a number from 0 to {upper:g}, got {value!r}")
+
+
+def per_type(field: str, values: PerType, names: Sequence[str]) -> NDArray[np.float64]:
+    """The number of each cell type, float64 [K]; raises InputError for a type without one, naming the field."""
+    if not isinstance(values, Mapping):
+        return np.full(len(names), float(values))
+    for name in names:
+        if name not in values and DEFAULT not in values:
+            raise InputError(
+                f"postprocess.{field} has no value for cell type {name!r}, only for {', '.join(values)}; "
+                f"add postprocess.{field}.{name}=... or postprocess.{field}.{DEFAULT}=..."
+            )
+    return np.array([float(values.get(name, values.get(DEFAULT, np.nan))) for name in names])

@@ -21,7 +21,11 @@ CONF = wiring.CONF_DIR
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
 ROOTS = [path.stem for path in FILES if len(path.parts) == 1]
 MODEL_ROOTS = ["train", "browse"]  # roots that build a model from conf/model; the others take it from a checkpoint
-NEEDED = {"predict": ["checkpoint=a.ckpt", "images=a"]}
+NEEDED = {
+    "predict": ["checkpoint=a.ckpt", "images=a"],
+    "ensemble": ["members=[a]"],
+    "pseudo_label": ["detections=a", "output=a.csv"],
+}
 GROUPS = sorted({path.parts[0] for path in FILES if len(path.parts) > 1})
 
 
@@ -109,6 +113,12 @@ ELSEWHERE = dict.fromkeys(("data=pictures", "inference=saved", "postprocess=save
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in TRAIN_GROUPS for name in options(group)])
 def test_every_choice_composes(choice: str) -> None:
     assert check_targets(composed(ELSEWHERE.get(choice, "train"), choice)) > 1
+
+
+@pytest.mark.parametrize("name", options("tta"))
+@pytest.mark.parametrize("more", [[], ["tta.scales=[0.8,1]", "tta.fuse=null"], ["fusion@tta.fuse.method=nms"]])
+def test_every_choice_of_views_composes(name: str, more: list[str]) -> None:
+    assert check_targets(composed("predict", f"tta={name}", *(more if name != "none" else []))) > 3
 
 
 def used(cfg: DictConfig) -> set[str]:

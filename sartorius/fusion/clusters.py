@@ -1,0 +1,135 @@
+"""Which detections of several members are the same cell.
+
+Greedy by score as in weighted boxes fusion (Solovyev, Wang, Gabruseva 2021): the best detection that belongs to no
+cell yet starts one. Two differences, for crowded cells: masks must agree, not only boxes; and a detection is compared
+with the one that started the cell, not with a running mean, and goes to the cell that it agrees with most, once a
+member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.fusion.pool import Pool
+from sartorius.postprocess.paste import PastedMasks
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_TOUCHING = 1e-6  # IoU of boxes; what is below shares no pixel
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """K cells. seed: int64 [K], the detection that started each, ascending.
+
+    rows: int64 [R], detections of the cells one after the other, at most one a member and cell, the seed first. cell:
+    int64 [R], the cell of each row. Detections that are in no cell are a member's second thoughts on one.
+    """
+
+    seed: Ints
+    rows: Ints
+    cell: Ints
+
+    def __len__(self) -> int:
+        return len(self.seed)
+
+    @property
+    def first(self) -> Ints:
+        """Where the rows of each cell begin, int64 [K]."""
+        return np.searchsorted(self.cell, np.arange(len(self)))
+
+    def sums(self, values: NDArray[np.floating]) -> Floats:
+        """Sums over each cell of values [R, ...], float64 [K, ...]."""
+        exact = values.astype(np.float64)
+        summed: Floats = np.add.reduceat(exact, self.first, axis=0) if len(self) else exact
+        return summed
+
+
+class Stamp:
+    """One mask drawn on an empty picture, to count what others share with it."""
+
+    def __init__(self, pasted: PastedMasks) -> None:
+        self.pasted, self.areas = pasted, pasted.areas
+        self.first = np.cumsum(self.areas) - self.areas
+        self.canvas = np.zeros(pasted.height * pasted.width, dtype=bool)
+
+    def ious(self, pixels: Ints, others: Ints) -> Floats:
+        """IoU of a mask, flat pixels [A], with masks `others` of `pasted` [P], all with pixels: float64 [P]."""
+        areas, starts = self.areas[others], np.cumsum(self.areas[others]) - self.areas[others]
+        at = np.arange(int(areas.sum())) + np.repeat(self.first[others] - starts, areas)
+        self.canvas[pixels] = True
+        shared = np.add.reduceat(self.canvas[self.pasted.pixel[at]].astype(np.int64), starts)
+        self.canvas[pixels] = False
+        iou: Floats = shared / (areas + len(pixels) - shared)
+        return iou
+
+    def pixels(self, k: int) -> Ints:
+        """Flat pixels of mask k."""
+        return self.pasted.pixel[self.first[k] : self.first[k] + self.areas[k]]
+
+
+def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = None) -> Clusters:
+    """The cells of a pool: detections whose IoU with a cell's seed is at least `box_iou` and, of the masks, `mask_iou`.
+
+    seeds: take these detections as the seeds (ascending) in place of looking for them. Detections without pixels are
+    in no cell.
+    """
+    stamp, boxes = Stamp(pool.pasted), pool.detections.boxes.T.copy()
+    visible = stamp.areas > 0
+    given = np.zeros(len(pool), dtype=bool)
+    given[seeds if seeds is not None else []] = True
+    taken, is_seed = ~visible, given.copy()
+    pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for k in range(len(pool)) if seeds is None else np.sort(seeds).tolist():
+        if seeds is None and taken[k]:
+            continue
+        is_seed[k] = True
+        near = np.flatnonzero(_box_ious(boxes, k) >= max(box_iou, _TOUCHING))
+        near = near[visible[near] & ~is_seed[near]]
+        if len(near):
+            iou = stamp.ious(stamp.pixels(k), near)
+            close = iou >= mask_iou
+            taken[near[close]] = True
+            pairs.append((np.full(int(close.sum()), k), near[close], iou[close]))
+    seed, other, iou = (np.concatenate(column) for column in zip(*pairs, strict=True))
+    return _assigned(pool.member, np.flatnonzero(is_seed & visible), seed, other, iou)
+
+
+def spread(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
+    """Which boxes [N, 4], best first, stay in box NMS: bool [N], as `postprocess.nms.box_nms`.
+
+    Faster where most go: only those that stay are compared, and here twenty boxes make one.
+    """
+    stays, sides = np.ones(len(boxes), dtype=bool), boxes.T.copy()
+    for k in range(len(boxes)) if threshold < 1 else ():
+        if stays[k]:
+            stays[k + 1 :] &= _box_ious(sides, k)[k + 1 :] <= threshold
+    return stays
+
+
+def _box_ious(boxes: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+    """IoU of box k with all boxes, given as [4, N]."""
+    x1, y1, x2, y2 = boxes
+    shared = np.minimum(x2, x2[k]) - np.maximum(x1, x1[k])
+    np.maximum(shared, 0, out=shared)
+    shared *= np.maximum(np.minimum(y2, y2[k]) - np.maximum(y1, y1[k]), 0)
+    areas = (x2 - x1) * (y2 - y1)
+    iou: NDArray[np.float32] = shared / (areas + areas[k] - shared)
+    return iou
+
+
+def _assigned(member: Ints, seeds: Ints, seed: Ints, other: Ints, iou: Floats) -> Clusters:
+    """Each detection to the seed that it agrees with most; of a member's several at one seed the closest."""
+    order = np.lexsort((seed, -iou, other))
+    order = order[np.unique(other[order], return_index=True)[1]]
+    cell, rows = np.searchsorted(seeds, seed[order]), other[order]
+    cell, rows = np.concatenate((np.arange(len(seeds)), cell)), np.concatenate((seeds, rows))
+    closeness = np.concatenate((np.full(len(seeds), 2.0), iou[order]))  # the seed before all others
+    order = np.lexsort((rows, -closeness, member[rows], cell))
+    owner = cell[order] * (int(member.max(initial=0)) + 1) + member[rows[order]]
+    order = order[np.unique(owner, return_index=True)[1]]
+    order = order[np.lexsort((-closeness[order], cell[order]))]
+    return Clusters(seeds, rows[order], cell[order])

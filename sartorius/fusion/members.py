@@ -1,0 +1,126 @@
+"""The members of an ensemble, each a model by a name; the pictures that they share, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.errors import InputError
+from sartorius.fusion.sources import FolderSource, Source, SubmissionSource
+
+
+@dataclass(frozen=True)
+class Member:
+    """One voice of the ensemble: a model, by a name, from one source or from those of its folds."""
+
+    name: str
+    sources: Sequence[Source]
+
+    @cached_property
+    def home(self) -> dict[str, Source]:
+        """The source of each picture. Raises InputError for a picture in two of them."""
+        home: dict[str, Source] = {}
+        for source in self.sources:
+            for picture in source.pictures():
+                if picture in home:
+                    raise InputError(
+                        f"members.{self.name}: picture {picture} is in {home[picture].path} and in {source.path}: "
+                        "folds share no picture; to join two models, name each as a member of its own"
+                    )
+                home[picture] = source
+        return home
+
+
+def open_members(given: Any, **submissions: Any) -> list[Member]:
+    """The members that a config gives: a list, or a mapping from names; each a path, or a list of paths of folds.
+
+    A path that ends in .csv is a submission, opened with `submissions` (see `SubmissionSource`). Raises InputError for
+    anything else, no members, and as the sources do.
+    """
+    named = given if isinstance(given, Mapping) else dict(enumerate([given] if isinstance(given, str) else given or []))
+    if not named:
+        raise InputError("members: none given; such as members=[A/detections,B/detections] or members={a: [F0,F1]}")
+    members = []
+    for key, value in named.items():
+        paths = [value] if isinstance(value, str) else value
+        if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
+            raise InputError(f"members.{key}: expected a folder or csv, or a list of them, got {value!r}")
+        sources: list[Source] = [
+            SubmissionSource(path, **submissions) if path.endswith(".csv") else FolderSource(path) for path in paths
+        ]
+        members.append(Member(str(key), sources))
+    return members
+
+
+def shared_names(members: Sequence[Member], default: Sequence[str]) -> tuple[str, ...]:
+    """The cell types of all members, `default` where none names any. Raises InputError where they differ."""
+    known = {
+        source.path: source.names
+        for member in members
+        for source in member.sources
+        if isinstance(source, FolderSource) and source.names is not None
+    }
+    (first, names), *others = list(known.items()) or [(Path(), tuple(default))]
+    for path, own in others:
+        if own != names:
+            raise InputError(f"members: {first} has the cell types {names}, {path} has {own}; they cannot be joined")
+    return names
+
+
+def chosen_pictures(members: Sequence[Member], which: str) -> list[str]:
+    """The pictures to join, sorted: `same` wants all members to have the same ones, `common` takes those that all have,
+    `all` those that any has. Raises InputError where `same` is not so, or nothing is left."""
+    if which not in ("same", "common", "all"):
+        raise InputError(f"pictures: expected same, common or all, got {which!r}")
+    sets = [set(member.home) for member in members]
+    union, common = set.union(*sets), set.intersection(*sets)
+    if which == "same" and union != common:
+        for member, own in zip(members, sets, strict=True):
+            if missing := sorted(union - own):
+                some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+                raise InputError(
+                    f"members.{member.name} lacks {len(missing)} of {len(union)} pictures ({some}); take "
+                    "pictures=common to join what all have, pictures=all to join what there is"
+                )
+    chosen = union if which == "all" else common
+    if not chosen:
+        raise InputError("members: they have no picture in common; pictures=all joins what there is")
+    return sorted(chosen)
+
+
+def weight_table(members: Sequence[Member], given: Any, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """The weights of each member, float64 [K] over the cell types.
+
+    given: None (all 1), a list in the order of the members, or a mapping from their names (others have 1); each a
+    number, or a mapping from cell types with `default`. Raises InputError for unknown names, numbers below 0, and a
+    cell type that no member has a weight for.
+    """
+    own = [member.name for member in members]
+    if given is not None and not isinstance(given, Mapping) and len(given) != len(own):
+        raise InputError(f"weights: {len(given)} for {len(own)} members")
+    by_name = dict(given) if isinstance(given, Mapping) else dict(zip(own, given or (), strict=False))
+    by_name = {str(key): value for key, value in by_name.items()}
+    if unknown := sorted(by_name.keys() - set(own)):
+        raise InputError(f"weights: no member is called {', '.join(unknown)}; there are {', '.join(own)}")
+    table = {name: _weights(name, by_name.get(name, 1.0), names) for name in own}
+    for k, cell_type in enumerate(names):
+        if not any(weights[k] > 0 for weights in table.values()):
+            raise InputError(f"weights: no member has a weight above 0 for {cell_type}")
+    return table
+
+
+def _weights(member: str, given: Any, names: Sequence[str]) -> NDArray[np.float64]:
+    values = dict(given) if isinstance(given, Mapping) else {"default": given}
+    if unknown := sorted(values.keys() - {*names, "default"}):
+        raise InputError(f"weights.{member}: no cell type {', '.join(unknown)}; there are {', '.join(names)}")
+    weights = [values.get(name, values.get("default", 1.0)) for name in names]
+    for value in weights:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
+            raise InputError(f"weights.{member}: expected numbers of 0 or more, got {value!r}")
+    return np.array(weights, np.float64)

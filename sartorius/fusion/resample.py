@@ -1,0 +1,45 @@
+"""Masks in box coordinates, read in other boxes.
+
+A mask of M x M cells divides its box evenly (see `detections`); where the centre of a cell of the new mask lies is
+where the old one is read, bilinearly, as `postprocess.paste` reads it at the centres of pixels: beyond the outermost
+centres it repeats itself, outside its box is background. Nothing moves by half a pixel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+_BLOCK_VALUES = 1 << 20  # values of masks at once: some 20 MB
+
+
+def resample(masks: NDArray[np.floating], old: Floats, new: Floats, size: int) -> NDArray[np.float32]:
+    """Masks [N, M, M] of the boxes `old` [N, 4] as the boxes `new` [N, 4] would hold them, float32 [N, size, size].
+
+    Boxes are x1, y1, x2, y2 in pixel edges and have an extent. N may be 0.
+    """
+    result = np.zeros((len(masks), size, size), np.float32)
+    step = max(1, _BLOCK_VALUES // (max(size, masks.shape[-1]) ** 2))
+    for start in range(0, len(masks), step):
+        part = slice(start, start + step)
+        down = _weights(old[part, 1], old[part, 3], new[part, 1], new[part, 3], masks.shape[-1], size)
+        across = _weights(old[part, 0], old[part, 2], new[part, 0], new[part, 2], masks.shape[-1], size)
+        np.matmul(down @ masks[part].astype(np.float32), across.transpose(0, 2, 1), out=result[part])
+    return result
+
+
+def _weights(
+    old_low: Floats, old_high: Floats, new_low: Floats, new_high: Floats, cells: int, size: int
+) -> NDArray[np.float32]:
+    """float32 [N, size, cells]: how much of each old cell along one axis each new cell reads."""
+    bins = (np.arange(size) + 0.5) / size
+    centre = new_low[:, None] + bins * (new_high - new_low)[:, None]
+    at = (centre - old_low[:, None]) * (cells / (old_high - old_low))[:, None] - 0.5
+    inside = (at >= -0.5) & (at < cells - 0.5)
+    clipped = at.clip(0, cells - 1).astype(np.float32)[..., None]
+    hat = np.abs(clipped - np.arange(cells, dtype=np.float32))
+    np.subtract(1, hat, out=hat)
+    np.maximum(hat, 0, out=hat)
+    hat *= inside[..., None]
+    return hat

@@ -1,0 +1,102 @@
+"""A second look at finished cells: what IoU with the truth each may have, and below which one it is not worth keeping.
+
+With U = TP + FP + FN at a threshold t, leaving out a hit makes TP / U to (TP - 1) / U, and leaving out a miss
+TP / (U - 1). So a cell pays there when p / (1 - p) > TP / (U - 1), with p = P(IoU > t): in crowded, hard pictures at
+lower odds than in easy ones. The mean over thresholds becomes one cut-off of the expected IoU, found by trying
+(`filter_training`); one per cell type, or per picture by its estimated TP and U, did no better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.detections import Detections
+from sartorius.errors import InputError
+from sartorius.files import atomic_path
+from sartorius.fusion.cell_features import FEATURES, cell_features
+from sartorius.fusion.trees import Trees
+from sartorius.postprocess.finalise import Finalised
+
+FORMAT_VERSION = 1
+_HINT = "write it again with `python -m sartorius.fit_filter`"
+
+
+@dataclass(frozen=True)
+class SecondLevel:
+    """A trained filter of cells.
+
+    trees: from `cell_features` to the expected IoU. cut_off: cells below it go, an IoU, 0 keeps all.
+    cell_type_names: of the detections that it was trained on; it counts types in this order.
+    """
+
+    trees: Trees
+    cut_off: float
+    cell_type_names: tuple[str, ...]
+
+    def expected_iou(self, detections: Detections, finalised: Finalised) -> NDArray[np.float64]:
+        """What each of the N cells may reach, float64 [N]. Raises InputError for other cell types."""
+        if detections.cell_type_names != self.cell_type_names:
+            raise InputError(
+                f"picture {detections.picture}: cell types {', '.join(detections.cell_type_names)}, the filter was "
+                f"trained on {', '.join(self.cell_type_names)}; train one on detections of this model"
+            )
+        return self.trees.predict(cell_features(detections, finalised))
+
+    def __call__(self, detections: Detections, finalised: Finalised) -> Finalised:
+        """The cells worth keeping, in their order; `finalised` was made from `detections`. Others leave a gap."""
+        keep = self.expected_iou(detections, finalised) >= self.cut_off
+        cells = finalised.instances.select(keep)
+        return Finalised(finalised.picture, cells, finalised.scores[keep], finalised.source[keep])
+
+    def save(self, path: str | Path) -> None:
+        """Write one .npz of numbers and names (no pickle), atomically."""
+        with atomic_path(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                version=FORMAT_VERSION,
+                features=FEATURES,
+                cell_type_names=self.cell_type_names,
+                cut_off=self.cut_off,
+                **self.trees.arrays(),
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> SecondLevel:
+        """Read what `save` wrote; nothing in the file is run. Raises InputError where it is missing or does not fit."""
+        if not Path(path).is_file():
+            raise InputError(f"filter={path}: no such file; `python -m sartorius.fit_filter` writes one")
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                version, features = int(file["version"]), tuple(file["features"].tolist())
+                if (version, features) != (FORMAT_VERSION, FEATURES):
+                    raise InputError(f"filter={path}: of another version of this program; {_HINT}")
+                names = tuple(str(name) for name in file["cell_type_names"].tolist())
+                return cls(Trees.from_arrays(file), float(file["cut_off"]), names)
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, numpy and the file system each raise their own
+            raise InputError(f"filter={path}: not a readable filter ({error}); {_HINT}") from error
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """Post-processing with the filter behind it: a callable that turns Detections into Finalised."""
+
+    postprocess: Callable[[Detections], Finalised]
+    second_level: SecondLevel
+
+    def __call__(self, detections: Detections) -> Finalised:
+        """The cells of one picture that are worth keeping."""
+        return self.second_level(detections, self.postprocess(detections))
+
+
+def with_filter(
+    postprocess: Callable[[Detections], Finalised], file: str | Path | None
+) -> Callable[[Detections], Finalised]:
+    """The post-processing with the filter of a file behind it, or as it is; InputError as `SecondLevel.load`."""
+    return postprocess if file is None else Filtered(postprocess, SecondLevel.load(file))

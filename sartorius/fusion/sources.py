@@ -1,0 +1,139 @@
+"""Where the members of an ensemble come from: folders of detections, and submissions of others.
+
+A submission has hard masks, no scores and no cell types: it gets a score, and the types that prevail in what the other
+members saw of the picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius import rle
+from sartorius.cells import HEIGHT, WIDTH
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.export.submission import Row, read_rows
+from sartorius.fusion.pool import LEVEL
+from sartorius.instances import Instances
+from sartorius.postprocess.saved import from_saved
+
+Size = tuple[int, int]  # height, width
+
+
+class Source(Protocol):
+    """Where a member's detections come from. typed: whether they name cell types. mask_size: M of the masks."""
+
+    path: Path
+    typed: bool
+    mask_size: int
+
+    def pictures(self) -> list[str]:
+        """The ids, sorted."""
+
+    def file(self, picture: str) -> Path:
+        """The file that holds a picture."""
+
+    def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
+        """One picture; raises InputError for bad content."""
+
+    def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """The probability at which masks are cut, float64 [K] for the cell types."""
+
+
+class FolderSource:
+    """A folder of detections; its masks are cut where its saved post-processing cuts them, at 0.5 without one.
+
+    Raises InputError for a folder that is none of detections, or holds none.
+    """
+
+    typed = True
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.folder = DetectionsFolder(path)
+        self.meta = self.folder.meta
+        self.mask_size = int(self.meta.get("mask_size", 0))
+        self._pictures = self.folder.pictures()
+        if not self._pictures:
+            raise InputError(f"members: {path} holds no detections; `predict` and `train` write them")
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The cell types of meta.json."""
+        names = self.meta.get("cell_types")
+        return None if names is None else tuple(names)
+
+    def pictures(self) -> list[str]:
+        """The ids in the folder, sorted."""
+        return self._pictures
+
+    def file(self, picture: str) -> Path:
+        """The file of a picture."""
+        return self.folder.folder / f"{picture}.npz"
+
+    def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
+        """One picture. Raises InputError for a bad file, other cell types than `names`, and what is not a number."""
+        found = self.folder.load(picture)
+        if found.cell_type_names != names:
+            raise InputError(f"{self.file(picture)}: cell types {found.cell_type_names}, those of the others {names}")
+        for name in ("boxes", "scores", "masks"):
+            if not np.isfinite(getattr(found, name)).all():
+                raise InputError(f"{self.file(picture)}: {name} that are not numbers; predict this picture again")
+        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(names):
+            raise InputError(f"{self.file(picture)}: cell types from 0 to {len(names) - 1} expected")
+        return found
+
+    def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """The probability at which masks are cut, for each cell type."""
+        if not self.meta.get("postprocess"):
+            return np.full(len(names), LEVEL)
+        return from_saved(self.meta["postprocess"], None, str(self.path)).thresholds.for_types(names)["mask"]
+
+
+class SubmissionSource:
+    """A csv in the submission format; cells may overlap.
+
+    score: of every cell, 0..1. mask_size: M of the masks. cell_type: name that cells have until another member knows
+    better. Raises InputError for a file that cannot be read or names no picture.
+    """
+
+    typed = False
+
+    def __init__(self, path: str | Path, *, score: float, mask_size: int, cell_type: str | None) -> None:
+        self.path, self.score, self.mask_size, self.cell_type = Path(path), score, mask_size, cell_type
+        self._rows: dict[str, list[Row]] = {}
+        for row in read_rows(path):
+            self._rows.setdefault(row.picture, []).extend([row] if row.text else [])
+        if not self._rows:
+            raise InputError(f"members: {path} names no picture")
+
+    def pictures(self) -> list[str]:
+        """The ids in the file, sorted."""
+        return sorted(self._rows)
+
+    def file(self, picture: str) -> Path:
+        """The csv itself."""
+        return self.path
+
+    def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
+        """One picture of `size` (that of the competition where nobody says). Raises InputError for a bad mask."""
+        height, width = size or (HEIGHT, WIDTH)
+        rows = self._rows[picture]
+        try:
+            runs = rle.parse([row.text for row in rows], height, width)
+        except rle.RleError as error:
+            raise InputError(
+                f"{self.path}: line {rows[error.cell].line}: picture {picture}: {error.problem}"
+            ) from error
+        types = np.full(runs.count, names.index(self.cell_type) if self.cell_type is not None else 0)
+        return Detections.from_instances(
+            picture, Instances.from_runs(runs, types), np.full(runs.count, self.score), self.mask_size, names
+        )
+
+    def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """Hard masks are cut half-way."""
+        return np.full(len(names), LEVEL)

@@ -1,0 +1,191 @@
+"""Tune the thresholds per cell type: `python -m sartorius.tune detections=[RUN0/detections,...] output=DIR`.
+
+The detections are those of labelled pictures that their models did not see (each fold's run writes its validation
+pictures). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and what it
+is worth: metrics.json and per_picture.csv (untuned, tuned, and cross-fitted: tuned without the picture's fold),
+parameters.csv, trials.csv. The search itself is kept in `DIR/search.journal`, and goes on when called again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from sartorius import wiring
+from sartorius.cells import CELL_TYPES
+from sartorius.data.competition import Competition
+from sartorius.data.folds import deal
+from sartorius.detections import DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.files import write_csv, write_json
+from sartorius.postprocess.finalise import Postprocess
+from sartorius.postprocess.saved import from_saved, to_file, to_saved
+
+if TYPE_CHECKING:
+    from sartorius.tuning.search import Searcher, Trial
+
+_FILE = "postprocess.yaml"
+
+
+def homes(folders: Sequence[DetectionsFolder], truth: Competition, asked: Sequence[str] | None) -> dict[str, Any]:
+    """The folder of each picture, sorted by id; `asked` leaves out all others.
+
+    Raises InputError for a picture in two folders or without labels, for one asked for that no folder holds, and where
+    none is left.
+    """
+    found: dict[str, Any] = {}
+    for folder in folders:
+        if not (pictures := folder.pictures()):
+            raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
+        for picture in pictures:
+            if picture in found:
+                raise InputError(
+                    f"picture {picture} is in {found[picture].folder} and in {folder.folder}; give its detections once"
+                )
+            truth.record(picture)  # raises for an id that is not labelled
+            found[picture] = folder
+    for picture in asked or ():
+        if picture not in found:
+            raise InputError(f"pictures: no detections of '{picture}' in {', '.join(str(f.folder) for f in folders)}")
+    return {picture: found[picture] for picture in sorted(found) if asked is None or picture in asked}
+
+
+def common_postprocess(folders: Sequence[DetectionsFolder], changes: Mapping[str, Any]) -> Postprocess:
+    """The post-processing that the search starts from: what all folders were saved with, with `changes` on top.
+
+    Raises InputError where folders differ.
+    """
+    first, *others = [from_saved(f.meta.get("postprocess"), changes, str(f.folder)) for f in folders]
+    for folder, other in zip(folders[1:], others, strict=True):
+        if to_saved(other) != to_saved(first):
+            raise InputError(
+                f"{folder.folder} and {folders[0].folder} were saved with different post-processing; choose where to "
+                "start with postprocess=default, or another of conf/postprocess"
+            )
+    return first
+
+
+def deal_folds(truth: Competition, pictures: Sequence[str], folds: int, seed: int) -> NDArray[np.int64] | None:
+    """The fold of each picture, those of a plate well together; None for 0 folds. Raises InputError for too many."""
+    if folds == 0:
+        return None
+    wells = [truth.wells[picture] for picture in pictures]
+    if not 2 <= folds <= len(set(wells)):
+        raise InputError(
+            f"folds={folds}: the detections are of {len(set(wells))} plate wells, so 2 to {len(set(wells))} folds, or "
+            "folds=0 to leave out cross-fitting"
+        )
+    records = [truth.record(picture) for picture in pictures]
+    return deal(wells, [record.cell_type for record in records], [len(record) for record in records], folds, seed)
+
+
+def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
+    """Note what is searched in `output`; raises InputError where another search was begun there."""
+    path = output / "study.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error}); give another output=") from error
+        if other := [key for key, value in about.items() if before.get(key) != json.loads(json.dumps(value))]:
+            raise InputError(
+                f"{output}: holds a search with other {', '.join(other)}; give another output= or delete the folder"
+            )
+    write_json(path, about)
+
+
+def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
+    """A line a trial: search, round, cell_type, trial, competition_map (of the type's pictures), the thresholds."""
+    lines = [
+        {key: value for key, value in asdict(trial).items() if key not in ("values", "score")}
+        | {"competition_map": trial.score, **trial.values}
+        for trial in trials
+    ]
+    return pd.DataFrame(lines)
+
+
+def report(
+    searcher: Searcher, output: Path, post: Postprocess, cell_types: Sequence[str],
+    folds: NDArray[np.int64] | None, bootstrap: Mapping[str, Any],
+) -> tuple[Postprocess, dict[str, Any]]:  # fmt: skip
+    """Search, print and write everything; returns the tuned post-processing and the numbers of metrics.json."""
+    from sartorius.tuning import crossfit
+    from sartorius.tuning.scorer import scorer_of, with_thresholds
+
+    tables, names = searcher.tables, searcher.tables.cell_type_names
+    tuned = crossfit.tune(searcher, post.thresholds.for_types(names), folds)
+    numbers = crossfit.summary(tuned, cell_types, bootstrap)
+    crossfit.print_summary(numbers, names, bootstrap["level"])
+    best = with_thresholds(post, names, tuned.thresholds)
+    shown = numbers.get("cross_fitted", numbers["tuned"])
+    to_file(
+        output / _FILE, best,
+        f"Written by sartorius.tune: {numbers['pictures']} pictures, mAP {numbers['untuned']['competition_map']:.4f} "
+        f"untuned, {shown['competition_map']:.4f} {'cross-fitted' if folds is not None else 'in sample'}.",
+    )  # fmt: skip
+    everything = scorer_of(tables, tables.pictures)
+    write_csv(output / "parameters.csv", crossfit.parameter_table(tuned, everything, names))
+    write_csv(output / "per_picture.csv", crossfit.picture_table(tuned, cell_types))
+    write_csv(output / "trials.csv", trial_table(searcher.trials))
+    write_json(output / "metrics.json", numbers)
+    return best, numbers
+
+
+@wiring.verb("tune")
+def main(cfg: DictConfig) -> dict[str, Any]:
+    """Tune on what the config names, write the report and the thresholds. Returns the numbers of metrics.json."""
+    from sartorius.recipes import read_checkpoint
+    from sartorius.tuning.search import Effort, Searcher
+    from sartorius.tuning.tables import Tables
+
+    folders = [DetectionsFolder(folder) for folder in _listed(cfg.detections)]
+    if not folders:
+        raise InputError("give detections=[RUN0/detections,...]: folders that `train`, `evaluate` or `predict` wrote")
+    checkpoints = _listed(cfg.checkpoint)
+    for checkpoint in checkpoints:
+        read_checkpoint(checkpoint)  # a wrong name is said before the search, not after it
+    for key, least in (("trials", 1), ("rounds", 1), ("least_pictures", 1), ("folds", 0), ("seed", 0)):
+        if cfg[key] < least:
+            raise InputError(f"{key}={cfg[key]}: expected {least} or more")
+    post = common_postprocess(folders, wiring.plain(cfg.postprocess))
+    space = wiring.instantiate(cfg.search)
+    names = folders[0].meta.get("cell_types", CELL_TYPES)
+    truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
+    home = homes(folders, truth, None if cfg.pictures is None else [str(picture) for picture in cfg.pictures])
+    folds = deal_folds(truth, list(home), cfg.folds, cfg.seed)
+    floor = space.floor(post.thresholds.for_types(truth.cell_type_names))
+    tables = Tables(
+        list(home), lambda picture: home[picture].load(picture), truth.runs, post, floor, cfg.cache_megabytes
+    )
+    output = Path(cfg.output)
+    about = {"detections": tables.digest, "postprocess": to_saved(post), "search": wiring.plain(cfg.search)}
+    check_same_search(output, {**about, "seed": cfg.seed, "folds": cfg.folds})
+    effort = Effort(cfg.trials, cfg.rounds, cfg.least_pictures, cfg.seed)
+    searcher = Searcher(tables, space, effort, output / "search.journal", print)
+    cell_types = [truth.record(picture).cell_type for picture in home]
+    best, numbers = report(searcher, output, post, cell_types, folds, wiring.plain(cfg.bootstrap))
+    if checkpoints:
+        from sartorius.tuning.checkpoint import store
+
+        for checkpoint in checkpoints:
+            store(checkpoint, best)
+            print(f"{checkpoint}: now has these thresholds")
+    print(f"report in {output}; elsewhere: postprocess.file={output / _FILE}")
+    return numbers
+
+
+def _listed(value: Any) -> list[str]:
+    """One path, several or none, as a list."""
+    return [] if value is None else [value] if isinstance(value, str) else [str(path) for path in value]
+
+
+if __name__ == "__main__":
+    main()

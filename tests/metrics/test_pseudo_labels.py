@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from sartorius.metrics.pseudo_labels import Counts, Report, matched
+from sartorius.rle import RleError
+
+
+def test_sure_and_doubtful_cells_against_the_truth() -> None:
+    truth = ["1 4", "11 4", "31 4"]
+    annotations = ["1 4", "11 3", "32 4", "51 9"]  # IoU 1, 3/4, 3/5 and 0
+    assert matched(annotations, [False] * 4, truth, 8, 10) == (3, 3)
+    assert matched(annotations, [False, True, True, False], truth, 8, 10) == (1, 3)
+    assert matched([], [], truth, 8, 10) == (0, 0)
+    assert matched(annotations, [False] * 4, [], 8, 10) == (0, 0)
+
+
+def test_an_iou_of_one_half_is_no_match() -> None:
+    assert matched(["1 2"], [False], ["1 4"], 8, 10) == (0, 0)
+
+
+def test_one_label_over_two_cells_matches_one() -> None:
+    assert matched(["1 4"], [False], ["1 4", "1 4"], 8, 10) == (1, 1)
+
+
+def test_a_mask_beyond_the_picture() -> None:
+    with pytest.raises(RleError):
+        matched(["1 4"], [False], ["79 4"], 8, 10)
+
+
+def test_lines_of_the_report() -> None:
+    report = Report(empty=["d"], bad={"e": "e.npz: broken"}, unpredicted=list("fghi"))
+    report.counts["cort"] = Counts(pictures=2, kept=4, doubtful=1, dropped=7, cells=5, found=3, found_or_doubtful=4)
+    assert report.lines(compared=True) == [
+        "cort: 2 pictures, 4 cells, 1 doubtful, 7 detections dropped; 3 of the cells are right (precision 0.750), of 5 "
+        "true ones (recall 0.600, with the doubtful 0.800)",
+        "1 pictures have no cell that passes, and no row: d",
+        "4 pictures of the folder have no detections: f, g, h, ...",
+        "1 pictures cannot be read and are left out: e",
+        "  e.npz: broken",
+    ]
+    assert report.lines(compared=False)[0] == "cort: 2 pictures, 4 cells, 1 doubtful, 7 detections dropped"
+    assert "precision -" in Report(counts={"cort": Counts()}).lines(compared=True)[0]

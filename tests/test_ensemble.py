@@ -1,0 +1,208 @@
+"""The ensemble verb: folders and submissions joined, bad input named, stopped runs continued."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sartorius import ensemble, wiring
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.export.submission import write_submission
+from sartorius.postprocess.saved import from_saved
+from tests.fusion.members_of import found, write_folder
+
+Run = Callable[..., ensemble.Outcome]
+BOX = [10, 10, 30, 20]
+
+
+def picture(name: str, *boxes: list[float], score: float = 0.8, cell_type: int = 0) -> Detections:
+    return replace(found(list(boxes), [score] * len(boxes), [cell_type] * len(boxes)), picture=name)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "joined"
+
+
+@pytest.fixture
+def run(output: Path) -> Run:
+    def program(members: Any, *overrides: str) -> ensemble.Outcome:
+        with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+            cfg = compose("ensemble", overrides=[f"output={output}", *overrides])
+        cfg.members = members
+        return ensemble.main(cfg)
+
+    return program
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[str]:
+    a = write_folder(tmp_path / "a", picture("p1", BOX), picture("p2"))
+    b = write_folder(tmp_path / "b", picture("p1", BOX, [40, 2, 50, 9], score=0.6), picture("p2", BOX))
+    return [str(a), str(b)]
+
+
+def loaded(output: Path) -> dict[str, Detections]:
+    return {one.picture: one for one in DetectionsFolder(output / "detections")}
+
+
+@pytest.mark.parametrize("fusion", ["wbf", "vote", "nms"])
+def test_two_folders(run: Run, two: list[str], output: Path, fusion: str, capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = run(two, f"fusion={fusion}")
+    joined = loaded(output)
+    assert (outcome.joined, outcome.kept, outcome.skipped) == (2, 0, [])
+    assert {name: len(one) for name, one in joined.items()} == {"p1": 2, "p2": 1}
+    np.testing.assert_allclose(joined["p1"].agreement, [1, 1 / 2], rtol=1e-6)
+    if fusion != "nms":
+        np.testing.assert_allclose(joined["p1"].scores, [(0.8 + 0.6) / 2, 0.6 / 2], rtol=1e-6)
+    assert "2 pictures of 2 members joined" in capsys.readouterr().out
+    meta = DetectionsFolder(output / "detections").meta
+    assert meta["ensemble"]["members"] == {"0": [two[0]], "1": [two[1]]}
+    assert meta["ensemble"]["weights"] == {"0": [1, 1, 1], "1": [1, 1, 1]}
+    assert len(from_saved(meta["postprocess"], None, "here")(joined["p1"])) == 2
+
+
+def test_folds_are_one_member(run: Run, tmp_path: Path, output: Path) -> None:
+    folds = [write_folder(tmp_path / f"f{k}", picture(f"p{k}", BOX)) for k in range(2)]
+    other = write_folder(tmp_path / "other", picture("p0", BOX), picture("p1"))
+    run({"unet": [str(fold) for fold in folds], "other": str(other)}, "weights={other: {shsy5y: 3, default: 1}}")
+    joined = loaded(output)
+    np.testing.assert_allclose(joined["p0"].scores, 0.8, rtol=1e-6)
+    np.testing.assert_allclose(joined["p1"].scores, 0.8 * 1 / (1 + 3), rtol=1e-6)
+    with pytest.raises(InputError, match=r"members.unet: picture p0 is in .*f0 and in .*other: folds share no picture"):
+        run({"unet": [str(folds[0]), str(other)]})
+
+
+def test_a_submission_joins(run: Run, tmp_path: Path, output: Path) -> None:
+    a = write_folder(tmp_path / "a", picture("p1", BOX, cell_type=2), picture("p2"))
+    start = 60 * 10 + 10 + 1
+    text = " ".join(f"{start + 60 * row} 20" for row in range(10))
+    write_submission(tmp_path / "theirs.csv", {"p1": [text, "1 5 61 5"], "p2": []})
+    run({"a": str(a), "theirs": str(tmp_path / "theirs.csv")}, "submissions.score=0.4")
+    joined = loaded(output)["p1"]
+    np.testing.assert_allclose(joined.boxes, [BOX, [0, 0, 5, 2]])
+    np.testing.assert_allclose(joined.scores, [(0.8 + 0.4) / 2, 0.4 / 2], rtol=1e-6)
+    assert joined.cell_types.tolist() == [2, 2]
+    (tmp_path / "theirs.csv").write_text("id,predicted\np1,1 5\np2,2400 9\n")
+    with pytest.raises(InputError, match=r"theirs.csv: line 3: picture p2: a run past the end"):
+        run({"a": str(a), "theirs": str(tmp_path / "theirs.csv")}, "overwrite=true")
+
+
+def test_submissions_alone_need_a_postprocess(run: Run, tmp_path: Path, output: Path) -> None:
+    write_submission(tmp_path / "x.csv", {"p1": ["1 5 705 5"]})
+    with pytest.raises(InputError, match="postprocess=default"):
+        run([str(tmp_path / "x.csv")])
+    run([str(tmp_path / "x.csv")], "postprocess=default", "submissions.cell_type=cort")
+    one = loaded(output)["p1"]
+    assert (one.height, one.width) == (520, 704) and one.cell_types.tolist() == [2]
+
+
+def test_members_of_different_pictures(run: Run, tmp_path: Path, output: Path) -> None:
+    a = write_folder(tmp_path / "a", picture("p1", BOX), picture("p2", BOX))
+    b = write_folder(tmp_path / "b", picture("p2", BOX), picture("p3", BOX))
+    members = [str(a), str(b)]
+    with pytest.raises(InputError, match=r"members.0 lacks 1 of 3 pictures \(p3\); take pictures=common"):
+        run(members)
+    run(members, "pictures=common")
+    assert set(loaded(output)) == {"p2"}
+    assert run(members, "pictures=all").kept == 1
+    np.testing.assert_allclose(loaded(output)["p1"].agreement, 1, err_msg="of the members that looked")
+    with pytest.raises(InputError, match="expected same, common or all, got 'some'"):
+        run(members, "pictures=some")
+
+
+def test_bad_members(run: Run, two: list[str], tmp_path: Path) -> None:
+    empty = write_folder(tmp_path / "empty")
+    other = write_folder(tmp_path / "names", replace(picture("p1"), cell_type_names=("x",)), names=("x",))
+    large = write_folder(tmp_path / "large", replace(picture("p1"), width=61), replace(picture("p2"), width=61))
+    for members, message in (
+        ([], "members: none given"),
+        ([str(tmp_path)], "no meta.json in it"),
+        ([*two, str(empty)], "empty holds no detections"),
+        ([*two, 3], "members.2: expected a folder or csv"),
+        ([*two, str(other)], r"has the cell types \('shsy5y', 'astro', 'cort'\), .*names has \('x',\)"),
+        ([*two, str(large)], "picture p1: 61x40 pixels in .*large, 60x40 in .*a: not the same picture"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(members)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("weights=[1]", "weights: 1 for 2 members"),
+        ("weights={c: 1}", "no member is called c; there are 0, 1"),
+        ("weights=[-1,1]", "weights.0: expected numbers of 0 or more, got -1"),
+        ("weights=[{mouse: 1},1]", "weights.0: no cell type mouse"),
+        ("weights=[0,{astro: 0, default: 1}]", "no member has a weight above 0 for astro"),
+        ("min_score=2", "min_score: expected a number from 0 to 1"),
+        ("picture_type=most", "picture_type: expected each or majority"),
+        ("fusion.mask_iou=-1", "fusion.mask_iou"),
+    ],
+)
+def test_bad_settings(run: Run, two: list[str], override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(two, override)
+
+
+def test_a_corrupt_file_is_named_or_skipped(run: Run, two: list[str], output: Path) -> None:
+    (Path(two[0]) / "p1.npz").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"a/p1.npz: not a readable detections file"):
+        run(two)
+    outcome = run(two, "skip_bad=true")
+    assert outcome.joined == 2 and len(outcome.skipped) == 1 and "a/p1.npz" in outcome.skipped[0]
+    np.testing.assert_allclose(loaded(output)["p1"].agreement, 1)
+    assert DetectionsFolder(output / "detections").meta["skipped"] == outcome.skipped
+    (Path(two[1]) / "p1.npz").write_bytes(b"")
+    again = run(two, "skip_bad=true", "overwrite=true")
+    assert set(loaded(output)) == {"p2"} and len(again.skipped) == 2
+
+
+def test_numbers_that_are_none_are_named(run: Run, tmp_path: Path) -> None:
+    bad = write_folder(tmp_path / "a", replace(picture("p1", BOX), scores=np.array([np.nan], np.float32)))
+    with pytest.raises(InputError, match=r"p1.npz: scores that are not numbers"):
+        run([str(bad)])
+
+
+def test_a_stopped_run_goes_on(run: Run, two: list[str], output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = DetectionsFolder.write, []
+
+    def stopping(self: DetectionsFolder, one: Detections) -> Path:
+        if written:
+            raise KeyboardInterrupt
+        written.append(one.picture)
+        return write(self, one)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(DetectionsFolder, "write", stopping)
+        run(two)
+    assert set(loaded(output)) == {"p1"}
+    outcome = run(two)
+    assert (outcome.joined, outcome.kept) == (1, 1) and set(loaded(output)) == {"p1", "p2"}
+    later = (output / "detections" / "p1.npz").stat().st_mtime + 10
+    os.utime(Path(two[0]) / "p1.npz", (later, later))
+    assert run(two).joined == 1, "a member predicted p1 anew"
+
+
+def test_other_settings_are_not_mixed(run: Run, two: list[str], output: Path) -> None:
+    run(two)
+    with pytest.raises(InputError, match="holds 2 detections of other members or settings.*overwrite=true"):
+        run(two, "fusion=nms")
+    assert run(two, "fusion=nms", "overwrite=true").joined == 2
+    meta = json.loads((output / "detections" / "meta.json").read_text())
+    assert meta["ensemble"]["fusion"]["_target_"].endswith("Nms")
+
+
+def test_the_postprocess_that_is_saved(run: Run, two: list[str], output: Path) -> None:
+    for overrides, mask in ((["level=true"], 0.5), (["postprocess.mask.cort=0.7"], {"default": 0.5, "cort": 0.7})):
+        run(two, *overrides, "overwrite=true")
+        assert DetectionsFolder(output / "detections").meta["postprocess"]["mask"] == mask

@@ -1,0 +1,92 @@
+#!/bin/sh
+# The best pipeline so far without a GPU and without outside weights, see LOG.md (2026-11-21): U-Nets fed in five ways,
+# joined; every cell segmented anew in its box; thresholds tuned on pictures that the models did not see. Retrains
+# everything and predicts a folder of pictures. About 10 minutes of a core for each U-Net and fold.
+#
+#   DATA=FOLDER IMAGES=FOLDER OUT=best FOLDS=3 sh experiments/best.sh [overrides of the U-Nets' training]
+#
+# A stopped script goes on after the last command that ended well.
+set -eu
+
+python=${PYTHON:-python}
+data=${DATA:?DATA=FOLDER, in the layout of the competition}
+images=${IMAGES:?IMAGES=FOLDER, of pictures to predict}
+out=${OUT:-best}
+folds=${FOLDS:-3}
+trials=${TRIALS:-100} # of a search for thresholds
+ways=${WAYS:-plain pasted uncleaned multiscale rotated}
+crops=${CROPS:-}      # overrides of the crop segmenter's training
+
+step() { # the folder that it fills, then a command of the package
+    folder=$1
+    shift
+    if [ -e "$folder/done" ]; then return; fi
+    printf '\n$ python -m'
+    printf ' %s' "$@"
+    printf '\n'
+    "$python" -m "$@"
+    touch "$folder/done"
+}
+
+way() { # what a way of feeding changes
+    case $1 in
+    plain) ;;
+    pasted) echo copy_paste=default copy_paste.until=1.0 ;;
+    uncleaned) echo cleaning=none ;;
+    multiscale | rotated) echo "transform=$1 transform.crop.height=128 transform.crop.width=128" ;;
+    *) echo "WAYS: no way '$1'" >&2 && exit 1 ;;
+    esac
+}
+
+members() { # {way: FOLDER,...} of a fold's out-of-fold detections, or with "new" those of the new pictures
+    list=
+    for name in $ways; do
+        list=$list${list:+, }$name$fold:\ $out/$1$name$fold/detections
+    done
+    printf '%s' "$list"
+}
+
+oof= every= second=
+fold=0
+while [ "$fold" -lt "$folds" ]; do
+    for name in $ways; do
+        changes=$(way "$name")
+        # shellcheck disable=SC2086  # several words, or none
+        step "$out/$name$fold" sartorius.train experiment=unet_cpu "data.root=$data" "data.n_folds=$folds" \
+            "data.fold=$fold" "hydra.run.dir=$out/$name$fold" "leaderboard=$out/leaderboard.csv" $changes "$@"
+        step "$out/new_$name$fold" sartorius.predict "checkpoint=$out/$name$fold/checkpoints/best.ckpt" \
+            "images=$images" callbacks.overlays=null "output=$out/new_$name$fold"
+    done
+    # shellcheck disable=SC2086
+    step "$out/crops$fold" sartorius.train experiment=cropseg_cpu "data.root=$data" "data.n_folds=$folds" \
+        "data.fold=$fold" "hydra.run.dir=$out/crops$fold" $crops
+    step "$out/joined$fold" sartorius.ensemble "members={$(members "")}" fusion=wbf "output=$out/joined$fold"
+
+    # the second stage sees the pictures of this fold, which none of its models was trained on
+    mkdir -p "$out/held_back$fold"
+    for found in "$out/joined$fold"/detections/*.npz; do
+        picture=$(basename "$found" .npz).png
+        cp "$data/train/$picture" "$out/held_back$fold/$picture"
+    done
+    step "$out/second$fold" sartorius.predict model=two_stage "model.first=$out/joined$fold/detections" \
+        "model.second=$out/crops$fold/checkpoints/best.ckpt" "images=$out/held_back$fold" "output=$out/second$fold"
+    oof=$oof${oof:+,}$out/second$fold/detections
+    every=$every${every:+, }$(members new_)
+    fold=$((fold + 1))
+done
+
+step "$out/tuned" sartorius.tune "detections=[$oof]" "data.root=$data" search=unet "trials=$trials" "output=$out/tuned"
+step "$out/score" sartorius.evaluate "detections=[$oof]" "data.root=$data" \
+    "postprocess.file=$out/tuned/postprocess.yaml" "output=$out/score"
+
+step "$out/new_joined" sartorius.ensemble "members={$every}" fusion=wbf "output=$out/new_joined"
+fold=0
+while [ "$fold" -lt "$folds" ]; do
+    step "$out/new_second$fold" sartorius.predict model=two_stage "model.first=$out/new_joined/detections" \
+        "model.second=$out/crops$fold/checkpoints/best.ckpt" "images=$images" "output=$out/new_second$fold"
+    second=$second${second:+, }fold$fold:\ $out/new_second$fold/detections
+    fold=$((fold + 1))
+done
+step "$out/new" sartorius.ensemble "members={$second}" fusion=wbf "output=$out/new"
+"$python" -m sartorius.submit "detections=$out/new/detections" "data.root=$data" \
+    "postprocess.file=$out/tuned/postprocess.yaml" "output=$out/submission.csv"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from omegaconf import DictConfig
 
 from sartorius import wiring
 from sartorius.errors import InputError
+from sartorius.progress import watched
 
 if TYPE_CHECKING:
     from sartorius.detections import DetectionsFolder
@@ -46,13 +46,9 @@ def ensemble(
     if its member had not looked at the picture, and so is a picture of which nothing can be read; otherwise it raises
     InputError.
     """
-    from rich.console import Console
-    from rich.progress import track
-
     outcome = Outcome(skipped=list(meta.get("skipped", ())))
     folder.write_meta(**{**meta, "skipped": outcome.skipped})
-    console = Console(stderr=True)
-    for picture in track(pictures, "joining", console=console, disable=not sys.stderr.isatty()):
+    for picture in watched(pictures, "joining"):
         if _is_current(folder.folder / f"{picture}.npz", joiner.files(picture)):
             outcome.kept += 1
             continue

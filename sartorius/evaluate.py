@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from sartorius import rle, wiring
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
+from sartorius.data.out_of_fold import homes
 from sartorius.detections import DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.export.submission import check_rows, read_rows
@@ -106,7 +107,7 @@ def from_detections(
     opened = [DetectionsFolder(folder) for folder in folders]
     saved = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in opened}
     post = {folder: with_filter(own, filter_file) for folder, own in saved.items()}
-    home = _homes(opened, truth)
+    home = homes(opened, truth)
     boxes = BoxAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
     scored = [picture for picture in pictures if picture in home]
@@ -124,23 +125,6 @@ def from_detections(
         return post[home[picture]](detections).instances
 
     return Source(scored, cells, boxes)
-
-
-def _homes(folders: Sequence[DetectionsFolder], truth: Competition) -> dict[str, DetectionsFolder]:
-    """The folder of each picture."""
-    home: dict[str, DetectionsFolder] = {}
-    for folder in folders:
-        if not (found := folder.pictures()):
-            raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
-        for picture in found:
-            if picture in home:
-                raise InputError(
-                    f"picture {picture} is in {home[picture].folder} and in {folder.folder}: folds share no picture; "
-                    "give each picture's detections once"
-                )
-            truth.record(picture)  # raises for an id that is not labelled
-            home[picture] = folder
-    return home
 
 
 def from_baseline(baseline: Callable[[Any], Any], truth: Competition, pictures: Sequence[str]) -> Source:
@@ -220,7 +204,7 @@ def sources(
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score what the config names, print a table, write the report. Returns the numbers of metrics.json."""
     check_options(cfg)
-    folders = [cfg.detections] if isinstance(cfg.detections, str) else cfg.detections
+    folders = None if cfg.detections is None else wiring.listed(cfg.detections)
     root = cfg.data.root
     if cfg.checkpoint is not None:
         folder, root = predict_validation(cfg)

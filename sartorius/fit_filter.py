@@ -57,16 +57,13 @@ def examples_of(
 
 def deal_folds(truth: Competition, examples: Sequence[Example], folds: int, seed: int) -> NDArray[np.int64]:
     """The fold of each picture, those of a plate well together. Raises InputError for fewer than 3, or too many."""
-    from sartorius.data.folds import deal
+    from sartorius.data.folds import deal_pictures
 
     pictures = [example.picture for example in examples]
-    wells = [truth.wells[picture] for picture in pictures]
-    if not 3 <= folds <= len(set(wells)):
-        raise InputError(
-            f"folds={folds}: expected 3 or more, and at most the {len(set(wells))} plate wells of the detections"
-        )
-    records = [truth.record(picture) for picture in pictures]
-    return deal(wells, [record.cell_type for record in records], [len(record) for record in records], folds, seed)
+    wells = len({truth.wells[picture] for picture in pictures})
+    if not 3 <= folds <= wells:
+        raise InputError(f"folds={folds}: expected 3 or more, and at most the {wells} plate wells of the detections")
+    return deal_pictures(truth, pictures, folds, seed)
 
 
 def worth(plain: NDArray[np.int64], filtered: NDArray[np.int64], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     from sartorius.detections import DetectionsFolder
     from sartorius.fusion import filter_training as training
 
-    listed = [cfg.detections] if isinstance(cfg.detections, str) else list(cfg.detections or ())
+    listed = wiring.listed(cfg.detections)
     if not listed or Path(cfg.output).suffix != ".npz":
         raise InputError(f"detections={listed}, output={cfg.output}: expected folders of detections, a name in .npz")
     folders = [DetectionsFolder(folder) for folder in listed]

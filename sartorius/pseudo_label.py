@@ -7,7 +7,6 @@ that prevails in it, become rows in the columns of train.csv with score, agreeme
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from omegaconf import DictConfig
 from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.export.pseudo_labels import PictureLabels, PseudoLabelFile
+from sartorius.progress import watched
 
 if TYPE_CHECKING:
     from sartorius.data.pseudo_labels import PseudoLabels
@@ -93,7 +93,7 @@ def pseudo_label(
     cut_offs = {key: getattr(settings, key) for key in ("min_score", "doubtful_score", "min_agreement")}
     made_with = {"detections": str(folder.folder.resolve()), **cut_offs, "postprocess": repr(postprocess)}
     file = PseudoLabelFile(output, made_with)
-    for picture in _watched(pictures):
+    for picture in watched(pictures, "labelling"):
         if file.has(picture):
             continue
         try:
@@ -182,14 +182,6 @@ def _sizes(images: str | Path | None) -> dict[str, Path] | None:
     from sartorius.data.pictures import list_pictures
 
     return None if images is None else {path.stem: path for path in list_pictures(images)}
-
-
-def _watched(pictures: list[str]) -> Iterable[str]:
-    """The pictures, under a progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(pictures, "labelling", console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 
 def read_truth(path: str | Path) -> Texts:

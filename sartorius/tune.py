@@ -22,7 +22,8 @@ from omegaconf import DictConfig
 from sartorius import wiring
 from sartorius.cells import CELL_TYPES
 from sartorius.data.competition import Competition
-from sartorius.data.folds import deal
+from sartorius.data.folds import deal_pictures
+from sartorius.data.out_of_fold import homes
 from sartorius.detections import DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json
@@ -35,27 +36,13 @@ if TYPE_CHECKING:
 _FILE = "postprocess.yaml"
 
 
-def homes(folders: Sequence[DetectionsFolder], truth: Competition, asked: Sequence[str] | None) -> dict[str, Any]:
-    """The folder of each picture, sorted by id; `asked` leaves out all others.
-
-    Raises InputError for a picture in two folders or without labels, for one asked for that no folder holds, and where
-    none is left.
-    """
-    found: dict[str, Any] = {}
-    for folder in folders:
-        if not (pictures := folder.pictures()):
-            raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
-        for picture in pictures:
-            if picture in found:
-                raise InputError(
-                    f"picture {picture} is in {found[picture].folder} and in {folder.folder}; give its detections once"
-                )
-            truth.record(picture)  # raises for an id that is not labelled
-            found[picture] = folder
+def chosen(home: Mapping[str, DetectionsFolder], asked: Sequence[str] | None) -> dict[str, DetectionsFolder]:
+    """The folder of each picture, sorted by id; `asked` leaves out all others. Raises InputError for one without."""
     for picture in asked or ():
-        if picture not in found:
-            raise InputError(f"pictures: no detections of '{picture}' in {', '.join(str(f.folder) for f in folders)}")
-    return {picture: found[picture] for picture in sorted(found) if asked is None or picture in asked}
+        if picture not in home:
+            folders = dict.fromkeys(str(folder.folder) for folder in home.values())
+            raise InputError(f"pictures: no detections of '{picture}' in {', '.join(folders)}")
+    return {picture: home[picture] for picture in sorted(home) if asked is None or picture in asked}
 
 
 def common_postprocess(folders: Sequence[DetectionsFolder], changes: Mapping[str, Any]) -> Postprocess:
@@ -77,14 +64,13 @@ def deal_folds(truth: Competition, pictures: Sequence[str], folds: int, seed: in
     """The fold of each picture, those of a plate well together; None for 0 folds. Raises InputError for too many."""
     if folds == 0:
         return None
-    wells = [truth.wells[picture] for picture in pictures]
-    if not 2 <= folds <= len(set(wells)):
+    wells = len({truth.wells[picture] for picture in pictures})
+    if not 2 <= folds <= wells:
         raise InputError(
-            f"folds={folds}: the detections are of {len(set(wells))} plate wells, so 2 to {len(set(wells))} folds, or "
-            "folds=0 to leave out cross-fitting"
+            f"folds={folds}: the detections are of {wells} plate wells, so 2 to {wells} folds, or folds=0 to leave out "
+            "cross-fitting"
         )
-    records = [truth.record(picture) for picture in pictures]
-    return deal(wells, [record.cell_type for record in records], [len(record) for record in records], folds, seed)
+    return deal_pictures(truth, pictures, folds, seed)
 
 
 def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
@@ -146,10 +132,10 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     from sartorius.tuning.search import Effort, Searcher
     from sartorius.tuning.tables import Tables
 
-    folders = [DetectionsFolder(folder) for folder in _listed(cfg.detections)]
+    folders = [DetectionsFolder(folder) for folder in wiring.listed(cfg.detections)]
     if not folders:
         raise InputError("give detections=[RUN0/detections,...]: folders that `train`, `evaluate` or `predict` wrote")
-    checkpoints = _listed(cfg.checkpoint)
+    checkpoints = wiring.listed(cfg.checkpoint)
     for checkpoint in checkpoints:
         read_checkpoint(checkpoint)  # a wrong name is said before the search, not after it
     for key, least in (("trials", 1), ("rounds", 1), ("least_pictures", 1), ("folds", 0), ("seed", 0)):
@@ -159,7 +145,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     space = wiring.instantiate(cfg.search)
     names = folders[0].meta.get("cell_types", CELL_TYPES)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
-    home = homes(folders, truth, None if cfg.pictures is None else [str(picture) for picture in cfg.pictures])
+    home = chosen(homes(folders, truth), None if cfg.pictures is None else wiring.listed(cfg.pictures))
     folds = deal_folds(truth, list(home), cfg.folds, cfg.seed)
     floor = space.floor(post.thresholds.for_types(truth.cell_type_names))
     tables = Tables(
@@ -180,11 +166,6 @@ def main(cfg: DictConfig) -> dict[str, Any]:
             print(f"{checkpoint}: now has these thresholds")
     print(f"report in {output}; elsewhere: postprocess.file={output / _FILE}")
     return numbers
-
-
-def _listed(value: Any) -> list[str]:
-    """One path, several or none, as a list."""
-    return [] if value is None else [value] if isinstance(value, str) else [str(path) for path in value]
 
 
 if __name__ == "__main__":

@@ -52,6 +52,11 @@ def plain(cfg: Config | None) -> Any:
         raise InputError(_missing(error)) from error
 
 
+def listed(value: Any) -> list[str]:
+    """What an option gives that takes one path, several or none (null)."""
+    return [] if value is None else [value] if isinstance(value, str) else [str(path) for path in value]
+
+
 def instantiate(cfg: Config, **objects: Any) -> Any:
     """Build what `cfg._target_` names, with plain containers (never a DictConfig) and `objects` as its arguments.
 

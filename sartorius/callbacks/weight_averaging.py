@@ -200,13 +200,13 @@ class SWA(WeightAveraging):
         if not 0 <= total < float("inf"):
             raise InputError("averaging=swa starts at a share of all steps; set trainer.max_epochs or max_steps")
         self._first = int(self.start * total)
-        for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+        for group in _groups(trainer):
             group.setdefault("initial_lr", group["lr"])  # a schedule has noted it already
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
         """Set the rate; the schedule sets its own after every step."""
         if self.rate is not None and trainer.global_step >= self._first:
-            for group in (group for optimizer in trainer.optimizers for group in optimizer.param_groups):
+            for group in _groups(trainer):
                 group["lr"] = group["initial_lr"] * self.rate
 
     def weight(self, updates: int) -> float:
@@ -217,6 +217,11 @@ class SWA(WeightAveraging):
         """The first step of the last part of the training, and every so many after it."""
         made = trainer.global_step - 1 - self._first
         return made >= 0 and made % self.every == 0
+
+
+def _groups(trainer: Trainer) -> list[dict[str, Any]]:
+    """The parameter groups of all optimizers."""
+    return [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
 
 
 def _averaged(module: LightningModule) -> dict[str, Tensor]:

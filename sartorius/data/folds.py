@@ -63,11 +63,9 @@ def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
             stacklevel=2,
         )
     ids = competition.ids
-    types = [competition.pictures[i].cell_type for i in ids]
-    cells = [len(competition.pictures[i]) for i in ids]
-    wells = [competition.wells[i] for i in ids]
-    fold = deal(wells, types, cells, n_folds, seed)
-    shown = wells if competition.has_wells else [""] * len(ids)
+    fold = deal_pictures(competition, ids, n_folds, seed)
+    types = [competition.cell_type(picture) for picture in ids]
+    shown = [competition.wells[picture] if competition.has_wells else "" for picture in ids]
     return Folds(pd.DataFrame({"id": ids, "fold": fold, "cell_type": types, "well": shown}))
 
 
@@ -95,6 +93,13 @@ def deal(
         fold_of_well[index] = fold
         total[fold] += load[index]
     return _exchange(load, fold_of_well, n_folds)[well]
+
+
+def deal_pictures(competition: Competition, pictures: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each of some labelled pictures, int64 [pictures], as `deal` deals them; raises InputError as it."""
+    records = [competition.record(picture) for picture in pictures]
+    wells = [competition.wells[picture] for picture in pictures]
+    return deal(wells, [record.cell_type for record in records], [len(record) for record in records], n_folds, seed)
 
 
 def _exchange(load: NDArray[np.float64], fold: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:

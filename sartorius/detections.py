@@ -180,7 +180,11 @@ class Detections:
     def load(cls, path: str | Path) -> Detections:
         """Read what `save` wrote. Raises InputError for a missing, damaged or newer file."""
         try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+            with open(path, "rb") as opened:
+                if opened.read(4) != b"PK\3\4":  # numpy takes it for a pickle, and advises to trust it
+                    raise ValueError("no zip archive")
+                opened.seek(0)
+                file = np.load(opened, allow_pickle=False)
                 if int(file["version"]) != FORMAT_VERSION:
                     raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
                 height, width = file["size"].tolist()

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 
 from sartorius import wiring
 from sartorius.errors import InputError
+from sartorius.files import is_current, remove_partial
 from sartorius.progress import watched
 
 if TYPE_CHECKING:
@@ -30,11 +31,21 @@ _LISTED = 5  # unreadable files that are printed
 
 @dataclass
 class Outcome:
-    """Pictures that were joined, those that an earlier run had joined, and unreadable files that were skipped."""
+    """Pictures that were joined, those that an earlier run had joined, and what could not be read of a picture."""
 
     joined: int = 0
     kept: int = 0
-    skipped: list[str] = field(default_factory=list)
+    skipped: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[str]:
+        """A line for each unreadable file."""
+        return [problem for problems in self.skipped.values() for problem in problems]
+
+    def note(self, picture: str, problems: list[str]) -> None:
+        """Replace the problems of a picture; they stay sorted by picture."""
+        others = {name: old for name, old in self.skipped.items() if name != picture}
+        self.skipped = dict(sorted({**others, picture: problems}.items())) if problems else others
 
 
 def ensemble(
@@ -42,58 +53,53 @@ def ensemble(
 ) -> Outcome:
     """Join the pictures into `folder`; those in it that are newer than what they are made of are kept.
 
-    meta: entries of meta.json, `skipped` is added. skip_bad: a file that cannot be read is left out and counted, as
-    if its member had not looked at the picture, and so is a picture of which nothing can be read; otherwise it raises
-    InputError.
+    meta: entries of meta.json; `skipped`, problems by picture, is continued. skip_bad: a file that cannot be read is
+    left out and counted, as if its member had not looked at the picture, and so is a picture of which nothing can be
+    read; otherwise it raises InputError.
     """
-    outcome = Outcome(skipped=list(meta.get("skipped", ())))
+    outcome = Outcome(skipped=dict(meta["skipped"]))
     folder.write_meta(**{**meta, "skipped": outcome.skipped})
     for picture in watched(pictures, "joining"):
-        if _is_current(folder.folder / f"{picture}.npz", joiner.files(picture)):
+        made = folder.folder / f"{picture}.npz"
+        if is_current(made, joiner.files(picture)):
             outcome.kept += 1
             continue
         bad: list[InputError] = []
-        try:
-            folder.write(joiner.join(picture, bad if skip_bad else None))
-            outcome.joined += 1
-        except InputError:
-            if not bad:
-                raise
-        if bad:
-            new = [str(error) for error in bad if str(error) not in outcome.skipped]
-            outcome.skipped += new
+        found = joiner.join(picture, bad if skip_bad else None)
+        problems = [str(error) for error in bad]
+        if problems != outcome.skipped.get(picture, []):  # said before the picture: a kill in between loses nothing
+            outcome.note(picture, problems)
             folder.write_meta(**{**meta, "skipped": outcome.skipped})
+        if found is None:
+            made.unlink(missing_ok=True)  # made of files that could be read at the time
+        else:
+            folder.write(found)
+            outcome.joined += 1
     return outcome
 
 
-def _is_current(made: Path, of: Sequence[Path]) -> bool:
-    """Whether a file is there and not older than what it is made of."""
-    try:
-        return made.stat().st_mtime >= max(path.stat().st_mtime for path in of)
-    except FileNotFoundError:
-        return False
+def prepare_folder(
+    folder: DetectionsFolder, about: Mapping[str, Any], pictures: Sequence[str], overwrite: bool
+) -> dict[str, list[str]]:
+    """What an earlier run of the same ensemble could not read, by picture; {} for a new folder.
 
-
-def prepare_folder(folder: DetectionsFolder, about: Mapping[str, Any], overwrite: bool) -> list[str]:
-    """The files that an earlier run of the same ensemble skipped; [] for a new folder.
-
-    about: what decides the result. Raises InputError where the folder holds detections made of anything else;
-    `overwrite` deletes them.
+    about: what decides the result. Raises InputError where the folder holds detections made of anything else, or of
+    pictures that are not to be joined; `overwrite` deletes those.
     """
-    pictures = folder.pictures()
-    if not pictures:
-        return []
-    if overwrite:
-        for picture in pictures:
-            (folder.folder / f"{picture}.npz").unlink()
-        return []
+    remove_partial(folder.folder)
     earlier = folder.meta if (folder.folder / "meta.json").is_file() else {}
-    if earlier.get("ensemble") != json.loads(json.dumps(about)):
-        raise InputError(
-            f"{folder.folder}: holds {len(pictures)} detections of other members or settings; give another output=, or "
-            "overwrite=true to delete them"
-        )
-    return list(earlier.get("skipped", []))
+    same = earlier.get("ensemble") == json.loads(json.dumps(about))
+    wanted = set(pictures) if same else set()
+    if others := [picture for picture in folder.pictures() if picture not in wanted]:
+        if not overwrite:
+            what = "pictures" if same else "members or settings"
+            raise InputError(
+                f"{folder.folder}: holds {len(others)} detections of other {what}; give another output=, or "
+                "overwrite=true to delete them"
+            )
+        for picture in others:
+            (folder.folder / f"{picture}.npz").unlink()
+    return {picture: problems for picture, problems in (earlier.get("skipped") or {}).items() if picture in wanted}
 
 
 def saved_postprocess(members: Sequence[Member], changes: Mapping[str, Any], cut: float | None) -> dict[str, Any]:
@@ -119,6 +125,7 @@ def saved_postprocess(members: Sequence[Member], changes: Mapping[str, Any], cut
 def main(cfg: DictConfig) -> Outcome:
     """Build the ensemble of the config and join all pictures."""
     from sartorius.detections import DetectionsFolder
+    from sartorius.fusion import filtered
     from sartorius.fusion import members as opening
     from sartorius.fusion.join import Ensemble
     from sartorius.fusion.pool import LEVEL
@@ -140,20 +147,21 @@ def main(cfg: DictConfig) -> Outcome:
     cut = LEVEL if cfg.level or method.voted else None
     postprocess = saved_postprocess(members, wiring.plain(cfg.postprocess), cut)
     folder = DetectionsFolder(Path(cfg.output) / "detections")
-    skipped = prepare_folder(folder, about, cfg.overwrite)
+    skipped = prepare_folder(folder, about, pictures, cfg.overwrite)
     size = max(source.mask_size for one in members for source in one.sources)
     meta = {
         "cell_types": list(names),
         "mask_size": size,
         "postprocess": postprocess,
+        filtered.KEY: filtered.to_save(cfg.filter, names),
         "ensemble": about,
         "skipped": skipped,
     }
     outcome = ensemble(joiner, pictures, folder, meta, cfg.skip_bad)
-    for problem in outcome.skipped[:_LISTED]:
+    for problem in outcome.problems[:_LISTED]:
         print(f"skipped: {problem}")
     kept = f", {outcome.kept} of them by an earlier run" if outcome.kept else ""
-    lost = f"; {len(outcome.skipped)} unreadable files skipped" if outcome.skipped else ""
+    lost = f"; {len(outcome.problems)} unreadable files skipped" if outcome.skipped else ""
     print(f"{outcome.joined + outcome.kept} pictures of {len(members)} members joined in {folder.folder}{kept}{lost}")
     return outcome
 

@@ -16,17 +16,17 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from sartorius import rle, wiring
+from sartorius import ranks, rle, wiring
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
 from sartorius.data.out_of_fold import homes
 from sartorius.detections import DetectionsFolder
+from sartorius.distributed import spread
 from sartorius.errors import InputError
 from sartorius.export.submission import check_rows, read_rows
 from sartorius.files import write_csv, write_json
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, Cells, picture_row
-from sartorius.postprocess.saved import from_saved
 
 if TYPE_CHECKING:
     from sartorius.metrics.box_ap import BoxAP
@@ -93,20 +93,19 @@ def from_predictions(path: str | Path, truth: Competition, pictures: Sequence[st
 
 def from_detections(
     folders: Sequence[str | Path], truth: Competition, pictures: Sequence[str], changes: Mapping[str, Any] | None,
-    filter_file: str | None = None,
+    chosen_filter: str | None = None,
 ) -> Source:  # fmt: skip
     """Folders of detections as one: those of several folds make an out-of-fold score.
 
-    Every folder's own post-processing turns its detections into cells, with `changes` on top; the filter of
-    `filter_file` may come behind it. Raises InputError for a picture in two folders, one that is not labelled, and a
-    folder that holds none of `pictures`.
+    Every folder's own post-processing turns its detections into cells, with `changes` on top; a filter may come behind
+    it, `chosen_filter` as `which` of `filtered.finish_of`. Raises InputError for a picture in two folders, one that is
+    not labelled, and a folder that holds none of `pictures`.
     """
-    from sartorius.fusion.second_level import with_filter
+    from sartorius.fusion.filtered import finish_of
     from sartorius.metrics.box_ap import BoxAP
 
     opened = [DetectionsFolder(folder) for folder in folders]
-    saved = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in opened}
-    post = {folder: with_filter(own, filter_file) for folder, own in saved.items()}
+    finish = {folder: finish_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened}
     home = homes(opened, truth)
     boxes = BoxAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
@@ -122,7 +121,7 @@ def from_detections(
             scored.index(picture), detections.boxes[known], detections.scores[known],
             types[detections.cell_types][known], real.boxes, real.cell_types,
         )  # fmt: skip
-        return post[home[picture]](detections).instances
+        return finish[home[picture]](detections).instances
 
     return Source(scored, cells, boxes)
 
@@ -135,19 +134,29 @@ def from_baseline(baseline: Callable[[Any], Any], truth: Competition, pictures: 
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     """Run a checkpoint over its validation pictures: (folder of the detections, data root). `data.*` set here win.
 
-    Raises InputError where the folder holds detections already, and for data that are not a SupervisedDataModule's.
+    Raises InputError for a folder that holds detections, data of no SupervisedDataModule, and views that nothing joins.
     """
+    import torch
+
     from sartorius.callbacks.prediction_writer import PredictionWriter
     from sartorius.data.datamodules import validation_data
 
     folder = Path(cfg.output) / "detections"
-    DetectionsFolder(folder).check_empty()
+    if ranks.rank() == 0:  # when the others look, it may have begun
+        DetectionsFolder(folder).check_empty()
     module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
+    if cfg.tta and wiring.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
+        raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
     datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
-    trainer = wiring.instantiate(cfg.trainer, callbacks=[PredictionWriter(folder, {"checkpoint": str(cfg.checkpoint)})])
+    about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+    trainer = wiring.instantiate(cfg.trainer, callbacks=[PredictionWriter(folder, about)], **options)
     trainer.predict(module, datamodule, return_predictions=False)
+    trainer.strategy.barrier("predicted")
+    if torch.distributed.is_initialized():  # the first process scores alone: no metric may wait for the others
+        torch.distributed.destroy_process_group()
     return folder, str(datamodule.root)
 
 
@@ -165,15 +174,15 @@ def chosen_pictures(cfg: DictConfig, truth: Competition) -> list[str]:
 
 
 def check_options(cfg: DictConfig) -> None:
-    """Raise InputError unless exactly one source, or only a baseline, is asked for, and windows only of a network."""
+    """Raise InputError unless exactly one source, or only a baseline, is asked for, and views only of a network."""
     given = [name for name in ("checkpoint", "detections", "predictions") if cfg[name] is not None]
     if len(given) > 1 or not (given or cfg.get("baseline") is not None):
         came = " and ".join(given) or "none of them"
         raise InputError(f"give one of checkpoint=, detections=, predictions= (or baseline= alone), got {came}")
-    if cfg.filter is not None and not (cfg.checkpoint or cfg.detections):
+    if cfg.filter not in (None, "none", "saved") and not (cfg.checkpoint or cfg.detections):
         raise InputError("filter= drops cells of detections; it goes with checkpoint= or detections= only")
-    if cfg.inference and cfg.checkpoint is None:
-        raise InputError("inference= says how a network looks at pictures; it goes with checkpoint= only")
+    if asked := [name for name in ("inference", "tta") if cfg[name] and cfg.checkpoint is None]:
+        raise InputError(f"{asked[0]}= says how a network looks at pictures; it goes with checkpoint= only")
 
 
 def type_names(cfg: DictConfig, folders: Sequence[str] | None) -> tuple[str, ...]:
@@ -201,6 +210,7 @@ def sources(
 
 
 @wiring.verb("evaluate")
+@spread("evaluate")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score what the config names, print a table, write the report. Returns the numbers of metrics.json."""
     check_options(cfg)
@@ -209,6 +219,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if cfg.checkpoint is not None:
         folder, root = predict_validation(cfg)
         folders = [str(folder)]
+    if ranks.rank():  # the first process scores what all have written
+        return {}
     truth = Competition(root or cfg.paths.data_dir, type_names(cfg, folders))
     asked, bootstrap = chosen_pictures(cfg, truth), wiring.plain(cfg.bootstrap)
     found = sources(cfg, truth, asked, folders)

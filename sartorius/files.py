@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,20 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Delete the temporary files that killed programs left in a folder; for one that nobody else is writing to."""
+    for path in Path(folder).glob(".*.partial*"):
+        path.unlink(missing_ok=True)
+
+
+def is_current(made: Path, of: Iterable[Path]) -> bool:
+    """Whether a file is there and not older than what it is made of."""
+    try:
+        return made.stat().st_mtime >= max(path.stat().st_mtime for path in of)
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: str | Path, text: str) -> None:

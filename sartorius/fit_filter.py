@@ -1,8 +1,9 @@
 """Train a filter of false positives: `python -m sartorius.fit_filter detections=[RUN0/detections,...]`.
 
 The detections are those of labelled pictures that their models did not see. Small boosted trees learn the IoU of a cell
-from its shape, scores and surroundings; `evaluate` and `submit` take the file as `filter=`. Prints what it is worth:
-the cross-fitted score beside the unfiltered one; the score on what it was trained on would say nothing.
+from its shape, scores and surroundings. `predict` and `ensemble` take the file as `filter=` and save it with what they
+write, where `evaluate` and `submit` find it; they take another one, too. Prints what it is worth: the cross-fitted
+score beside the unfiltered one; the score on what it was trained on would say nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from omegaconf import DictConfig
 from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.files import write_json
+from sartorius.progress import watched
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,30 +31,27 @@ if TYPE_CHECKING:
 def examples_of(
     folders: Sequence[DetectionsFolder], truth: Competition, changes: Mapping[str, Any] | None
 ) -> list[Example]:
-    """Every picture of the folders, by its folder's own post-processing with `changes` on top.
+    """Every picture of the folders, by its folder's own post-processing with `changes` on top; no filter saved with it.
 
     Raises InputError for an empty folder, a picture twice or without labels, and detections of another size.
     """
+    from sartorius.data.out_of_fold import homes
     from sartorius.fusion.filter_training import Example
     from sartorius.postprocess.saved import from_saved
 
-    found: dict[str, Example] = {}
-    for folder in folders:
-        post = from_saved(folder.meta.get("postprocess"), changes, str(folder.folder))
-        if not folder.pictures():
-            raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
-        for detections in folder:
-            picture = detections.picture
-            if picture in found:
-                raise InputError(f"picture {picture} is in two folders, the second {folder.folder}; give it once")
-            truth.record(picture)  # raises for an id that is not labelled
-            try:
-                found[picture] = Example.of(detections, post(detections), truth.runs(picture))
-            except InputError:
-                raise
-            except ValueError as error:
-                raise InputError(f"picture {picture}: {error}; the detections are of another picture") from error
-    return list(found.values())
+    post = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in folders}
+    home = homes(folders, truth)
+    found = []
+    for picture in watched(list(home), "looking at cells"):
+        folder = home[picture]
+        detections = folder.load(picture)
+        try:
+            found.append(Example.of(detections, post[folder](detections), truth.runs(picture)))
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"picture {picture}: {error}; the detections are of another picture") from error
+    return found
 
 
 def deal_folds(truth: Competition, examples: Sequence[Example], folds: int, seed: int) -> NDArray[np.int64]:

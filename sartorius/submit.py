@@ -90,12 +90,10 @@ def main(cfg: DictConfig) -> None:
     if cfg.validate is not None:
         return validate(cfg.validate, sizes, cfg.limit)
     from sartorius.detections import DetectionsFolder
-    from sartorius.fusion.second_level import with_filter
-    from sartorius.postprocess.saved import from_saved
+    from sartorius.fusion.filtered import finish_of
 
     folder = DetectionsFolder(cfg.detections)
-    saved = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
-    postprocess = with_filter(saved, cfg.filter)
+    postprocess = finish_of(folder.meta, wiring.plain(cfg.postprocess), cfg.filter, str(cfg.detections))
     if not folder.pictures():
         raise InputError(f"{cfg.detections}: no detections in it; `predict` writes them")
     pictures, cells = submit(folder, postprocess, cfg.output, sizes)

@@ -3,7 +3,9 @@
 The detections are those of labelled pictures that their models did not see (each fold's run writes its validation
 pictures). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and what it
 is worth: metrics.json and per_picture.csv (untuned, tuned, and cross-fitted: tuned without the picture's fold),
-parameters.csv, trials.csv. The search itself is kept in `DIR/search.journal`, and goes on when called again.
+parameters.csv, trials.csv. With `pseudo_labels.precision=` also from which score on cells are right that often, in
+`DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.cut_offs=`. The search itself is kept in
+`DIR/search.jsonl`, and goes on when called again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
@@ -26,14 +29,16 @@ from sartorius.data.folds import deal_pictures
 from sartorius.data.out_of_fold import homes
 from sartorius.detections import DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.files import write_csv, write_json
+from sartorius.files import write_csv, write_json, write_text
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import from_saved, to_file, to_saved
+from sartorius.progress import watched
 
 if TYPE_CHECKING:
     from sartorius.tuning.search import Searcher, Trial
 
 _FILE = "postprocess.yaml"
+_CUT_OFFS = "pseudo_labels.yaml"
 
 
 def chosen(home: Mapping[str, DetectionsFolder], asked: Sequence[str] | None) -> dict[str, DetectionsFolder]:
@@ -81,7 +86,8 @@ def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
             before = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path}: not valid JSON ({error}); give another output=") from error
-        if other := [key for key, value in about.items() if before.get(key) != json.loads(json.dumps(value))]:
+        known = before if isinstance(before, dict) else {}
+        if other := [key for key, value in about.items() if known.get(key) != json.loads(json.dumps(value))]:
             raise InputError(
                 f"{output}: holds a search with other {', '.join(other)}; give another output= or delete the folder"
             )
@@ -125,6 +131,39 @@ def report(
     return best, numbers
 
 
+def asked_precision(given: Any, names: Sequence[str]) -> dict[str, float]:
+    """The precision asked for of each cell type named, from a number for all or a mapping; {} for None."""
+    asked = dict.fromkeys(names, given) if not isinstance(given, Mapping) else dict(given)
+    for name, value in asked.items() if given is not None else ():
+        if name not in names:
+            raise InputError(f"pseudo_labels.precision: no cell type {name}; there are {', '.join(names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise InputError(f"pseudo_labels.precision.{name}: expected a share above 0, up to 1, got {value!r}")
+    return asked if given is not None else {}
+
+
+def write_cut_offs(
+    path: Path, home: Mapping[str, DetectionsFolder], truth: Competition, post: Postprocess,
+    folds: NDArray[np.int64] | None, precision: Mapping[str, float], least_cells: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Find, print and write from which score on cells may be pseudo-labels; returns what `cut_offs` does."""
+    from sartorius.tuning import precision as finding
+
+    judged = [
+        finding.judge(home[picture].load(picture), truth.runs(picture), post)
+        for picture in watched(list(home), "judging")
+    ]
+    measured = finding.cut_offs(judged, folds, precision, least_cells)
+    for name, own in measured.items():
+        rates = [own[key] for key in ("precision", "cross_fitted_precision") if own.get(key) is not None]
+        shown = " and, cross-fitted, ".join(f"{rate:.3f}" for rate in rates) or "not known"
+        print(f"{name}: sure from score {own['min_score']:g} on: {own['cells']} cells, precision {shown}")
+    comment = f"# Written by sartorius.tune from {len(judged)} pictures under {_FILE}; for pseudo_labels.cut_offs=\n"
+    values = {"min_score": {name: own["min_score"] for name, own in measured.items()}, "measured": measured}
+    write_text(path, comment + yaml.safe_dump(values, sort_keys=False))
+    return measured
+
+
 @wiring.verb("tune")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Tune on what the config names, write the report and the thresholds. Returns the numbers of metrics.json."""
@@ -144,6 +183,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     post = common_postprocess(folders, wiring.plain(cfg.postprocess))
     space = wiring.instantiate(cfg.search)
     names = folders[0].meta.get("cell_types", CELL_TYPES)
+    asked = asked_precision(wiring.plain(cfg.pseudo_labels.precision), names)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
     home = chosen(homes(folders, truth), None if cfg.pictures is None else wiring.listed(cfg.pictures))
     folds = deal_folds(truth, list(home), cfg.folds, cfg.seed)
@@ -155,9 +195,11 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     about = {"detections": tables.digest, "postprocess": to_saved(post), "search": wiring.plain(cfg.search)}
     check_same_search(output, {**about, "seed": cfg.seed, "folds": cfg.folds})
     effort = Effort(cfg.trials, cfg.rounds, cfg.least_pictures, cfg.seed)
-    searcher = Searcher(tables, space, effort, output / "search.journal", print)
+    searcher = Searcher(tables, space, effort, output / "search.jsonl", print)
     cell_types = [truth.record(picture).cell_type for picture in home]
     best, numbers = report(searcher, output, post, cell_types, folds, wiring.plain(cfg.bootstrap))
+    if asked:
+        write_cut_offs(output / _CUT_OFFS, home, truth, best, folds, asked, cfg.pseudo_labels.least_cells)
     if checkpoints:
         from sartorius.tuning.checkpoint import store
 

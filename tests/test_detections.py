@@ -146,7 +146,7 @@ def test_a_folder_names_what_is_wrong_with_it(tmp_path) -> None:
     with pytest.raises(InputError, match=r"missing\.npz"):
         folder.load("missing")
     (tmp_path / "d4.npz").write_bytes(b"PK not really")
-    with pytest.raises(InputError, match=r"d4\.npz: not a readable"):
+    with pytest.raises(InputError, match=r"d4\.npz: not a readable detections file \(no zip archive\); predict"):
         folder.load("d4")
     folder.write_meta(cell_types=["x"])
     folder.write(some("e5"))

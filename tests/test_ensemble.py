@@ -14,11 +14,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import ensemble, wiring
+from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.export.submission import write_submission
+from sartorius.fusion.filtered import finish_of, to_save
 from sartorius.postprocess.saved import from_saved
 from tests.fusion.members_of import found, write_folder
+from tests.fusion.size_filter import larger_than
 
 Run = Callable[..., ensemble.Outcome]
 BOX = [10, 10, 30, 20]
@@ -59,7 +62,7 @@ def loaded(output: Path) -> dict[str, Detections]:
 def test_two_folders(run: Run, two: list[str], output: Path, fusion: str, capsys: pytest.CaptureFixture[str]) -> None:
     outcome = run(two, f"fusion={fusion}")
     joined = loaded(output)
-    assert (outcome.joined, outcome.kept, outcome.skipped) == (2, 0, [])
+    assert (outcome.joined, outcome.kept, outcome.skipped) == (2, 0, {})
     assert {name: len(one) for name, one in joined.items()} == {"p1": 2, "p2": 1}
     np.testing.assert_allclose(joined["p1"].agreement, [1, 1 / 2], rtol=1e-6)
     if fusion != "nms":
@@ -115,6 +118,10 @@ def test_members_of_different_pictures(run: Run, tmp_path: Path, output: Path) -
     run(members, "pictures=common")
     assert set(loaded(output)) == {"p2"}
     assert run(members, "pictures=all").kept == 1
+    with pytest.raises(InputError, match="holds 2 detections of other pictures; .*overwrite=true to delete them"):
+        run(members, "pictures=common")
+    assert run(members, "pictures=common", "overwrite=true").kept == 1 and set(loaded(output)) == {"p2"}
+    run(members, "pictures=all")
     np.testing.assert_allclose(loaded(output)["p1"].agreement, 1, err_msg="of the members that looked")
     with pytest.raises(InputError, match="expected same, common or all, got 'some'"):
         run(members, "pictures=some")
@@ -159,12 +166,30 @@ def test_a_corrupt_file_is_named_or_skipped(run: Run, two: list[str], output: Pa
     with pytest.raises(InputError, match=r"a/p1.npz: not a readable detections file"):
         run(two)
     outcome = run(two, "skip_bad=true")
-    assert outcome.joined == 2 and len(outcome.skipped) == 1 and "a/p1.npz" in outcome.skipped[0]
+    assert outcome.joined == 2 and list(outcome.skipped) == ["p1"] and "a/p1.npz" in outcome.skipped["p1"][0]
     np.testing.assert_allclose(loaded(output)["p1"].agreement, 1)
     assert DetectionsFolder(output / "detections").meta["skipped"] == outcome.skipped
     (Path(two[1]) / "p1.npz").write_bytes(b"")
-    again = run(two, "skip_bad=true", "overwrite=true")
-    assert set(loaded(output)) == {"p2"} and len(again.skipped) == 2
+    again = run(two, "skip_bad=true")
+    assert set(loaded(output)) == {"p2"} and len(again.problems) == 2, "p1 was made of a file that is gone"
+    for member in two:
+        DetectionsFolder(member).write(picture("p1", BOX))
+    assert run(two, "skip_bad=true").skipped == {} == DetectionsFolder(output / "detections").meta["skipped"]
+
+
+def test_skipping_does_not_hide_what_is_wrong_with_others(run: Run, two: list[str], tmp_path: Path) -> None:
+    (Path(two[0]) / "p1.npz").write_bytes(b"half a file")
+    large = write_folder(tmp_path / "large", replace(picture("p1"), width=61), replace(picture("p2"), width=61))
+    with pytest.raises(InputError, match="picture p1: 61x40 pixels in .*large, 60x40 in .*b"):
+        run([*two, str(large)], "skip_bad=true")
+
+
+def test_a_submission_alone_does_not_know_the_size(run: Run, tmp_path: Path, output: Path) -> None:
+    a = write_folder(tmp_path / "a", picture("p1", BOX), picture("p2", BOX))
+    write_submission(tmp_path / "theirs.csv", {"p1": ["1 5"], "p2": ["1 5"]})
+    (a / "p1.npz").write_bytes(b"half a file")
+    outcome = run([str(a), str(tmp_path / "theirs.csv")], "skip_bad=true")
+    assert outcome.joined == 1 and set(loaded(output)) == {"p2"} and len(outcome.problems) == 1
 
 
 def test_numbers_that_are_none_are_named(run: Run, tmp_path: Path) -> None:
@@ -198,8 +223,45 @@ def test_other_settings_are_not_mixed(run: Run, two: list[str], output: Path) ->
     with pytest.raises(InputError, match="holds 2 detections of other members or settings.*overwrite=true"):
         run(two, "fusion=nms")
     assert run(two, "fusion=nms", "overwrite=true").joined == 2
+    assert run(two, "fusion=nms", "overwrite=true").kept == 2, "a stopped run goes on by the same command"
     meta = json.loads((output / "detections" / "meta.json").read_text())
     assert meta["ensemble"]["fusion"]["_target_"].endswith("Nms")
+
+
+def test_a_filter_is_saved_and_those_of_members_are_not(run: Run, two: list[str], output: Path, tmp_path: Path) -> None:
+    """Both members have a cell of 20 x 10 pixels in p1, the second one another of 10 x 7."""
+    larger_than(10 * 7).save(tmp_path / "filter.npz")
+    member = DetectionsFolder(two[0])
+    member.write_meta(**{**member.meta, "filter": to_save(str(tmp_path / "filter.npz"), CELL_TYPES)})
+    for override, cells in (("filter=none", 2), (f"filter={tmp_path / 'filter.npz'}", 1)):
+        run(two, override)
+        meta, joined = DetectionsFolder(output / "detections").meta, loaded(output)["p1"]
+        assert len(joined) == 2 and len(finish_of(meta, None, "saved", "here")(joined)) == cells
+    assert meta["filter"]["file"] == str(tmp_path / "filter.npz")
+    larger_than(1, ("a",)).save(tmp_path / "filter.npz")
+    with pytest.raises(InputError, match="filter.npz: cell types shsy5y, astro, cort, the filter was trained on a"):
+        run(two, f"filter={tmp_path / 'filter.npz'}")
+
+
+def test_members_that_know_fewer_cell_types(run: Run, two: list[str], output: Path, tmp_path: Path) -> None:
+    """A member that cannot tell a cell type has no say on its cells; its own types are found by their names."""
+    both = picture("p1", BOX, [40, 2, 50, 9], cell_type=1)
+    few = replace(both, cell_types=np.array([0, 1]), cell_type_names=("cort", "shsy5y"))
+    some = write_folder(tmp_path / "some", few, picture("p2", BOX), names=("cort", "shsy5y"))
+    replace(picture("p2", BOX), cell_type_names=("cort", "shsy5y")).save(some)
+    whole = write_folder(
+        tmp_path / "whole", replace(both, cell_types=np.array([2, 1])), picture("p2", [2, 2, 9, 9], cell_type=1)
+    )
+    for members in ([str(whole), str(some)], [str(some), str(whole)]):
+        run(members, "overwrite=true")
+        joined = loaded(output)
+        assert joined["p1"].cell_type_names == CELL_TYPES
+        types = dict(zip(joined["p1"].boxes[:, 0].tolist(), joined["p1"].cell_types.tolist(), strict=True))
+        assert types[10] == 2 and types[40] in (0, 1)
+        alone = joined["p2"].select(joined["p2"].cell_types == 1)
+        np.testing.assert_allclose(alone.scores, [0.8], rtol=1e-6, err_msg="of the one that knows astro")
+        other = joined["p2"].select(joined["p2"].cell_types == 2)
+        np.testing.assert_allclose(other.scores, [0.8 / 2], rtol=1e-6)
 
 
 def test_the_postprocess_that_is_saved(run: Run, two: list[str], output: Path) -> None:

@@ -1,3 +1,5 @@
+import os
+
 import pandas as pd
 import pytest
 
@@ -24,3 +26,21 @@ def test_a_failed_json_leaves_the_previous_file(tmp_path) -> None:
 def test_csv(tmp_path) -> None:
     files.write_csv(tmp_path / "a.csv", pd.DataFrame({"id": ["x"], "n": [3]}))
     assert (tmp_path / "a.csv").read_text() == "id,n\nx,3\n"
+
+
+def test_what_killed_programs_left_is_deleted(tmp_path) -> None:
+    for name in (".p1.77.partial.npz", ".a.7.partial", "p1.npz", ".hidden"):
+        (tmp_path / name).write_text("x")
+    files.remove_partial(tmp_path)
+    files.remove_partial(tmp_path / "absent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "p1.npz"]
+
+
+def test_a_file_is_current_unless_what_it_is_made_of_is_newer(tmp_path) -> None:
+    made, one, other = (tmp_path / name for name in ("made", "one", "other"))
+    for time, path in enumerate((one, other, made)):
+        path.touch()
+        os.utime(path, (time, time))
+    assert files.is_current(made, [one, other]) and files.is_current(made, [made])
+    assert not files.is_current(other, [one, made]) and not files.is_current(made, [one, tmp_path / "absent"])
+    assert not files.is_current(tmp_path / "absent", [one])

@@ -79,7 +79,7 @@ def test_bad_input(run: Run, folder: Path, tmp_path: Path) -> None:
     for folds in (2, 13):
         with pytest.raises(InputError, match=f"folds={folds}: expected 3 or more, and at most the 12 plate wells"):
             run(fit_filter, f"detections={folder}", f"folds={folds}", *SMALL)
-    with pytest.raises(InputError, match="is in two folders"):
+    with pytest.raises(InputError, match="folds share no picture"):
         run(fit_filter, f"detections=[{folder},{folder}]")
     empty = DetectionsFolder(tmp_path / "empty")
     empty.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST)

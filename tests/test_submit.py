@@ -10,10 +10,13 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import submit, wiring
+from sartorius.cells import CELL_TYPES
 from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.export.submission import read_submission, validate_submission
+from sartorius.fusion.filtered import to_save
 from sartorius.postprocess import Postprocess
+from tests.fusion.size_filter import larger_than
 
 POST = Postprocess(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 
@@ -61,6 +64,22 @@ def test_detections_become_a_valid_submission(
 def test_thresholds_can_be_changed(run: Callable[..., None], folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     run(f"detections={folder}", f"output={path}", "postprocess.score.default=0.7")
+    assert [len(texts) for texts in read_submission(path).values()] == [1, 0]
+
+
+def test_the_saved_filter_unless_another_or_none_is_asked_for(
+    run: Callable[..., None], folder: Path, tmp_path: Path
+) -> None:
+    """Of two squares of 10 x 10 pixels the lower-scored one loses the 4 x 10 pixels that they share."""
+    file, path = tmp_path / "filter.npz", tmp_path / "s.csv"
+    larger_than(6 * 10).save(file)
+    written = DetectionsFolder(folder)
+    written.write_meta(**{**written.meta, "filter": to_save(str(file), CELL_TYPES)})
+    larger_than(10 * 10).save(file)
+    for override, cells in (("filter=saved", 1), ("filter=none", 2), ("filter=null", 2), (f"filter={file}", 0)):
+        run(f"detections={folder}", f"output={path}", override)
+        assert [len(texts) for texts in read_submission(path).values()] == [cells, 0], override
+    run(f"detections={folder}", f"output={path}")
     assert [len(texts) for texts in read_submission(path).values()] == [1, 0]
 
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from sartorius import evaluate, submit, tune, wiring
+from sartorius import evaluate, pseudo_label, submit, tune, wiring
 from sartorius.data.competition import Competition
 from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
@@ -94,6 +94,34 @@ def test_thresholds_are_found_and_taken_by_the_other_verbs(
     parameters = pd.read_csv(tmp_path / "out" / "parameters.csv")
     assert parameters[parameters.parameter == "score"].gain.min() > 0.1
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == numbers
+
+
+def test_cut_offs_of_pseudo_labels(run: Run, folders: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cells at 0.6 are right and false ones at 0.4 are not: from 0.6 on all are, of the types asked for."""
+    run("trials=1", "pseudo_labels={precision: {astro: 1.0, cort: 0.9}, least_cells: 3}")
+    file = tmp_path / "out" / "pseudo_labels.yaml"
+    found = yaml.safe_load(file.read_text())
+    assert found["min_score"] == {"astro": pytest.approx(0.6), "cort": pytest.approx(0.6)}
+    cells = 1 + 1 + 2 + 3 + 4  # astro00 has one more, over its first
+    astro = found["measured"]["astro"]
+    assert (astro["asked"], astro["cells"], astro["precision"]) == (1.0, astro["cross_fitted_cells"], 1.0)
+    assert cells - 2 <= astro["cells"] <= cells
+    assert "astro: sure from score 0.6 on:" in capsys.readouterr().out
+    one = folders.strip("[]").split(",")[0]
+    given = (f"detections={one}", f"output={tmp_path / 'p.csv'}", "pseudo_labels.doubtful_score=0.1")
+    call(pseudo_label, "pseudo_label", *given, f"pseudo_labels.cut_offs={file}")
+    rows = pd.read_csv(tmp_path / "p.csv")
+    sure = rows[~rows["ignore"]]
+    assert set(sure.cell_type) == {"shsy5y", "astro", "cort"}, "shsy5y by its 0.5 of the config"
+    assert sure.score.min() == 0.6 > rows[rows["ignore"]].score.max()
+    for precision, message in (("2", "precision.shsy5y: expected a share above 0, up to 1, got 2"),
+                               ("{x: 0.9}", "no cell type x; there are shsy5y, astro, cort")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            run(f"pseudo_labels.precision={precision}")
+    (tmp_path / "bad.yaml").write_text("score: 1")
+    for name, message in (("bad.yaml", "no min_score by cell type in it"), ("absent.yaml", "cannot be read")):
+        with pytest.raises(InputError, match=f"pseudo_labels.cut_offs=.*{name}: {message}"):
+            call(pseudo_label, "pseudo_label", *given, f"pseudo_labels.cut_offs={tmp_path / name}")
 
 
 def test_a_second_call_goes_on(run: Run, tmp_path: Path) -> None:

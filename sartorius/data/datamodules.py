@@ -22,6 +22,7 @@ from sartorius.data.folds import Folds, check_leak, make_folds, read_folds
 from sartorius.data.leaks import admitted
 from sartorius.data.loading import LabelledDataModule, options, subset
 from sartorius.data.pictures import PictureFolder, list_pictures
+from sartorius.data.sampler import ShareSampler
 from sartorius.errors import InputError
 from sartorius.recipes import SPLIT
 
@@ -165,6 +166,7 @@ class PicturesDataModule(pl.LightningDataModule):
         self.pictures = list(self.source.ids)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The pictures, whole, in the order of their ids, with empty targets."""
+        """The pictures, whole, in the order of their ids, with empty targets; of several processes each its share."""
         dataset = InstanceDataset(self.source, self.source.ids)
-        return DataLoader(dataset, batch_size=self.batch_size, **options(self.num_workers, self.pin_memory))
+        loading = options(self.num_workers, self.pin_memory)
+        return DataLoader(dataset, batch_size=self.batch_size, sampler=ShareSampler(len(dataset)), **loading)

@@ -14,7 +14,7 @@ from sartorius.data.dataset import InstanceDataset, Mix, Transform, collate
 from sartorius.data.mixed import MixedDataset
 from sartorius.data.pictures import Source
 from sartorius.data.pseudo_labels import PseudoLabels
-from sartorius.data.sampler import EpochSampler, LateDataLoader
+from sartorius.data.sampler import EpochSampler, LateDataLoader, ShareSampler
 from sartorius.errors import InputError
 
 Samples = TypeVar("Samples", bound=InstanceDataset | MixedDataset)
@@ -116,6 +116,11 @@ class LabelledDataModule(pl.LightningDataModule):
         if self.num_workers > 0:
             dataset.preload()
         sampler = EpochSampler(len(dataset), self.seed)
+        if self.drop_last and len(sampler) < self.batch_size:  # `_build` knew of no other processes
+            raise InputError(
+                f"{len(dataset)} training samples are {len(sampler)} for each of {sampler.num_replicas} processes, "
+                f"less than one batch of {self.batch_size}; lower data.batch_size or set data.drop_last=false"
+            )
         return LateDataLoader(
             dataset,
             self.batch_size,
@@ -129,11 +134,12 @@ class LabelledDataModule(pl.LightningDataModule):
         return self._whole(self._val)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The validation pictures, as in `val_dataloader`."""
-        return self.val_dataloader()
+        """The validation pictures, as in `val_dataloader`; of several processes each gets its share, none twice."""
+        return self._whole(self._val, ShareSampler(len(_ready(self._val))))
 
-    def _whole(self, dataset: InstanceDataset | None) -> DataLoader[Any]:
-        return DataLoader(_ready(dataset), batch_size=self.val_batch_size, **options(self.num_workers, self.pin_memory))
+    def _whole(self, dataset: InstanceDataset | None, sampler: ShareSampler | None = None) -> DataLoader[Any]:
+        loading = options(self.num_workers, self.pin_memory)
+        return DataLoader(_ready(dataset), batch_size=self.val_batch_size, sampler=sampler, **loading)
 
 
 def subset(pictures: Sequence[str] | int, among: Sequence[str], source: LabelledSource, where: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
 
 from sartorius import rle
@@ -38,9 +39,9 @@ class PseudoLabels:
     doubtful_score: it is doubtful from here on and background below. min_agreement: with less a cell is doubtful, too.
     Rows with `ignore` are doubtful whatever they score. The three are numbers in 0..1, or a number for each cell type.
     ratio: pseudo-labelled samples of an epoch for each labelled one. weight: of these pictures in every loss.
-    cache_mb: memory for decoded ones.
+    cache_mb: memory for decoded ones. cut_offs: file with a `min_score` by cell type that goes before the one given.
 
-    Raises InputError for no file and for values out of range.
+    Raises InputError for no file, for values out of range, and for `cut_offs` that are none.
     """
 
     file: str | Path | None
@@ -51,8 +52,12 @@ class PseudoLabels:
     ratio: float
     weight: float
     cache_mb: int
+    cut_offs: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if self.cut_offs is not None:
+            below = self.min_score if isinstance(self.min_score, Mapping) else {}
+            object.__setattr__(self, "min_score", {**below, **read_cut_offs(self.cut_offs)})
         if self.file is None:
             raise InputError(
                 "pseudo_labels.file is not set; give pseudo_labels.file=FILE, a csv with the columns "
@@ -85,6 +90,21 @@ class PseudoLabels:
                 f"+pseudo_labels.{key}.{cell_type}=0.5, or give one number for all types"
             )
         return float(cut_off[cell_type])
+
+
+def read_cut_offs(path: str | Path) -> Mapping[str, float]:
+    """The `min_score` by cell type of a file that tuning wrote. Raises InputError where there is none."""
+    try:
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"pseudo_labels.cut_offs={path}: cannot be read ({' '.join(str(error).split())})") from error
+    found = values.get("min_score") if isinstance(values, dict) else None
+    if not isinstance(found, dict):
+        raise InputError(
+            f"pseudo_labels.cut_offs={path}: no min_score by cell type in it; "
+            "`python -m sartorius.tune pseudo_labels.precision=0.9` writes such a file"
+        )
+    return found
 
 
 class PseudoLabelled:

@@ -22,10 +22,7 @@ class EpochSampler(DistributedSampler[Any]):
     """
 
     def __init__(self, size: int, seed: int) -> None:
-        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-        replicas = torch.distributed.get_world_size() if distributed else 1
-        rank = torch.distributed.get_rank() if distributed else 0
-        super().__init__(range(size), replicas, rank, seed=seed)  # type: ignore[arg-type]
+        super().__init__(range(size), *_place(), seed=seed)  # type: ignore[arg-type]
         self.skip = 0  # samples of this rank that the next pass leaves out: those trained on before a resume
 
     def __iter__(self) -> Iterator[Any]:
@@ -36,6 +33,30 @@ class EpochSampler(DistributedSampler[Any]):
         skip, self.skip = self.skip, 0
         for index in order[self.rank : self.total_size : self.num_replicas].tolist()[skip:]:
             yield self.epoch, index
+
+
+class ShareSampler(DistributedSampler[Any]):
+    """Yields the indices below `size` in order; in a distributed run every n-th, and nothing twice.
+
+    A process may get none, where Lightning's sampler for predicting fails.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(range(size), *_place(), shuffle=False)  # type: ignore[arg-type]
+        self.share = range(self.rank, size, self.num_replicas)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.share)
+
+    def __len__(self) -> int:
+        return len(self.share)
+
+
+def _place() -> tuple[int, int]:
+    """The number of processes of this run, and which of them this one is."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size(), torch.distributed.get_rank()
+    return 1, 0
 
 
 class LateDataLoader(DataLoader[Any]):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.files import atomic_path, write_json
+from sartorius.files import atomic_path, is_current, write_json
 
 _PART = ".part.json"
 _SETTINGS = "settings.json"  # in the folder of parts: what they were made with
@@ -63,6 +63,8 @@ class PseudoLabelFile:
         self.parts = self.path.with_name(f".{self.path.name}.parts")
         plain = json.loads(json.dumps(settings))  # tuples as lists, as they come back
         known = self._known()
+        if known is None:  # a kill while parts were deleted: nobody knows what the rest was made with
+            shutil.rmtree(self.parts, ignore_errors=True)
         if known is None or not any(self.parts.glob(f"*{_PART}")):
             write_json(self.parts / _SETTINGS, plain)
         elif known != plain:
@@ -82,9 +84,9 @@ class PseudoLabelFile:
             raise InputError(f"{file}: not valid JSON ({error}); delete the folder to begin anew") from error
         return known
 
-    def has(self, picture: str) -> bool:
-        """Whether the picture is done."""
-        return self._part(picture).is_file()
+    def has(self, picture: str, made_of: Path) -> bool:
+        """Whether the picture is done, and not older than the detections that it is made of."""
+        return is_current(self._part(picture), [made_of])
 
     def add(self, labels: PictureLabels) -> None:
         """Write a picture's part."""

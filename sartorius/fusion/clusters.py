@@ -98,18 +98,6 @@ def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = No
     return _assigned(pool.member, np.flatnonzero(is_seed & visible), seed, other, iou)
 
 
-def spread(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
-    """Which boxes [N, 4], best first, stay in box NMS: bool [N], as `postprocess.nms.box_nms`.
-
-    Faster where most go: only those that stay are compared, and here twenty boxes make one.
-    """
-    stays, sides = np.ones(len(boxes), dtype=bool), boxes.T.copy()
-    for k in range(len(boxes)) if threshold < 1 else ():
-        if stays[k]:
-            stays[k + 1 :] &= _box_ious(sides, k)[k + 1 :] <= threshold
-    return stays
-
-
 def _box_ious(boxes: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """IoU of box k with all boxes, given as [4, N]."""
     x1, y1, x2, y2 = boxes

@@ -44,26 +44,33 @@ class Ensemble:
         """The files that the picture's joined detections are made of."""
         return [member.home[picture].file(picture) for member in self.members if picture in member.home]
 
-    def join(self, picture: str, bad: list[InputError] | None = None) -> Detections:
+    def join(self, picture: str, bad: list[InputError] | None = None) -> Detections | None:
         """The joined detections of a picture that at least one member looked at, `agreement` set.
 
-        bad: gets the errors of files that cannot be read, whose members then count as not having looked; None raises
-        the first. Raises InputError where no member is left, and for members that hold different sizes of the picture.
+        bad: gets the errors of files that cannot be read, whose members then count as not having looked; the result is
+        None where nobody is left. Without it the first error is raised. Raises InputError for members that hold
+        different sizes of the picture.
         """
         seen = self._seen(picture, bad)
         if not seen:
-            raise InputError(f"picture {picture}: none of its files can be read; {bad[-1] if bad else ''}")
+            return None
         everything = pool(seen, min_score=self.min_score, level=self.level, picture_type=self.picture_type)
         if not len(everything):
             return replace(everything.detections, agreement=np.zeros(0, np.float32))
         return self.method(everything)
 
     def _seen(self, picture: str, bad: list[InputError] | None) -> list[Seen]:
-        """What each member that has the picture saw, in their order; submissions are read once a size is known."""
+        """What each member that has the picture saw, in their order.
+
+        Submissions do not know the picture's size: they are read last, and not at all where those that know it cannot
+        be read.
+        """
         having = [(member, member.home[picture]) for member in self.members if picture in member.home]
         seen: dict[str, Seen] = {}
         first: tuple[Source, Detections] | None = None
         for member, source in sorted(having, key=lambda one: not one[1].typed):
+            if not source.typed and first is None and any(other.typed for _, other in having):
+                continue
             try:
                 size = (first[1].height, first[1].width) if first is not None else None
                 found = source.load(picture, size, self.names)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,13 @@ class Member:
 
     name: str
     sources: Sequence[Source]
+
+    def knows(self, names: Sequence[str]) -> NDArray[np.bool_]:
+        """Which of the cell types its model can tell, bool [K]; all of them where nobody says."""
+        told = [source.names for source in self.sources if isinstance(source, FolderSource)]
+        if not told or None in told:
+            return np.ones(len(names), dtype=bool)
+        return np.isin(names, [name for own in told for name in own or ()])
 
     @cached_property
     def home(self) -> dict[str, Source]:
@@ -59,16 +65,21 @@ def open_members(given: Any, **submissions: Any) -> list[Member]:
 
 
 def shared_names(members: Sequence[Member], default: Sequence[str]) -> tuple[str, ...]:
-    """The cell types of all members, `default` where none names any. Raises InputError where they differ."""
+    """The cell types of the result: those of the member that knows most, `default` where none names any.
+
+    Others may know fewer of them, in any order. Raises InputError where one knows a type that this member does not.
+    """
     known = {
         source.path: source.names
         for member in members
         for source in member.sources
         if isinstance(source, FolderSource) and source.names is not None
     }
-    (first, names), *others = list(known.items()) or [(Path(), tuple(default))]
-    for path, own in others:
-        if own != names:
+    if not known:
+        return tuple(default)
+    first, names = max(known.items(), key=lambda one: len(one[1]))
+    for path, own in known.items():
+        if not set(own) <= set(names):
             raise InputError(f"members: {first} has the cell types {names}, {path} has {own}; they cannot be joined")
     return names
 
@@ -95,7 +106,7 @@ def chosen_pictures(members: Sequence[Member], which: str) -> list[str]:
 
 
 def weight_table(members: Sequence[Member], given: Any, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """The weights of each member, float64 [K] over the cell types.
+    """The weights of each member, float64 [K] over the cell types: 0 for those that it does not know.
 
     given: None (all 1), a list in the order of the members, or a mapping from their names (others have 1); each a
     number, or a mapping from cell types with `default`. Raises InputError for unknown names, numbers below 0, and a
@@ -108,7 +119,7 @@ def weight_table(members: Sequence[Member], given: Any, names: Sequence[str]) ->
     by_name = {str(key): value for key, value in by_name.items()}
     if unknown := sorted(by_name.keys() - set(own)):
         raise InputError(f"weights: no member is called {', '.join(unknown)}; there are {', '.join(own)}")
-    table = {name: _weights(name, by_name.get(name, 1.0), names) for name in own}
+    table = {m.name: _weights(m.name, by_name.get(m.name, 1.0), names) * m.knows(names) for m in members}
     for k, cell_type in enumerate(names):
         if not any(weights[k] > 0 for weights in table.values()):
             raise InputError(f"weights: no member has a weight above 0 for {cell_type}")

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.fusion.clusters import Clusters, Stamp, cluster, spread
+from sartorius.fusion.clusters import Clusters, Stamp, cluster
 from sartorius.fusion.pool import LEVEL, Pool, levelled
 from sartorius.fusion.resample import resample
-from sartorius.postprocess.nms import mask_nms
+from sartorius.postprocess.nms import box_nms, mask_nms
 from sartorius.postprocess.paste import paste_masks
 
 Ints = NDArray[np.int64]
@@ -55,7 +55,7 @@ class Nms:
     def __call__(self, pool: Pool) -> Detections:
         """The joined detections; see `Method`."""
         found, pasted = pool.detections, pool.pasted
-        stays = spread(found.boxes, self.box_nms) & (pasted.areas > 0)
+        stays = box_nms(found.boxes, found.cell_types, np.full(len(found), self.box_nms)) & (pasted.areas > 0)
         seeds = np.flatnonzero(stays)
         seeds = seeds[mask_nms(pasted.select(stays), np.full(len(seeds), self.mask_nms))]
         clusters = cluster(pool, 0.0, self.mask_iou, seeds)

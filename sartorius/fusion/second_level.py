@@ -8,8 +8,9 @@ lower odds than in easy ones. The mean over thresholds becomes one cut-off of th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,16 @@ class SecondLevel:
 
     def expected_iou(self, detections: Detections, finalised: Finalised) -> NDArray[np.float64]:
         """What each of the N cells may reach, float64 [N]. Raises InputError for other cell types."""
-        if detections.cell_type_names != self.cell_type_names:
-            raise InputError(
-                f"picture {detections.picture}: cell types {', '.join(detections.cell_type_names)}, the filter was "
-                f"trained on {', '.join(self.cell_type_names)}; train one on detections of this model"
-            )
+        self.check_types(detections.cell_type_names, f"picture {detections.picture}")
         return self.trees.predict(cell_features(detections, finalised))
+
+    def check_types(self, names: Sequence[str], source: str) -> None:
+        """Raise InputError, naming `source`, unless these are the cell types of the filter."""
+        if tuple(names) != self.cell_type_names:
+            raise InputError(
+                f"{source}: cell types {', '.join(names)}, the filter was trained on "
+                f"{', '.join(self.cell_type_names)}; train one on detections of this model"
+            )
 
     def __call__(self, detections: Detections, finalised: Finalised) -> Finalised:
         """The cells worth keeping, in their order; `finalised` was made from `detections`. Others leave a gap."""
@@ -70,33 +75,19 @@ class SecondLevel:
         """Read what `save` wrote; nothing in the file is run. Raises InputError where it is missing or does not fit."""
         if not Path(path).is_file():
             raise InputError(f"filter={path}: no such file; `python -m sartorius.fit_filter` writes one")
+        return cls.from_bytes(Path(path).read_bytes(), f"filter={path}")
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: str) -> SecondLevel:
+        """Read the content of a file that `save` wrote; raises InputError, naming `source`, where it does not fit."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(BytesIO(content), allow_pickle=False) as file:
                 version, features = int(file["version"]), tuple(file["features"].tolist())
                 if (version, features) != (FORMAT_VERSION, FEATURES):
-                    raise InputError(f"filter={path}: of another version of this program; {_HINT}")
+                    raise InputError(f"{source}: of another version of this program; {_HINT}")
                 names = tuple(str(name) for name in file["cell_type_names"].tolist())
                 return cls(Trees.from_arrays(file), float(file["cut_off"]), names)
         except InputError:
             raise
-        except Exception as error:  # zipfile, numpy and the file system each raise their own
-            raise InputError(f"filter={path}: not a readable filter ({error}); {_HINT}") from error
-
-
-@dataclass(frozen=True)
-class Filtered:
-    """Post-processing with the filter behind it: a callable that turns Detections into Finalised."""
-
-    postprocess: Callable[[Detections], Finalised]
-    second_level: SecondLevel
-
-    def __call__(self, detections: Detections) -> Finalised:
-        """The cells of one picture that are worth keeping."""
-        return self.second_level(detections, self.postprocess(detections))
-
-
-def with_filter(
-    postprocess: Callable[[Detections], Finalised], file: str | Path | None
-) -> Callable[[Detections], Finalised]:
-    """The post-processing with the filter of a file behind it, or as it is; InputError as `SecondLevel.load`."""
-    return postprocess if file is None else Filtered(postprocess, SecondLevel.load(file))
+        except Exception as error:  # zipfile and numpy each raise their own
+            raise InputError(f"{source}: not a readable filter ({error}); {_HINT}") from error

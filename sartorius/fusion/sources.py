@@ -6,6 +6,7 @@ members saw of the picture.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -76,22 +77,31 @@ class FolderSource:
         return self.folder.folder / f"{picture}.npz"
 
     def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One picture. Raises InputError for a bad file, other cell types than `names`, and what is not a number."""
+        """One picture, its cell types counted as in `names`.
+
+        Raises InputError for a bad file, cell types that are not among `names`, and what is not a number.
+        """
         found = self.folder.load(picture)
-        if found.cell_type_names != names:
-            raise InputError(f"{self.file(picture)}: cell types {found.cell_type_names}, those of the others {names}")
+        own = found.cell_type_names
+        if not set(own) <= set(names):
+            raise InputError(f"{self.file(picture)}: cell types {own}, those of the others {names}")
         for name in ("boxes", "scores", "masks"):
             if not np.isfinite(getattr(found, name)).all():
                 raise InputError(f"{self.file(picture)}: {name} that are not numbers; predict this picture again")
-        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(names):
-            raise InputError(f"{self.file(picture)}: cell types from 0 to {len(names) - 1} expected")
-        return found
+        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(own):
+            raise InputError(f"{self.file(picture)}: cell types from 0 to {len(own) - 1} expected")
+        if own == names:
+            return found
+        position = np.array([names.index(name) for name in own], np.int64)
+        return replace(found, cell_types=position[found.cell_types], cell_type_names=names)
 
     def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """The probability at which masks are cut, for each cell type."""
-        if not self.meta.get("postprocess"):
-            return np.full(len(names), LEVEL)
-        return from_saved(self.meta["postprocess"], None, str(self.path)).thresholds.for_types(names)["mask"]
+        """The probability at which masks are cut, for each cell type; 0.5 for one that the model does not know."""
+        cuts, own = np.full(len(names), LEVEL), self.names or names
+        if self.meta.get("postprocess"):
+            saved = from_saved(self.meta["postprocess"], None, str(self.path)).thresholds
+            cuts[[names.index(name) for name in own]] = saved.for_types(own)["mask"]
+        return cuts
 
 
 class SubmissionSource:

@@ -13,7 +13,6 @@ from sartorius.postprocess.paste import PastedMasks
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 Overlap = Literal["iou", "iom"]
-_BLOCK_PAIRS = 1 << 18  # box pairs compared at once: some 10 MB
 
 
 def suppress(count: int, i: Ints, j: Ints) -> NDArray[np.bool_]:
@@ -37,31 +36,23 @@ def box_nms(boxes: Floats, cell_types: Ints, thresholds: Floats, class_agnostic:
     A box goes when its IoU with a better one that stays is above its own threshold [N]; of the same cell type only,
     unless `class_agnostic`.
     """
-    boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    count = len(boxes)
-    step = max(1, _BLOCK_PAIRS // max(count, 1))
+    x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T.copy()
+    areas, keep = (x2 - x1) * (y2 - y1), np.ones(len(x1), dtype=bool)
     # A threshold of 1 drops nothing, an IoU is never above it: a cheap way out for the folders that come out of NMS.
-    if not count or np.min(thresholds) >= 1:
-        return np.ones(count, dtype=bool)
-    pairs = [_close_boxes(boxes, start, min(start + step, count), thresholds) for start in range(0, count, step)]
-    i, j = np.concatenate([pair[0] for pair in pairs]), np.concatenate([pair[1] for pair in pairs])
-    if not class_agnostic:
-        same = cell_types[i] == cell_types[j]
-        i, j = i[same], j[same]
-    return suppress(count, i, j)
-
-
-def _close_boxes(boxes: NDArray[np.float64], start: int, stop: int, thresholds: Floats) -> tuple[Ints, Ints]:
-    """Pairs of a box in start..stop and a later one whose IoU is above the later one's threshold."""
-    block, rest = boxes[start:stop, None], boxes[None, start:]
-    shared = np.minimum(block[..., 2], rest[..., 2]) - np.maximum(block[..., 0], rest[..., 0])
-    np.maximum(shared, 0, out=shared)
-    shared *= np.maximum(np.minimum(block[..., 3], rest[..., 3]) - np.maximum(block[..., 1], rest[..., 1]), 0)
-    areas = (boxes[start:, 2] - boxes[start:, 0]) * (boxes[start:, 3] - boxes[start:, 1])
-    union = areas[: stop - start, None] + areas - shared
-    i, j = np.nonzero(shared > thresholds[start:] * union)
-    later = i < j
-    return i[later] + start, j[later] + start
+    if not len(keep) or np.min(thresholds) >= 1:
+        return keep
+    for k in range(len(keep)):
+        if not keep[k]:
+            continue  # one that is gone drops nothing, so that many copies of a box cost little
+        rest = slice(k + 1, None)
+        shared = np.minimum(x2[rest], x2[k]) - np.maximum(x1[rest], x1[k])
+        np.maximum(shared, 0, out=shared)
+        shared *= np.maximum(np.minimum(y2[rest], y2[k]) - np.maximum(y1[rest], y1[k]), 0)
+        close = shared > thresholds[rest] * (areas[k] + areas[rest] - shared)
+        if not class_agnostic:
+            close &= cell_types[rest] == cell_types[k]
+        keep[rest] &= ~close
+    return keep
 
 
 def mask_intersections(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:

@@ -1,4 +1,4 @@
-"""The search: thresholds of one cell type after the other, by Optuna's TPE, kept on the disk trial by trial.
+"""The search: thresholds of one cell type after the other, by Optuna's TPE, written down trial by trial.
 
 The score is a mean over pictures. Where thresholds are those of the picture's prevailing type
 (`picture_type: majority`), a type's thresholds matter in its own pictures only, and the searches are independent. Where
@@ -17,19 +17,20 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sartorius.metrics.functional import competition_map
-from sartorius.tuning.scorer import Scorer, scorer_of
+from sartorius.tuning.scorer import scorer_of
 from sartorius.tuning.space import ByType, SearchSpace
 from sartorius.tuning.tables import Tables
+from sartorius.tuning.trial_log import TrialLog, Tried
 
 if TYPE_CHECKING:
     from optuna import Study
+    from optuna.distributions import BaseDistribution
     from optuna.samplers import TPESampler
-    from optuna.storages import BaseStorage
 
 _STARTUP = 20  # trials at random before TPE models what was found; optuna's own 10 for one or two dimensions
 
@@ -61,7 +62,7 @@ class Trial:
 
 
 class Searcher:
-    """Searches over pictures of `tables`; what was tried is in the journal file `path` and is not tried again.
+    """Searches over pictures of `tables`; what was tried is in the file `path` and is not tried again.
 
     note: gets a line about each search as it ends.
     """
@@ -69,9 +70,9 @@ class Searcher:
     def __init__(
         self, tables: Tables, space: SearchSpace, effort: Effort, path: Path, note: Callable[[str], None]
     ) -> None:
-        self.tables, self.space, self.effort, self.path, self.note = tables, space, effort, path, note
+        self.tables, self.space, self.effort, self.note = tables, space, effort, note
+        self.log = TrialLog(path)
         self.trials: list[Trial] = []
-        self._storage: BaseStorage | None = None
 
     def best(self, name: str, pictures: Sequence[str], start: ByType) -> ByType:
         """The thresholds that score best on these pictures, never worse there than `start`.
@@ -88,7 +89,7 @@ class Searcher:
                 if len(concerned) < self.effort.least_pictures:
                     self.note(f"{name}/{self.tables.cell_type_names[kind]}: {len(concerned)} pictures, left as it is")
                     continue
-                best = self._search(name, number, kind, scorer_of(self.tables, concerned), best)
+                best = self._search(name, number, kind, concerned, best)
         return best
 
     def _order(self, pictures: Sequence[str]) -> list[int]:
@@ -97,65 +98,63 @@ class Searcher:
         counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *found]))
         return [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
 
-    def _search(self, name: str, number: int, kind: int, scorer: Scorer, start: ByType) -> ByType:
-        """`start` with the best thresholds for one type."""
+    def _search(self, name: str, number: int, kind: int, pictures: Sequence[str], start: ByType) -> ByType:
+        """`start` with the thresholds for one type that score best on these pictures."""
         cell_type, grids = self.tables.cell_type_names[kind], self.space.grids
-        about = f"{name}/{cell_type}/{number}"
-        # Trials are worth something only beside the same values of the other types.
-        context = zlib.crc32(repr([(key, values.tolist()) for key, values in start.items()]).encode())
-        stored, study = self._studies(f"{about}/{context:08x}")
+        scorer = scorer_of(self.tables, pictures)
 
-        def score(positions: dict[str, int]) -> tuple[ByType, float]:
-            tried = {key: values.copy() for key, values in start.items()}
+        def at(positions: dict[str, int]) -> ByType:
+            changed = {key: values.copy() for key, values in start.items()}
             for key, position in positions.items():
-                tried[key][kind] = grids[key].value(position)
-            return tried, competition_map(scorer.rows(tried))
+                changed[key][kind] = grids[key].value(position)
+            return changed
 
+        about = f"{name}/{cell_type}/{number}"
         first = {key: grid.nearest(float(start[key][kind])) for key, grid in grids.items()}
-        self._run(about, stored, study, first, lambda positions: score(positions)[1])
-        done = study.get_trials(deepcopy=False)[: self.effort.trials]
-        for trial in done:
-            values = {key: grids[key].value(position) for key, position in trial.params.items()}
-            self.trials.append(Trial(name, number, cell_type, trial.number, values, float(trial.values[0])))
-        best = max(done, key=lambda trial: trial.values[0])  # of equal ones the first
+        # Trials are worth something only on the same pictures and beside the same values of the other types.
+        context = zlib.crc32(repr((tuple(pictures), [(key, start[key].tolist()) for key in start])).encode())
+        logged = f"{about}/{context:08x}"
+        tried = self._try(about, logged, first, lambda positions: competition_map(scorer.rows(at(positions))))
+        for n, one in enumerate(tried):
+            values = {key: grids[key].value(position) for key, position in one.positions.items()}
+            self.trials.append(Trial(name, number, cell_type, n, values, one.score))
+        best = max(tried, key=lambda one: one.score)  # of equal ones the first
         before = competition_map(scorer.rows(start))
-        self.note(f"{about}: mAP {before:.4f}, {max(best.values[0], before):.4f} after {len(done)} trials")
-        if best.values[0] <= before:
-            return start
-        return score(best.params)[0]
+        self.note(f"{about}: mAP {before:.4f}, {max(best.score, before):.4f} after {len(tried)} trials")
+        return at(best.positions) if best.score > before else start
 
-    def _run(
-        self, about: str, stored: Study, study: Study, first: dict[str, int], score: Callable[[dict[str, int]], float]
-    ) -> None:
-        """Add trials to both studies until there are enough, `first` before all others."""
-        from optuna.distributions import IntDistribution
-        from optuna.trial import create_trial
-
-        grid: dict[str, Any] = {key: IntDistribution(0, grid.last) for key, grid in self.space.grids.items()}
-        for n in range(len(study.get_trials(deepcopy=False)), self.effort.trials):
+    def _try(
+        self, about: str, logged: str, first: dict[str, int], score: Callable[[dict[str, int]], float]
+    ) -> list[Tried]:
+        """All trials of a search: those in the log, and new ones until there are enough, `first` before all others."""
+        tried = self.log.of(logged)[: self.effort.trials]
+        if len(tried) == self.effort.trials:
+            return tried
+        study, grid = self._study(tried)
+        for n in range(len(tried), self.effort.trials):
             if not n:
                 study.enqueue_trial(first)
             own = np.random.SeedSequence([self.effort.seed, zlib.crc32(about.encode()), n]).generate_state(1)[0]
             study.sampler = _sampler(int(own))
             trial = study.ask(grid)
-            value = score(trial.params)
-            study.tell(trial, value)
-            stored.add_trial(create_trial(params=trial.params, distributions=grid, value=value))
+            tried.append(Tried(trial.params, score(trial.params)))
+            study.tell(trial, tried[-1].score)
+            self.log.add(logged, tried[-1])
+        return tried
 
-    def _studies(self, name: str) -> tuple[Study, Study]:
-        """The search as it is on the disk, and a copy in memory: every step of an optuna trial costs a write."""
+    def _study(self, tried: Sequence[Tried]) -> tuple[Study, dict[str, BaseDistribution]]:
+        """A study in memory that knows these trials, and what is asked of it."""
         import optuna
-        from optuna.storages import JournalStorage
-        from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if self._storage is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._storage = JournalStorage(JournalFileBackend(str(self.path)))
-        stored = optuna.create_study(study_name=name, storage=self._storage, direction="maximize", load_if_exists=True)
+        grid: dict[str, BaseDistribution] = {
+            key: optuna.distributions.IntDistribution(0, grid.last) for key, grid in self.space.grids.items()
+        }
         study = optuna.create_study(direction="maximize")
-        study.add_trials(stored.get_trials(deepcopy=False))
-        return stored, study
+        study.add_trials(
+            [optuna.create_trial(params=one.positions, distributions=grid, value=one.score) for one in tried]
+        )
+        return study, grid
 
 
 def _sampler(seed: int) -> TPESampler:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Postprocess
+from sartorius.progress import watched
 from sartorius.rle import Runs
 from sartorius.tuning.claims import Candidates, Claims, candidates_of, claims_of
 
@@ -47,11 +48,19 @@ class Tables:
         self._bytes_left = cache_megabytes * 1e6
         self._claims: OrderedDict[tuple[str, tuple[float, ...]], Claims] = OrderedDict()
         digest = hashlib.sha256()
-        for picture in self.pictures:
+        for picture in watched(self.pictures, "reading"):
             found, cells = load(picture), truth(picture)
             self._check(found, cells)
             self.candidates[picture] = candidates_of(found, cells, post, floor)
-            for array in (found.boxes, found.scores, found.cell_types, found.masks, cells.start, cells.length):
+            for array in (
+                found.boxes,
+                found.scores,
+                found.cell_types,
+                found.masks,
+                cells.start,
+                cells.length,
+                cells.cell,
+            ):
                 digest.update(repr((picture, array.shape)).encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
         self.digest = digest.hexdigest()  # of all detections and true cells

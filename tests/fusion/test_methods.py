@@ -9,7 +9,7 @@ import pytest
 
 from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.fusion.clusters import cluster, spread
+from sartorius.fusion.clusters import cluster
 from sartorius.fusion.methods import Nms, Vote, Wbf
 from sartorius.fusion.pool import levelled
 from sartorius.postprocess.nms import box_nms
@@ -44,7 +44,7 @@ def test_one_member_stays_as_it_is(method) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_identical_members_give_what_each_has(method) -> None:
     own = random_detections(3, 6)
-    own = own.select(np.flatnonzero(spread(own.boxes, 0.1))).sorted()
+    own = own.select(np.flatnonzero(box_nms(own.boxes, own.cell_types, np.full(6, 0.1)))).sorted()
     own = replace(own, scores=np.linspace(0.9, 0.5, len(own)).astype(np.float32))
     joined = method(pooled(seen(own), seen(own), seen(own)))
     np.testing.assert_allclose(joined.scores, own.scores, rtol=1e-6)
@@ -220,16 +220,16 @@ def test_one_type_a_picture() -> None:
     assert WBF(pooled(seen(a), picture_type="majority")).cell_types.tolist() == [2, 2, 2]
 
 
-def test_masks_of_different_sizes() -> None:
-    joined = WBF(pooled(seen(found([BOX], [0.9], size=8)), seen(found([BOX], [0.9], size=28))))
-    assert joined.mask_size == 28 and (joined.masks == 1).all()
-
-
-def test_spread_is_box_nms() -> None:
-    d = random_detections(2, 90)
-    for threshold in (0.0, 0.3, 0.7, 1.0):
-        expected = box_nms(d.boxes, d.cell_types, np.full(len(d), threshold))
-        np.testing.assert_array_equal(spread(d.boxes, threshold), expected)
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_of_different_sizes(method) -> None:
+    """The result has the largest M of all members, also of one that found nothing."""
+    sizes = [seen(found([BOX], [0.9], size=14)), seen(found([BOX], [0.9], size=28))]
+    for members, size in ((sizes, 28), ([*sizes, seen(found([], [], size=40))], 40), (sizes[:1], 14)):
+        joined = method(pooled(*members))
+        assert (len(joined), joined.mask_size) == (1, size) and joined.masks.min() > 0.4
+        np.testing.assert_allclose(joined.agreement, min(len(members), 2) / len(members), rtol=1e-3)
+    nothing = method(pooled(seen(found([], [], size=14)), seen(found([], [], size=28))))
+    assert (len(nothing), nothing.mask_size) == (0, 28)
 
 
 @pytest.mark.parametrize(("name", "value"), [("mask_iou", 1.5), ("mask_iou", "half"), ("mask_iou", True)])

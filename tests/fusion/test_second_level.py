@@ -15,7 +15,8 @@ from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.fusion import filter_training as training
 from sartorius.fusion.cell_features import FEATURES, cell_features
-from sartorius.fusion.second_level import Filtered, SecondLevel, with_filter
+from sartorius.fusion.filtered import Filtered
+from sartorius.fusion.second_level import SecondLevel
 from sartorius.fusion.trees import Trees
 from sartorius.metrics.functional import competition_map, picture_row
 from sartorius.postprocess import Postprocess
@@ -166,7 +167,7 @@ def test_saved_and_loaded(examples: list[training.Example], tmp_path: Path) -> N
     finalised = POST(detections)
     assert (read.expected_iou(detections, finalised) == second_level.expected_iou(detections, finalised)).all()
     assert (read.cut_off, read.cell_type_names) == (0.5, ("shsy5y", "astro", "cort"))
-    assert with_filter(POST, None) is POST and len(with_filter(POST, path)(detections)) == 7
+    assert len(Filtered(POST, read)(detections)) == 7
 
 
 def test_all_or_nothing_may_be_left() -> None:

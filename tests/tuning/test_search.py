@@ -24,7 +24,7 @@ SPACE = SearchSpace(
 
 def searcher(path: Path, pictures: Pictures, trials: int = 24, rounds: int = 2, seed: int = 0) -> Searcher:
     tables = pictures.tables(replace(START, picture_type="majority") if rounds == 1 else START)
-    return Searcher(tables, SPACE, Effort(trials, rounds, 1, seed), path / "search.journal", lambda _: None)
+    return Searcher(tables, SPACE, Effort(trials, rounds, 1, seed), path / "search.jsonl", lambda _: None)
 
 
 def start() -> ByType:
@@ -59,7 +59,7 @@ def test_the_first_trial_is_the_start_and_nothing_worse_is_taken(tmp_path: Path)
 def test_a_type_with_few_pictures_is_left_as_it_is(tmp_path: Path) -> None:
     tables = Pictures(5, single=True).tables(replace(START, picture_type="majority"))
     said: list[str] = []
-    search = Searcher(tables, SPACE, Effort(12, 1, 3, 0), tmp_path / "search.journal", said.append)
+    search = Searcher(tables, SPACE, Effort(12, 1, 3, 0), tmp_path / "search.jsonl", said.append)
     best = search.best("final", tables.pictures, start())
     assert {trial.cell_type for trial in search.trials} == {"shsy5y"}
     assert all(best[key][1] == start()[key][1] for key in best)
@@ -93,6 +93,16 @@ def test_what_is_on_the_disk_is_not_tried_again(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("sartorius.tuning.search._sampler", None)
     again = searcher(tmp_path, Pictures(2, single=True), rounds=1)
     assert same(best, again.best("final", again.tables.pictures, start()))
+
+
+def test_trials_on_other_pictures_are_not_taken(tmp_path: Path) -> None:
+    """Folds may be dealt otherwise when the wells are known better: the name of the search is the same then."""
+    pictures = Pictures(4, single=True)
+    for name, own in (("a", ["p0", "p1"]), ("b", ["p2", "p3"])):
+        fresh = searcher(tmp_path / name, pictures, trials=6, rounds=1)
+        there = searcher(tmp_path / "both", pictures, trials=6, rounds=1)
+        assert same(*(one.best("without_fold0", own, start()) for one in (fresh, there)))
+        assert fresh.trials == there.trials
 
 
 def test_a_seed_is_a_search_of_its_own(tmp_path: Path) -> None:

@@ -1,0 +1,61 @@
+"""The trials of searches on the disk, a line each as they end: what a stopped search goes on from.
+
+A file of Optuna's own would need its lock, which a killed program leaves behind, and cannot be read again after half a
+line. Here a last line without its end was cut off by a kill or a full disk: it is dropped, and that trial made again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+from sartorius.errors import InputError
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Where a trial was on the grid of each threshold, and the score there."""
+
+    positions: dict[str, int]
+    score: float
+
+
+class TrialLog:
+    """Trials by the name of their search, in their order. Raises InputError for a file that is something else."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._tried: defaultdict[str, list[Tried]] = defaultdict(list)
+        if path.is_file():
+            self._read()
+
+    def of(self, search: str) -> list[Tried]:
+        """What was tried in a search; [] for a new one."""
+        return list(self._tried[search])
+
+    def add(self, search: str, tried: Tried) -> None:
+        """Write the next trial of a search."""
+        line = {"search": search, "trial": len(self._tried[search]), **tried.__dict__}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._tried[search].append(tried)
+
+    def _read(self) -> None:
+        whole, end, cut = self.path.read_bytes().rpartition(b"\n")
+        if cut:
+            with open(self.path, "r+b") as file:
+                file.truncate(len(whole + end))
+        for number, text in enumerate(whole.splitlines(), start=1):
+            try:
+                line = json.loads(text)
+                trial = Tried({str(key): int(value) for key, value in line["positions"].items()}, float(line["score"]))
+                search, n = str(line["search"]), int(line["trial"])
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{self.path}: line {number} is no trial of a search ({error!r}); delete the file to search anew"
+                ) from error
+            if n == len(self._tried[search]):  # else a second program wrote the same trial, too
+                self._tried[search].append(trial)

@@ -1,0 +1,18 @@
+"""A second-level filter that a person can follow: it keeps cells of more than so many pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sartorius.cells import CELL_TYPES
+from sartorius.fusion.cell_features import FEATURES
+from sartorius.fusion.second_level import SecondLevel
+from sartorius.fusion.trees import Trees
+
+
+def larger_than(area: float, names: tuple[str, ...] = CELL_TYPES) -> SecondLevel:
+    """Expects an IoU of 1 of cells of more than `area` pixels, 0 of others, and keeps those of 0.5 or more."""
+    feature = np.array([FEATURES.index("area"), -1, -1])
+    left, right = np.array([1, 0, 0]), np.array([2, 0, 0])
+    value, threshold = np.array([0.0, 0.0, 1.0]), np.array([float(area), 0.0, 0.0])
+    return SecondLevel(Trees(np.float64(0), np.zeros(1, np.int64), feature, threshold, left, right, value), 0.5, names)

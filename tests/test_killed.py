@@ -1,0 +1,138 @@
+"""Verbs killed (SIGKILL) in the middle of their work: the same command goes on, to the bytes of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sartorius import ensemble, pseudo_label, tune, wiring
+from sartorius.cells import CELL_TYPES
+from sartorius.data.competition import Competition
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.fusion.join import Ensemble
+from tests.postprocess.shapes import random_detections
+
+VERBS: dict[str, Any] = {"ensemble": ensemble, "pseudo_label": pseudo_label, "tune": tune}
+POST = {"score": 0.2, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
+PICTURES = 40
+
+# A file that is about to get its name is written but not there yet: the worst moment.
+BEFORE_THE_NAME = """
+count, rename = 0, os.replace
+def dying(*paths):
+    global count
+    count += 1
+    if count == {n}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(*paths)
+os.replace = dying
+"""
+# Half a line is in the file.
+IN_A_LINE = """
+from sartorius.tuning.trial_log import TrialLog
+count, add = 0, TrialLog.add
+def dying(self, search, tried):
+    global count
+    count += 1
+    if count == {n}:
+        with open(self.path, "a") as file:
+            file.write('{{"search": "fin')
+            file.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+    add(self, search, tried)
+TrialLog.add = dying
+"""
+
+
+def write_folder(path: Path, first_seed: int = 0) -> Path:
+    written = DetectionsFolder(path)
+    written.write_meta(cell_types=list(CELL_TYPES), mask_size=28, postprocess=POST)
+    for k in range(PICTURES):
+        found = random_detections(first_seed + k, 6)
+        arrays = found.boxes, found.scores, found.cell_types, found.masks
+        written.write(Detections(f"p{k:02d}", found.height, found.width, *arrays, CELL_TYPES))
+    return path
+
+
+def kill(verb: str, when: str, *overrides: str) -> None:
+    """Run a verb in a process of its own that dies of `when`."""
+    lines = ["import os, runpy, signal, sys", when, f"sys.argv[0] = 'sartorius.{verb}'"]
+    program = "\n".join([*lines, f"runpy.run_module('sartorius.{verb}', run_name='__main__', alter_sys=True)"])
+    done = subprocess.run([sys.executable, "-c", program, *overrides], capture_output=True, timeout=120, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def run(verb: str, *overrides: str) -> Any:
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        return VERBS[verb].main(compose(verb, overrides=list(overrides)))
+
+
+def content(path: Path) -> dict[str, bytes]:
+    """The bytes of every file, hidden ones too, by its name in the folder; without Hydra's notes about a command."""
+    files = [one for one in sorted(path.rglob("*")) if one.is_file() and ".hydra" not in one.parts]
+    return {str(one.relative_to(path)): one.read_bytes() for one in files if one.suffix != ".log"}
+
+
+def test_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    members = [write_folder(tmp_path / "a"), write_folder(tmp_path / "b", 100)]
+    (members[0] / "p03.npz").write_bytes(b"half a file")
+    given = f"members=[{members[0]},{members[1]}]", "skip_bad=true"
+    kill("ensemble", BEFORE_THE_NAME.format(n=20), *given, f"output={tmp_path / 'killed'}")
+    there = DetectionsFolder(tmp_path / "killed" / "detections")
+    before = there.pictures()
+    assert 5 < len(before) < PICTURES and list(there.folder.glob(".*")), "a file had no name yet"
+    asked: list[str] = []
+    join = Ensemble.join
+    monkeypatch.setattr(Ensemble, "join", lambda self, *args: asked.append(args[0]) or join(self, *args))
+    outcome = run("ensemble", *given, f"output={tmp_path / 'killed'}")
+    assert (outcome.joined, outcome.kept) == (PICTURES - len(before), len(before))
+    assert asked == [picture for picture in DetectionsFolder(members[0]).pictures() if picture not in before]
+    assert list(outcome.skipped) == ["p03"], "said by the killed run"
+    run("ensemble", *given, f"output={tmp_path / 'whole'}")
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert len(content(tmp_path / "whole")) == PICTURES + 1
+
+
+def test_pseudo_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_folder(tmp_path / "a")
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+    given = f"detections={folder}", "pseudo_labels.min_score=0.5", "pseudo_labels.doubtful_score=0.3"
+    kill("pseudo_label", BEFORE_THE_NAME.format(n=20), *given, f"output={tmp_path / 'killed' / 'p.csv'}")
+    assert not (tmp_path / "killed" / "p.csv").exists()
+    done = len(list((tmp_path / "killed").rglob("*.part.json")))
+    assert 5 < done < PICTURES
+    asked: list[str] = []
+    load = DetectionsFolder.load
+    monkeypatch.setattr(DetectionsFolder, "load", lambda self, picture: asked.append(picture) or load(self, picture))
+    run("pseudo_label", *given, f"output={tmp_path / 'killed' / 'p.csv'}")
+    assert len(asked) == PICTURES - done
+    run("pseudo_label", *given, f"output={tmp_path / 'whole' / 'p.csv'}")
+    assert content(tmp_path / "killed") == content(tmp_path / "whole") and len(content(tmp_path / "whole")) == 1
+
+
+def test_a_search_of_thresholds(tiny_competition: Path, tmp_path: Path) -> None:
+    truth, random = Competition(tiny_competition), np.random.default_rng(0)
+    written = DetectionsFolder(tmp_path / "a")
+    written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=POST)
+    for picture in truth.ids:
+        cells = truth.instances(picture)
+        written.write(Detections.from_instances(picture, cells, random.uniform(0, 1, len(cells))))
+    given = [f"detections={written.folder}", f"data.root={tiny_competition}", "trials=12", "folds=0"]
+    given += ["least_pictures=1", "bootstrap.samples=50"]
+    kill("tune", IN_A_LINE.format(n=20), *given, f"output={tmp_path / 'killed'}")
+    log = tmp_path / "killed" / "search.jsonl"
+    assert len(log.read_text().splitlines()) == 20 and not log.read_text().endswith("\n")
+    before = os.stat(log).st_ino
+    for name in ("killed", "whole"):
+        run("tune", *given, f"output={tmp_path / name}")
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    assert len(log.read_text().splitlines()) == 3 * 12 and os.stat(log).st_ino == before, "gone on with"

@@ -12,6 +12,7 @@ how the pictures were spread. No array is cells x cells or cells x height x widt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +63,56 @@ def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_
     if np.unique(i).size == i.size and np.unique(j).size == j.size:
         return hits.sum(axis=0)
     return np.array([_matched(i[hit], j[hit]) for hit in hits.T], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Which of N predictions hit which of M cells of a picture, and how close they came.
+
+    cell: int64 [N], the cell that each prediction is matched with, -1 for a false alarm. prediction: int64 [M], the
+    other way round, -1 for a missed cell. iou: float64 [N], of each prediction with its cell, or for a false alarm the
+    highest with any; cell_iou: float64 [M], likewise; 0 where nothing is near.
+    """
+
+    cell: Ints
+    prediction: Ints
+    iou: Floats
+    cell_iou: Floats
+
+
+def judge(predictions: Cells, truth: Cells) -> Judged:
+    """The matching behind the first count of `picture_row`, at an IoU above 0.50: as many pairs as it counts.
+
+    Where a prediction is above the threshold with several cells, the closest of them is the one that it hits. Takes
+    what `picture_row` takes, and raises as it does.
+    """
+    (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
+    union = prediction_areas[i] + cell_areas[j] - pixels
+    ratio = pixels / union
+    hit = np.flatnonzero(100 * pixels > THRESHOLD_PERCENT[0] * union)
+    hit = hit[np.argsort(-ratio[hit], kind="stable")]
+    pairs = hit[_matching(i[hit], j[hit])]
+    cell, prediction = np.full(prediction_areas.size, -1), np.full(cell_areas.size, -1)
+    iou, cell_iou = np.zeros(prediction_areas.size), np.zeros(cell_areas.size)
+    np.maximum.at(iou, i, ratio)
+    np.maximum.at(cell_iou, j, ratio)
+    cell[i[pairs]], prediction[j[pairs]] = j[pairs], i[pairs]
+    iou[i[pairs]], cell_iou[j[pairs]] = ratio[pairs], ratio[pairs]
+    return Judged(cell, prediction, iou, cell_iou)
+
+
+def _matching(i: Ints, j: Ints) -> Ints:
+    """Indices of the pairs (i[k], j[k]) that are in a largest one-to-one matching; of a star the first pair."""
+    rows, first_of_row, row = np.unique(i, return_index=True, return_inverse=True)
+    columns, first_of_column, column = np.unique(j, return_index=True, return_inverse=True)
+    if columns.size == i.size:
+        return first_of_row
+    if rows.size == i.size:
+        return first_of_column
+    number = csr_matrix((np.arange(1, i.size + 1), (row, column)), shape=(rows.size, columns.size))
+    partner = maximum_bipartite_matching(number, perm_type="column")
+    taken = np.flatnonzero(partner >= 0)
+    return np.asarray(number[taken, partner[taken]]).ravel().astype(np.int64) - 1
 
 
 def _matched(i: Ints, j: Ints) -> int:

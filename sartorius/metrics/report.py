@@ -22,7 +22,7 @@ from sartorius.metrics.functional import (
     precision_per_picture,
 )
 
-_HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
+HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
 
 
 def per_picture_table(rows: NDArray[np.int64], pictures: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def per_picture_table(rows: NDArray[np.int64], pictures: Sequence[str], cell_typ
             "cells": rows[:, -1],
         }
     )
-    return table.assign(**{name: rows[:, 1 + k] for k, name in enumerate(_HITS)})
+    return table.assign(**{name: rows[:, 1 + k] for k, name in enumerate(HITS)})
 
 
 def summary(

@@ -1,0 +1,161 @@
+"""A run as one page that needs nothing else: `python -m sartorius.report run=runs/<run>`.
+
+Curves, score by threshold and cell type, the pictures worst first with annotated and predicted cells switched on and
+off, histograms, confusion, timings, config; what a folder lacks is left out and said. `run=[A,B]` puts runs side by
+side with paired intervals; runs that share no picture are taken as folds and scored together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from sartorius import rle, wiring
+from sartorius.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sartorius.detections import DetectionsFolder
+    from sartorius.instances import Instances
+    from sartorius.reports.judging import Pictures, Predicted
+    from sartorius.reports.runs import Run
+    from sartorius.reports.views import Entry
+
+
+def from_detections(run: Run) -> Predicted:
+    """The cells of the run's folders of detections, by each folder's own post-processing.
+
+    Where the folder is `evaluate`'s, its choice of pictures, its changes to the post-processing and its filter apply:
+    these are the cells that it scored. Raises InputError as `finish_of` does, and for a picture in two folders.
+    """
+    from sartorius.detections import DetectionsFolder
+    from sartorius.fusion.filtered import SAVED, finish_of
+    from sartorius.reports.judging import Predicted
+
+    scored = "bootstrap" in run.config and "detections" in run.config  # written by `evaluate`
+    changes = run.config.get("postprocess") if scored else None
+    opened = [DetectionsFolder(folder) for folder in run.detections]
+    which = run.get("filter") if scored else SAVED
+    finish = {folder: finish_of(folder.meta, changes, which, str(folder.folder)) for folder in opened}
+    home: dict[str, DetectionsFolder] = {}
+    for folder in opened:
+        for picture in folder.pictures():
+            if picture in home:
+                raise InputError(f"picture {picture} is in {home[picture].folder} and in {folder.folder}; give it once")
+            home[picture] = folder
+
+    def cells(picture: str) -> tuple[Instances, NDArray[np.float32]]:
+        final = finish[home[picture]](home[picture].load(picture))
+        return final.instances, final.scores
+
+    shown = set(home) if run.table is None or not scored else set(home) & set(run.table.picture)
+    return Predicted(sorted(shown), cells, next((tuple(f.meta.get("cell_types", ())) for f in opened), ()))
+
+
+def from_submission(run: Run, truth: Pictures) -> Predicted:
+    """The cells of the csv that a folder of `evaluate` scored; they have neither score nor type."""
+    import numpy as np
+
+    from sartorius.export.submission import read_submission
+    from sartorius.instances import Instances
+    from sartorius.reports.judging import Predicted
+
+    texts = read_submission(run.predictions)
+    pictures = list(texts) if run.table is None else run.table.picture.tolist()
+
+    def cells(picture: str) -> tuple[Instances, None]:
+        runs = rle.parse(texts.get(picture, []), *truth.image(picture).shape)
+        return Instances.from_runs(runs, np.zeros(runs.count, np.int64)), None
+
+    return Predicted(pictures, cells)
+
+
+def pictures_of(run: Run, root: str | None, fallback: str) -> tuple[Pictures, bool]:
+    """Where the run's pictures are, and whether they come with annotated cells.
+
+    root: given by the person, in place of the run's own. fallback: where neither is known. Raises InputError where the
+    pictures cannot be read.
+    """
+    images = run.get("images")
+    if images is not None and root is None:  # of `predict`
+        from sartorius.data.pictures import PictureFolder, list_pictures
+
+        path = Path(images)
+        found = list_pictures(path) if path.is_dir() else [path]
+        return PictureFolder(path, found, run.get("data", "levels") or "exact"), False
+    place = root or run.get("data", "root") or fallback
+    if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
+        from sartorius.data.livecell import LiveCell
+
+        names = run.get("data", "cell_type_names")
+        more = {
+            "annotation_files": run.get("data", "annotation_files"),
+            "repeated": run.get("data", "repeated") or "error",
+        }
+        return LiveCell(place, cell_type_names=names, **more).split("val"), True
+    from sartorius.data.competition import Competition
+
+    return Competition(place, _type_names(run)), True
+
+
+def _type_names(run: Run) -> tuple[str, ...]:
+    """Cell types of the run's data, those that its detections were written with first."""
+    from sartorius.cells import CELL_TYPES
+    from sartorius.detections import DetectionsFolder
+
+    known = [name for folder in run.detections for name in DetectionsFolder(folder).meta.get("cell_types", ())]
+    return tuple(dict.fromkeys([*known, *(run.get("cell_types") or (() if known else CELL_TYPES))]))
+
+
+def entry_of(run: Run, root: str | None, fallback: str) -> Entry:
+    """The run with its cells and pictures. What cannot be had is noted; a bad `root` raises InputError."""
+    from sartorius.reports.views import Entry
+
+    if not run.detections and not run.predictions:
+        return Entry(run, None, None, False)
+    try:
+        pictures, labelled = pictures_of(run, root, fallback)
+    except (InputError, OSError) as error:
+        if root is not None:
+            raise
+        note = f"no gallery and no cells, the pictures cannot be read: {error} (give their folder with data.root=)"
+        return Entry(run, None, None, False, (note,))
+    predicted = from_detections(run) if run.detections else from_submission(run, pictures)
+    note = "the pictures have no annotated cells: no scores (give a folder that has them with data.root=)"
+    return Entry(run, predicted, pictures, labelled, () if labelled else (note,))
+
+
+@wiring.verb("report")
+def main(cfg: DictConfig) -> str:
+    """Write the page of the config's runs; returns its path."""
+    from sartorius.reports.gallery import Style
+    from sartorius.reports.page import write_report
+    from sartorius.reports.runs import names_of, read_run
+
+    given: Any = wiring.plain(cfg.run)
+    folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.listed(given)
+    if not folders:
+        raise InputError("run=[]: name at least one run folder")
+    names = [str(name) for name in given] if isinstance(given, Mapping) else names_of(folders)
+    style = Style(pictures=cfg.pictures, **wiring.plain(cfg.gallery))
+    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
+    entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir) for run in runs]
+    default = (
+        Path(folders[0]) / "report.html" if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report" / "report.html"
+    )
+    output = Path(cfg.output or default)
+    if output.is_dir():
+        output = output / "report.html"
+    plots = output.parent / "plots" if cfg.plots else None
+    size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))
+    print(f"{output}: {size / 1e6:.1f} MB")
+    return str(output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Curves of a training from its metrics.csv and batches.csv: read once, drawn by the run itself and by reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sartorius.files import atomic_path
+from sartorius.reports.figures import Plot, colours, draw
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOSSES = ("train/loss", "val/loss")
+SCORES = {"val/map": "mAP", "val/iou": "IoU", "val/dice": "Dice", "val/pixel_accuracy": "pixel accuracy"}  # all 0..1
+_PLACE = ("epoch", "step")
+_POINTS = 1500  # of a line: more cannot be told apart, and would weigh down the page
+
+
+def read_curves(path: Path) -> pd.DataFrame:
+    """epoch, step, LOSSES and SCORES of a metrics.csv as numbers, those that were measured; empty without one."""
+    table = read_numbers(path)
+    return table[[name for name in (*_PLACE, *LOSSES, *SCORES) if name in table]]
+
+
+def read_numbers(path: Path) -> pd.DataFrame:
+    """All columns of such a csv as numbers, what is none left out: rows by epoch and step; empty without a file."""
+    try:
+        table = pd.read_csv(path)
+    except (FileNotFoundError, ValueError):  # what pandas raises for an empty file, or none of its kind
+        return pd.DataFrame()
+    numbers = table.apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
+    place = [name for name in _PLACE if name in numbers]
+    return numbers.dropna(subset=place).dropna(axis="columns", how="all")
+
+
+def timed(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `time`, the epochs that were over when a row was measured; empty where it has no epoch or step."""
+    if not {*_PLACE} <= {*table} or table.empty:
+        return pd.DataFrame()
+    return table.assign(time=(table.step + 1) / ((table.step + 1) / (table.epoch + 1)).max())
+
+
+def draw_curves(table: pd.DataFrame, path: Path, batches: pd.DataFrame | None = None) -> bool:
+    """Draw the LOSSES and SCORES of `read_curves` side by side; returns whether there was anything to draw.
+
+    The horizontal axis counts epochs that are over: a score stands at the end of its epoch, a training loss where it
+    was measured, and the mean of an epoch's training losses in its middle. batches: of `batches.csv`, whose losses
+    stand in for the logged steps.
+    """
+    table = timed(table)
+    panels = [paint for paint, names in ((_paint_losses, LOSSES), (_paint_scores, SCORES)) if {*names} & {*table}]
+    if not panels:
+        return False
+    from matplotlib.figure import Figure  # half a second, and only at the end of a fit
+
+    figure = Figure(figsize=(6.4 * len(panels), 4.2), layout="constrained")
+    for place, paint in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        if paint is _paint_losses:
+            _paint_losses(axes, table, None if batches is None else timed(batches))
+        else:
+            paint(axes, table)
+        axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)
+    return True
+
+
+def curve_plots(numbers: pd.DataFrame, batches: pd.DataFrame, folder: Path | None) -> list[Plot]:
+    """Plots of one run: losses, their parts, scores, scores by cell type, learning rate; those that were logged.
+
+    numbers, batches: `read_numbers` of metrics.csv and batches.csv. folder: gets PNGs of them.
+    """
+    table, every = timed(numbers), timed(batches)
+    plots = []
+    if {*LOSSES} & {*table}:
+        plots.append(draw("losses", "Loss", "Loss of training and validation over the epochs",
+                          lambda axes: _paint_losses(axes, table, every), folder))  # fmt: skip
+    if parts := [name for name in table if str(name).startswith("train/") and name != "train/loss"]:
+        lines = {str(name).removeprefix("train/"): _epoch_means(table, str(name)) for name in parts}
+        plots.append(draw("loss_parts", "Parts of the training loss", "Each part of the training loss over the epochs",
+                          lambda axes: _paint_lines(axes, lines, "mean of an epoch, unweighted"), folder))  # fmt: skip
+    if {*SCORES} & {*table}:
+        plots.append(draw("scores", "Scores in validation", "Validation scores over the epochs, from 0 to 1",
+                          lambda axes: _paint_scores(axes, table), folder))  # fmt: skip
+    kinds = [str(name) for name in table if str(name).startswith("val/map_")]
+    lines_by_type = {name.removeprefix("val/map_"): _measured(table, name) for name in kinds}
+    if _moving(lines_by_type):
+        plots.append(draw("scores_by_type", "mAP in validation, by cell type", "mAP of each cell type over the epochs",
+                          lambda axes: _paint_lines(axes, lines_by_type, "mAP (0 to 1)"), folder))  # fmt: skip
+    if rates := [str(name) for name in table if str(name).startswith("lr")]:
+        rate_lines = _distinct({name: _measured(table, name) for name in rates})
+        plots.append(draw("learning_rate", "Learning rate", "Learning rate over the epochs",
+                          lambda axes: _paint_lines(axes, rate_lines, "learning rate"), folder))  # fmt: skip
+    return plots
+
+
+def shared_curve_plots(numbers: Mapping[str, pd.DataFrame], folder: Path | None) -> list[Plot]:
+    """Plots with a line a run: training loss, validation loss and mAP; those that at least one of the runs logged."""
+    tables = {name: timed(table) for name, table in numbers.items()}
+    plots = []
+    for column, name, title, unit in (
+        ("train/loss", "losses", "Training loss", "mean of an epoch"),
+        ("val/loss", "validation_losses", "Validation loss", "loss (no unit)"),
+        ("val/map", "scores", "mAP in validation", "mAP (0 to 1)"),
+    ):
+        find = _epoch_means if column == "train/loss" else _measured
+        lines = {run: find(table, column) for run, table in tables.items() if column in table}
+        if _moving(lines):
+            alt = f"{title} of {', '.join(lines)} over the epochs"
+            plots.append(draw(name, title, alt, lambda axes, of=lines, y=unit: _paint_lines(axes, of, y), folder))  # type: ignore[misc]
+    return plots
+
+
+def _measured(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """time and value of a column where it was logged, thinned evenly to what a line can show."""
+    found = table.loc[table[name].notna(), ["time", name]].set_axis(["time", "value"], axis="columns")
+    return found.iloc[:: max(1, math.ceil(len(found) / _POINTS))]
+
+
+def _epoch_means(table: pd.DataFrame, name: str) -> pd.DataFrame:
+    """time and value: the mean of a column over each epoch, in the epoch's middle."""
+    means = table.dropna(subset=name).groupby("epoch")[name].mean()
+    return pd.DataFrame({"time": means.index.to_numpy() + 0.5, "value": means.to_numpy()})
+
+
+def _moving(lines: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether there is a line among them: single points, of a run validated once, stand in the tables anyway."""
+    return any(len(line) > 1 for line in lines.values())
+
+
+def _distinct(lines: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """The lines without those that lie on one before them: groups of parameters often share a learning rate."""
+    kept: dict[str, pd.DataFrame] = {}
+    for name, line in lines.items():
+        if not any(line.equals(other) for other in kept.values()):
+            kept[name] = line
+    return kept if len(kept) > 1 else dict(zip([""], kept.values(), strict=False))
+
+
+def _paint_lines(axes: Axes, lines: Mapping[str, pd.DataFrame], unit: str) -> None:
+    for (name, line), colour in zip(lines.items(), colours([*lines]).values(), strict=True):
+        axes.plot(line.time, line.value, ".-" if len(line) < 60 else "-", color=colour, label=name or None)
+    _frame(axes, unit, legend=any(lines))
+
+
+def _paint_losses(axes: Axes, table: pd.DataFrame, batches: pd.DataFrame | None = None) -> None:
+    highest = 0.0  # of what must be seen: single steps may stick out
+    if batches is not None and (name := next((n for n in ("train/loss", "loss") if n in batches), None)):
+        every = _measured(batches, name)
+        axes.plot(every.time, every.value, "-", color=_BLUE, alpha=0.3, lw=0.8, label="training, batches")
+    elif "train/loss" in table:
+        steps = table.dropna(subset="train/loss")
+        axes.plot(steps.time, steps["train/loss"], ".", color=_BLUE, alpha=0.3, ms=4, label="training, logged steps")
+    if "train/loss" in table:
+        means = _epoch_means(table, "train/loss")
+        axes.plot(means.time, means.value, ".-", color=_BLUE, label="training, mean of an epoch")
+        highest = max(means.value.max(), table["train/loss"].quantile(0.98))
+    if "val/loss" in table:
+        validated = table.dropna(subset="val/loss")
+        axes.plot(validated.time, validated["val/loss"], ".-", color=_ORANGE, label="validation")
+        highest = max(highest, validated["val/loss"].max())
+    _frame(axes, "loss (no unit)", top=1.05 * highest or 1.0)
+
+
+def _paint_scores(axes: Axes, table: pd.DataFrame) -> None:
+    highest = 0.0
+    for (name, label), colour in zip(SCORES.items(), colours([*SCORES]).values(), strict=True):
+        if name in table:
+            time, score = table.loc[table[name].notna(), ["time", name]].to_numpy().T
+            best = int(score.argmax())
+            label = f"{label}: best {score[best]:.3f} after {time[best]:.3g} epochs"
+            axes.plot(time, score, ".-", label=label, color=colour)
+            axes.plot(time[best], score[best], "o", color=colour)
+            highest = max(highest, float(score[best]))
+    # from zero, but without an empty upper half
+    _frame(axes, "validation score (0 to 1)", top=min(1.2 * highest, 1.0) or 1.0)
+
+
+def _frame(axes: Axes, unit: str, top: float | None = None, legend: bool = True) -> None:
+    axes.set_xlabel("epochs trained")
+    axes.set_ylabel(unit)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0, top=top)
+    if legend:
+        axes.legend()
+
+
+_BLUE, _ORANGE = colours(["training", "validation"]).values()

@@ -1,0 +1,169 @@
+"""The gallery: each picture once, and over it outlines of annotated and predicted cells in layers.
+
+Annotated cells are drawn once however many runs there are: their groups are named by the views that miss them.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+from sartorius.errors import InputError
+from sartorius.instances import Instances
+from sartorius.reports.judging import PictureCells, judge_picture
+from sartorius.reports.outlines import outline
+from sartorius.reports.views import View, counts
+from sartorius.visualise import grey_limits
+
+
+@dataclass(frozen=True)
+class Style:
+    """How pictures are shown.
+
+    pictures: at most so many. best: share of them that are the best ones where there are more; the rest are the worst.
+    width: pixels; wider pictures are shrunk to it. quality: of WebP, 1 to 100.
+    """
+
+    pictures: int
+    best: float
+    width: int
+    quality: int
+
+    def __post_init__(self) -> None:
+        if self.pictures < 0 or not 0 <= self.best <= 1 or self.width < 16 or not 1 <= self.quality <= 100:
+            raise InputError(
+                f"pictures={self.pictures}, gallery.best={self.best}, gallery.width={self.width}, gallery.quality="
+                f"{self.quality}: expected 0 or more, 0 to 1, 16 or more, 1 to 100"
+            )
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Outlines of one colour: CSS classes, path data, and a text a cell, `;` between them (see page.js)."""
+
+    classes: str
+    path: str
+    cells: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture of the gallery. scores: by view, None where it has none. counts: (found, missed, false), by view."""
+
+    picture: str
+    cell_type: str
+    run: str
+    width: int
+    height: int
+    image: str
+    cells: int
+    scores: Sequence[float | None]
+    counts: Sequence[tuple[int, int, int] | None]
+    layers: Sequence[Layer]
+
+    @property
+    def mean(self) -> float:
+        """The mean score of the views that have one; -1 without."""
+        known = [score for score in self.scores if score is not None]
+        return sum(known) / len(known) if known else -1.0
+
+
+def chosen(views: Sequence[View], style: Style) -> list[str]:
+    """The pictures of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
+    pictures = list(dict.fromkeys(picture for view in views for picture in view.sources))
+    scores = [view.scores for view in views]
+
+    def place(picture: str) -> tuple[float, str]:
+        known = [of[picture] for of in scores if picture in of]
+        return (sum(known) / len(known) if known else 0.0, picture)
+
+    ordered = sorted(pictures, key=place)
+    if len(ordered) <= style.pictures:
+        return ordered
+    best = round(style.best * style.pictures)
+    return ordered[: style.pictures - best] + ordered[len(ordered) - best :]
+
+
+def card(picture: str, views: Sequence[View], style: Style) -> Card:
+    """The card of a picture that at least one view can show."""
+    having = {k: view for k, view in enumerate(views) if picture in view.sources}
+    entry = next(iter(having.values())).sources[picture]
+    assert entry.pictures is not None
+    image = entry.pictures.image(picture)
+    judged: dict[int, PictureCells] = {}
+    layers: list[Layer] = []
+    for k, view in having.items():
+        source = view.sources[picture]
+        assert source.predicted is not None and source.pictures is not None
+        found, scores = source.predicted.cells(picture)
+        if source.labelled:
+            judged[k] = judge_picture(picture, source.predicted, source.pictures)
+        layers += _predicted(k, found, scores, judged.get(k))
+    if judged:
+        layers = _annotated(entry.pictures.instances(picture), judged) + layers
+    scored, counted = [view.scores.get(picture) for view in views], [counts(view) for view in views]
+    return Card(
+        picture,
+        entry.pictures.cell_type(picture),
+        entry.run.name,
+        image.shape[1],
+        image.shape[0],
+        encoded(image, style),
+        len(next(iter(judged.values())).true_areas) if judged else 0,
+        scored,
+        [None if score is None else of(picture) for score, of in zip(scored, counted, strict=True)],
+        layers,
+    )
+
+
+def encoded(image: NDArray[np.uint8], style: Style) -> str:
+    """A data URI of the picture, uint8 [H, W], its grey levels stretched as overlays stretch them."""
+    low, high = grey_limits(image)
+    levels = (np.clip((image.astype(np.float32) - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
+    picture = PIL.Image.fromarray(levels)
+    if picture.width > style.width:
+        picture.thumbnail((style.width, picture.height))
+    written = io.BytesIO()
+    picture.save(written, "webp", quality=style.quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def _predicted(
+    k: int, cells: Instances, scores: NDArray[np.float32] | None, judged: PictureCells | None
+) -> list[Layer]:
+    """The predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
+    hit = np.ones(len(cells), bool) if judged is None else judged.hit
+    layers = []
+    for classes, mask in ((f"hit r{k}", hit), (f"false r{k}", ~hit)):
+        chosen_cells = np.flatnonzero(mask).tolist()
+        texts = [
+            ",".join((
+                "" if scores is None else f"{100 * float(scores[c]):.0f}",
+                "" if judged is None else f"{100 * judged.judged.iou[c]:.0f}",
+                "" if judged is None or judged.types is None else judged.types[c],
+            ))
+            for c in chosen_cells
+        ]  # fmt: skip
+        if chosen_cells:
+            layers.append(Layer(classes, "".join(outline(cells, c) for c in chosen_cells), ";".join(texts)))
+    return layers
+
+
+def _annotated(cells: Instances, judged: dict[int, PictureCells]) -> list[Layer]:
+    """The annotated cells in groups: `truth`, and `m<k>` for each view k that misses those of the group."""
+    groups: dict[str, list[int]] = {}
+    for c in range(len(cells)):
+        if cells.areas[c]:
+            missed = [f"m{k}" for k, one in judged.items() if not one.found[c]]
+            groups.setdefault(" ".join(["truth", *missed]), []).append(c)
+    layers = []
+    for classes, members in groups.items():
+        texts = ["/".join(f"{100 * one.judged.cell_iou[c]:.0f}" for one in judged.values()) for c in members]
+        layers.append(Layer(classes, "".join(outline(cells, c) for c in members), ";".join(texts)))
+    return layers

@@ -1,0 +1,233 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sartorius.metrics import report
+from sartorius.metrics.functional import THRESHOLDS, precision_per_picture
+from sartorius.reports.judging import rows_of
+from sartorius.reports.runs import Run, flattened
+from sartorius.reports.views import View, counts
+
+Value = str | int | float | None
+Bootstrap = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page: a line a row, text left and numbers right. shares: 0..1 a cell, drawn as its background."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Value]]
+    note: str = ""
+    sortable: bool = False
+    shares: Sequence[Sequence[float | None]] = field(default_factory=list)
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether a column holds numbers and nothing else but gaps, for each column; the first names the line."""
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        given = [[value for value in column if value is not None] for column in columns]
+        return [k > 0 and all(isinstance(value, int | float) for value in values) for k, values in enumerate(given)]
+
+
+def summary_of(view: View, types: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:
+    """What metrics.json holds of the view's table (see `metrics.report.summary`); {} where it lacks the counts."""
+    rows = None if view.table is None else rows_of(view.table)
+    if rows is None or view.table is None:
+        return {}
+    return report.summary(rows, [str(kind) for kind in view.table.cell_type], types, **bootstrap)
+
+
+def by_type(view: View, types: Sequence[str], numbers: Mapping[str, Any]) -> Table:
+    """A line a cell type and one for all: pictures, cells, predictions, found, missed, false alarms, mAP, interval."""
+    assert view.table is not None
+    lines: list[list[Value]] = []
+    count = counts(view)
+    for kind in [*types, "all"]:
+        part = view.table if kind == "all" else view.table[view.table.cell_type == kind]
+        found, missed, false = (
+            np.array([count(picture) for picture in part.picture]).reshape(-1, 3).sum(axis=0).tolist()
+        )
+        suffix = "" if kind == "all" else f"_{kind}"
+        value, limits = numbers.get(f"competition_map{suffix}"), numbers.get(f"competition_map_interval{suffix}")
+        lines.append([kind, len(part), found + missed, found + false, found, missed, false, value, between(limits)])
+    columns = ["cell type", "pictures", "cells", "predicted", "found", "missed", "false alarms", "mAP", "interval"]
+    note = "Found, missed and false alarms at an IoU above 0.50; the interval is a bootstrap over pictures."
+    return Table("Score by cell type", columns, lines, note)
+
+
+def by_threshold(view: View, types: Sequence[str]) -> Table:
+    """A line a cell type and one for all, a column a threshold: precision TP / (TP + FP + FN), mean over pictures."""
+    lines: list[list[Value]] = []
+    shares: list[list[float | None]] = []
+    for kind, values in threshold_lines(view, types).items():
+        lines.append([kind, *values, float(np.mean(values))])
+        shares.append([None, *values, None])
+    columns = ["cell type", *(f"{threshold:.2f}" for threshold in THRESHOLDS), "mAP"]
+    note = "TP / (TP + FP + FN) at each IoU threshold, mean over pictures; their mean is the mAP."
+    return Table("Score by threshold", columns, lines, note, shares=shares)
+
+
+def threshold_lines(view: View, types: Sequence[str]) -> dict[str, list[float]]:
+    """Precision at each threshold by cell type, then "all"; types without pictures are left out."""
+    rows = None if view.table is None else rows_of(view.table)
+    if rows is None or view.table is None or not len(rows):
+        return {}
+    precision, kinds = precision_per_picture(rows), view.table.cell_type.to_numpy(str)
+    chosen = {kind: kinds == kind for kind in types} | {"all": np.ones(len(rows), bool)}
+    return {kind: precision[mask].mean(axis=0).tolist() for kind, mask in chosen.items() if mask.any()}
+
+
+def confusion(view: View, types: Sequence[str]) -> Table | None:
+    """Annotated against predicted type of the matched cells, with missed cells and false alarms; None without types.
+
+    A false alarm stands in the line of nothing annotated, a missed cell in the column of nothing predicted.
+    """
+    cells = [one for one in view.judged.values() if one.types is not None and one.cell_type]
+    if not cells:
+        return None
+    names = list(dict.fromkeys([*types, *sorted({name for one in cells for name in one.types or ()})]))
+    grid = np.zeros((len(types) + 1, len(names) + 1), np.int64)
+    line, column = ({name: k for k, name in enumerate(of)} for of in (types, names))
+    for one in cells:
+        predicted = np.array([column[name] for name in one.types or ()], np.int64)
+        np.add.at(grid, (np.where(one.hit, line[one.cell_type], -1), predicted), 1)
+        grid[line[one.cell_type], -1] += np.count_nonzero(~one.found)
+    kinds = [*types, "nothing (false alarms)"]
+    lines: list[list[Value]] = [[kind, *values] for kind, values in zip(kinds, grid.tolist(), strict=True)]
+    lines[-1][-1] = None  # what is neither annotated nor predicted
+    shares = [[None, *values] for values in (grid / grid.sum(axis=1, keepdims=True).clip(1)).tolist()]
+    columns = ["annotated", *(f"as {name}" for name in names), "missed"]
+    note = "Cells matched at an IoU above 0.50, a line an annotated type; shades are shares of a line."
+    return Table("Confusion of cell types", columns, lines, note, shares=shares)
+
+
+def per_picture(views: Sequence[View]) -> Table | None:
+    """A line a picture, worst first: score of each view, their difference where there are two, and counts."""
+    tables = [view.table for view in views if view.table is not None]
+    if not tables:
+        return None
+    kinds = {
+        str(p): str(k)
+        for table in tables
+        for p, k in zip(table.picture, table.get("cell_type", table.picture * 0), strict=True)
+    }
+    scores, count = [view.scores for view in views], [counts(view) for view in views]
+    pair = len(views) == 2
+    lines: list[list[Value]] = []
+    for picture in kinds:
+        values = [of.get(picture) for of in scores]
+        line: list[Value] = [picture, kinds[picture], *values]
+        if pair:
+            line.append(None if None in values else values[0] - values[1])  # type: ignore[operator]
+        for view_counts, value in zip(count, values, strict=True):
+            line += [None] * 3 if value is None else view_counts(picture)
+        lines.append(line)
+    lines.sort(key=lambda line: (np.mean([v for v in line[2 : 2 + len(views)] if v is not None]), line[0]))
+    columns = ["picture", "cell type", *(["score"] if len(views) == 1 else [f"{view.name}" for view in views])]
+    columns += ["difference"] if pair else []
+    for view in views:
+        of = "" if len(views) == 1 else f", {view.name}"
+        columns += [f"found{of}", f"missed{of}", f"false{of}"]
+    note = "Average precision of each picture, and counts at an IoU above 0.50."
+    return Table("Every picture", columns, lines, note, sortable=True)
+
+
+def comparison(views: Sequence[View], types: Sequence[str], bootstrap: Bootstrap, folds: bool) -> Table:
+    """A line a run: pictures, mAP, interval, by type; and unless they are folds, the paired difference to the first."""
+    lines: list[list[Value]] = []
+    for k, view in enumerate(views):
+        numbers = summary_of(view, types, bootstrap)
+        line: list[Value] = [view.name, 0 if view.table is None else len(view.table)]
+        line += [numbers.get("competition_map"), between(numbers.get("competition_map_interval"))]
+        line += [numbers.get(f"competition_map_{kind}") for kind in types]
+        lines.append(line + ([] if folds else _difference(views[0], view, bootstrap) if k else ["", "", None]))
+    columns = ["run", "pictures", "mAP", "interval", *types]
+    if folds:
+        return Table("The folds", columns, lines, "The folds share no picture, so there is no paired difference.")
+    level = f"{bootstrap['level']:.0%}"
+    note = f"Differences are to the first run on the pictures of both, with a paired bootstrap interval ({level})."
+    return Table("The runs", [*columns, "difference", "its interval", "shared pictures"], lines, note)
+
+
+def _difference(first: View, view: View, bootstrap: Bootstrap) -> list[Value]:
+    if first.table is None or view.table is None or not set(first.scores) & set(view.scores):
+        return ["no picture in common", "", 0]
+    difference, shared = report.compare(view.table, first.table, **bootstrap)
+    return [f"{difference.mean:+.4f}", between(report.limits(difference), signed=True), shared]
+
+
+def between(limits: Sequence[float] | None, signed: bool = False) -> str:
+    """An interval in words; "" for none."""
+    if limits is None:
+        return ""
+    low, high = limits
+    return f"{low:+.4f} to {high:+.4f}" if signed else f"{low:.3f} to {high:.3f}"
+
+
+def timings(runs: Sequence[Run]) -> Table | None:
+    """What each run took, a column a run: totals of metrics.json, seconds an epoch, medians of what was logged."""
+    lines: dict[str, list[Value]] = {}
+    for k, run in enumerate(runs):
+        for name, value in _times(run).items():
+            lines.setdefault(name, [None] * len(runs))[k] = value
+    if not lines:
+        return None
+    return Table(
+        "Time and load", ["", *(run.name for run in runs)], [[name, *values] for name, values in lines.items()]
+    )
+
+
+_TOTALS = {
+    "epochs": "epochs",
+    "epoch": "epoch of the best checkpoint, from 0",
+    "seconds": "seconds of training",
+    "cpu_seconds": "seconds of CPU time, all threads",
+}
+_LOGGED = ("per_second", "/s", "seconds", "throughput", "memory", "waiting", "_gb", "_mb")
+
+
+def _times(run: Run) -> dict[str, Value]:
+    numbers, found = run.numbers, {}
+    for key, label in _TOTALS.items():
+        if isinstance(value := numbers.get(key), int | float):
+            found[label] = value
+    if numbers.get("epochs") and isinstance(numbers.get("seconds"), int | float):
+        found["seconds an epoch"] = round(numbers["seconds"] / numbers["epochs"], 2)
+    if {"step", "train/loss"} <= {*run.curves}:
+        found["steps, as far as logged"] = int(run.curves.dropna(subset="train/loss").step.max()) + 1
+    for name in run.curves:
+        if any(part in str(name).lower() for part in _LOGGED) and not str(name).startswith(("val/map", "lr")):
+            found[f"{name}, median"] = float(f"{run.curves[name].median():.4g}")
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def pixel_scores(runs: Sequence[Run]) -> Table | None:
+    """Dice and IoU of covered pixels by run, mean over pictures; None where no run has them (its model has no maps)."""
+    wanted = {"iou": "IoU", "dice": "Dice", "accuracy": "pixel accuracy", "bce": "cross-entropy"}
+    having = [run for run in runs if {*wanted} & {*run.pixels}]
+    if not having:
+        return None
+    lines = [[label, *(float(run.pixels[key].mean()) if key in run.pixels else None for run in having)]
+             for key, label in wanted.items()]  # fmt: skip
+    return Table("Covered pixels", ["mean over pictures", *(run.name for run in having)], lines,
+                 "Cell against background, before cells are told apart.")  # fmt: skip
+
+
+def settings(runs: Sequence[Run]) -> Table | None:
+    """The settings in which several runs differ, the run's own folder left out of paths; None where there are none."""
+    flat = []
+    for run in runs:
+        own = str(run.get("run_dir") or run.folder)
+        flat.append({key: value.replace(own, "<run>") for key, value in flattened(run.config)} if run.config else {})
+    keys = [key for key in dict.fromkeys(key for values in flat for key in values) if key != "run_dir"]
+    keys = [key for key in keys if len({values.get(key, "") for values in flat}) > 1]
+    lines = [[key, *(values.get(key, "") for values in flat)] for key in keys]
+    return Table("Settings that differ", ["setting", *(run.name for run in runs)], lines) if lines else None

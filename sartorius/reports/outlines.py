@@ -1,0 +1,48 @@
+"""Outlines of cells as SVG paths: sharp at any enlargement, a hundred bytes a cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+
+from sartorius.instances import Instances
+
+TOLERANCE = 0.6  # pixels by which an outline may leave the middle of the cell's edge pixels
+
+
+def outline(cells: Instances, k: int) -> str:
+    """Path data of cell k through the centres of its edge pixels, pixel centres at +0.5; "" for a cell without pixels.
+
+    It starts with `M`, further pieces and holes with `m`: split at `M`, the joined paths of cells are cells again.
+    """
+    top, left, mask = cells.crop_mask(k)
+    corner = np.array((left, top))
+    if not mask.any():
+        return ""
+    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    parts, start = [], None
+    for contour in found:
+        points = cv2.approxPolyDP(contour, TOLERANCE, closed=True).reshape(-1, 2).astype(int) + corner
+        x, y = points[0].tolist()
+        # a relative move starts where the path before it was closed
+        head = f"M{x}.5 {y}.5" if start is None else f"m{_pair(x - start[0], y - start[1])}"
+        start = (x, y)
+        steps = [_pair(dx, dy) for dx, dy in np.diff(points, axis=0).tolist()]
+        parts.append(f"{head}l{_joined(steps)}z" if steps else f"{head}h0z")
+    return "".join(parts)
+
+
+def outlines_of(cells: Instances, chosen: Iterable[int]) -> str:
+    """Path data of several cells, in that order."""
+    return "".join(outline(cells, k) for k in chosen)
+
+
+def _pair(dx: int, dy: int) -> str:
+    return f"{dx}{dy}" if dy < 0 else f"{dx} {dy}"
+
+
+def _joined(steps: list[str]) -> str:
+    """Pairs with a space between them only where a minus sign does not part them."""
+    return "".join(step if k == 0 or step.startswith("-") else f" {step}" for k, step in enumerate(steps))

@@ -1,0 +1,229 @@
+"""The page: one HTML file with everything in it, which opens without a network and says so to the browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sartorius.files import write_text
+from sartorius.reports import numbers as tables
+from sartorius.reports.curves import curve_plots, shared_curve_plots
+from sartorius.reports.figures import Plot
+from sartorius.reports.gallery import Style, card, chosen
+from sartorius.reports.numbers import Bootstrap, Table
+from sartorius.reports.plots import cell_plots, score_plots
+from sartorius.reports.runs import flattened
+from sartorius.reports.views import Entry, View, are_folds, pooled, type_names, view_of
+
+FILES = ("page.html.j2", "page.css", "page.js")  # beside this module, in the installed package too
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading: plots, then tables."""
+
+    anchor: str
+    title: str
+    plots: Sequence[Plot] = ()
+    tables: Sequence[Table] = ()
+    open: bool = True
+
+
+def write_report(
+    entries: Sequence[Entry], output: str | Path, plots: Path | None, style: Style, bootstrap: Bootstrap
+) -> int:
+    """Write the page of one or more runs, and with a folder `plots` each plot as PNG; returns the page's bytes.
+
+    bootstrap: samples, seed and level of the intervals. The same runs give the same bytes. Raises InputError where
+    cells and pictures do not fit together.
+    """
+    singles, notes = [], []
+    for entry in entries:
+        view, said = view_of(entry)
+        singles.append(view)
+        notes += [note if len(entries) == 1 else f"{entry.run.name}: {note}" for note in said]
+    folds = are_folds(singles)
+    views = [pooled(singles)] if folds else singles
+    html = render(entries, singles, views, dict.fromkeys(notes), plots, style, bootstrap)
+    write_text(output, html)
+    return len(html.encode())
+
+
+def render(
+    entries: Sequence[Entry],
+    singles: Sequence[View],
+    views: Sequence[View],
+    notes: Mapping[str, None],
+    plots: Path | None,
+    style: Style,
+    bootstrap: Bootstrap,
+) -> str:
+    """The page's text. singles: a view a run. views: what scores and gallery are of, the same or the folds together."""
+    import jinja2
+    from markupsafe import Markup
+
+    folds, types = len(views) != len(singles), type_names(views)
+    css, js = (_text(name) for name in ("page.css", "page.js"))
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"shown": shown, "svg": Markup}
+    environment.tests["number"] = lambda value: isinstance(value, int | float)
+    summaries = [tables.summary_of(view, types, bootstrap) or dict(entry.run.numbers)
+                 for view, entry in zip(views, entries, strict=False)]  # fmt: skip
+    cards = [card(picture, views, style) for picture in chosen(views, style)]
+    return environment.from_string(_text("page.html.j2")).render(
+        title=_title(entries, folds),
+        facts=[_facts(entry) for entry in entries],
+        names=[entry.run.name for entry in entries],
+        tiles=_tiles(views[0], summaries[0], bootstrap) if len(views) == 1 else [],
+        notes=list(notes),
+        top=_top(singles, views, types, summaries, bootstrap),
+        cards=cards,
+        available=len({picture for view in views for picture in view.sources}),
+        labelled=any(view.judged for view in views),
+        views=[view.name for view in views],
+        many=len(entries) > 1,
+        folds=folds,
+        types=sorted({one.cell_type for one in cards if one.cell_type}),
+        sections=_sections(entries, views, types, plots),
+        configs=_configs(entries),
+        css=Markup(css + _layer_css(len(views))),
+        js=Markup(js),
+        js_hash=_hash(js),
+    )
+
+
+def _text(name: str) -> str:
+    return resources.files("sartorius.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """What the page's policy names its script by: no other script runs, whatever the files of a run may hold."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _layer_css(views: int) -> str:
+    """Which layers are seen for the chosen view, and how annotated cells that it misses look."""
+    rules = []
+    for k in range(views):
+        chosen_view = f'[data-view="{k}"]'
+        rules.append(f"{chosen_view} path:is(.hit,.false):not(.r{k}){{display:none}}")
+        rules.append(f"{chosen_view} .truth.m{k}{{stroke:var(--miss);stroke-dasharray:4 2.5;stroke-linecap:butt}}")
+        rules.append(f"{chosen_view}:not(.show-missed) .truth.m{k}{{display:none}}")
+        rules.append(f"{chosen_view}:not(.show-truth) .truth:not(.m{k}){{display:none}}")
+        rules.append(f"{chosen_view} .of-view:not(.v{k}){{display:none}}")
+    return "\n".join(rules)
+
+
+def _title(entries: Sequence[Entry], folds: bool) -> str:
+    names = [entry.run.name for entry in entries]
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names)} folds: {', '.join(names)}" if folds else " against ".join(names)
+
+
+def _facts(entry: Entry) -> dict[str, str]:
+    """What tells the run from others, by name."""
+    run = entry.run
+    about = run.get("callbacks", "run_record", "about") or {}
+    found = {str(name): value for name, value in about.items()} | {"data": run.get("data", "name")}
+    if isinstance(commit := run.git.get("commit"), str):
+        found["commit"] = commit[:10] + (" with changes" if run.git.get("dirty") else "")
+    found["folder"] = str(run.folder)
+    return {name: str(value) for name, value in found.items() if value not in (None, "")}
+
+
+def _tiles(view: View, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list[tuple[str, str, str]]:
+    """The numbers at the top: (value, what it is, small print)."""
+    found = []
+    if (score := numbers.get("competition_map")) is not None:
+        interval = numbers.get("competition_map_interval")
+        small = f"{tables.between(interval)} ({bootstrap['level']:.0%})" if interval else ""
+        found.append((f"{score:.3f}", "mAP, mean over pictures", small))
+    precision = numbers.get("precision_by_threshold") or {}
+    for threshold in ("0.50", "0.75"):
+        if precision.get(threshold) is not None:
+            found.append((f"{precision[threshold]:.3f}", f"precision at IoU {threshold}", "TP / (TP + FP + FN)"))
+    if view.judged:
+        cells = list(view.judged.values())
+        real, predicted = sum(len(one.true_areas) for one in cells), sum(len(one.areas) for one in cells)
+        hits = sum(int(one.hit.sum()) for one in cells)
+        if real:
+            found.append((f"{hits / real:.0%}", "of annotated cells found", f"{hits} of {real}, IoU above 0.50"))
+        if predicted:
+            found.append(
+                (f"{1 - hits / predicted:.0%}", "of predicted cells are false", f"{predicted - hits} of {predicted}")
+            )
+    elif "cells" in numbers:
+        found.append((str(numbers["cells"]), "annotated cells", f"{numbers.get('predictions', '?')} predicted"))
+    count = numbers.get("pictures", len(view.sources))
+    found.append((str(count), "pictures", ""))
+    return found
+
+
+def _top(
+    singles: Sequence[View], views: Sequence[View], types: Sequence[str], summaries: Sequence[Mapping[str, Any]],
+    bootstrap: Bootstrap,
+) -> list[Table]:  # fmt: skip
+    """The tables that come first: the runs, and the score by cell type."""
+    found = [tables.comparison(singles, types, bootstrap, len(views) != len(singles))] if len(singles) > 1 else []
+    if len(views) == 1 and views[0].table is not None and summaries[0] and "cell_type" in views[0].table:
+        found.append(tables.by_type(views[0], types, summaries[0]))
+    return found
+
+
+def _sections(
+    entries: Sequence[Entry], views: Sequence[View], types: Sequence[str], plots: Path | None
+) -> list[Section]:
+    """The parts below the gallery that have something in them."""
+    runs = [entry.run for entry in entries]
+    by_threshold = [_named(tables.by_threshold(view, types), view, views) for view in views if view.table is not None]
+    confused = [(tables.confusion(view, types), view) for view in views]
+    if len(runs) == 1:
+        curves = curve_plots(runs[0].curves, runs[0].batches, plots)
+    else:
+        curves = shared_curve_plots({run.name: run.curves for run in runs}, plots)
+    found = [
+        Section("scores", "Scores", score_plots(views, types, plots), [t for t in by_threshold if t.rows]),
+        Section("curves", "Training", curves, [t for t in (tables.pixel_scores(runs), tables.timings(runs)) if t]),
+        Section(
+            "cells", "Cells", cell_plots(views, types, plots), [_named(t, view, views) for t, view in confused if t]
+        ),
+        Section("every", "Every picture", (), [t for t in (tables.per_picture(views),) if t], open=False),
+    ]
+    return [section for section in found if section.plots or section.tables]
+
+
+def _named(table: Table, view: View, views: Sequence[View]) -> Table:
+    if len(views) == 1:
+        return table
+    return Table(f"{table.title}, {view.name}", table.columns, table.rows, table.note, table.sortable, table.shares)
+
+
+def _configs(entries: Sequence[Entry]) -> list[Table]:
+    """The settings that differ between several runs, then those of each run."""
+    runs = [entry.run for entry in entries]
+    found = [tables.settings(runs)] if len(runs) > 1 else []
+    found += [
+        Table(f"Config of {run.name}" if len(runs) > 1 else "Config", ["setting", "value"], list(flattened(run.config)))
+        for run in runs
+        if run.config
+    ]
+    return [table for table in found if table is not None]
+
+
+def shown(value: Any) -> str:
+    """A value as a table says it: fractions with three digits, nothing as a dash."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}" if abs(value) < 100 else re.sub(r"\.0$", "", f"{value:.1f}")
+    return str(value)

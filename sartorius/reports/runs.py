@@ -1,0 +1,150 @@
+"""A run's folder as a report reads it: whatever is there of config, numbers, tables and curves."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from sartorius.detections import DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.metrics import report
+from sartorius.reports.curves import read_numbers
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a folder of `train`, `evaluate`, `predict` or `ensemble` holds; what is missing is empty, and noted.
+
+    config: resolved for `train`; with interpolations as text for the others. numbers: metrics.json. table:
+    per_picture.csv, None without. curves, batches: metrics.csv and batches.csv, see `read_numbers`. git: git.json.
+    pixels: pixels_val.csv. detections: folders of detections, its own or those it was told to score. predictions: the
+    csv in the submission format that it scored, "" for none. notes: what is not there, and why.
+    """
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+    numbers: Mapping[str, Any]
+    table: pd.DataFrame | None
+    curves: pd.DataFrame
+    batches: pd.DataFrame
+    git: Mapping[str, Any]
+    pixels: pd.DataFrame
+    detections: tuple[Path, ...]
+    predictions: str
+    notes: tuple[str, ...]
+
+    def get(self, *keys: str) -> Any:
+        """A value of the config by its path of keys; None where there is none, or text with an interpolation in it."""
+        value: Any = self.config
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return None if isinstance(value, str) and "${" in value else value
+
+
+def read_run(folder: str | Path, name: str) -> Run:
+    """Read a folder. Raises InputError where it is missing, holds nothing to report, or a file in it is damaged."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"run={folder}: no such folder; expected one that train, evaluate, predict or ensemble wrote")
+    config = _read_yaml(folder / "config.yaml") or _read_yaml(folder / ".hydra" / "config.yaml")
+    numbers, git = _read_json(folder / "metrics.json"), _read_json(folder / "git.json")
+    table = report.read_per_picture(folder) if (folder / "per_picture.csv").is_file() else None
+    curves, batches = read_numbers(folder / "metrics.csv"), read_numbers(folder / "batches.csv")
+    detections, predictions = _sources(folder, config)
+    if not numbers and table is None and curves.empty and not detections and not predictions:
+        raise InputError(
+            f"run={folder}: nothing to report in it; expected one or more of detections/, metrics.json, "
+            "per_picture.csv, metrics.csv, as train, evaluate, predict and ensemble write them"
+        )
+    missing = {
+        "no metrics.csv with numbers: no curves (only train writes one)": curves.empty,
+        "no detections: no pictures, no cells; scores are those that the folder holds": not (detections or predictions),
+        "no config.yaml: no settings, and data.root= has to be given": not config,
+    }
+    notes = tuple(text for text, applies in missing.items() if applies)
+    pixels = _read_pixels(folder / "pixels_val.csv")
+    return Run(name, folder, config, numbers, table, curves, batches, git, pixels, detections, predictions or "", notes)
+
+
+def names_of(folders: Sequence[str | Path]) -> list[str]:
+    """A short name for each folder: its last part, or as much of its path as tells it from the others.
+
+    Raises InputError for a folder that is named twice.
+    """
+    paths = [os.path.abspath(folder) for folder in folders]
+    if repeated := [path for k, path in enumerate(paths) if path in paths[:k]]:
+        raise InputError(f"run={repeated[0]}: named twice; give each run once")
+    last = [os.path.basename(path) for path in paths]
+    if len(set(last)) == len(last):
+        return last
+    return [os.path.relpath(path, os.path.commonpath(paths)) for path in paths]
+
+
+def flattened(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """The config as (path of keys, value) in its order, a short list as one value."""
+    if isinstance(config, Mapping) and config:
+        for key, value in config.items():
+            yield from flattened(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(config, list) and any(isinstance(value, (dict, list)) for value in config):
+        for k, value in enumerate(config):
+            yield from flattened(value, f"{prefix}[{k}]")
+    else:
+        yield (
+            prefix,
+            "null" if config is None else json.dumps(config) if isinstance(config, bool | list) else str(config),
+        )
+
+
+def _sources(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...], str | None]:
+    """Folders of detections that are there, and the csv that was scored."""
+    own = folder / "detections"
+    if own.is_dir() and DetectionsFolder(own).pictures():
+        return (own,), None
+    if DetectionsFolder(folder).pictures() and (folder / "meta.json").is_file():
+        return (folder,), None
+    named = config.get("detections")
+    paths = tuple(Path(path) for path in ([named] if isinstance(named, str) else named or ()))
+    if paths and all(path.is_dir() for path in paths):
+        return paths, None
+    csv = config.get("predictions")
+    return (), str(csv) if isinstance(csv, str) and Path(csv).is_file() else None
+
+
+def _read_pixels(path: Path) -> pd.DataFrame:
+    """picture, cell_type, iou, dice ... of a pixel report; empty without one."""
+    try:
+        return pd.read_csv(path, dtype={"picture": str})
+    except (FileNotFoundError, ValueError):
+        return pd.DataFrame()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: not valid JSON ({error}); delete it, or run the command that wrote it again"
+        ) from error
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected an object of names and values, got {type(value).__name__}; delete it")
+    return value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())}); delete it, or mend it") from error
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,148 @@
+"""The files of the page are in the package; the gallery is small; tables are what the cells say."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from sartorius.data.competition import Competition
+from sartorius.errors import InputError
+from sartorius.instances import Instances
+from sartorius.postprocess.saved import from_saved
+from sartorius.reports import numbers
+from sartorius.reports.gallery import Card, Style, card, chosen
+from sartorius.reports.judging import Predicted, judge_all, table_of
+from sartorius.reports.page import FILES
+from sartorius.reports.runs import read_run
+from sartorius.reports.views import Entry, View, pooled
+from tests.reports.folders import POST, imperfect, write_run
+
+STYLE = Style(pictures=60, best=0.25, width=704, quality=70)
+
+
+def view_of(root: Path, folder: Path, pictures: list[str]) -> View:
+    truth, post = Competition(root), from_saved(POST, None, "test")
+
+    def cells(picture: str) -> tuple[Instances, np.ndarray]:
+        final = post(imperfect(truth, picture))
+        return final.instances, final.scores
+
+    predicted = Predicted(pictures, cells, truth.cell_type_names)
+    judged = judge_all(predicted, truth, pictures)
+    entry = Entry(read_run(write_run(folder, root, pictures), "toy"), predicted, truth, True)
+    return View("toy", table_of(judged), judged, dict.fromkeys(pictures, entry))
+
+
+@pytest.fixture(scope="module")
+def view(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> View:
+    return view_of(tiny_competition, tmp_path_factory.mktemp("r") / "a", ["astro00", "astro02", "cort01", "cort03"])
+
+
+def test_the_files_are_in_the_package() -> None:
+    for name in FILES:
+        assert resources.files("sartorius.reports").joinpath(name).is_file()
+
+
+def test_by_type(view: View) -> None:
+    """astro00: 2 cells, 1 found; astro02: 3, 2 found; cort01: 2, 1 found; cort03: none; each with a false alarm."""
+    table = numbers.by_type(view, ["astro", "cort"], {})
+    assert [line[:7] for line in table.rows] == [
+        ["astro", 2, 5, 5, 3, 2, 2], ["cort", 2, 2, 3, 1, 1, 2], ["all", 4, 7, 8, 4, 3, 4],
+    ]  # fmt: skip
+    assert table.numeric[:7] == [False, *[True] * 6]
+
+
+def test_confusion(view: View) -> None:
+    """Found cells of pictures with 3 cells are of the type after their own; the false alarm is of the first type."""
+    table = numbers.confusion(view, ["astro", "cort"])
+    assert table is not None and list(table.columns) == ["annotated", "as astro", "as cort", "as shsy5y", "missed"]
+    assert [list(line) for line in table.rows] == [
+        ["astro", 1, 2, 0, 2], ["cort", 0, 1, 0, 1], ["nothing (false alarms)", 0, 0, 4, None],
+    ]  # fmt: skip
+    assert table.shares[0] == [None, 1 / 5, 2 / 5, 0, 2 / 5]
+
+
+def test_by_threshold(view: View) -> None:
+    table = numbers.by_threshold(view, ["astro", "cort", "shsy5y"])
+    assert [line[0] for line in table.rows] == ["astro", "cort", "all"], "no picture is of the third"
+    assert table.rows[1][1] == pytest.approx((1 / 3 + 0) / 2)
+    assert table.rows[0][1] == pytest.approx((1 / 3 + 2 / 4) / 2)
+
+
+def test_worst_first(view: View) -> None:
+    table = numbers.per_picture([view])
+    assert table is not None and table.rows[0][0] == "cort03"
+    assert list(table.rows[0][3:6]) == [0, 0, 1]
+    assert chosen([view], STYLE)[0] == "cort03" and len(chosen([view], STYLE)) == 4
+    of_three = chosen([view], Style(pictures=3, best=0.34, width=704, quality=70))
+    best = max(view.scores, key=lambda picture: view.scores[picture])
+    assert of_three[0] == "cort03" and of_three[-1] == best and len(of_three) == 3
+
+
+def test_layers_of_a_card(view: View) -> None:
+    """Two runs of which the second finds nothing: cells that the first finds are missed by the other only."""
+    source = view.sources["astro02"]
+    none = Predicted(["astro02"], lambda _: (Instances.empty(48, 64), np.zeros(0, np.float32)), ("astro",))
+    other = Entry(source.run, none, source.pictures, True)
+    assert source.pictures is not None
+    judged = judge_all(none, source.pictures, ["astro02"])
+    empty = View("empty", table_of(judged), judged, {"astro02": other})
+    made = card("astro02", [view, empty], STYLE)
+    assert {layer.classes: layer.path.count("M") for layer in made.layers} == {
+        "truth m0 m1": 1, "truth m1": 2, "hit r0": 2, "false r0": 1,
+    }  # fmt: skip
+    assert all(layer.cells.count(";") + 1 == layer.path.count("M") for layer in made.layers)
+    assert made.counts == [(2, 1, 1), (0, 3, 0)] and made.scores[1] == 0 and made.image.startswith("data:image/webp")
+
+
+def test_pictures_wider_than_asked_are_shrunk(view: View) -> None:
+    small = card("astro00", [view], Style(pictures=1, best=0, width=16, quality=50))
+    assert len(small.image) < len(card("astro00", [view], STYLE).image) and (small.width, small.height) == (64, 48)
+    with pytest.raises(InputError, match="gallery.width=8"):
+        Style(pictures=1, best=0, width=8, quality=50)
+
+
+def test_views_of_folds_are_one(view: View) -> None:
+    other = View("b", view.table, {"x": view.judged["cort01"]}, {})
+    together = pooled([view, other])
+    assert together.table is not None and len(together.table) == 8 and list(together.judged)[-1] == "x"
+
+
+def test_60_crowded_pictures_are_below_15_megabytes() -> None:
+    """600 cells in each, annotated and predicted, at the competition's size and with noise of 6 grey levels."""
+    random = np.random.default_rng(0)
+    label_map, distance = np.zeros((520, 704), np.uint16), np.hypot(*np.mgrid[-8:9, -8:9])
+    for k in range(600):
+        y, x = 10 + 20 * (k // 30), 12 + 23 * (k % 30)
+        label_map[y - 8 : y + 9, x - 8 : x + 9][distance < random.uniform(5, 8)] = k + 1
+    noise = ndimage.gaussian_filter(random.normal(size=(520, 704)), 1.5)
+    image = (128 + 6 * noise / noise.std() + 30 * (label_map > 0)).astype(np.uint8)
+    cells = Instances.from_label_map(label_map, np.zeros(600, np.int64))
+    crowd = SimpleNamespace(ids=("a",), image=lambda _: image, instances=lambda _: cells, cell_type=lambda _: "shsy5y")
+    predicted = Predicted(["a"], lambda _: (cells, np.full(600, 0.5, np.float32)), ("shsy5y",))
+    judged = judge_all(predicted, crowd, ["a"])
+    entry = Entry(SimpleNamespace(name="a"), predicted, crowd, True)  # type: ignore[arg-type]
+    made = card("a", [View("a", table_of(judged), judged, {"a": entry})], STYLE)
+    assert sum(layer.path.count("M") for layer in made.layers) == 1200
+    assert 60 * size_of(made) < 14e6
+
+
+def test_60_of_the_densest_real_picture_are_below_15_megabytes(real_data: Path) -> None:
+    truth = Competition(real_data / "sartorius")
+    densest = max(truth.ids, key=lambda picture: len(truth.record(picture)))
+    cells = truth.instances(densest)
+    predicted = Predicted([densest], lambda _: (cells, np.full(len(cells), 0.5, np.float32)), truth.cell_type_names)
+    judged = judge_all(predicted, truth, [densest])
+    entry = Entry(SimpleNamespace(name="a"), predicted, truth, True)  # type: ignore[arg-type]
+    made = card(densest, [View("a", table_of(judged), judged, {densest: entry})], STYLE)
+    assert 60 * size_of(made) < 14e6
+
+
+def size_of(made: Card) -> int:
+    """Characters of a card, its words left out."""
+    return len(made.image) + sum(len(layer.path) + len(layer.cells) for layer in made.layers)

@@ -1,0 +1,271 @@
+"""The report verb on folders of every kind: what the page holds, and what it says that it lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sartorius import report, wiring
+from sartorius.data.competition import Competition
+from sartorius.detections import Detections, DetectionsFolder
+from sartorius.errors import InputError
+from sartorius.export.submission import write_submission
+from sartorius.metrics.functional import picture_row
+from sartorius.postprocess.saved import from_saved
+from sartorius.reports import curves, numbers, page, plots
+from sartorius.reports.figures import Plot
+from tests.reports.folders import POST, write_run, write_scores
+
+PICTURES = ["astro00", "astro02", "cort01", "cort03", "shsy5y02"]
+OTHERS = ["astro01", "cort02", "shsy5y01"]
+Write = Callable[..., "Page"]
+
+
+class Page(HTMLParser):
+    """A page's elements: tags with their attributes, and the text of it all."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.html = path, path.read_text()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(self.html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def having(self, **attributes: str) -> list[dict[str, str | None]]:
+        """The attributes of elements whose attributes (class_ for class) are or, for class, hold these."""
+        wanted = {key.rstrip("_"): value for key, value in attributes.items()}
+        return [
+            found
+            for _, found in self.tags
+            if all(value in (found.get(key) or "").split() if key == "class" else found.get(key) == value
+                   for key, value in wanted.items())
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Run the verb in this process with overrides; returns the page. Plots are left empty unless `drawn`."""
+    monkeypatch.chdir(tmp_path)
+
+    def undrawn(name: str, title: str, alt: str, paint: object, folder: Path | None) -> Plot:
+        return Plot(name, title, alt, "<svg></svg>")
+
+    def program(*overrides: str, drawn: bool = False, run: Any = "???") -> Page:
+        for module in () if drawn else (curves, plots):
+            monkeypatch.setattr(module, "draw", undrawn)
+        with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+            cfg = compose("report", overrides=["bootstrap.samples=200", *overrides])
+        if run != "???":
+            cfg.run = run
+        return Page(Path(report.main(cfg)))
+
+    return program
+
+
+def rows_of(folder: Path, root: Path, pictures: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Rows and types by the metric's own code."""
+    truth, found, post = Competition(root), DetectionsFolder(folder / "detections"), from_saved(POST, None, "test")
+    rows = [picture_row(k, post(found.load(p)).instances, truth.runs(p)) for k, p in enumerate(pictures)]
+    return np.array(rows), [truth.cell_type(p) for p in pictures]
+
+
+def test_a_training_run(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", tiny_competition, PICTURES)
+    rows, types = rows_of(folder, tiny_competition, PICTURES)
+    expected: Any = write_scores(folder, rows, PICTURES, types)
+    found = write(f"run={folder}", drawn=True)
+    assert found.path == folder / "report.html"
+    assert f"{expected['competition_map']:.3f}" in found.text
+    low, high = expected["competition_map_interval_astro"]
+    assert f"{expected['competition_map_astro']:.3f}" in found.text and 0 < low <= high
+    assert found.html.count('<figure class="card"') == 5
+    hits, predictions, cells = (int(rows[:, k].sum()) for k in (1, -2, -1))
+    assert f"{hits} of {cells}, IoU above 0.50" in found.text and f"{predictions - hits} of {predictions}" in found.text
+    for anchor in ("top", "pictures", "scores", "curves", "cells", "every", "config"):
+        assert found.having(id=anchor), anchor
+    names = {"losses", "loss_parts", "scores", "scores_by_type", "learning_rate", "thresholds", "pictures"}
+    names |= {"confidence", "calibration", "areas_astro", "areas_cort", "areas_shsy5y"}
+    assert {path.stem for path in (folder / "plots").iterdir()} == names
+    assert {f"plot-{name}" for name in names} <= {str(tag.get("id")) for _, tag in found.tags}
+    assert "Not shown, or to know" not in found.text, "nothing is missing"
+    assert "data.root" in found.text and "0123456789 with changes" in found.text and "seconds an epoch" in found.text
+    again = found.html
+    assert write(f"run={folder}", drawn=True).html == again, "the same run gives the same bytes"
+
+
+def test_nothing_comes_from_elsewhere(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    found = write(f"run={write_run(tmp_path / 'run', tiny_competition, PICTURES[:2])}", drawn=True)
+    for tag, attributes in found.tags:
+        for name in ("src", "href", "xlink:href", "action", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:")), (tag, attributes)
+    assert not re.search(r"@import|url\((?!#)", found.html)
+    images = [a for t, a in found.tags if t == "img"]
+    assert images and all(image["alt"] for image in images)
+    (policy,) = [a for t, a in found.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
+    assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_what_stands_in_the_files_is_escaped(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run<b>", tiny_competition, PICTURES[:2])
+    (folder / "config.yaml").write_text(
+        f"data: {{root: '{tiny_competition}'}}\nbad: '<script>alert(1)</script>'\n'\"><b': 1\n"
+    )
+    (folder / "detections" / "astro02.npz").unlink()
+    found = write(f"output={tmp_path}/page.html", run={"<img src=x onerror=1>": str(folder)})
+    assert found.html.count("<script") == 1 and "<img src=x" not in found.html
+    assert (
+        "<script>alert(1)</script>" in found.text and "<img src=x onerror=1>" in found.text and "run<b>" in found.text
+    )
+
+
+def test_two_runs_of_the_same_pictures(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    ours = write_run(tmp_path / "x" / "fold0", tiny_competition, PICTURES)
+    theirs = write_run(tmp_path / "y" / "fold0", tiny_competition, [*PICTURES, "astro03"], seed=3)
+    empty = DetectionsFolder(theirs / "detections")
+    nothing = empty.load("cort01")
+    empty.write(nothing.select([]))
+    found = write(f"run=[{ours},{theirs}]")
+    assert found.path == Path("runs/report/report.html")
+    assert "x/fold0 against y/fold0" in found.text
+    a, types = rows_of(ours, tiny_competition, PICTURES)
+    b, _ = rows_of(theirs, tiny_competition, PICTURES)
+    change = np.mean([(q[1:11] / (q[11] + q[12] - q[1:11])).mean() - (p[1:11] / (p[11] + p[12] - p[1:11])).mean()
+                      for p, q in zip(a, b, strict=True)])  # fmt: skip
+    assert f"{change:+.4f}" in found.text and change < 0
+    assert len([one for one in found.having(name="view") if one["type"] == "radio"]) == 2
+    assert found.html.count('<figure class="card"') == 6
+    assert "not predicted by this run" in found.text, "astro03 is only in the second"
+    assert "Settings that differ" in found.text and len(types) == 5
+    assert all(found.having(id=f"plot-{name}") for name in ("against_1", "confidence_0", "confidence_1"))
+
+
+def test_folds_are_scored_together(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    first = write_run(tmp_path / "fold0", tiny_competition, PICTURES)
+    second = write_run(tmp_path / "fold1", tiny_competition, OTHERS)
+    found = write(f"run=[{first},{second}]", "plots=false", "output=both", "pictures=4")
+    rows = [rows_of(f, tiny_competition, p)[0] for f, p in ((first, PICTURES), (second, OTHERS))]
+    of_picture = [(r[1:11] / max(r[11] + r[12], 1)).mean() for r in np.concatenate(rows)]
+    assert len(of_picture) == 8 and "share no picture" in found.text
+    joined = np.concatenate(rows)
+    score = np.mean([(r[1:11] / (r[11] + r[12] - r[1:11])).mean() if r[11] + r[12] else 1 for r in joined])
+    assert found.having(class_="tiles") and f"{score:.3f}" in found.text
+    assert not found.having(name="view") and found.html.count('<figure class="card"') == 4
+    assert "4 of 8 pictures, the worst and the best" in found.text
+    assert not (tmp_path / "plots").exists()
+
+
+def test_pictures_that_cannot_be_read(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", tiny_competition, PICTURES)
+    rows, types = rows_of(folder, tiny_competition, PICTURES)
+    expected: Any = write_scores(folder, rows, PICTURES, types)
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace(str(tiny_competition), str(tmp_path / "gone")))
+    found = write(f"run={folder}")
+    assert "the pictures cannot be read" in found.text and "data.root=" in found.text
+    assert not found.having(id="gallery") and f"{expected['competition_map']:.3f}" in found.text
+    assert write(f"run={folder}", f"data.root={tiny_competition}").having(id="gallery")
+    with pytest.raises(InputError, match="elsewhere: not found"):
+        write(f"run={folder}", f"data.root={tmp_path}/elsewhere")
+
+
+def test_scores_that_are_no_longer_true_are_said(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", tiny_competition, PICTURES[:2])
+    (folder / "metrics.json").write_text('{"competition_map": 0.75, "epochs": 0}')
+    assert "metrics.json says mAP 0.750000" in write(f"run={folder}").text
+
+
+def test_a_folder_of_evaluate_keeps_its_thresholds(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    of = write_run(tmp_path / "run", tiny_competition, PICTURES, curves=False)
+    evaluated = tmp_path / "evaluated"
+    (evaluated / ".hydra").mkdir(parents=True)
+    (evaluated / ".hydra" / "config.yaml").write_text(
+        f"detections: [{of}/detections]\nfilter: null\npostprocess: {{score: {{default: 1.0}}}}\n"
+        f"bootstrap: {{samples: 1}}\ndata: {{root: {tiny_competition}}}\n"
+    )
+    table = pd.DataFrame({"picture": PICTURES[:2], "cell_type": "astro", "average_precision": 0.0})
+    table.to_csv(evaluated / "per_picture.csv", index=False)
+    found = write(f"run={evaluated}")
+    assert found.html.count('<figure class="card"') == 2, "those that it scored"
+    assert "no metrics.csv with numbers" in found.text
+    false = [one for one in found.having(class_="false") if "d" in one]
+    assert not false and found.having(class_="m0"), "nothing reaches a score of 1, so that all cells are missed"
+
+
+def test_a_submission_that_was_evaluated(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    truth = Competition(tiny_competition)
+    csv = tmp_path / "s.csv"
+    write_submission(csv, {"cort01": list(truth.record("cort01").annotations), "astro02": []})
+    (tmp_path / "e" / ".hydra").mkdir(parents=True)
+    (tmp_path / "e" / ".hydra" / "config.yaml").write_text(
+        f"predictions: {csv}\nbootstrap: {{samples: 1}}\ndata: {{root: {tiny_competition}}}\n"
+    )
+    found = write(f"run={tmp_path / 'e'}")
+    assert "0.500" in found.text and "Confusion" not in found.text, "one perfect picture, one missed; no types"
+    assert not found.having(id="plot-confidence")
+
+
+def test_pictures_without_truth(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "predicted"
+    written = DetectionsFolder(folder / "detections")
+    written.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST)
+    truth = Competition(tiny_competition)
+    cells = truth.instances("cort01")
+    written.write(Detections.from_instances("test00", cells, np.full(len(cells), 0.9)))
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "config.yaml").write_text(f"images: {tiny_competition}/test\n")
+    found = write(f"run={folder}")
+    assert "no annotated cells: no scores" in found.text and found.html.count('<figure class="card"') == 1
+    assert not found.having(name="missed") and found.having(name="hit")
+
+
+def test_nothing_was_found_and_nothing_is_there(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", tiny_competition, ["cort03"], curves=False)
+    found = DetectionsFolder(folder / "detections")
+    found.write(found.load("cort03").select([]))
+    shown = write(f"run={folder}")
+    assert "1.000" in shown.text, "no cells and no prediction"
+    assert shown.having(id="gallery") and not shown.having(id="plot-calibration")
+
+
+def test_bad_options(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run", tiny_competition, ["cort01"], curves=False)
+    with pytest.raises(InputError, match="run=.*nowhere: no such folder"):
+        write("run=nowhere")
+    with pytest.raises(InputError, match="name at least one"):
+        write("run=[]")
+    with pytest.raises(InputError, match=r"gallery.quality=0: expected"):
+        write(f"run={folder}", "gallery.quality=0")
+    with pytest.raises(InputError, match="named twice"):
+        write(f"run=[{folder},{folder}]")
+    other = DetectionsFolder(folder / "detections")
+    other.write(Detections.empty("cort01", 64, 48))
+    with pytest.raises(InputError, match="picture cort01: .*the predictions are of another picture"):
+        write(f"run={folder}")
+
+
+def test_values_as_they_are_shown() -> None:
+    assert [page.shown(v) for v in (None, float("nan"), 0.12345, 583.14, 1204.0, 7, "a")] == [
+        "-", "-", "0.123", "583.1", "1204", "7", "a",
+    ]  # fmt: skip
+    assert numbers.between([-0.01, 0.02], signed=True) == "-0.0100 to +0.0200" and numbers.between(None) == ""
+
+
+def test_metrics_json_alone(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps({"competition_map": 0.25, "cells": 7, "pictures": 3}))
+    found = write(f"run={tmp_path}", "plots=false")
+    assert "0.250" in found.text and "7" in found.text and not found.having(id="pictures")

@@ -1,0 +1,107 @@
+"""What became of a member of a sweep: one file a member, written by the process that ran it.
+
+Files work with every launcher: a member may run here, in another process, or on another machine that sees the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sartorius.errors import InputError
+from sartorius.files import write_json
+
+WAITING, RUNNING, FINISHED, PRUNED, FAILED = "waiting", "running", "finished", "pruned", "failed"
+STOPPED = "stopped"  # by Ctrl-C
+DONE = (FINISHED, PRUNED)  # with a score, and not run again when the sweep goes on
+
+_PRUNED_FILE = "pruned.json"  # in the folder of a run
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep.
+
+    overrides: `key=value` of the command line and the sweep. status: one of this module's. score: of `monitor`, better
+    the higher it is (mode max) or the lower (min); None where nothing was measured. numbers: others that the verb
+    returned. seconds: of wall time. folder: of its output, absolute. error: one line.
+    """
+
+    number: int
+    overrides: tuple[str, ...]
+    status: str = WAITING
+    monitor: str | None = None
+    mode: str = "max"
+    score: float | None = None
+    numbers: dict[str, float] = field(default_factory=dict)
+    seconds: float | None = None
+    folder: str | None = None
+    error: str | None = None
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The overrides by key."""
+        return dict(override.split("=", 1) for override in self.overrides if "=" in override)
+
+
+def result(member: Member, returned: Any) -> Member:
+    """The member with what its verb returned: a number, or numbers by name among which `monitor` is the score."""
+    numbers = {str(k): float(v) for k, v in returned.items() if _finite(v)} if isinstance(returned, dict) else {}
+    value = numbers.get(member.monitor or "") if isinstance(returned, dict) else returned
+    return replace(member, score=float(value) if _finite(value) else None, numbers=numbers)  # type: ignore[arg-type]
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def write_member(sweep: str | Path, member: Member) -> None:
+    """Write `<sweep>/members/<number>.json`."""
+    write_json(_file(sweep, member.number), asdict(member))
+
+
+def read_member(sweep: str | Path, number: int) -> Member | None:
+    """The record of a member, None where it never started. Raises InputError for a file that is none."""
+    path = _file(sweep, number)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Member(**{**values, "overrides": tuple(values["overrides"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path}: expected the record of a sweep's member ({error}); delete it to run it again"
+        ) from error
+
+
+def delete_member(sweep: str | Path, number: int) -> None:
+    """Forget a member."""
+    _file(sweep, number).unlink(missing_ok=True)
+
+
+def read_members(sweep: str | Path, plan: Sequence[tuple[int, Sequence[str]]]) -> list[Member]:
+    """The record of each planned (number, overrides), in order; one of other overrides is an earlier sweep's."""
+    found = [(read_member(sweep, number), Member(number, tuple(overrides))) for number, overrides in plan]
+    return [known if known and known.overrides == new.overrides else new for known, new in found]
+
+
+def mark_pruned(run: str | Path, reason: dict[str, Any] | None) -> None:
+    """Leave `pruned.json` in a run's folder, which says why it was stopped; None takes an earlier one away."""
+    path = Path(run) / _PRUNED_FILE
+    if reason is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_json(path, reason)
+
+
+def was_pruned(run: str | Path) -> bool:
+    """Whether `mark_pruned` was here."""
+    return (Path(run) / _PRUNED_FILE).is_file()
+
+
+def _file(sweep: str | Path, number: int) -> Path:
+    return Path(sweep) / "members" / f"{number}.json"

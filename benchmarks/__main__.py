@@ -21,6 +21,7 @@ MODULES = (
     "decode",
     "fusion",
     "loader",
+    "logging",
     "training_memory",
     "tuning",
 )

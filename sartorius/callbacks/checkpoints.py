@@ -14,6 +14,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
@@ -26,64 +27,98 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save; raises InputError where the disk is full or the folder cannot be written."""
+        """Save; where that fails (a full disk) the previous file stays, and the training goes on with a warning.
+
+        What it has learned is worth more than a clean end; the next save tries again.
+        """
         try:
             with atomic_path(path) as temporary:
                 torch.save(checkpoint, temporary)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            raise InputError(f"{path}: could not be written ({error}); is the disk full?") from error
+            kept = "the previous one stays" if Path(path).is_file() else "there is none"
+            rank_zero_warn(
+                f"{path}: THE CHECKPOINT of epoch {checkpoint.get('epoch')}, step {checkpoint.get('global_step')}, "
+                f"COULD NOT BE WRITTEN ({error}); {kept}, and the training goes on. Is the disk full?"
+            )
 
 
 class LastCheckpoint(Checkpoint):
     """Keeps `last.ckpt`: the state after the last whole epoch, or after the batch in which Ctrl-C stopped the run.
 
-    Ctrl-C waits for the batch in progress, or for the validation in progress, so that a resumed run repeats and skips
-    nothing; a scheduler's SIGTERM waits for the batch. A second Ctrl-C does not wait and leaves the last whole epoch's
-    file, as does any exception: weights in the middle of a step may be broken.
+    Ctrl-C waits for the optimizer step in progress, or for the validation in progress, so that a resumed run repeats
+    and skips nothing; so does a scheduler's SIGTERM. Several processes agree on where to stop: a signal to one of them
+    is enough. A second Ctrl-C does not wait and leaves the earlier file, as does any exception: weights in the middle
+    of a step may be broken. What is lost after a kill is repeated with the same random numbers.
 
     Args:
         folder: of the checkpoints.
+        every_n_steps: also saved within an epoch, each so many optimizer steps; 0: after whole epochs only.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, every_n_steps: int = 0) -> None:
+        if every_n_steps < 0:
+            raise InputError(f"callbacks.last_checkpoint.every_n_steps={every_n_steps}: expected 0 (never) or more")
         self.path = Path(folder) / "last.ckpt"
+        self.every_n_steps = every_n_steps
         self._stopping = False
-        self._handler: Any = None  # of SIGINT, as it was before the fit
+        self._speaks = True
+        self._handlers: dict[int, Any] = {}  # of signals, as they were before the fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over Ctrl-C; with several processes Lightning's way stays, for they would stop at different batches."""
-        self._stopping = False
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._handler = signal.signal(signal.SIGINT, self._stop_soon)
+        """Take over Ctrl-C."""
+        self._stopping, self._speaks = False, trainer.is_global_zero
+        self._take_over(signal.SIGINT)
+
+    def _take_over(self, signum: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._handlers[signum] = signal.signal(signum, self._stop_soon)
 
     def _stop_soon(self, signum: int, frame: FrameType | None) -> None:
-        if self._stopping:
+        if self._stopping and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._stopping = True
-        print("\nstopping after this batch or validation; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+        if self._speaks:
+            print("\nstopping after this batch or validation; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Where a run was stopped within an epoch, leave out the samples of it that were trained on."""
+        """Take over SIGTERM; where a run was stopped within an epoch, leave out the samples that were trained on.
+
+        Lightning's own way with SIGTERM, set up by now, is to talk to the other processes from within the signal
+        handler, whatever they are doing.
+        """
+        self._take_over(signal.SIGTERM)
         if trainer.fit_loop.restarted_mid_epoch:
             loader: Any = trainer.train_dataloader
             progress: Any = trainer.fit_loop.epoch_loop.batch_progress.current
             loader.sampler.skip = progress.processed * loader.batch_size
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Stop here when asked to, unless the epoch is over and its validation comes next."""
-        if (self._stopping or trainer.received_sigterm) and not trainer.is_last_batch:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop here when asked to, unless gradients are kept for the next batch, or the epoch is over and its
+        validation comes next."""
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        if self._asked(trainer):
             self._save(trainer)
             raise KeyboardInterrupt
+        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+            self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save after validation, so that the best score so far is in it."""
         self._save(trainer)
-        if self._stopping:
+        if self._asked(trainer):
             raise KeyboardInterrupt
 
+    def _asked(self, trainer: Trainer) -> bool:
+        """Whether any process was asked to stop; a collective call."""
+        return trainer.strategy.reduce_boolean_decision(self._stopping, all=False)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save when a person does not wait in the first epoch: nothing better is there."""
-        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        """Save when a person does not wait in the first epoch: nothing better is there. Of several processes some may
+        not come here, and saving is done by all."""
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and trainer.world_size == 1
         if isinstance(exception, KeyboardInterrupt) and fitting and not self.path.exists():
             self._save(trainer)
 
@@ -92,7 +127,7 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            self._handler = None
+        """Give the signals back."""
+        for signum, handler in self._handlers.items():
+            signal.signal(signum, handler)
+        self._handlers = {}

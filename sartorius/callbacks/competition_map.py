@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,39 @@ from sartorius.metrics import functional
 from sartorius.metrics.box_ap import BoxAP
 from sartorius.metrics.competition_map import CompetitionMap as Rows
 from sartorius.postprocess.finalise import Finalised
+from sartorius.rle import Runs
 
 
 def true_cells(target: Target) -> Instances:
     """The annotated cells of a picture as they were fed to the model, overlaps kept."""
     return Instances(target.layers.cpu().numpy().astype(np.uint16), target.cell_types.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A picture that was compared with its cells.
+
+    target: its annotation. cells: the annotated cells. found: the cells that the detections became. row: int64 [13],
+    see `metrics.functional`. names: of the cell types. runs: of the cells found, of the annotated ones.
+    """
+
+    target: Target
+    cells: Instances
+    found: Finalised
+    row: NDArray[np.int64]
+    names: tuple[str, ...]
+    runs: tuple[Runs, Runs]
+
+    @property
+    def average_precision(self) -> float:
+        """What the competition averages over pictures, 0 to 1."""
+        return float(functional.average_precision_per_picture(self.row[None])[0])
+
+
+def scored_batch(trainer: Trainer) -> list[Scored]:
+    """The pictures of the validation batch at hand, for callbacks after CompetitionMap; [] without one."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next((callback.batch for callback in callbacks if isinstance(callback, CompetitionMap)), [])
 
 
 class CompetitionMap(Callback):
@@ -47,6 +76,7 @@ class CompetitionMap(Callback):
         self.rows = np.zeros((0, functional.ROW_LENGTH), np.int64)
         self.pictures: tuple[str, ...] = ()
         self.cell_types: tuple[str, ...] = ()  # of the pictures
+        self.batch: list[Scored] = []  # the pictures of the last batch
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with no rows."""
@@ -64,11 +94,15 @@ class CompetitionMap(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Compare each picture's detections with its cells."""
+        self.batch = []
         if trainer.sanity_checking:
             return
         for detections, target in zip(outputs, batch.targets, strict=True):
-            cells = true_cells(target)
-            self._rows.update(target.index, self.postprocess(detections).instances, cells)
+            cells, found = true_cells(target), self.postprocess(detections)
+            runs = (found.instances.to_runs(), cells.to_runs())
+            self._rows.update(target.index, *runs)
+            row = self._rows.rows[-1][0].cpu().numpy()
+            self.batch.append(Scored(target, cells, found, row, detections.cell_type_names, runs))
             self._names[target.index] = (target.picture, target.cell_type or "unknown")
             if self.box_ap:
                 self._count_boxes(pl_module, target, detections, cells)
@@ -84,6 +118,7 @@ class CompetitionMap(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the scores, which `results` keeps in float64; a collective call."""
+        self.batch = []
         if trainer.sanity_checking:
             return
         self.rows = self._rows.gathered_rows()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.competition_map import true_cells
+from sartorius.callbacks.gather import gather_pictures
+from sartorius.callbacks.run_loggers import logged_step, loggers_with
+from sartorius.callbacks.tolerance import Tolerance
 from sartorius.data.dataset import Batch
 from sartorius.detections import Detections
 from sartorius.files import atomic_path
@@ -23,8 +27,8 @@ from sartorius.visualise import Image, draw_comparison, draw_overlay
 class Overlays(Callback):
     """Draws cells over pictures: truth beside prediction when validating, the prediction alone when predicting.
 
-    Files: `<folder>/<picture>.png`, and `<folder>/epoch_<n>/<picture>.png` during a fit. Loggers that take images
-    (W&B) get the validation pictures too.
+    Files: `<folder>/<picture>.png`, and `<folder>/epoch_<n>/<picture>.png` during a fit, which a full disk does not
+    stop. Loggers that take images (W&B, TensorBoard) get the validation pictures too.
 
     Args:
         folder: where the PNGs go.
@@ -47,11 +51,13 @@ class Overlays(Callback):
         self.pictures = pictures
         self.every_n_epochs = every_n_epochs
         self.scale = scale
-        self._drawn = 0
+        self._seen = 0  # pictures, by this process
+        self._drawn: dict[int, tuple[str, Image]] = {}  # by index, for loggers
+        self.tolerance = Tolerance(str(self.folder), "Overlays of the training may be missing", OSError)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count the pictures of this epoch from zero."""
-        self._drawn = 0
+        self._seen, self._drawn = 0, {}
 
     def on_validation_batch_end(
         self,
@@ -63,14 +69,15 @@ class Overlays(Callback):
         **__: Any,
     ) -> None:
         """Draw the first pictures of the set, truth beside prediction."""
-        if not trainer.is_global_zero or not self._due(trainer):
+        if not self._due(trainer):
             return
         fitting = trainer.state.fn == TrainerFn.FITTING
         folder = self.folder / f"epoch_{trainer.current_epoch:03d}" if fitting else self.folder
         for image, target, detections in zip(batch.images, batch.targets, outputs, strict=True):
-            if self.pictures is not None and self._drawn >= self.pictures:
+            place = self._seen * trainer.world_size + trainer.global_rank  # in the set, which is dealt out in turn
+            self._seen += 1
+            if self.pictures is not None and place >= self.pictures:
                 return
-            self._drawn += 1
             cells, found = true_cells(target), self.postprocess(detections)
             row = picture_row(target.index, found.instances, cells)
             title = f"{target.picture}  {float(average_precision_per_picture(row[None])[0]):.3f}"
@@ -78,8 +85,16 @@ class Overlays(Callback):
             drawing = draw_comparison(
                 grey(image), cells, found.instances, found.scores, names, title=title, scale=self.scale
             )
-            write_png(folder / f"{target.picture}.png", drawing)
-            _log_image(trainer, f"overlay/{target.picture}", drawing)
+            with self.tolerance if fitting else nullcontext():
+                write_png(folder / f"{target.picture}.png", drawing)
+            if any(hasattr(logger, "log_image") for logger in trainer.loggers):
+                self._drawn[target.index] = (target.picture, drawing)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the drawings to loggers that take images; a collective call."""
+        drawn, self._drawn = gather_pictures(self._drawn), {}
+        for index in sorted(drawn):
+            _log_image(trainer, f"overlay/{drawn[index][0]}", drawn[index][1])
 
     def on_predict_batch_end(
         self,
@@ -120,6 +135,5 @@ def write_png(path: Path, image: Image) -> None:
 
 
 def _log_image(trainer: Trainer, key: str, image: Image) -> None:
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_image"):
-            logger.log_image(key=key, images=[image])
+    for logger in loggers_with(trainer, "log_image"):
+        logger.log_image(key=key, images=[image], step=logged_step(trainer))

@@ -24,6 +24,7 @@ MODEL_ROOTS = ["train", "browse"]  # roots that build a model from conf/model; t
 NEEDED = {
     "predict": ["checkpoint=a.ckpt", "images=a"],
     "ensemble": ["members=[a]"],
+    "report": ["run=a"],
     "pseudo_label": ["detections=a", "output=a.csv"],
 }
 GROUPS = sorted({path.parts[0] for path in FILES if len(path.parts) > 1})
@@ -88,7 +89,7 @@ def test_there_is_something_to_check() -> None:
 
 @pytest.mark.parametrize("root", ROOTS)
 def test_every_root_composes(root: str) -> None:
-    assert check_targets(composed(root)) >= (0 if root == "submit" else 1)
+    assert check_targets(composed(root)) >= (0 if root in ("submit", "report") else 1)
 
 
 @pytest.mark.parametrize("debug", [None, *options("debug")])
@@ -142,7 +143,7 @@ def parents(name: str) -> set[str]:
 
 
 def test_every_file_is_reachable() -> None:
-    found: set[str] = set(ROOTS)
+    found: set[str] = set(ROOTS) | used(composed("train", "sweep=optuna"))
     for root in ROOTS:
         for choice in [[], *([f"model={model}"] for model in options("model") if root in MODEL_ROOTS)]:
             cfg = composed(root, *choice)

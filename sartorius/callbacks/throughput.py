@@ -1,0 +1,90 @@
+"""How fast a training runs and what memory it takes, once an epoch.
+
+Lightning's ThroughputMonitor knows neither cells nor the wait for data, and its DeviceStatsMonitor asks for a hundred
+numbers at every step (on a CPU by a package of its own).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from sartorius.data.dataset import Batch
+
+
+class Throughput(Callback):
+    """Logs, under throughput/ and over the training batches of an epoch (validation is left out):
+
+    pictures_per_second, cells_per_second: what was learned from, crops count as pictures; of all processes together.
+    seconds_per_batch: from one batch to the next. waiting: share of that time in which no batch was there, 0 to 1.
+    memory_mb: the most that this process ever took of the machine's memory, MB (1e6 bytes); where the system says.
+    gpu_memory_mb: the most that torch took of the GPU's in this epoch; absent without one.
+
+    Of several processes the largest wait and memory count. A GPU works on while Python waits for the next batch, so
+    that `waiting` is what the loaders cost only where it stays high.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from zero."""
+        self._batches = self._pictures = self._cells = 0
+        self._waited = self._worked = 0.0
+        self._since = time.perf_counter()
+        if pl_module.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(pl_module.device)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
+        """A batch is there."""
+        now = time.perf_counter()
+        self._waited, self._since = self._waited + now - self._since, now
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """A batch is done."""
+        now = time.perf_counter()
+        self._worked, self._since = self._worked + now - self._since, now
+        self._batches += 1
+        self._pictures += len(batch.targets)
+        self._cells += sum(len(target) for target in batch.targets)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What comes next is no wait for training data."""
+        self._since = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log; a collective call."""
+        seconds = self._worked + self._waited
+        if not self._batches or seconds <= 0:
+            return
+        rates = {"pictures_per_second": self._pictures / seconds, "cells_per_second": self._cells / seconds}
+        most = {"seconds_per_batch": seconds / self._batches, "waiting": self._waited / seconds}
+        if (memory := peak_megabytes()) is not None:
+            most["memory_mb"] = memory
+        if pl_module.device.type == "cuda":
+            most["gpu_memory_mb"] = torch.cuda.max_memory_allocated(pl_module.device) / 1e6
+        for values, reduce in ((rates, "sum"), (most, "max")):
+            for name, value in values.items():
+                pl_module.log(
+                    f"throughput/{name}", value, batch_size=1, sync_dist=trainer.world_size > 1, reduce_fx=reduce
+                )
+
+
+def peak_megabytes() -> float | None:
+    """The largest resident memory of this process so far, MB (1e6 bytes); None where the system does not say.
+
+    On Linux from VmHWM: getrusage begins with the peak of the process that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(found.group(1)) * 1024 / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e6 / 1024)

@@ -1,0 +1,187 @@
+"""What loggers are shown: fixed pictures, curves, a table, files, throughput."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+
+from sartorius import wiring
+from sartorius.callbacks.artifacts import Artifacts
+from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.overlays import Overlays
+from sartorius.callbacks.picture_table import COLUMNS, PictureTable
+from sartorius.callbacks.prediction_writer import PredictionWriter
+from sartorius.callbacks.run_record import RunRecord
+from sartorius.callbacks.score_curves import ScoreCurves
+from sartorius.callbacks.showcase import BEST, WORST, Showcase
+from sartorius.callbacks.throughput import Throughput, peak_megabytes
+from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.errors import InputError
+from sartorius.postprocess.finalise import Postprocess
+from sartorius.postprocess.saved import read_file, to_saved
+from sartorius.train import train
+from tests.callbacks.board import Board
+from tests.doubles import toy_config
+
+POST = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+
+
+@dataclass
+class Shown:
+    folder: Path
+    board: Board
+    data: SupervisedDataModule
+    trainer: pl.Trainer
+    scored: CompetitionMap
+    showcase: Showcase
+
+
+def fit(root: Path, folder: Path, epochs: int = 2, resume: Path | None = None, loggers: Any = None) -> Shown:
+    scored, showcase, board = CompetitionMap(POST), Showcase(1, True), Board()
+    callbacks: list[pl.Callback] = [
+        scored, PredictionWriter(folder / "detections"), Overlays(folder / "overlays", POST, pictures=1), showcase,
+        ScoreCurves([50, 75], 20), PictureTable(2), RunRecord(folder, None, {}),
+        Artifacts(folder, ["model", "postprocess", "predictions"]), Throughput(),
+        pl.callbacks.ModelCheckpoint(folder, "best", "val/map", mode="max", enable_version_counter=False),
+        LastCheckpoint(folder),
+    ]  # fmt: skip
+    data = SupervisedDataModule(root, batch_size=2, fold=0, n_folds=3)
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", logger=[board] if loggers is None else loggers, callbacks=callbacks,
+        log_every_n_steps=1, plugins=[AtomicCheckpointIO()], enable_model_summary=False, enable_progress_bar=False,
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        train(wiring.build_module(toy_config()), data, trainer, resume)
+    return Shown(folder, board, data, trainer, scored, showcase)
+
+
+@pytest.fixture(scope="module")
+def shown(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    return fit(tiny_competition, tmp_path_factory.mktemp("shown"))
+
+
+def test_the_same_pictures_at_every_validation(shown: Shown) -> None:
+    table = pd.read_csv(shown.folder / "per_picture.csv").set_index("picture")
+    types = [why for why in shown.showcase.chosen.values() if why not in (WORST, BEST)]
+    assert sorted(types) == sorted(table.cell_type.unique())  # the first of each
+    assert set(shown.board.cells) == {f"pictures/{picture}" for picture in shown.showcase.chosen}
+    steps = {tuple(step for step, _ in views) for views in shown.board.cells.values()}
+    assert len(steps) == 1
+    assert len(steps.pop()) == 2  # validations of the fit; that of the best checkpoint is not one
+    # the toy module says the same at each validation but for its score
+    chosen = table.average_precision[list(shown.showcase.chosen)]
+    assert (chosen.min(), chosen.max()) == (table.average_precision.min(), table.average_precision.max())
+
+
+def test_a_view_holds_truth_and_prediction(shown: Shown) -> None:
+    table = pd.read_csv(shown.folder / "per_picture.csv").set_index("picture")
+    for key, views in shown.board.cells.items():
+        row, view = table.loc[key.removeprefix("pictures/")], views[-1][1]
+        assert (len(view.truth), len(view.found), len(view.scores)) == (row.cells, row.predictions, row.predictions)
+        assert view.picture.shape == (48, 64)
+        assert view.picture.dtype == view.stretched().dtype == np.uint8
+        assert f"average precision {row.average_precision:.3f}" in view.caption
+
+
+def test_a_resumed_run_goes_on_with_its_pictures(tiny_competition: Path, tmp_path: Path) -> None:
+    first = fit(tiny_competition, tmp_path, epochs=1)
+    state = dict(first.showcase.chosen)
+    del state[next(iter(state))]  # what it would not choose again
+    first.showcase.chosen = dict(state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first.trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
+    second = fit(tiny_competition, tmp_path, epochs=2, resume=tmp_path / "last.ckpt")
+    assert set(second.board.cells) == {f"pictures/{picture}" for picture in state}
+
+
+def test_curves_of_each_validation_and_of_the_best_checkpoint(shown: Shown) -> None:
+    assert {key: len(lines) for key, lines in shown.board.lines.items()} == {
+        "curves/precision_recall": 2,
+        "curves/score": 2,
+        "curves_best/precision_recall": 1,
+        "curves_best/score": 1,
+    }
+    lines = shown.board.lines["curves_best/precision_recall"][-1][1]
+    assert list(lines) == ["IoU 0.50", "IoU 0.75"]
+    table = pd.read_csv(shown.folder / "per_picture.csv")
+    recall, precision = lines["IoU 0.50"]
+    assert recall[-1] == table.true_positives_50.sum() / table.cells.sum()
+    assert precision[-1] == table.true_positives_50.sum() / table.predictions.sum()
+    assert list(shown.board.lines["curves/score"][0][1]) == [
+        f"{what}, IoU {iou}" for iou in ("0.50", "0.75") for what in ("precision", "recall")
+    ]
+
+
+def test_the_table_is_that_of_the_run(shown: Shown) -> None:
+    columns, data = shown.board.tables["pictures_best"]
+    assert columns == COLUMNS
+    found = pd.DataFrame([row[:-1] for row in data], columns=columns[:-1]).set_index("picture").sort_index()
+    wanted = pd.read_csv(shown.folder / "per_picture.csv").set_index("picture").sort_index()
+    assert found.index.tolist() == wanted.index.tolist()
+    assert found.average_precision.tolist() == wanted.average_precision.tolist()
+    assert found["found_at_0.50"].tolist() == wanted.true_positives_50.tolist()
+    assert [row[2] for row in data] == sorted(row[2] for row in data)
+    previews = [row[-1] for row in data if row[-1] is not None]
+    assert [preview.shape for preview in previews] == [(48 + 40, 2 * 64 + 8, 3)] * 2
+
+
+def test_files_are_linked_with_the_scores(shown: Shown) -> None:
+    files = {name: [path.name for path in paths] for name, (_, paths, _) in shown.board.files.items()}
+    assert files == {
+        "model": ["best.ckpt"],
+        "postprocess": ["postprocess.yaml"],
+        "predictions": ["detections", "metrics.json", "per_picture.csv"],
+    }
+    assert shown.board.files["model"][2]["val/map"] == shown.scored.results["val/map"]
+    assert read_file(shown.folder / "postprocess.yaml") == to_saved(POST)
+
+
+def test_overlays_are_shown_too(shown: Shown) -> None:
+    assert len(shown.board.images) == 1
+    assert next(iter(shown.board.images)).startswith("overlay/")
+
+
+def test_throughput_of_each_epoch(shown: Shown) -> None:
+    own = {k.removeprefix("throughput/"): v for k, v in shown.board.metrics.items() if k.startswith("throughput/")}
+    known = {"pictures_per_second", "cells_per_second", "seconds_per_batch", "waiting", "memory_mb"}
+    assert set(own) == known  # no GPU here
+    assert {len(values) for values in own.values()} == {2}
+    for k in range(2):
+        value = {name: values[k][1] for name, values in own.items()}
+        pictures = len(shown.data.train_dataloader().dataset)  # type: ignore[arg-type]
+        seconds = pictures / value["pictures_per_second"]
+        assert seconds == pytest.approx(value["seconds_per_batch"] * len(shown.data.train_dataloader()), rel=1e-4)
+        assert 0 <= value["waiting"] <= 1
+        assert 10 < value["memory_mb"] <= (peak_megabytes() or 0)
+
+
+def test_nothing_is_done_for_loggers_that_show_nothing(tiny_competition: Path, tmp_path: Path) -> None:
+    shown = fit(tiny_competition, tmp_path, epochs=1, loggers=False)
+    assert shown.showcase.chosen == {}
+    assert not (tmp_path / "postprocess.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: ScoreCurves([40], 10), r"score_curves.percents: expected percents from 50 to 99, got \[40\]"),
+        (lambda: ScoreCurves([50], 1), "score_curves.points: expected 2 or more, got 1"),
+        (
+            lambda: Artifacts("x", ["model", "weights"]),
+            "artifacts.kinds: no weights; choose of model, postprocess,",
+        ),
+    ],
+)
+def test_bad_options_name_their_key(build: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build()

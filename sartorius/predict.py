@@ -4,6 +4,8 @@
 of `checkpoint=`, segments each box of a first model anew. Writes `<output>/detections/` (for evaluate, submit and the
 stages after them) and `<output>/overlays/`, a PNG for each picture with the cells that the post-processing keeps.
 
+`trainer=ddp` shares the pictures out among all GPUs, with the same result.
+
 `tta=flips | d4 | scales` looks at several views of each picture; with `tta.fuse=null` each view's detections, brought
 back, go to a folder of their own, `<output>/detections_<view>/`, for `ensemble` to join.
 """
@@ -16,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import wiring
+from sartorius import ranks, wiring
+from sartorius.distributed import spread
 from sartorius.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,11 +27,15 @@ if TYPE_CHECKING:
 
     from sartorius.fusion.tta import Augmented
 
+NOTHING_ELSE = {"logger": False, "enable_checkpointing": False}  # is written, by a trainer made for training either
+
 
 def predict(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
-    """Run the module over the pictures; the trainer's callbacks write what comes out."""
+    """Run the module over the pictures, of which each process takes its share; the trainer's callbacks write what
+    comes out. Returns when all processes are done."""
     try:
         trainer.predict(module, datamodule, return_predictions=False)
+        trainer.strategy.barrier("predicted")
     except SystemExit:  # what Lightning makes of Ctrl-C
         raise KeyboardInterrupt from None
 
@@ -61,19 +68,21 @@ def predict_apart(
         looking.inference = view
         writer = {"folder": str(folder), "meta": {**about, "view": name}}
         built = wiring.instantiate_all(callbacks, prediction_writer=writer)
-        predict(module, datamodule, wiring.instantiate(cfg.trainer, callbacks=built))
+        predict(module, datamodule, wiring.instantiate(cfg.trainer, callbacks=built, **NOTHING_ELSE))
     return folders
 
 
 @wiring.verb("predict")
+@spread("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
     from sartorius.detections import DetectionsFolder
 
     source = check_source(cfg)
     images, output = Path(cfg.images), Path(cfg.output)
-    for folder in (output / "detections", *sorted(output.glob("detections_*"))):
-        DetectionsFolder(folder).check_empty()
+    if ranks.rank() == 0:  # when the others look, it may have begun
+        for folder in (output / "detections", *sorted(output.glob("detections_*"))):
+            DetectionsFolder(folder).check_empty()
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad pictures are named before a network is built
     wiring.seed_everything(cfg.seed)
@@ -81,19 +90,28 @@ def main(cfg: DictConfig) -> None:
         module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
     else:
         module, recipe = wiring.load_stages(cfg.model, cfg.inference)
-    from sartorius.postprocess.saved import from_saved
+    from sartorius.fusion import filtered
+    from sartorius.postprocess.saved import from_saved, to_saved
 
     postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), source)
-    about = {"checkpoint": source, "images": str(images), "tta": wiring.plain(cfg.tta) or None}
+    about: dict[str, Any] = {
+        "checkpoint": source,
+        "images": str(images),
+        "tta": wiring.plain(cfg.tta) or None,
+        "postprocess": to_saved(postprocess),
+        filtered.KEY: filtered.to_save(cfg.filter, module.cell_type_names),  # type: ignore[arg-type]
+    }
     views = wiring.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:
         folders = predict_apart(cfg, module, datamodule, views.apart(), about)
         print(f"{len(datamodule.pictures)} pictures: detections of each view in {', '.join(map(str, folders))}")
         return
     callbacks = wiring.instantiate_all(
-        cfg.callbacks, overlays={"postprocess": postprocess}, prediction_writer={"meta": about}
+        cfg.callbacks,
+        overlays={"postprocess": filtered.with_saved(postprocess, about[filtered.KEY], source)},
+        prediction_writer={"meta": about},
     )
-    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks)
+    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **NOTHING_ELSE)
     predict(module, datamodule, trainer)
     print(f"{len(datamodule.pictures)} pictures: detections and overlays in {output}")
 

@@ -7,8 +7,14 @@ that prevails in it, become rows in the columns of train.csv with score, agreeme
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from sartorius.metrics.pseudo_labels import Counts, Report
     from sartorius.postprocess import Postprocess
 
+_CHUNK = 8  # pictures that a worker gets at once
 _DIGITS = 6  # of score and agreement in the file; decided by as they are written, so that whoever reads decides alike
 Texts = Mapping[str, list[str]]
 
@@ -69,18 +76,22 @@ def pseudo_label(
     images: str | Path | None,
     truth: Texts | None,
     skip_bad: bool,
+    workers: int = 1,
 ) -> Report:
     """Write the file, one picture in memory at a time; pictures that a stopped run finished are not done again.
 
     images: folder that must hold the pictures, at the size of their detections; None asks for none. truth: run-length
-    texts of the true cells by picture. skip_bad: go on after a picture that cannot be read.
+    texts of the true cells by picture. skip_bad: go on after a picture that cannot be read. workers: processes that
+    share the pictures; the file is the same with any number.
 
-    Raises InputError for a folder without detections, a bad picture (without skip_bad), a picture that is missing or of
-    another size, a `min_agreement` where agreement is not known, truth that lacks a picture, and where nothing is left
-    to write (the parts are deleted then).
+    Raises InputError for fewer than one worker, a folder without detections, a bad picture (without skip_bad), a
+    picture that is missing or of another size, a `min_agreement` where agreement is not known, truth that lacks a
+    picture, and where nothing is left to write (the parts are deleted then).
     """
     from sartorius.metrics.pseudo_labels import Report
 
+    if workers < 1:
+        raise InputError(f"workers={workers}: expected the number of processes, 1 or more")
     pictures, sizes, report = folder.pictures(), _sizes(images), Report()
     if not pictures:
         raise InputError(f"{folder.folder}: no detections in it; `ensemble` and `predict` write them")
@@ -93,19 +104,11 @@ def pseudo_label(
     cut_offs = {key: getattr(settings, key) for key in ("min_score", "doubtful_score", "min_agreement")}
     made_with = {"detections": str(folder.folder.resolve()), **cut_offs, "postprocess": repr(postprocess)}
     file = PseudoLabelFile(output, made_with)
-    for picture in watched(pictures, "labelling"):
-        if file.has(picture):
-            continue
-        try:
-            found = folder.load(picture)
-            _check_size(found, images, sizes)
-        except InputError as error:
-            if not skip_bad:
-                raise
-            report.bad[picture] = str(error)
-            continue
-        _check_agreement(found, settings, folder)
-        file.add(label(found, postprocess, settings))
+    part = _Part(folder, postprocess, settings, file, images, sizes, skip_bad)
+    with _on_processes(workers) as each:
+        for picture, problem in zip(watched(pictures, "labelling"), each(part, pictures), strict=True):
+            if problem is not None:
+                report.bad[picture] = problem
     done = [picture for picture in pictures if picture not in report.bad]
     known = _count(report, (file.read(picture) for picture in done), truth)
     if len(report.empty) == len(done):
@@ -120,6 +123,55 @@ def pseudo_label(
         )
     file.finish(done, agreement=True in known)
     return report
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Makes the part of a picture; returns what is wrong with a bad one where those are skipped."""
+
+    folder: DetectionsFolder
+    postprocess: Postprocess
+    settings: PseudoLabels
+    file: PseudoLabelFile
+    images: str | Path | None
+    sizes: Mapping[str, Path] | None
+    skip_bad: bool
+
+    def __call__(self, picture: str) -> str | None:
+        if self.file.has(picture, self.folder.folder / f"{picture}.npz"):
+            return None
+        try:
+            found = self.folder.load(picture)
+            _check_size(found, self.images, self.sizes)
+        except InputError as error:
+            if not self.skip_bad:
+                raise
+            return str(error)
+        _check_agreement(found, self.settings, self.folder)
+        self.file.add(label(found, self.postprocess, self.settings))
+        return None
+
+
+@contextmanager
+def _on_processes(workers: int) -> Iterator[Callable[[_Part, Sequence[str]], Iterable[str | None]]]:
+    """A `map` over so many processes, results in order; raises InputError where one is killed."""
+    if workers == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupt)
+    try:
+        yield partial(pool.map, chunksize=_CHUNK)
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker was killed; did the machine's memory run out? With fewer workers= the same command goes on from "
+            "the pictures that are done"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _count(report: Report, parts: Iterable[PictureLabels], truth: Texts | None) -> set[bool]:
@@ -202,7 +254,8 @@ def main(cfg: DictConfig) -> Report:
     settings: PseudoLabels = wiring.instantiate(cfg.pseudo_labels)
     postprocess = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
     truth = None if cfg.truth is None else read_truth(cfg.truth)
-    report = pseudo_label(folder, postprocess, settings, cfg.output, cfg.images, truth, cfg.skip_bad)
+    options = (cfg.output, cfg.images, truth, cfg.skip_bad, cfg.workers)
+    report = pseudo_label(folder, postprocess, settings, *options)
     print("\n".join([*report.lines(truth is not None), f"written: {cfg.output}"]))
     return report
 

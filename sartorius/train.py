@@ -1,8 +1,9 @@
 """Train a model: `python -m sartorius.train experiment=maskrcnn_r50`.
 
-Writes a run folder (config.yaml, git.json, metrics.csv, metrics.json, checkpoints/, detections/, overlays/,
-per_picture.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a run
-in its folder; `-m sweep=folds` trains every fold; `test=true` also runs the best checkpoint over the data's test split.
+Writes a run folder (config.yaml, git.json, metrics.csv, batches.csv, metrics.json, checkpoints/, detections/,
+overlays/, per_picture.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a
+run in its folder; `-m sweep=folds` trains every fold; `test=true` also runs the best checkpoint over the data's test
+split.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sartorius import recipes, wiring
+from sartorius.distributed import spread
 from sartorius.errors import InputError
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning.loggers.logger import Logger
 
 
 def train(
@@ -42,7 +45,8 @@ def train(
     metrics: dict[str, float] = {}
     try:
         trainer.fit(module, datamodule, ckpt_path=resume)
-        if checkpoint := best_checkpoint(trainer) or last_checkpoint(trainer):
+        # the first process decides: others may see a file later on a shared file system
+        if checkpoint := trainer.strategy.broadcast(best_checkpoint(trainer) or last_checkpoint(trainer)):
             for stage in (trainer.validate, trainer.test) if test else (trainer.validate,):
                 stage(module, datamodule, ckpt_path=checkpoint, verbose=False)
                 metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -83,9 +87,9 @@ def check_precision(precision: str | int, accelerator: str) -> None:
 
 
 def best_checkpoint(trainer: Trainer) -> str:
-    """The path of the checkpoint with the best score, "" when none was scored."""
+    """The path of the checkpoint with the best score, "" when none was scored or it could not be written."""
     paths = (str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks)
-    return next(filter(None, paths), "")
+    return next((path for path in paths if Path(path).is_file()), "")
 
 
 def last_checkpoint(trainer: Trainer) -> str:
@@ -102,6 +106,7 @@ def score_of(metrics: dict[str, float], monitor: str) -> float:
 
 
 @wiring.verb("train")
+@spread("train")
 def main(cfg: DictConfig) -> float:
     """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
     wiring.seed_everything(cfg.seed)
@@ -117,12 +122,15 @@ def main(cfg: DictConfig) -> float:
     callbacks = wiring.instantiate_all(cfg.callbacks)
     if cfg.averaging:  # first: the others see the weights that it puts in place
         callbacks.insert(0, wiring.instantiate(cfg.averaging))
-    loggers = wiring.instantiate_all(cfg.logger)
+    loggers = build_loggers(cfg.logger)
+    if not loggers:
+        callbacks = [callback for callback in callbacks if not needs_logger(callback)]
     trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     try:
         metrics = train(module, datamodule, trainer, cfg.ckpt_path, cfg.test)
     except KeyboardInterrupt:
-        print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
+        if trainer.is_global_zero:
+            print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
         raise
     finally:
         finish_logging()
@@ -139,10 +147,30 @@ def resume_hint(run_dir: str) -> str:
     return f"continue with the same command and ckpt_path={last}"
 
 
+def build_loggers(cfg: DictConfig | None) -> list[Logger]:
+    """The loggers of the config, each so that it cannot stop the training; entries set to null are left out."""
+    from sartorius.callbacks.tolerance import TolerantLogger
+
+    built = wiring.instantiate_all(cfg)
+    names = [name for name, entry in (cfg or {}).items() if entry is not None]
+    return [TolerantLogger(logger, f"logger.{name!s}") for name, logger in zip(names, built, strict=True)]
+
+
+def needs_logger(callback: Callback) -> bool:
+    """Whether Lightning refuses the callback where there is no logger at all."""
+    from pytorch_lightning.callbacks import LearningRateMonitor
+
+    return isinstance(callback, LearningRateMonitor)
+
+
 def finish_logging() -> None:
-    """Close W&B's run: in a multirun the next job would log into it otherwise."""
+    """Close W&B's run: in a multirun the next job would log into it otherwise. A failure of that is a warning."""
     wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
+    if wandb is None or getattr(wandb, "run", None) is None:
+        return
+    from sartorius.callbacks.tolerance import Tolerance
+
+    with Tolerance("wandb.finish", "What W&B has not sent lies in the run folder, for `wandb sync`"):
         wandb.finish()
 
 

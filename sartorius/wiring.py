@@ -14,19 +14,19 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 import hydra.utils
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException, InstantiationException
-from hydra.types import RunMode
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue
 
-from sartorius import recipes
+from sartorius import failures, recipes
 from sartorius.errors import InputError
+from sartorius.multirun import MembersFailed, in_multirun, register, run_member
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
@@ -49,7 +49,7 @@ def plain(cfg: Config | None) -> Any:
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
-        raise InputError(_missing(error)) from error
+        raise InputError(failures.missing(error)) from error
 
 
 def listed(value: Any) -> list[str]:
@@ -72,7 +72,7 @@ def instantiate(cfg: Config, **objects: Any) -> Any:
         built = hydra.utils.instantiate(cfg, **options)
         return built(**objects) if objects else built
     except InstantiationException as error:
-        if (cause := _expected(error)) is not None:
+        if (cause := failures.expected(error)) is not None:
             raise cause from error
         raise
 
@@ -83,6 +83,15 @@ def instantiate_all(cfgs: DictConfig | None, **objects: dict[str, Any]) -> list[
     `objects` holds further arguments by entry: `overlays={"postprocess": postprocess}`.
     """
     return [instantiate(cfg, **objects.get(str(k), {})) for k, cfg in (cfgs or {}).items() if cfg is not None]
+
+
+def ignore_noise() -> None:
+    """Ignore warnings of other libraries that ask for nothing."""
+    # Lightning 2.6 with torch 2.15, at every fit
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+    # scores are of the rows of all processes: alike in each, every picture counted once
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*", UserWarning)
+    warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders.*", UserWarning)
 
 
 def seed_everything(seed: int) -> None:
@@ -208,13 +217,35 @@ def _stable_id(text: str) -> str:
     return hashlib.sha256(os.path.abspath(text).encode()).hexdigest()[:8]
 
 
+def _multirun_or(run_dir: str, single: str) -> str:
+    """The name of the multirun's folder that the run folder lies in; `single` for a run of its own."""
+    return Path(run_dir).parent.name if in_multirun() else single
+
+
 def _count(values: ListConfig) -> int:
     """How many entries a list has."""
     return len(values)
 
 
-for _resolver in (_default_norm, _by_weights, _count, _either, _run_folder, _last_part, _file_name, _stable_id):
+def _stamp() -> str:
+    """What tells a run's folder from those of other runs: date and time, or the job's id under srun and torchrun.
+
+    Those start a process for each device, all of which must come to the same folder, but not in the same second.
+    """
+    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_ID" in os.environ:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if (name := os.environ["TORCHELASTIC_RUN_ID"]) in ("", "none"):
+            raise InputError("torchrun names no run: give it --standalone or --rdzv-id=NAME, or set hydra.run.dir=")
+        return f"torchrun-{_file_name(name)}"
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+for _resolver in (
+    _default_norm, _by_weights, _count, _either, _run_folder, _last_part, _file_name, _stable_id, _multirun_or,
+):  # fmt: skip
     OmegaConf.register_new_resolver(_resolver.__name__.lstrip("_"), _resolver, replace=True)
+OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
 
 
 def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
@@ -222,30 +253,30 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[.
 
     Bad input, a mistyped option, a missing value and a file that cannot be read or written end in one line
     `error: ...` on stderr and exit code 1, Ctrl-C in exit code 130; a bug keeps its traceback. In a multirun a failed
-    job does not stop the next ones; the exit code is 1 all the same.
+    member does not stop the others, whatever its error; the exit code is 1 all the same (see `multirun`).
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
+            if in_multirun():
+                ignore_noise()  # in this process too, which a launcher may have started
+                return run_member(main, cfg)
             try:
                 return main(cfg)
             except Exception as error:
-                if HydraConfig.get().mode != RunMode.MULTIRUN or _expected(error) is None:
-                    _end(error)
-                print(f"error: {_message(error)}", file=sys.stderr)
-                raise _Reported from error
+                _end(error)
 
         @functools.wraps(main)
         def program(cfg: DictConfig | None = None) -> Any:
             if cfg is not None:
                 return main(cfg)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
-            # Lightning 2.6 with torch 2.15, at every fit
-            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+            ignore_noise()
+            register()
             try:
                 return hydra.main(str(CONF_DIR), config_name, version_base="1.3")(job)()
-            except _Reported:
+            except MembersFailed:
                 sys.exit(1)
             except KeyboardInterrupt:
                 print("interrupted", file=sys.stderr)
@@ -258,38 +289,9 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[.
     return decorate
 
 
-class _Reported(Exception):
-    """A failed job of a multirun whose error is printed already."""
-
-
 def _end(error: Exception) -> NoReturn:
     """Print one line and exit with 1 when `error` is the user's to mend, raise it again when it is ours."""
-    if _expected(error) is None:
+    if failures.expected(error) is None:
         raise error
-    print(f"error: {_message(error)}", file=sys.stderr)
+    print(f"error: {failures.message(error)}", file=sys.stderr)
     sys.exit(1)
-
-
-def _expected(error: BaseException | None) -> BaseException | None:
-    """The input error at or below `error` (Hydra wraps what constructors raise), or None when it is a bug."""
-    while error is not None:
-        if isinstance(error, InputError | OSError | OmegaConfBaseException):
-            return error
-        if isinstance(error, CompactHydraException) and not isinstance(error, InstantiationException):
-            return error
-        error = error.__cause__ if isinstance(error, InstantiationException) else None
-    return None
-
-
-def _message(error: Exception) -> str:
-    expected = _expected(error)
-    if isinstance(expected, MissingMandatoryValue):
-        return _missing(expected)
-    if isinstance(expected, OSError) and expected.filename is not None:
-        return f"{expected.filename}: {expected.strerror}"
-    detail = f"; {expected.__cause__}" if isinstance(expected, CompactHydraException) and expected.__cause__ else ""
-    return " ".join(f"{expected}{detail}".split())
-
-
-def _missing(error: MissingMandatoryValue) -> str:
-    return f"'{error.full_key}' is not set; give it on the command line: {error.full_key}=..."

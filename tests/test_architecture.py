@@ -22,8 +22,9 @@ VERBS = (
     "prepare",
     "submit",
     "browse",
+    "report",
 )
-KNOW_HYDRA = {*VERBS, "wiring"}
+KNOW_HYDRA = {*VERBS, "wiring", "distributed", "multirun", "failures"}
 
 
 def contracts() -> dict[str, dict[str, object]]:

@@ -14,9 +14,11 @@ from PIL import Image
 from sartorius import recipes, wiring
 from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
+from sartorius.fusion.filtered import finish_of
 from sartorius.fusion.windows import Whole
 from sartorius.predict import main
 from tests.doubles import ToyModule, toy_config
+from tests.fusion.size_filter import larger_than
 
 Compose = Callable[..., DictConfig]
 
@@ -69,6 +71,24 @@ def test_thresholds_are_the_checkpoints_unless_set(config: Compose, tmp_path: Pa
     with Image.open(tmp_path / "coloured" / "overlays" / "test00.png") as image:
         pixels = np.asarray(image)
     assert (pixels != pixels[..., :1]).any()
+
+
+def test_a_filter_is_drawn_and_saved(config: Compose, tmp_path: Path) -> None:
+    """The one cell of each picture has 15 x 6 pixels."""
+    for area, coloured in ((15 * 6, False), (15 * 6 - 1, True)):
+        file, output = tmp_path / f"{area}.npz", tmp_path / f"of_{area}"
+        larger_than(area).save(file)
+        main(config(f"filter={file}", f"output={output}", "postprocess.min_area.default=3"))
+        with Image.open(output / "overlays" / "test00.png") as image:
+            pixels = np.asarray(image)
+        assert (pixels != pixels[..., :1]).any() == coloured
+        folder = DetectionsFolder(output / "detections")
+        assert len(folder.load("test00")) == 1 and folder.meta["filter"]["file"] == str(file)
+        assert folder.meta["postprocess"]["min_area"]["default"] == 3
+        assert len(finish_of(folder.meta, None, "saved", "here")(folder.load("test00"))) == coloured
+    larger_than(1, ("a",)).save(tmp_path / "foreign.npz")
+    with pytest.raises(InputError, match="the filter was trained on a"):
+        main(config(f"filter={tmp_path / 'foreign.npz'}"))
 
 
 def test_windows_are_handed_to_the_module(config: Compose) -> None:

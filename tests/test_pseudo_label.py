@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,28 @@ def test_a_stopped_run_goes_on(run: Run, folder: Path, tmp_path: Path, monkeypat
     assert not list(tmp_path.glob(".*"))
 
 
+def test_parts_older_than_their_detections_are_made_again(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "new.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a readable"):
+        run(folder)
+    part = next((tmp_path / ".p.csv.parts").glob("cort*"))
+    write(folder, found(NAMES[0], [0.95]), found(NAMES[1], []))
+    later = part.stat().st_mtime + 10
+    os.utime(folder / f"{NAMES[0]}.npz", (later, later))
+    run(folder)
+    assert table(tmp_path)["score"].tolist() == ["0.95"]
+
+
+def test_parts_of_unknown_settings_are_made_again(run: Run, folder: Path, tmp_path: Path) -> None:
+    """A program killed while it deleted the parts leaves some of them, perhaps without their settings."""
+    (folder / "new.npz").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not a readable"):
+        run(folder)
+    (tmp_path / ".p.csv.parts" / "settings.json").unlink()
+    run(folder, "skip_bad=true", "pseudo_labels.min_score.cort=0.8")
+    assert table(tmp_path)["ignore"].tolist() == ["false", "true", "true"], "0.9, 0.7, 0.5"
+
+
 def test_a_corrupt_file_is_named_or_counted(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "new.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"new\.npz: not a readable detections file"):
@@ -211,3 +234,24 @@ def test_changed_cut_offs_do_not_mix_with_parts(run: Run, folder: Path, tmp_path
         run(folder)
     with pytest.raises(InputError, match="made with another min_score; delete that folder"):
         run(folder, "pseudo_labels.min_score.cort=0.8")
+
+
+def test_workers_share_the_pictures_and_write_the_same_file(run: Run, tmp_path: Path) -> None:
+    names = [f"p{number:02d}" for number in range(20)]  # more than one portion for each
+    rng = np.random.default_rng(0)
+    folder = write(tmp_path / "d", *(found(name, rng.random(4).tolist()) for name in names))
+    run(folder)
+    one = (tmp_path / "p.csv").read_bytes()
+    run(folder, "workers=2")
+    assert (tmp_path / "p.csv").read_bytes() == one and one.count(b"\n") > 20
+
+    for name in ("p17", "p04"):
+        (folder / f"{name}.npz").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"p04\.npz"):  # the first of them, whoever is faster
+        run(folder, "workers=2")
+    report = run(folder, "workers=2", "skip_bad=true")  # goes on from what is done
+    assert list(report.bad) == ["p04", "p17"]
+    kept = [line for line in one.splitlines() if not line.startswith((b"p04", b"p17"))]
+    assert (tmp_path / "p.csv").read_bytes().splitlines() == kept
+    with pytest.raises(InputError, match="workers=0"):
+        run(folder, "workers=0")

@@ -1,0 +1,72 @@
+"""Two processes on the CPU (gloo): scores are those of one, and all stop and go on at the same batch."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sartorius import ranks
+from sartorius.errors import InputError
+from tests.distributed import work
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def test_three_pictures_score_as_in_one_process(tiny_competition: Path, tmp_path: Path) -> None:
+    """The sampler repeats one of three pictures for two processes."""
+    one = work.validate(tiny_competition, tmp_path / "one", 1)
+    assert len(one["rows"]) == 3 and one["logged"]["val/map"] > 0
+    two = ranks.launch(work.validate, [tiny_competition, tmp_path / "two", 2], 2)
+    assert two == one
+    for kind, names in (("detections", ["meta.json", *(f"{name}.npz" for name in one["pictures"])]), ("overlays", [])):
+        files = [sorted((tmp_path / folder / kind).iterdir()) for folder in ("one", "two")]
+        assert [file.name for file in files[0]] == [file.name for file in files[1]]
+        assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+        assert not names or [file.name for file in files[1]] == sorted(names)
+
+
+def fit(root: Path, folder: Path, processes: int, *options: Any, **more: Any) -> dict[str, Any]:
+    result: dict[str, Any] = ranks.launch(work.fit_with, [root, folder, processes, options, more], processes)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("number", "signum", "batch"),
+    [(1, signal.SIGINT, 2), (0, signal.SIGTERM, 8)],  # of 9 batches; gradients of two are added up
+)
+def test_a_signal_to_one_process_stops_both_and_nothing_is_lost(
+    tiny_competition: Path, tmp_path: Path, number: int, signum: int, batch: int
+) -> None:
+    whole = fit(tiny_competition, tmp_path / "whole", 2)
+    assert len(whole["seen"]) == 3 * 9  # 9 pictures twice, half of them here
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_competition, tmp_path / "part", 2, work.Signal(1, batch, number, signum))
+    resumed = fit(tiny_competition, tmp_path / "part", 2, resume=True)
+    assert resumed["level"] == whole["level"]
+    assert resumed["seen"] == whole["seen"][{2: 9 + 4, 8: 18}[batch] :]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_kill_costs_the_steps_since_the_last_file(tiny_competition: Path, tmp_path: Path, processes: int) -> None:
+    """A file every two steps of two batches: the one after the fourth batch of the second epoch is the last one."""
+    whole = fit(tiny_competition, tmp_path / "whole", processes)
+    with pytest.raises(InputError, match="killed"):
+        fit(tiny_competition, tmp_path / "part", processes, work.Signal(1, 6), every_n_steps=2)
+    resumed = fit(tiny_competition, tmp_path / "part", processes, resume=True)
+    assert resumed["level"] == whole["level"]
+    kept = len(whole["seen"]) - len(resumed["seen"])
+    assert kept > len(whole["seen"]) // 3  # the first epoch, and some of the second
+    assert resumed["seen"] == whole["seen"][kept:]

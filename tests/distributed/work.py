@@ -1,0 +1,84 @@
+"""What the ranks of these tests do: functions that `ranks.launch` finds by name in new processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+
+class Signal(pl.Callback):
+    """Sends a signal to this process in an epoch, after a training batch, if it is the one of that number."""
+
+    def __init__(self, epoch: int, batch: int, number: int = 0, signum: int = signal.SIGKILL) -> None:
+        self.place, self.number, self.signum = (epoch, batch), number, signum
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (trainer.current_epoch, batch_idx) == self.place and trainer.global_rank == self.number:
+            os.kill(os.getpid(), self.signum)
+
+
+def trainer(processes: int, **options: Any) -> pl.Trainer:
+    """On the CPU, with gloo between several processes; silent."""
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    strategy = {"strategy": "ddp", "devices": processes} if processes > 1 else {"devices": 1}
+    return pl.Trainer(accelerator="cpu", **{**quiet, **strategy, **options})
+
+
+def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> dict[str, Any]:
+    """Score 3 pictures with every callback that gathers; returns all that they found."""
+    from sartorius.callbacks.competition_map import CompetitionMap
+    from sartorius.callbacks.overlays import Overlays
+    from sartorius.callbacks.pixel_report import PixelReport
+    from sartorius.callbacks.prediction_writer import PredictionWriter
+    from sartorius.data.datamodules import SupervisedDataModule
+    from sartorius.postprocess.finalise import Postprocess
+    from tests.toy_segmenter import ToySegmenter
+
+    postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+    scored, pixels = CompetitionMap(postprocess), PixelReport(folder)
+    drawn = Overlays(folder / "overlays", postprocess, pictures=2)
+    callbacks = [scored, pixels, drawn, PredictionWriter(folder / "detections")]
+    running = trainer(processes, callbacks=callbacks, enable_checkpointing=False)
+    data = SupervisedDataModule(root, fold=0, n_folds=4, val_batch_size=batch_size)
+    running.validate(ToySegmenter(), data, verbose=False)
+    return {
+        "rows": scored.rows.tolist(), "pictures": scored.pictures, "scores": scored.results,
+        "pixels": pixels.table.to_dict("list"), "pixel scores": pixels.results,
+        "logged": {name: float(value) for name, value in running.callback_metrics.items()},
+    }  # fmt: skip
+
+
+def fit(
+    root: Path, folder: Path, processes: int, stop: Signal | None = None, resume: bool = False, **last: Any
+) -> dict[str, Any]:
+    """Train the toy for 3 epochs; returns its number, and the pictures that this process saw, by order."""
+    from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+    from sartorius.data.datamodules import SupervisedDataModule
+    from tests.doubles import ToyModule
+
+    module = ToyModule()
+    data = SupervisedDataModule(root, fold=0, n_folds=4, batch_size=1, train_repeats=2)
+    running = trainer(
+        processes, callbacks=[*([stop] if stop else []), LastCheckpoint(folder, **last)], max_epochs=3,
+        num_sanity_val_steps=0, plugins=[AtomicCheckpointIO()], accumulate_grad_batches=2,
+    )  # fmt: skip
+    try:
+        running.fit(module, data, ckpt_path=folder / "last.ckpt" if resume else None)
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    if torch.distributed.is_initialized():
+        levels: list[Any] = [None] * processes
+        torch.distributed.all_gather_object(levels, module.level.tolist())
+        assert np.ptp(np.array(levels)) == 0
+    return {"level": module.level.tolist(), "seen": module.seen}
+
+
+def fit_with(root: Path, folder: Path, processes: int, options: Any, more: dict[str, Any]) -> dict[str, Any]:
+    """`fit` with both kinds of arguments."""
+    return fit(root, folder, processes, *options, **more)

@@ -1,0 +1,113 @@
+"""Processes started together, and every way in which they end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sartorius import ranks
+from sartorius.errors import InputError
+from tests import rank_work as work
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+def alive(process: int) -> bool:
+    """Whether it runs; one that ended and that nobody has asked about yet does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def soon(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_the_first_returns_and_prints(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert ranks.launch(work.tell, [tmp_path], 3) == "returned by 0"
+    assert capfd.readouterr().out == "printed by 0\n"
+    told = [(tmp_path / f"{k}.txt").read_text().split() for k in range(3)]
+    assert [one[0] for one in told] == ["0", "1", "2"]
+    assert len({tuple(one[1:]) for one in told}) == 1  # one port
+    assert told[0][1:3] == ["3", "127.0.0.1"] and told[0][4] == "7"
+    assert "LOCAL_RANK" not in os.environ
+
+
+@pytest.mark.parametrize("failing", [[0], [1], [0, 1]])
+def test_an_input_error_of_one_ends_all_and_is_raised_once(tmp_path: Path, failing: list[int]) -> None:
+    with pytest.raises(InputError, match="^wrong number [01]$"):
+        ranks.launch(work.fail, [tmp_path, failing, "input"], 2)
+    assert not any(alive(int(path.read_text())) for path in tmp_path.glob("*.started"))
+
+
+def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"process 2 of 2 failed(.|\n)*rank_work.py(.|\n)*ZeroDivisionError: a bug"):
+        ranks.launch(work.fail, [tmp_path, [1], "bug"], 2)
+
+
+def test_a_killed_process_is_named_with_its_last_words(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"process 2 of 2 was killed \(SIGKILL\).*memory.* \| last words"):
+        ranks.launch(work.fail, [tmp_path, [1], "kill"], 2)
+    with pytest.raises(InputError, match="process 1 of 2 ended by itself with code 3"):
+        ranks.launch(work.fail, [tmp_path, [0], "exit"], 2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_reaches_all_of_them(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        soon(lambda: len(list(tmp_path.glob("*.started"))) == 2)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        ranks.launch(work.wait, [tmp_path], 2)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not any(alive(int(path.read_text())) for path in tmp_path.glob("*.started"))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="looks at processes")
+def test_they_do_not_outlive_a_starter_that_is_killed(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from sartorius import ranks
+from tests import rank_work as work
+ranks.launch(work.wait, [Path({str(tmp_path)!r})], 2)
+"""
+    starter = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    assert soon(lambda: len([path for path in tmp_path.glob("*.started") if path.read_text()]) == 2)
+    starter.kill()
+    starter.wait()
+    assert soon(lambda: not any(alive(int(path.read_text())) for path in tmp_path.glob("*.started")))
+
+
+def test_the_number_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    assert ranks.rank() == 0
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert ranks.rank() == 1
+    monkeypatch.setenv("SLURM_PROCID", "5")  # the second of the third machine
+    assert ranks.rank() == 5
+    monkeypatch.setenv("RANK", "4")  # torchrun within a job
+    assert ranks.rank() == 4

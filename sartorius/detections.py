@@ -26,6 +26,7 @@ from sartorius.instances import Instances
 from sartorius.rle import IntArray
 
 FORMAT_VERSION = 1
+_ARRAYS = ("boxes", "scores", "cell_types", "masks")
 
 
 @dataclass(frozen=True)
@@ -93,23 +94,11 @@ class Detections:
 
         if (instances.areas == 0).any():
             raise ValueError(f"picture {picture}: cell {int(np.argmin(instances.areas))} has no pixels")
-        masks = gather_mask_targets(
-            torch.from_numpy(instances.layers.astype(np.int32)),
-            torch.from_numpy(instances.layer_of),
-            torch.arange(1, len(instances) + 1),
-            torch.from_numpy(instances.boxes),
-            mask_size,
-        )
-        return cls(
-            picture,
-            instances.height,
-            instances.width,
-            instances.boxes,
-            np.asarray(scores, np.float32),
-            instances.cell_types,
-            masks.numpy().astype(np.float16),
-            cell_type_names,
-        )
+        layers, layer_of = torch.from_numpy(instances.layers.astype(np.int32)), torch.from_numpy(instances.layer_of)
+        numbers, boxes = torch.arange(1, len(instances) + 1), torch.from_numpy(instances.boxes)
+        masks = gather_mask_targets(layers, layer_of, numbers, boxes, mask_size).numpy().astype(np.float16)
+        arrays = (instances.boxes, np.asarray(scores, np.float32), instances.cell_types, masks)
+        return cls(picture, instances.height, instances.width, *arrays, cell_type_names)
 
     @classmethod
     def from_regions(
@@ -144,14 +133,13 @@ class Detections:
         chosen = np.asarray(index)
         if chosen.dtype != bool:
             chosen = chosen.astype(np.int64)
-        return replace(
-            self,
-            boxes=self.boxes[chosen],
-            scores=self.scores[chosen],
-            cell_types=self.cell_types[chosen],
-            masks=self.masks[chosen],
-            agreement=None if self.agreement is None else self.agreement[chosen],
-        )
+        agreement = None if self.agreement is None else self.agreement[chosen]
+        return replace(self, agreement=agreement, **{name: getattr(self, name)[chosen] for name in _ARRAYS})
+
+    @property
+    def prevailing_type(self) -> int:
+        """The cell type with the largest sum of scores, of equal ones the first; 0 where nothing was found."""
+        return int(np.argmax(np.bincount(self.cell_types, weights=self.scores, minlength=1)))
 
     def sorted(self) -> Detections:
         """By falling score; equal scores keep their order."""
@@ -160,25 +148,20 @@ class Detections:
     def save(self, folder: str | Path) -> Path:
         """Write `<folder>/<picture>.npz` (no pickle) atomically; returns its path."""
         path = Path(folder) / f"{self.picture}.npz"
-        more: dict[str, Any] = {} if self.agreement is None else {"agreement": self.agreement}
+        about: dict[str, Any] = {"version": FORMAT_VERSION, "picture": self.picture, "size": (self.height, self.width)}
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, "cell_type_names")}
+        if self.agreement is not None:
+            arrays["agreement"] = self.agreement
         with atomic_path(path) as temporary:
-            np.savez_compressed(
-                temporary,
-                version=FORMAT_VERSION,
-                picture=self.picture,
-                size=(self.height, self.width),
-                boxes=self.boxes,
-                scores=self.scores,
-                cell_types=self.cell_types,
-                masks=self.masks,
-                cell_type_names=self.cell_type_names,
-                **more,
-            )
+            np.savez_compressed(temporary, **about, **arrays)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Detections:
-        """Read what `save` wrote. Raises InputError for a missing, damaged or newer file."""
+        """Read what `save` wrote.
+
+        Raises InputError for a missing, damaged or newer file, values that are no numbers, and unknown cell types.
+        """
         try:
             with open(path, "rb") as opened:
                 if opened.read(4) != b"PK\3\4":  # numpy takes it for a pickle, and advises to trust it
@@ -189,13 +172,19 @@ class Detections:
                     raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
                 height, width = file["size"].tolist()
                 names = tuple(file["cell_type_names"].tolist())
-                arrays = (file["boxes"], file["scores"], file["cell_types"], file["masks"])
+                boxes, scores, types, masks = (file[name] for name in _ARRAYS)
                 agreement = file["agreement"] if "agreement" in file.files else None
-                return cls(str(file["picture"]), height, width, *arrays, names, agreement)
+                found = cls(str(file["picture"]), height, width, boxes, scores, types, masks, names, agreement)
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own
             raise InputError(f"{path}: not a readable detections file ({error}); predict this picture again") from error
+        for name in ("boxes", "scores", "masks"):
+            if not np.isfinite(getattr(found, name)).all():
+                raise InputError(f"{path}: {name} that are not numbers; predict this picture again")
+        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(names):
+            raise InputError(f"{path}: cell types from 0 to {len(names) - 1} expected; predict this picture again")
+        return found
 
 
 class DetectionsFolder:
@@ -216,7 +205,9 @@ class DetectionsFolder:
         """The content of meta.json. Raises InputError where the folder is not one of detections."""
         path = self.folder / "meta.json"
         if not path.is_file():
-            raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; `predict` writes one")
+            inner = self.folder / "detections"
+            more = f"give {inner}" if (inner / "meta.json").is_file() else "`predict` writes one"
+            raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; {more}")
         try:
             meta = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:

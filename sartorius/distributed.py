@@ -6,6 +6,7 @@ import contextlib
 import functools
 import importlib
 import logging.config
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -27,12 +28,15 @@ def spread(name: str) -> Callable[[Main], Main]:
     and an error is raised once, see `ranks.launch`. With one device, and where srun or torchrun started this process
     beside others, `main` is called as it is; only the first of those prints.
 
-    Raises InputError for a trainer on several machines that nobody started there.
+    Raises InputError for a trainer on several machines that nobody started there, and for one device where several
+    processes were started: all would do the same in one folder.
     """
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def on_every_device(cfg: DictConfig) -> Any:
+            if not ranks.by_srun():  # Lightning takes this for srun's, and would leave the other devices to other tasks
+                os.environ.pop("SLURM_NTASKS", None)
             if count := processes(cfg.trainer):
                 log = wiring.plain(HydraConfig.get().job_logging) if HydraConfig.initialized() else None
                 return ranks.launch(_be_one, (name, wiring.plain(cfg), log), count)
@@ -48,6 +52,11 @@ def spread(name: str) -> Callable[[Main], Main]:
 def processes(trainer: DictConfig) -> int:
     """How many processes have to be started for this trainer; 0 where this one is enough, or one of them already."""
     if trainer.get("strategy", "auto") == "auto" and trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1:
+        if (count := ranks.count()) > 1:
+            raise InputError(
+                f"{count} processes were started (by srun or torchrun), and trainer.devices=1 is for one; start one, "
+                "or add trainer=ddp_multinode"
+            )
         return 0
     built = wiring.instantiate({**wiring.plain(trainer), "logger": False, "enable_checkpointing": False})
     environment = getattr(built.strategy, "cluster_environment", None)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from sartorius import ranks, rle, wiring
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
-from sartorius.data.out_of_fold import homes
+from sartorius.data.out_of_fold import homes, type_names
 from sartorius.detections import DetectionsFolder
 from sartorius.distributed import spread
 from sartorius.errors import InputError
@@ -27,6 +27,7 @@ from sartorius.export.submission import check_rows, read_rows
 from sartorius.files import write_csv, write_json
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, Cells, picture_row
+from sartorius.progress import watched
 
 if TYPE_CHECKING:
     from sartorius.metrics.box_ap import BoxAP
@@ -57,7 +58,7 @@ def evaluate(truth: Competition, source: Source, bootstrap: Mapping[str, Any]) -
     Raises InputError where predictions and picture differ in size.
     """
     rows = np.zeros((len(source.pictures), ROW_LENGTH), dtype=np.int64)
-    for index, picture in enumerate(source.pictures):
+    for index, picture in enumerate(watched(source.pictures, "scoring")):
         cells = source.cells(picture)
         try:
             rows[index] = picture_row(index, cells, truth.runs(picture))
@@ -110,6 +111,7 @@ def from_detections(
     boxes = BoxAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
     scored = [picture for picture in pictures if picture in home]
+    place = {picture: k for k, picture in enumerate(scored)}
 
     def cells(picture: str) -> Cells:
         detections = home[picture].load(picture)
@@ -118,7 +120,7 @@ def from_detections(
         known = types[detections.cell_types] < len(positions)
         real = truth.instances(picture)
         boxes.update(
-            scored.index(picture), detections.boxes[known], detections.scores[known],
+            place[picture], detections.boxes[known], detections.scores[known],
             types[detections.cell_types][known], real.boxes, real.cell_types,
         )  # fmt: skip
         return finish[home[picture]](detections).instances
@@ -168,7 +170,7 @@ def chosen_pictures(cfg: DictConfig, truth: Competition) -> list[str]:
         folds = make_folds(truth, cfg.data.n_folds, cfg.data.fold_seed) if file is None else read_folds(file, truth)
         pictures = folds.split(cfg.data.fold)[1]
     if cfg.pictures is not None:
-        listed = [truth.record(str(picture)).id for picture in cfg.pictures]
+        listed = {truth.record(picture).id for picture in wiring.listed(cfg.pictures)}
         pictures = [picture for picture in pictures if picture in listed]
     return pictures
 
@@ -185,20 +187,17 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError(f"{asked[0]}= says how a network looks at pictures; it goes with checkpoint= only")
 
 
-def type_names(cfg: DictConfig, folders: Sequence[str] | None) -> tuple[str, ...]:
-    """Cell types of the data: those that the detections were written with, `cell_types` for other predictions."""
-    known = [DetectionsFolder(folder).meta.get("cell_types", cfg.cell_types) for folder in folders or ()]
-    return tuple(dict.fromkeys(name for names in known or [cfg.cell_types] for name in names))
-
-
 def sources(
     cfg: DictConfig, truth: Competition, pictures: Sequence[str], folders: Sequence[str] | None
 ) -> dict[str, Source]:
     """What is scored of `pictures`, by name: the predictions, and the baseline on the same pictures."""
+    from sartorius.fusion.filtered import say_saved
+
     found: dict[str, Source] = {}
     if cfg.predictions is not None:
         found[str(cfg.predictions)] = from_predictions(cfg.predictions, truth, pictures, cfg.only_predicted)
     elif folders is not None:
+        say_saved(folders, cfg.filter)
         found[", ".join(folders)] = from_detections(folders, truth, pictures, wiring.plain(cfg.postprocess), cfg.filter)
     pictures = next((source.pictures for source in found.values()), pictures)
     if not pictures:
@@ -221,7 +220,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         folders = [str(folder)]
     if ranks.rank():  # the first process scores what all have written
         return {}
-    truth = Competition(root or cfg.paths.data_dir, type_names(cfg, folders))
+    truth = Competition(root or cfg.paths.data_dir, type_names(folders or (), cfg.cell_types))
     asked, bootstrap = chosen_pictures(cfg, truth), wiring.plain(cfg.bootstrap)
     found = sources(cfg, truth, asked, folders)
     scores = {name: evaluate(truth, source, bootstrap) for name, source in found.items()}

@@ -14,12 +14,17 @@ _EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm
 def expected(error: BaseException | None) -> BaseException | None:
     """The input error at or below `error` (Hydra wraps what constructors raise), or None when it is a bug."""
     while error is not None:
-        if isinstance(error, InputError | OSError | OmegaConfBaseException):
+        if isinstance(error, InputError | OSError | OmegaConfBaseException) or _of_trainer(error):
             return error
         if isinstance(error, CompactHydraException) and not isinstance(error, InstantiationException):
             return error
         error = error.__cause__ if isinstance(error, InstantiationException) else None
     return None
+
+
+def _of_trainer(error: BaseException) -> bool:
+    """Whether Lightning says that options do not fit, or the machine; by name, for importing it takes seconds."""
+    return type(error).__name__ == "MisconfigurationException"
 
 
 def message(error: Exception) -> str:
@@ -29,7 +34,7 @@ def message(error: Exception) -> str:
         return missing(known)
     if isinstance(known, OSError) and known.filename is not None:
         return f"{known.filename}: {known.strerror}"
-    text = str(known)
+    text = f"trainer: {known}" if known is not None and _of_trainer(known) else str(known)
     for name, extra in _EXTRAS.items():
         if f"'hydra/launcher/{name}'" in text:
             return f"this launcher needs packages that are not installed: pip install 'sartorius[{extra}]'"

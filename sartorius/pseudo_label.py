@@ -7,14 +7,8 @@ that prevails in it, become rows in the columns of train.csv with score, agreeme
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +19,7 @@ from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.export.pseudo_labels import PictureLabels, PseudoLabelFile
 from sartorius.progress import watched
+from sartorius.workers import worker_map
 
 if TYPE_CHECKING:
     from sartorius.data.pseudo_labels import PseudoLabels
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
     from sartorius.metrics.pseudo_labels import Counts, Report
     from sartorius.postprocess import Postprocess
 
-_CHUNK = 8  # pictures that a worker gets at once
 _DIGITS = 6  # of score and agreement in the file; decided by as they are written, so that whoever reads decides alike
 Texts = Mapping[str, list[str]]
 
@@ -45,7 +39,7 @@ def label(found: Detections, postprocess: Postprocess, settings: PseudoLabels) -
     """
     from sartorius.data.annotation_rows import well_of
 
-    kind = int(np.argmax(np.bincount(found.cell_types, weights=found.scores, minlength=1)))
+    kind = found.prevailing_type
     name = found.cell_type_names[kind]
     least, sure = settings.cut_off("doubtful_score", name), settings.cut_off("min_score", name)
     cells = replace(postprocess, score=min(least, sure))(replace(found, cell_types=np.full(len(found), kind)))
@@ -105,7 +99,7 @@ def pseudo_label(
     made_with = {"detections": str(folder.folder.resolve()), **cut_offs, "postprocess": repr(postprocess)}
     file = PseudoLabelFile(output, made_with)
     part = _Part(folder, postprocess, settings, file, images, sizes, skip_bad)
-    with _on_processes(workers) as each:
+    with worker_map(workers) as each:
         for picture, problem in zip(watched(pictures, "labelling"), each(part, pictures), strict=True):
             if problem is not None:
                 report.bad[picture] = problem
@@ -150,28 +144,6 @@ class _Part:
         _check_agreement(found, self.settings, self.folder)
         self.file.add(label(found, self.postprocess, self.settings))
         return None
-
-
-@contextmanager
-def _on_processes(workers: int) -> Iterator[Callable[[_Part, Sequence[str]], Iterable[str | None]]]:
-    """A `map` over so many processes, results in order; raises InputError where one is killed."""
-    if workers == 1:
-        yield map
-        return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupt)
-    try:
-        yield partial(pool.map, chunksize=_CHUNK)
-    except BrokenProcessPool as error:
-        raise InputError(
-            "a worker was killed; did the machine's memory run out? With fewer workers= the same command goes on from "
-            "the pictures that are done"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _count(report: Report, parts: Iterable[PictureLabels], truth: Texts | None) -> set[bool]:

@@ -3,6 +3,9 @@
 `launch` is for one machine. The process that calls it computes nothing itself: it starts one process for each rank,
 passes on Ctrl-C and SIGTERM, and ends all of them as soon as one fails, for the others would wait for it forever. A
 rank whose starter was killed ends itself. On several machines somebody else starts the ranks (srun, torchrun).
+
+torch's own starters (`multiprocessing.spawn`, `elastic_launch`) make text of an InputError, and tell a rank whose
+starter was killed by an interrupt, which one that waits for the others never hears.
 """
 
 from __future__ import annotations
@@ -44,15 +47,35 @@ class _End:
 
 def rank() -> int:
     """The number of this process among those that were started together, by `launch`, torchrun or srun; 0 alone."""
-    return next((int(os.environ[name]) for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), 0)
+    names = ("RANK", *(["SLURM_PROCID"] if by_srun() else []), "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)
+
+
+def count() -> int:
+    """How many processes were started together; 1 alone."""
+    if "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return _tasks() if by_srun() else 1
+
+
+def by_srun() -> bool:
+    """Whether srun started this process beside others. SLURM's variables alone do not say so: a batch script has them,
+    and a shell within a job, and a job of one task.
+    """
+    shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Lightning tells one
+    return "SLURM_STEP_ID" in os.environ and _tasks() > 1 and not shell
+
+
+def _tasks() -> int:
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", os.environ.get("SLURM_NTASKS", 1)))
 
 
 def launch(function: Callable[..., Any], arguments: Sequence[Any], count: int) -> Any:
     """Call a function in `count` new processes at once, and return what it returned in the first.
 
-    function: of a module, found there by name. arguments and the result are pickled. Each process finds LOCAL_RANK (0
-    to count - 1), WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment, and OMP_NUM_THREADS, its share of the
-    cores, unless that is set. Only the first prints.
+    function: of a module, found there by name. arguments and the result are pickled. Each process finds RANK and
+    LOCAL_RANK (0 to count - 1), WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment, and OMP_NUM_THREADS, its
+    share of the cores, unless that is set. Only the first prints.
 
     Raises InputError and KeyboardInterrupt as the function did in one of the processes, RuntimeError with the traceback
     for any other exception, and InputError where a process was killed.
@@ -88,7 +111,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
             stdin=subprocess.PIPE,  # never written to; it ends with this process, see `_end_with_starter`
             stdout=subprocess.DEVNULL if number else None,
             stderr=output,
-            env={**environment, "LOCAL_RANK": str(number)},
+            env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
             start_new_session=True,  # Ctrl-C comes from here, once
         )
         processes.append(process)

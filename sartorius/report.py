@@ -2,12 +2,14 @@
 
 Curves, score by threshold and cell type, the pictures worst first with annotated and predicted cells switched on and
 off, histograms, confusion, timings, config; what a folder lacks is left out and said. `run=[A,B]` puts runs side by
-side with paired intervals; runs that share no picture are taken as folds and scored together.
+side with paired intervals; runs that share no picture are taken as folds and scored together. Before a page is given
+away: it names the folders of runs and data as this machine does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +35,9 @@ def from_detections(run: Run) -> Predicted:
     Where the folder is `evaluate`'s, its choice of pictures, its changes to the post-processing and its filter apply:
     these are the cells that it scored. Raises InputError as `finish_of` does, and for a picture in two folders.
     """
+    import numpy as np
+
+    from sartorius.data.out_of_fold import type_names
     from sartorius.detections import DetectionsFolder
     from sartorius.fusion.filtered import SAVED, finish_of
     from sartorius.reports.judging import Predicted
@@ -49,12 +54,18 @@ def from_detections(run: Run) -> Predicted:
                 raise InputError(f"picture {picture} is in {home[picture].folder} and in {folder.folder}; give it once")
             home[picture] = folder
 
+    names = type_names(run.detections, ())
+
     def cells(picture: str) -> tuple[Instances, NDArray[np.float32]]:
-        final = finish[home[picture]](home[picture].load(picture))
-        return final.instances, final.scores
+        found = home[picture].load(picture)
+        final = finish[home[picture]](found)
+        if not names or found.cell_type_names == names:
+            return final.instances, final.scores
+        position = np.array([names.index(name) for name in found.cell_type_names], np.int64)
+        return replace(final.instances, cell_types=position[final.instances.cell_types]), final.scores
 
     shown = set(home) if run.table is None or not scored else set(home) & set(run.table.picture)
-    return Predicted(sorted(shown), cells, next((tuple(f.meta.get("cell_types", ())) for f in opened), ()))
+    return Predicted(sorted(shown), cells, names)
 
 
 def from_submission(run: Run, truth: Pictures) -> Predicted:
@@ -98,18 +109,14 @@ def pictures_of(run: Run, root: str | None, fallback: str) -> tuple[Pictures, bo
             "repeated": run.get("data", "repeated") or "error",
         }
         return LiveCell(place, cell_type_names=names, **more).split("val"), True
-    from sartorius.data.competition import Competition
-
-    return Competition(place, _type_names(run)), True
-
-
-def _type_names(run: Run) -> tuple[str, ...]:
-    """Cell types of the run's data, those that its detections were written with first."""
     from sartorius.cells import CELL_TYPES
-    from sartorius.detections import DetectionsFolder
+    from sartorius.data.competition import Competition
+    from sartorius.data.out_of_fold import type_names
 
-    known = [name for folder in run.detections for name in DetectionsFolder(folder).meta.get("cell_types", ())]
-    return tuple(dict.fromkeys([*known, *(run.get("cell_types") or (() if known else CELL_TYPES))]))
+    default = run.get("cell_types") or CELL_TYPES
+    # a picture that was not predicted may be of a type that the detections do not know
+    names = dict.fromkeys([*type_names(run.detections, default), *(run.get("cell_types") or ())])
+    return Competition(place, tuple(names)), True
 
 
 def entry_of(run: Run, root: str | None, fallback: str) -> Entry:
@@ -149,7 +156,7 @@ def main(cfg: DictConfig) -> str:
         Path(folders[0]) / "report.html" if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report" / "report.html"
     )
     output = Path(cfg.output or default)
-    if output.is_dir():
+    if output.suffix not in (".html", ".htm"):  # a browser would show it as text
         output = output / "report.html"
     plots = output.parent / "plots" if cfg.plots else None
     size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.export.submission import Problem, Row, Sizes, check_rows, validate_submission, write_submission
+from sartorius.progress import watched
 
 if TYPE_CHECKING:
     from sartorius.detections import Detections
@@ -90,13 +91,15 @@ def main(cfg: DictConfig) -> None:
     if cfg.validate is not None:
         return validate(cfg.validate, sizes, cfg.limit)
     from sartorius.detections import DetectionsFolder
-    from sartorius.fusion.filtered import finish_of
+    from sartorius.fusion.filtered import finish_of, say_saved
 
     folder = DetectionsFolder(cfg.detections)
     postprocess = finish_of(folder.meta, wiring.plain(cfg.postprocess), cfg.filter, str(cfg.detections))
     if not folder.pictures():
         raise InputError(f"{cfg.detections}: no detections in it; `predict` writes them")
-    pictures, cells = submit(folder, postprocess, cfg.output, sizes)
+    say_saved([folder.folder], cfg.filter)
+    detections = (folder.load(picture) for picture in watched(folder.pictures(), "writing"))
+    pictures, cells = submit(detections, postprocess, cfg.output, sizes)
     print(f"{cfg.output}: {cells} cells in {pictures} pictures, a valid submission")
 
 

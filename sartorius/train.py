@@ -128,12 +128,12 @@ def main(cfg: DictConfig) -> float:
     trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
     try:
         metrics = train(module, datamodule, trainer, cfg.ckpt_path, cfg.test)
-    except KeyboardInterrupt:
-        if trainer.is_global_zero:
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and trainer.is_global_zero:
             print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
+        finish_logging(failed=True)
         raise
-    finally:
-        finish_logging()
+    finish_logging()
     score = score_of(metrics, cfg.monitor)
     print(f"{cfg.monitor} {score:.4f} in {cfg.run_dir}")
     return score
@@ -163,15 +163,18 @@ def needs_logger(callback: Callback) -> bool:
     return isinstance(callback, LearningRateMonitor)
 
 
-def finish_logging() -> None:
-    """Close W&B's run: in a multirun the next job would log into it otherwise. A failure of that is a warning."""
+def finish_logging(failed: bool = False) -> None:
+    """Close W&B's run, there marked as failed or not: in a multirun the next job would log into it otherwise.
+
+    A failure of that is a warning.
+    """
     wandb = sys.modules.get("wandb")
     if wandb is None or getattr(wandb, "run", None) is None:
         return
     from sartorius.callbacks.tolerance import Tolerance
 
     with Tolerance("wandb.finish", "What W&B has not sent lies in the run folder, for `wandb sync`"):
-        wandb.finish()
+        wandb.finish(**({"exit_code": 1} if failed else {}))
 
 
 if __name__ == "__main__":

@@ -7,24 +7,22 @@ Everything below this layer takes objects and numbers. The verbs (`python -m sar
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
-import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hydra
 import hydra.utils
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from sartorius import failures, recipes
+from sartorius import failures, recipes, resolvers
 from sartorius.errors import InputError
 from sartorius.multirun import MembersFailed, in_multirun, register, run_member
 
@@ -37,6 +35,8 @@ _PACKAGE = Path(__file__).resolve().parent
 CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 Config = DictConfig | ListConfig | dict[str, Any] | list[Any]
+
+resolvers.register()
 
 
 def plain(cfg: Config | None) -> Any:
@@ -54,7 +54,7 @@ def plain(cfg: Config | None) -> Any:
 
 def listed(value: Any) -> list[str]:
     """What an option gives that takes one path, several or none (null)."""
-    return [] if value is None else [value] if isinstance(value, str) else [str(path) for path in value]
+    return [] if value is None else [str(one) for one in ([value] if isinstance(value, str | int | float) else value)]
 
 
 def instantiate(cfg: Config, **objects: Any) -> Any:
@@ -181,73 +181,6 @@ def load_stages(model: DictConfig, inference: Config | None = None) -> tuple[Lig
     return module.eval(), module.recipe  # type: ignore[return-value]
 
 
-def _default_norm(weights: Any) -> str:
-    """Norm layers that suit the start: group norm from nothing, frozen batch norm under pretrained weights."""
-    return "group" if weights in (None, "none", "None") else "frozen_batch"
-
-
-def _by_weights(weights: Any, pretrained: Any, fresh: Any) -> Any:
-    """The first value with pretrained weights, the second from nothing."""
-    return fresh if weights in (None, "none", "None") else pretrained
-
-
-def _either(first: Any, second: Any) -> Any:
-    """The first value unless it is null."""
-    return second if first in (None, "None", "null") else first
-
-
-def _run_folder(checkpoint: str | None, new: str) -> str:
-    """The run folder of the checkpoint to resume from, or a new one when it lies in none."""
-    folder = Path(str(checkpoint)).parent
-    return str(folder.parent) if folder.name == "checkpoints" and folder.is_dir() else new
-
-
-def _last_part(path: str) -> str:
-    """The last part of a path."""
-    return Path(path).name
-
-
-def _file_name(text: str) -> str:
-    """Text as a file name of at most 120 plain characters, which a command line takes without quotes."""
-    return re.sub(r"[^A-Za-z0-9_.+-]", "-", text)[:120]
-
-
-def _stable_id(text: str) -> str:
-    """Eight characters that depend on the text alone."""
-    return hashlib.sha256(os.path.abspath(text).encode()).hexdigest()[:8]
-
-
-def _multirun_or(run_dir: str, single: str) -> str:
-    """The name of the multirun's folder that the run folder lies in; `single` for a run of its own."""
-    return Path(run_dir).parent.name if in_multirun() else single
-
-
-def _count(values: ListConfig) -> int:
-    """How many entries a list has."""
-    return len(values)
-
-
-def _stamp() -> str:
-    """What tells a run's folder from those of other runs: date and time, or the job's id under srun and torchrun.
-
-    Those start a process for each device, all of which must come to the same folder, but not in the same second.
-    """
-    if int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_STEP_ID" in os.environ:
-        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        if (name := os.environ["TORCHELASTIC_RUN_ID"]) in ("", "none"):
-            raise InputError("torchrun names no run: give it --standalone or --rdzv-id=NAME, or set hydra.run.dir=")
-        return f"torchrun-{_file_name(name)}"
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-
-
-for _resolver in (
-    _default_norm, _by_weights, _count, _either, _run_folder, _last_part, _file_name, _stable_id, _multirun_or,
-):  # fmt: skip
-    OmegaConf.register_new_resolver(_resolver.__name__.lstrip("_"), _resolver, replace=True)
-OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
-
-
 def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
     """Decorate `main(cfg)`: a Hydra program over conf/<config_name>.yaml; `main(cfg)` can still be called in Python.
 
@@ -259,6 +192,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[.
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
+            _keep_typed_paths(cfg)
             if in_multirun():
                 ignore_noise()  # in this process too, which a launcher may have started
                 return run_member(main, cfg)
@@ -287,6 +221,21 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[.
         return program
 
     return decorate
+
+
+_PATHS = (
+    "against", "checkpoint", "ckpt_path", "data_dir", "detections", "file", "filter", "first", "fold_file", "images",
+    "members", "output", "predictions", "root", "run", "runs_dir", "second", "truth", "validate",
+)  # fmt: skip
+
+
+def _keep_typed_paths(cfg: DictConfig) -> None:
+    """Make text again of a file or folder that was named by a number, `output=123`: it is what was typed."""
+    for override in HydraConfig.get().overrides.task:
+        key, _, text = override.lstrip("+").partition("=")
+        value = OmegaConf.select(cfg, key) if key.rpartition(".")[2] in _PATHS else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            OmegaConf.update(cfg, key, text)
 
 
 def _end(error: Exception) -> NoReturn:

@@ -24,7 +24,7 @@ VERBS = (
     "browse",
     "report",
 )
-KNOW_HYDRA = {*VERBS, "wiring", "distributed", "multirun", "failures"}
+KNOW_HYDRA = {*VERBS, "wiring", "resolvers", "distributed", "multirun", "failures"}
 
 
 def contracts() -> dict[str, dict[str, object]]:

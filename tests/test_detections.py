@@ -49,6 +49,35 @@ def test_shapes_are_checked() -> None:
         Detections("a1", 4, 4, np.zeros((3, 4)), np.zeros(2), np.zeros(3, int), np.zeros((3, 2, 2)))
 
 
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"scores": np.array([0.5, np.nan, 0.1], np.float32)}, "scores that are not numbers"),
+        ({"boxes": np.full((3, 4), np.inf, np.float32)}, "boxes that are not numbers"),
+        ({"masks": np.full((3, 4, 4), np.nan, np.float16)}, "masks that are not numbers"),
+        ({"cell_types": np.array([0, 3, 1])}, "cell types from 0 to 2 expected"),
+        ({"cell_types": np.array([0, -1, 1])}, "cell types from 0 to 2 expected"),
+    ],
+)
+def test_values_that_no_stage_can_work_with_are_refused(tmp_path, changes, problem) -> None:
+    path = replace(some(), **changes).save(tmp_path)
+    with pytest.raises(InputError, match=f"a1.npz: {problem}; predict this picture again"):
+        Detections.load(path)
+
+
+def test_the_prevailing_type_has_the_largest_sum_of_scores() -> None:
+    scores = np.array([0.9, 0.5, 0.5], np.float32)
+    assert replace(some(), scores=scores, cell_types=np.array([0, 2, 2])).prevailing_type == 2
+    assert replace(some(), scores=scores, cell_types=np.array([2, 1, 0])).prevailing_type == 2
+    assert Detections.empty("a", 4, 4).prevailing_type == 0
+
+
+def test_the_run_folder_in_place_of_its_detections(tmp_path) -> None:
+    DetectionsFolder(tmp_path / "detections").write_meta()
+    with pytest.raises(InputError, match=r"not a folder of detections; give .*detections$"):
+        _ = DetectionsFolder(tmp_path).meta
+
+
 def test_agreement_is_kept_where_there_is_one(tmp_path) -> None:
     agreement = np.array([0.25, 0.5, 1], np.float32)
     detections = replace(some(), agreement=agreement)

@@ -125,6 +125,7 @@ def test_folders_of_detections_are_joined(
     assert numbers["labelled_pictures"] == 12 and "scored 4 of 12 labelled pictures" in capsys.readouterr().out
     assert numbers["box_ap"] == pytest.approx(1.0) and numbers["box_ap_astro"] == pytest.approx(1.0)
     assert run(f"detections={first}")["pictures"] == 3
+    assert run(f"detections={first}", "pictures=cort02")["pictures"] == 1
     assert run(f"detections=[{first}]", "postprocess.score.astro=0.95")["competition_map_astro"] == 0.0
     assert (
         run(f"detections=[{first}]", "postprocess=default", "postprocess.min_area.cort=91")["competition_map_cort"] < 1

@@ -101,13 +101,28 @@ ranks.launch(work.wait, [Path({str(tmp_path)!r})], 2)
     assert soon(lambda: not any(alive(int(path.read_text())) for path in tmp_path.glob("*.started")))
 
 
-def test_the_number_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+STEP = {"SLURM_JOB_NAME": "train", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "8", "SLURM_STEP_NUM_TASKS": "6"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "number", "count"),
+    [
+        ({}, 0, 1),
+        ({"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}, 1, 2),  # launch
+        ({"WORLD_SIZE": "2"}, 0, 1),  # of whatever
+        ({**STEP, "SLURM_PROCID": "5", "LOCAL_RANK": "1"}, 5, 6),  # the second of the third machine
+        ({**STEP, "SLURM_PROCID": "0", "LOCAL_RANK": "1", "RANK": "4", "WORLD_SIZE": "6"}, 4, 6),  # torchrun in a job
+        ({"SLURM_JOB_NAME": "a.sh", "SLURM_NTASKS": "8", "SLURM_PROCID": "3"}, 0, 1),  # a batch script without srun
+        ({**STEP, "SLURM_JOB_NAME": "interactive", "SLURM_PROCID": "3"}, 0, 1),  # a shell of salloc
+        ({**STEP, "SLURM_JOB_NAME": "bash", "SLURM_PROCID": "3"}, 0, 1),  # srun --pty bash
+        ({**STEP, "SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, 0, 1),  # one task, as submitit starts
+    ],
+)
+def test_the_number_of_a_process_and_how_many_there_are(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], number: int, count: int
+) -> None:
+    for name in [*STEP, "SLURM_PROCID", "LOCAL_RANK", "RANK", "WORLD_SIZE"]:
         monkeypatch.delenv(name, raising=False)
-    assert ranks.rank() == 0
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert ranks.rank() == 1
-    monkeypatch.setenv("SLURM_PROCID", "5")  # the second of the third machine
-    assert ranks.rank() == 5
-    monkeypatch.setenv("RANK", "4")  # torchrun within a job
-    assert ranks.rank() == 4
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert (ranks.rank(), ranks.count()) == (number, count)

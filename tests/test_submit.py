@@ -68,7 +68,7 @@ def test_thresholds_can_be_changed(run: Callable[..., None], folder: Path, tmp_p
 
 
 def test_the_saved_filter_unless_another_or_none_is_asked_for(
-    run: Callable[..., None], folder: Path, tmp_path: Path
+    run: Callable[..., None], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of two squares of 10 x 10 pixels the lower-scored one loses the 4 x 10 pixels that they share."""
     file, path = tmp_path / "filter.npz", tmp_path / "s.csv"
@@ -79,6 +79,8 @@ def test_the_saved_filter_unless_another_or_none_is_asked_for(
     for override, cells in (("filter=saved", 1), ("filter=none", 2), ("filter=null", 2), (f"filter={file}", 0)):
         run(f"detections={folder}", f"output={path}", override)
         assert [len(texts) for texts in read_submission(path).values()] == [cells, 0], override
+        said = f"its filter, {file}, drops false positives; filter=none leaves it out" in capsys.readouterr().out
+        assert said == (override == "filter=saved")
     run(f"detections={folder}", f"output={path}")
     assert [len(texts) for texts in read_submission(path).values()] == [1, 0]
 

@@ -229,6 +229,20 @@ def test_wandb_is_finished_where_a_run_is_open(monkeypatch: pytest.MonkeyPatch) 
     assert calls == ["finish"]
 
 
+def test_a_run_that_fails_is_marked_as_failed(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[dict[str, int]] = []
+    fake = SimpleNamespace(run=object(), finish=lambda **options: calls.append(options))
+    monkeypatch.setitem(sys.modules, "wandb", fake)  # type: ignore[arg-type]
+
+    def fails(self: Any, *_: Any) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(ToyModule, "training_step", fails)
+    with pytest.raises(ZeroDivisionError):
+        main(config())
+    assert calls == [{"exit_code": 1}]
+
+
 def test_a_failure_to_close_wandb_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails() -> None:
         raise ConnectionError("no route to host")

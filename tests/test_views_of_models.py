@@ -103,18 +103,18 @@ def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoints: dict[st
         np.testing.assert_array_equal(back.cell_types, seen.cell_types)
 
 
-def test_views_of_a_mask_rcnn_differ_and_are_joined(checkpoints: dict[str, Path], run: Predict) -> None:
-    for tta in ("none", "flips", "d4", "scales"):
-        folder = run(f"checkpoint={checkpoints['mask_rcnn']}", f"tta={tta}", f"output={tta}")
-        assert folder.pictures() == ["test00", "test01"]
-        for found in folder:
-            assert len(found) and np.isfinite(found.masks).all() and (found.height, found.width) == (48, 64)
-            assert (found.agreement is None) == (tta == "none")
-            if found.agreement is not None:
-                assert 0 < found.agreement.min() <= found.agreement.max() <= 1
+@pytest.mark.parametrize("tta", ["none", "flips", pytest.param("d4", marks=pytest.mark.slow), "scales"])
+def test_views_of_a_mask_rcnn_differ_and_are_joined(checkpoints: dict[str, Path], run: Predict, tta: str) -> None:
+    folder = run(f"checkpoint={checkpoints['mask_rcnn']}", f"tta={tta}", f"output={tta}")
+    assert folder.pictures() == ["test00", "test01"]
+    for found in folder:
+        assert len(found) and np.isfinite(found.masks).all() and (found.height, found.width) == (48, 64)
+        assert (found.agreement is None) == (tta == "none")
+        if found.agreement is not None:
+            assert 0 < found.agreement.min() <= found.agreement.max() <= 1
 
 
-@pytest.mark.parametrize("tta", ["d4", "scales"])
+@pytest.mark.parametrize("tta", [pytest.param("d4", marks=pytest.mark.slow), "scales"])
 def test_views_of_a_unet_and_of_two_stages(checkpoints: dict[str, Path], run: Predict, tta: str) -> None:
     unet = run(f"checkpoint={checkpoints['unet']}", f"tta={tta}", "output=unet")
     assert unet.pictures() == ["test00", "test01"] and unet.load("test00").agreement is None, "maps are averaged"

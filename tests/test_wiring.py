@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 
 from sartorius import recipes, wiring
@@ -138,6 +139,13 @@ def run_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     return run
 
 
+def lightning_refuses() -> None:
+    raise MisconfigurationException("No `device` called tea")
+
+
+NO_SUCH_DEVICE = {"_target_": f"{__name__}.lightning_refuses"}
+
+
 def raising(error: BaseException) -> Callable[[Any], None]:
     def main(cfg: Any) -> None:
         raise error
@@ -153,6 +161,7 @@ def raising(error: BaseException) -> Callable[[Any], None]:
         (raising(OSError(errno.ENOSPC, "No space left", "/runs/a")), [], 1, "error: /runs/a: No space left"),
         (lambda cfg: cfg.needed, [], 1, "error: 'needed' is not set; give it on the command line: needed=..."),
         (lambda cfg: None, ["sed=1"], 1, "error: Could not override 'sed'."),
+        (lambda cfg: wiring.instantiate(NO_SUCH_DEVICE), [], 1, "error: trainer: No `device` called tea"),
         (raising(KeyboardInterrupt()), [], 130, "interrupted"),
     ],
 )
@@ -185,6 +194,21 @@ def test_a_failed_job_of_a_multirun_does_not_stop_the_next(run_verb: Any, capfd:
     assert stopped.value.code == 1
     assert seeds == [1, 2]
     assert "error: seed 1 is bad" in capfd.readouterr().err
+
+
+def test_paths_of_digits_are_what_was_typed(run_verb: Any, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "small.yaml").write_text("seed: 0\noutput: x\nfilter: none\ndata: {root: null}\n")
+    came: list[Any] = []
+    run_verb(lambda cfg: came.append(wiring.plain(cfg)), "output=2026_11", "data.root=5", "seed=7", "+run=1.50")
+    run_verb(lambda cfg: came.append(wiring.plain(cfg)), "filter=null", "output=runs/1")
+    assert came[0] == {"seed": 7, "output": "2026_11", "filter": "none", "data": {"root": "5"}, "run": "1.50"}
+    assert came[1] == {"seed": 0, "output": "runs/1", "filter": None, "data": {"root": None}}
+
+
+def test_one_path_several_or_none() -> None:
+    cases = ((None, []), ("a", ["a"]), (7, ["7"]), (OmegaConf.create(["a", 7]), ["a", "7"]))
+    for given, expected in cases:
+        assert wiring.listed(given) == expected
 
 
 def test_main_can_be_called_with_a_config() -> None:

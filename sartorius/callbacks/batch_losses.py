@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,12 @@ class BatchLosses(Callback):
         self._columns, self._size = [], 0
         table = read_batches(self.path)
         kept = table[(table.epoch < epoch) | ((table.epoch == epoch) & (table.batch < batch))] if len(table) else table
-        if len(kept):
-            self._columns = [str(name) for name in kept if name not in (*_PLACE, "lr")]
-            self._write_anew(kept)
-        else:
+        if kept.empty:
             self.path.unlink(missing_ok=True)
+            return
+        self._columns = [str(name) for name in kept if name not in (*_PLACE, "lr")]
+        self._lines = kept.to_csv(index=False, header=False, lineterminator="\n").splitlines(keepends=True)
+        self._append()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Note the place, and the rate before the schedule's step."""
@@ -88,7 +90,8 @@ class BatchLosses(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write what there is."""
-        self.write()
+        with suppress(RuntimeError):  # a broken GPU hands over nothing; its own error is on its way
+            self.write()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write what there is."""
@@ -130,13 +133,13 @@ class BatchLosses(Callback):
 
     def _append(self) -> None:
         text = "".join(self._lines)
-        if not self._size:
-            text = ",".join([*_PLACE, *self._columns, "lr"]) + "\n" + text
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "r+b" if self._size else "wb") as file:
-            file.seek(self._size)
-            file.write(text.encode())
-            file.truncate()
+        if self._size:
+            with open(self.path, "r+b") as file:
+                file.seek(self._size)
+                file.write(text.encode())
+                file.truncate()
+        else:
+            write_text(self.path, ",".join([*_PLACE, *self._columns, "lr"]) + "\n" + text)
         self._size, self._lines = os.path.getsize(self.path), []
 
 

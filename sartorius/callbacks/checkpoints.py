@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
@@ -26,6 +28,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     Lightning's own goes through the system's temporary folder, and a move between file systems is a copy.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.unwritten: set[str] = set()  # paths whose last save failed
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save; where that fails (a full disk) the previous file stays, and the training goes on with a warning.
 
@@ -34,12 +40,45 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with atomic_path(path) as temporary:
                 torch.save(checkpoint, temporary)
+            self.unwritten.discard(str(path))
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+            self.unwritten.add(str(path))
             kept = "the previous one stays" if Path(path).is_file() else "there is none"
             rank_zero_warn(
                 f"{path}: THE CHECKPOINT of epoch {checkpoint.get('epoch')}, step {checkpoint.get('global_step')}, "
                 f"COULD NOT BE WRITTEN ({error}); {kept}, and the training goes on. Is the disk full?"
             )
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, for one file, that knows when `AtomicCheckpointIO` could not write it.
+
+    The best score then stays that of the weights in the file, so that the next epoch above it is saved: Lightning would
+    wait for one above the score whose weights are lost.
+    """
+
+    @property
+    def state_key(self) -> str:
+        """Lightning's own: checkpoints of runs that had its callback can be resumed."""
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if this is Lightning's time for it; a collective call, as is the other."""
+        with self._taken_back_if_unwritten(trainer):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save if this is Lightning's time for it."""
+        with self._taken_back_if_unwritten(trainer):
+            super().on_validation_end(trainer, pl_module)
+
+    @contextmanager
+    def _taken_back_if_unwritten(self, trainer: Trainer) -> Iterator[None]:
+        before = {**self.state_dict(), "best_k_models": dict(self.best_k_models)}
+        yield
+        unwritten = getattr(trainer.strategy.checkpoint_io, "unwritten", ())  # only the first process writes
+        if trainer.strategy.broadcast(self.best_model_path in unwritten):
+            self.load_state_dict(before)
 
 
 class LastCheckpoint(Checkpoint):

@@ -93,7 +93,7 @@ class Overlays(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hand the drawings to loggers that take images; a collective call."""
         drawn, self._drawn = gather_pictures(self._drawn), {}
-        for index in sorted(drawn):
+        for index in sorted(drawn) if trainer.is_global_zero else ():
             _log_image(trainer, f"overlay/{drawn[index][0]}", drawn[index][1])
 
     def on_predict_batch_end(

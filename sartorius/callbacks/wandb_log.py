@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,8 @@ class WandbLog(WandbLogger):
 
     Args:
         project, entity, group, job_type, tags, name: as W&B has them; entity null is the account's own.
-        save_dir: folder that gets `wandb/`.
+        save_dir: folder that gets `wandb/`, with all that waits to be sent: pictures of tables too, unless the
+            environment's WANDB_DATA_DIR puts them elsewhere.
         id: of the run: one that continues in its folder goes on in its own W&B run.
         offline: send nothing; `wandb sync` does later. The environment's WANDB_MODE=offline does the same.
         init_timeout: seconds to wait for W&B when the run starts.
@@ -61,6 +64,7 @@ class WandbLog(WandbLogger):
         if offline:  # Lightning's own way is the environment, where it would hold for the next run of a sweep too
             more["mode"] = "offline"
         Path(save_dir).mkdir(parents=True, exist_ok=True)  # W&B goes elsewhere otherwise
+        self._waiting = Path(save_dir).absolute() / "wandb"
         super().__init__(name=name, save_dir=save_dir, id=id, project=project, settings=settings, **more)
         self._wandb_init.pop("anonymous", None)  # no setting of W&B any more, which warns of it
         self.boxes, self.rim = boxes, rim
@@ -115,7 +119,7 @@ class WandbLog(WandbLogger):
         }
         shown = {side: one for side, one in boxes.items() if one["box_data"]}  # W&B refuses a side without boxes
         image = wandb.Image(view.stretched(), masks=masks, boxes=shown or None, caption=view.caption, file_type="jpg")
-        self.log_metrics({key: image}, step)  # type: ignore[dict-item]
+        self._show(key, image, step)
 
     @rank_zero_only
     def log_lines(self, key: str, title: str, lines: Lines, axes: tuple[str, str], step: int) -> None:
@@ -124,7 +128,7 @@ class WandbLog(WandbLogger):
 
         across, up = zip(*((x.tolist(), y.tolist()) for x, y in lines.values()), strict=True)
         chart = wandb.plot.line_series(list(across), list(up), list(lines), title, axes[0])
-        self.log_metrics({key: chart}, step)  # type: ignore[dict-item]
+        self._show(key, chart, step)
 
     @rank_zero_only
     def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
@@ -132,7 +136,7 @@ class WandbLog(WandbLogger):
         import wandb
 
         table = wandb.Table(columns=list(columns), data=[[_cell(value) for value in row] for row in data])
-        self.log_metrics({key: table}, step)  # type: ignore[dict-item]
+        self._show(key, table, step)
 
     @rank_zero_only
     def log_files(self, name: str, kind: str, paths: Sequence[Path], metadata: Mapping[str, Any]) -> None:
@@ -148,7 +152,24 @@ class WandbLog(WandbLogger):
                 artifact.add_dir(str(path), name=path.name, policy="immutable", skip_cache=True)
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        self.experiment.log_artifact(artifact, aliases=["best"])
+        with self._waiting_room():
+            self.experiment.log_artifact(artifact, aliases=["best"])
+
+    def _show(self, key: str, value: Any, step: int) -> None:
+        with self._waiting_room():
+            self.log_metrics({key: value}, step)
+
+    @contextmanager
+    def _waiting_room(self) -> Iterator[None]:
+        """W&B keeps what belongs to tables and artifacts in the home folder until it is sent; here in the run's."""
+        own = "WANDB_DATA_DIR" not in os.environ
+        if own:
+            os.environ["WANDB_DATA_DIR"] = str(self._waiting)
+        try:
+            yield
+        finally:
+            if own:
+                del os.environ["WANDB_DATA_DIR"]  # the next run of a sweep has a folder of its own
 
 
 def _cell(value: Any) -> Any:

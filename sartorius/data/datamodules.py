@@ -153,6 +153,7 @@ class PicturesDataModule(pl.LightningDataModule):
         super().__init__()
         self.folder, self.batch_size, self.levels = Path(folder), batch_size, levels
         self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer pictures than processes
         self.pictures: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:

@@ -77,6 +77,7 @@ class LabelledDataModule(pl.LightningDataModule):
         self.seed, self.cache_mb = seed, cache_mb
         self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
         self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer pictures to predict than processes
         self.train_pictures: list[str] = []
         self.val_pictures: list[str] = []
         self.pseudo_pictures: list[str] = []

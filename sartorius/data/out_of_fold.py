@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from sartorius.data.competition import Competition
 from sartorius.detections import DetectionsFolder
@@ -27,3 +28,9 @@ def homes(folders: Sequence[DetectionsFolder], truth: Competition) -> dict[str, 
             truth.record(picture)  # raises for an id that is not labelled
             home[picture] = folder
     return home
+
+
+def type_names(folders: Iterable[str | Path], default: Sequence[str]) -> tuple[str, ...]:
+    """The cell types that the detections in the folders are of, each once; `default` where none names any."""
+    known = [name for folder in folders for name in DetectionsFolder(folder).meta.get("cell_types", ())]
+    return tuple(dict.fromkeys(known or default))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sartorius.detections import Detections
+from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.fusion.second_level import SecondLevel
 from sartorius.postprocess.finalise import Finalised
@@ -76,3 +76,10 @@ def finish_of(meta: Mapping[str, Any], changes: Mapping[str, Any] | None, which:
     if which == SAVED:
         return with_saved(postprocess, meta.get(KEY), source)
     return postprocess if which in (None, NONE) else Filtered(postprocess, SecondLevel.load(str(which)))
+
+
+def say_saved(folders: Sequence[str | Path], which: str | None) -> None:
+    """Print, for each folder of detections, which filter of its meta.json will drop cells, if `which` is `saved`."""
+    for folder in folders if which == SAVED else ():
+        if entry := DetectionsFolder(folder).meta.get(KEY):
+            print(f"{folder}: its filter, {entry.get('file')}, drops false positives; filter=none leaves it out")

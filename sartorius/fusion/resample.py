@@ -23,16 +23,17 @@ def resample(masks: NDArray[np.floating], old: Floats, new: Floats, size: int) -
     step = max(1, _BLOCK_VALUES // (max(size, masks.shape[-1]) ** 2))
     for start in range(0, len(masks), step):
         part = slice(start, start + step)
-        down = _weights(old[part, 1], old[part, 3], new[part, 1], new[part, 3], masks.shape[-1], size)
-        across = _weights(old[part, 0], old[part, 2], new[part, 0], new[part, 2], masks.shape[-1], size)
+        down = bilinear(old[part, 1], old[part, 3], new[part, 1], new[part, 3], masks.shape[-1], size)
+        across = bilinear(old[part, 0], old[part, 2], new[part, 0], new[part, 2], masks.shape[-1], size)
         np.matmul(down @ masks[part].astype(np.float32), across.transpose(0, 2, 1), out=result[part])
     return result
 
 
-def _weights(
+def bilinear(
     old_low: Floats, old_high: Floats, new_low: Floats, new_high: Floats, cells: int, size: int
 ) -> NDArray[np.float32]:
-    """float32 [N, size, cells]: how much of each old cell along one axis each new cell reads."""
+    """float32 [N, size, cells]: how much of each of a mask's `cells`, from old_low to old_high along one axis, each of
+    `size` new ones from new_low to new_high reads. All ends are float [N]."""
     bins = (np.arange(size) + 0.5) / size
     centre = new_low[:, None] + bins * (new_high - new_low)[:, None]
     at = (centre - old_low[:, None]) * (cells / (old_high - old_low))[:, None] - 0.5

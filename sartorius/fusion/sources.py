@@ -79,17 +79,12 @@ class FolderSource:
     def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
         """One picture, its cell types counted as in `names`.
 
-        Raises InputError for a bad file, cell types that are not among `names`, and what is not a number.
+        Raises InputError for a bad file, and for cell types that are not among `names`.
         """
         found = self.folder.load(picture)
         own = found.cell_type_names
         if not set(own) <= set(names):
             raise InputError(f"{self.file(picture)}: cell types {own}, those of the others {names}")
-        for name in ("boxes", "scores", "masks"):
-            if not np.isfinite(getattr(found, name)).all():
-                raise InputError(f"{self.file(picture)}: {name} that are not numbers; predict this picture again")
-        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(own):
-            raise InputError(f"{self.file(picture)}: cell types from 0 to {len(own) - 1} expected")
         if own == names:
             return found
         position = np.array([names.index(name) for name in own], np.int64)

@@ -40,7 +40,7 @@ def run_member(main: Callable[[DictConfig], Any], cfg: DictConfig) -> float | No
 
     Input errors are printed in a line, bugs with their traceback; neither is raised, so that every launcher goes on
     with the other members (under a sweeper that is not ours MembersFailed is, for it reads no records). A member that
-    an earlier call of the same sweep finished is not run.
+    an earlier call of the same sweep finished is not run; a training that was killed goes on from its last checkpoint.
     """
     hydra = HydraConfig.get()
     folder = sweep_folder(hydra)
@@ -52,6 +52,8 @@ def run_member(main: Callable[[DictConfig], Any], cfg: DictConfig) -> float | No
     if before is not None and before.status in members.DONE and before.overrides == member.overrides:
         print(f"#{member.number} was {before.status} before: {before.folder}")
         return before.score
+    if before is not None and before.killed and before.overrides == member.overrides:
+        _go_on(cfg, Path(hydra.runtime.output_dir))
     members.mark_pruned(hydra.runtime.output_dir, None)
     members.write_member(folder, member)
     since = time.monotonic()
@@ -65,6 +67,14 @@ def run_member(main: Callable[[DictConfig], Any], cfg: DictConfig) -> float | No
     if member.status == members.FAILED and not hydra.sweeper._target_.startswith(PLUGINS):
         raise MembersFailed
     return member.score
+
+
+def _go_on(cfg: DictConfig, folder: Path) -> None:
+    """Let a verb that can resume (it has the option `ckpt_path`) do so from what its killed process left."""
+    last = folder / "checkpoints" / "last.ckpt"
+    if "ckpt_path" in cfg and cfg.ckpt_path is None and last.is_file():
+        print(f"goes on from {last}")
+        cfg.ckpt_path = str(last)
 
 
 def report(error: Exception) -> str:

@@ -61,17 +61,23 @@ class Patience:
         return members.WAITING if member is None else member.status
 
     def _forget(self, number: int, overrides: Sequence[str]) -> None:
-        """Take away the record of an earlier call, unless it says that there is nothing left to do."""
+        """Take away the record of an earlier call, unless it says that there is nothing left to do; that a member was
+        killed stays known.
+        """
         member = members.read_member(self.folder, number)
-        if member is not None and (member.status not in members.DONE or member.overrides != tuple(overrides)):
-            members.delete_member(self.folder, number)
+        if member is None or (member.status in members.DONE and member.overrides == tuple(overrides)):
+            return
+        members.delete_member(self.folder, number)
+        if member.overrides == tuple(overrides) and (member.killed or member.status == members.RUNNING):
+            members.write_member(self.folder, members.Member(number, member.overrides, killed=True))
 
     def _bury(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
         """Members without a result have none to come."""
         for k, overrides in enumerate(job_overrides):
             known = members.read_member(self.folder, first + k) or members.Member(first + k, tuple(overrides))
             if known.status in (members.WAITING, members.RUNNING):
-                members.write_member(self.folder, replace(known, status=members.FAILED, error=_DIED))
+                killed = known.killed or known.status == members.RUNNING
+                members.write_member(self.folder, replace(known, status=members.FAILED, error=_DIED, killed=killed))
 
 
 @contextmanager

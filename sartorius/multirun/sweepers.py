@@ -168,8 +168,8 @@ class Optuna(Reported):
         self.parallel = (os.cpu_count() or 1) if parallel == -1 else parallel
         self.fixed: list[str] = []
         for key, value in (("n_trials", n_trials), ("startup", startup), ("parallel", self.parallel)):
-            if value < 1:
-                raise InputError(f"hydra.sweeper.{key}={value}: expected 1 or more")
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"hydra.sweeper.{key}={value}: expected an integer of 1 or more")
 
     def prepare(self, options: Mapping[str, Override]) -> None:
         """Open the search; raises InputError where there is nothing to search, or another search in the folder."""

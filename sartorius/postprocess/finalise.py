@@ -131,7 +131,7 @@ class Postprocess:
             by_type["rebreak"] = per_type("rebreak", self.rebreak, detections.cell_type_names)
         types = detections.cell_types
         if self.picture_type == "majority" and len(types):
-            types = np.full_like(types, np.argmax(np.bincount(types, weights=detections.scores)))
+            types = np.full_like(types, detections.prevailing_type)
         return {name: values[types] for name, values in by_type.items()}
 
     def _clean(

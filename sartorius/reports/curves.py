@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from sartorius.files import atomic_path
@@ -19,6 +20,7 @@ LOSSES = ("train/loss", "val/loss")
 SCORES = {"val/map": "mAP", "val/iou": "IoU", "val/dice": "Dice", "val/pixel_accuracy": "pixel accuracy"}  # all 0..1
 _PLACE = ("epoch", "step")
 _POINTS = 1500  # of a line: more cannot be told apart, and would weigh down the page
+_SPAN = 0.5  # epochs that a line must go over to be worth a plot
 
 
 def read_curves(path: Path) -> pd.DataFrame:
@@ -130,8 +132,8 @@ def _epoch_means(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _moving(lines: Mapping[str, pd.DataFrame]) -> bool:
-    """Whether there is a line among them: single points, of a run validated once, stand in the tables anyway."""
-    return any(len(line) > 1 for line in lines.values())
+    """Whether there is a line among them: what was measured only at the end, if twice, stands in the tables anyway."""
+    return any(np.ptp(line.time) > _SPAN for line in lines.values() if len(line))
 
 
 def _distinct(lines: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

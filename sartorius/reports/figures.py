@@ -22,6 +22,7 @@ _INK = "#010203"  # stands for the page's text colour, and is black enough for a
 _STYLE: Any = {
     "svg.fonttype": "none",  # letters, not outlines of letters: a third of the size, and they can be searched
     "svg.hashsalt": "sartorius",
+    "text.parse_math": False,  # a run may be called a$b$
     "font.size": 9.0,
     "axes.spines.top": False,
     "axes.spines.right": False,

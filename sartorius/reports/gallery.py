@@ -93,7 +93,8 @@ def chosen(views: Sequence[View], style: Style) -> list[str]:
 def card(picture: str, views: Sequence[View], style: Style) -> Card:
     """The card of a picture that at least one view can show."""
     having = {k: view for k, view in enumerate(views) if picture in view.sources}
-    entry = next(iter(having.values())).sources[picture]
+    entries = [view.sources[picture] for view in having.values()]
+    entry = next((one for one in entries if one.labelled), entries[0])
     assert entry.pictures is not None
     image = entry.pictures.image(picture)
     judged: dict[int, PictureCells] = {}
@@ -106,7 +107,7 @@ def card(picture: str, views: Sequence[View], style: Style) -> Card:
             judged[k] = judge_picture(picture, source.predicted, source.pictures)
         layers += _predicted(k, found, scores, judged.get(k))
     if judged:
-        layers = _annotated(entry.pictures.instances(picture), judged) + layers
+        layers = _annotated(entry.pictures.instances(picture), [judged.get(k) for k in range(len(views))]) + layers
     scored, counted = [view.scores.get(picture) for view in views], [counts(view) for view in views]
     return Card(
         picture,
@@ -141,7 +142,7 @@ def _predicted(
     hit = np.ones(len(cells), bool) if judged is None else judged.hit
     layers = []
     for classes, mask in ((f"hit r{k}", hit), (f"false r{k}", ~hit)):
-        chosen_cells = np.flatnonzero(mask).tolist()
+        chosen_cells = np.flatnonzero(mask & (cells.areas > 0)).tolist()
         texts = [
             ",".join((
                 "" if scores is None else f"{100 * float(scores[c]):.0f}",
@@ -155,15 +156,20 @@ def _predicted(
     return layers
 
 
-def _annotated(cells: Instances, judged: dict[int, PictureCells]) -> list[Layer]:
-    """The annotated cells in groups: `truth`, and `m<k>` for each view k that misses those of the group."""
+def _annotated(cells: Instances, judged: Sequence[PictureCells | None]) -> list[Layer]:
+    """The annotated cells in groups: `truth`, and `m<k>` for each view k that misses those of the group.
+
+    judged: by every view; None where one has not predicted the picture.
+    """
     groups: dict[str, list[int]] = {}
     for c in range(len(cells)):
         if cells.areas[c]:
-            missed = [f"m{k}" for k, one in judged.items() if not one.found[c]]
+            missed = [f"m{k}" for k, one in enumerate(judged) if one is not None and not one.found[c]]
             groups.setdefault(" ".join(["truth", *missed]), []).append(c)
     layers = []
     for classes, members in groups.items():
-        texts = ["/".join(f"{100 * one.judged.cell_iou[c]:.0f}" for one in judged.values()) for c in members]
+        texts = [
+            "/".join("" if one is None else f"{100 * one.judged.cell_iou[c]:.0f}" for one in judged) for c in members
+        ]
         layers.append(Layer(classes, "".join(outline(cells, c) for c in members), ";".join(texts)))
     return layers

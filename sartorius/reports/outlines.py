@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import cv2
 import numpy as np
 
@@ -32,11 +30,6 @@ def outline(cells: Instances, k: int) -> str:
         steps = [_pair(dx, dy) for dx, dy in np.diff(points, axis=0).tolist()]
         parts.append(f"{head}l{_joined(steps)}z" if steps else f"{head}h0z")
     return "".join(parts)
-
-
-def outlines_of(cells: Instances, chosen: Iterable[int]) -> str:
-    """Path data of several cells, in that order."""
-    return "".join(outline(cells, k) for k in chosen)
 
 
 def _pair(dx: int, dy: int) -> str:

@@ -100,7 +100,8 @@
   const words = (classes, text) => {
     const index = Number(large.dataset.view);
     if (classes.contains("truth")) {
-      const iou = text.split("/")[index] ?? text.split("/")[0];
+      const iou = text.split("/")[index];
+      if (iou === "") return "annotated";
       return classes.contains(`m${index}`) ? `missed, best IoU ${percent(iou)}` : `found, IoU ${percent(iou)}`;
     }
     const [score, iou, kind] = text.split(",");

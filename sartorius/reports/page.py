@@ -76,8 +76,9 @@ def render(
     )
     environment.filters |= {"shown": shown, "svg": Markup}
     environment.tests["number"] = lambda value: isinstance(value, int | float)
-    summaries = [tables.summary_of(view, types, bootstrap) or dict(entry.run.numbers)
-                 for view, entry in zip(views, entries, strict=False)]  # fmt: skip
+    written: list[Mapping[str, Any]] = [{}] if folds else [entry.run.numbers for entry in entries]
+    summaries = [tables.summary_of(view, types, bootstrap) or numbers
+                 for view, numbers in zip(views, written, strict=True)]  # fmt: skip
     cards = [card(picture, views, style) for picture in chosen(views, style)]
     return environment.from_string(_text("page.html.j2")).render(
         title=_title(entries, folds),

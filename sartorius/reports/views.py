@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sartorius.progress import watched
-from sartorius.reports.judging import PictureCells, Pictures, Predicted, judge_picture, rows_of, table_of
+from sartorius.reports.judging import PictureCells, Pictures, Predicted, judge_all, rows_of, table_of
 from sartorius.reports.runs import Run
 
 _SAME = 1e-6  # scores that differ by less are the same: files keep 17 digits
@@ -62,10 +62,7 @@ def view_of(entry: Entry) -> tuple[View, list[str]]:
     sources = dict.fromkeys(shown, entry)
     if not entry.labelled:
         return View(run.name, run.table, {}, sources), notes
-    judged = {
-        picture: judge_picture(picture, entry.predicted, entry.pictures, k)
-        for k, picture in enumerate(watched(shown, run.name))
-    }
+    judged = judge_all(entry.predicted, entry.pictures, watched(shown, run.name))
     table = table_of(judged) if judged else run.table
     if table is not None:
         notes += _deviation(run, table)

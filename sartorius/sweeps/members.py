@@ -28,7 +28,8 @@ class Member:
 
     overrides: `key=value` of the command line and the sweep. status: one of this module's. score: of `monitor`, better
     the higher it is (mode max) or the lower (min); None where nothing was measured. numbers: others that the verb
-    returned. seconds: of wall time. folder: of its output, absolute. error: one line.
+    returned. seconds: of wall time. folder: of its output, absolute. error: one line. killed: its process ended in the
+    middle, by no error of its own, and it was not run again since; what it left in its folder can be gone on with.
     """
 
     number: int
@@ -41,6 +42,7 @@ class Member:
     seconds: float | None = None
     folder: str | None = None
     error: str | None = None
+    killed: bool = False
 
     @property
     def options(self) -> dict[str, str]:

@@ -50,7 +50,7 @@ def candidates_of(found: Detections, truth: Runs, post: Postprocess, floor: dict
     """What `post` could keep of the detections while no threshold is below `floor` (score and box_nms matter)."""
     kind = found.cell_types
     if post.picture_type == "majority" and len(found):
-        kind = np.full_like(kind, np.argmax(np.bincount(kind, weights=found.scores)))
+        kind = np.full_like(kind, found.prevailing_type)
     source = np.flatnonzero(found.scores >= np.float32(floor["score"]))
     source = source[np.argsort(-found.scores[source], kind="stable")]
     i, j, shared, union = _close_boxes(found.boxes[source].astype(np.float64), floor["box_nms"])

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius import rle
 from sartorius.detections import Detections
+from sartorius.metrics import functional
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.rle import Runs
 
@@ -39,12 +39,9 @@ def judge(found: Detections, truth: Runs, post: Postprocess) -> Judged:
     A cell does not depend on those of lower scores, so these are the cells of every cut-off. Raises ValueError for
     truth of another size.
     """
-    kind = int(np.argmax(np.bincount(found.cell_types, weights=found.scores, minlength=1)))
+    kind = found.prevailing_type
     cells = replace(post, score=0.0)(replace(found, cell_types=np.full(len(found), kind)))
-    runs = cells.instances.to_runs()
-    i, j, shared = rle.intersections(runs, truth)
-    right = np.zeros(len(cells), bool)
-    right[i[2 * shared > runs.areas[i] + truth.areas[j] - shared]] = True
+    right = functional.judge(cells.instances, truth).cell >= 0
     return Judged(found.cell_type_names[kind], cells.scores.astype(np.float64).round(_DIGITS), right)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import torch
 
+from sartorius.callbacks import batch_losses
 from sartorius.callbacks.batch_losses import BatchLosses, read_batches
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from sartorius.callbacks.csv_log import CSVLog
@@ -127,6 +129,43 @@ def test_a_full_disk_stops_nothing_and_loses_nothing(
         fit(tiny_competition, tmp_path / "full", Full())
     texts = [(tmp_path / name / "batches.csv").read_text() for name in ("whole", "full")]
     assert texts[0] == texts[1]
+
+
+def test_a_full_disk_when_a_run_is_resumed_costs_no_earlier_row(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(tiny_competition, tmp_path / "whole")
+    with pytest.raises(SystemExit):
+        fit(tiny_competition, tmp_path / "part", Stop(1, 0, "val"))
+
+    class Full(pl.Callback):  # after BatchLosses has looked at its file
+        def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+            monkeypatch.undo()
+
+    monkeypatch.setattr(batch_losses, "write_text", no_space)
+    with pytest.warns(UserWarning, match="batches.csv failed .*No space left"):
+        fit(tiny_competition, tmp_path / "part", Full(), resume=tmp_path / "part" / "last.ckpt")
+    whole, part = (pd.read_csv(tmp_path / name / "batches.csv") for name in ("whole", "part"))
+    pd.testing.assert_frame_equal(whole, part)
+
+
+def no_space(path: Any, *_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
+def test_a_broken_gpu_keeps_its_own_error(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    class Fails(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            monkeypatch.setattr(torch, "stack", broken)
+            raise ZeroDivisionError("the cause")
+
+    with pytest.raises(ZeroDivisionError, match="the cause"):
+        fit(tiny_competition, tmp_path, Fails(), rows=1000)
 
 
 def test_a_loss_that_appears_late_gets_a_column(tiny_competition: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from sartorius.data.datamodules import SupervisedDataModule
 from tests.doubles import ToyModule
 
@@ -92,6 +93,59 @@ def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypat
     monkeypatch.undo()
     assert torch.load(path, weights_only=True)["step"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+class Scores(pl.Callback):
+    """Logs a score for each epoch, and lets no checkpoint be written in some."""
+
+    def __init__(self, scores: list[float], full: set[int], patch: pytest.MonkeyPatch) -> None:
+        self.scores, self.full, self.patch = scores, full, patch
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        module.log("score", self.scores[trainer.current_epoch], batch_size=1)
+        self.patch.undo()
+        if trainer.current_epoch in self.full:
+            self.patch.setattr(torch, "save", no_space)
+
+
+def no_space(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(
+    ("scores", "full", "saved"),
+    [
+        ([0.1, 0.9, 0.5], set(), 1),
+        ([0.1, 0.9, 0.5], {1}, 2),  # above what the file holds
+        ([0.5, 0.9, 0.1], {1}, 0),
+        ([0.9, 0.1, 0.5], {0}, 2),
+        ([0.1, 0.5, 0.9], {0, 1, 2}, None),
+    ],
+)
+@pytest.mark.parametrize("after_epoch", [True, False])  # Lightning saves after the epoch, or after the validation
+def test_the_best_checkpoint_is_the_best_of_those_that_could_be_written(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    scores: list[float], full: set[int], saved: int | None, after_epoch: bool,
+) -> None:  # fmt: skip
+    best = BestCheckpoint(tmp_path, "best", "score", mode="max", enable_version_counter=False,
+                          save_on_train_epoch_end=after_epoch)  # fmt: skip
+    trainer = pl.Trainer(
+        max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, callbacks=[Scores(scores, full, monkeypatch), best], plugins=[AtomicCheckpointIO()],
+        limit_train_batches=1, limit_val_batches=1,
+    )  # fmt: skip
+    trainer.fit(ToyModule(), SupervisedDataModule(tiny_competition, batch_size=2, fold=0, n_folds=4))
+    monkeypatch.undo()
+    if saved is None:
+        assert (best.best_model_path, best.best_model_score) == ("", None)
+        assert not list(tmp_path.iterdir())
+        return
+    state = torch.load(best.best_model_path, weights_only=True)
+    assert state["epoch"] == saved
+    assert best.best_model_score == pytest.approx(scores[saved])
+    (key,) = (key for key in state["callbacks"] if "Checkpoint" in key)
+    assert key.startswith("ModelCheckpoint{")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")

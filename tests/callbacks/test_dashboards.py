@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytorch_lightning as pl
 
 from sartorius import wiring
 from sartorius.callbacks.artifacts import Artifacts
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from sartorius.callbacks.competition_map import CompetitionMap
 from sartorius.callbacks.overlays import Overlays
 from sartorius.callbacks.picture_table import COLUMNS, PictureTable
@@ -44,19 +45,23 @@ class Shown:
     showcase: Showcase
 
 
-def fit(root: Path, folder: Path, epochs: int = 2, resume: Path | None = None, loggers: Any = None) -> Shown:
+def fit(
+    root: Path, folder: Path, epochs: int = 2, resume: Path | None = None, loggers: Any = None,
+    more: Sequence[pl.Callback] = (), **options: Any,
+) -> Shown:  # fmt: skip
     scored, showcase, board = CompetitionMap(POST), Showcase(1, True), Board()
     callbacks: list[pl.Callback] = [
         scored, PredictionWriter(folder / "detections"), Overlays(folder / "overlays", POST, pictures=1), showcase,
         ScoreCurves([50, 75], 20), PictureTable(2), RunRecord(folder, None, {}),
         Artifacts(folder, ["model", "postprocess", "predictions"]), Throughput(),
-        pl.callbacks.ModelCheckpoint(folder, "best", "val/map", mode="max", enable_version_counter=False),
-        LastCheckpoint(folder),
+        BestCheckpoint(folder, "best", "val/map", mode="max", enable_version_counter=False),
+        LastCheckpoint(folder), *more,
     ]  # fmt: skip
     data = SupervisedDataModule(root, batch_size=2, fold=0, n_folds=3)
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", logger=[board] if loggers is None else loggers, callbacks=callbacks,
         log_every_n_steps=1, plugins=[AtomicCheckpointIO()], enable_model_summary=False, enable_progress_bar=False,
+        **options,
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)

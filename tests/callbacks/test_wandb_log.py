@@ -19,8 +19,8 @@ from sartorius.callbacks.run_loggers import CellsView
 from sartorius.callbacks.tolerance import TolerantLogger
 from sartorius.callbacks.wandb_log import WandbLog, boxes_of, outline_types
 from sartorius.instances import Instances
+from sartorius.train import main
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("shsy5y", "astro", "cort")
 
 
@@ -68,13 +68,16 @@ class Run:
 
     def __init__(self) -> None:
         self.logged: list[dict[str, Any]] = []
+        self.folders: list[str | None] = []  # where W&B would put files, at each call
         self.artifacts: list[tuple[Any, list[str]]] = []
         self.config = SimpleNamespace(update=lambda *_, **__: None)
 
     def log(self, metrics: dict[str, Any]) -> None:
+        self.folders.append(os.environ.get("WANDB_DATA_DIR"))
         self.logged.append(metrics)
 
     def log_artifact(self, artifact: Any, aliases: list[str]) -> None:
+        self.folders.append(os.environ.get("WANDB_DATA_DIR"))
         self.artifacts.append((artifact, aliases))
 
     def define_metric(self, *_: Any, **__: Any) -> None: ...
@@ -166,6 +169,21 @@ def test_files_are_sent_from_where_they_are(tmp_path: Path, started: list[dict[s
     assert aliases == ["best"]
 
 
+@pytest.mark.parametrize("own", [None, "mine"])
+def test_what_waits_to_be_sent_waits_in_the_run_folder(
+    tmp_path: Path, started: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, own: str | None
+) -> None:
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    if own is not None:
+        monkeypatch.setenv("WANDB_DATA_DIR", own)
+    runs = [log_to(tmp_path / name) for name in ("a", "b")]  # members of a sweep, one after the other
+    for log in runs:
+        log.log_table("t", ["x"], [[1.0]], 0)
+        log.log_files("predictions", "predictions", [], {})
+    assert [log.experiment.folders for log in runs] == [[own or str(tmp_path / name / "wandb")] * 2 for name in "ab"]
+    assert os.environ.get("WANDB_DATA_DIR") == own
+
+
 def inspected(folder: Path) -> list[dict[str, Any]]:
     """The records of an offline run, by wandb's own reader."""
     (run,) = folder.glob("wandb/offline-run-*")
@@ -175,16 +193,27 @@ def inspected(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_offline_runs_of_a_multirun_read_back(tiny_competition: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_offline_runs_of_a_multirun_read_back(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two folds, offline: the numbers, config, pictures, table, lines and files of both, in one group."""
-    command = [
-        sys.executable, "-m", "sartorius.train", "-m", "experiment=unet_cpu", "data.fold=0,1", "data.n_folds=4",
-        "debug=fast", "logger=[wandb,tensorboard]", f"data.root={tiny_competition}", f"hydra.sweep.dir={tmp_path}/both",
-        "model.weights=none", "postprocess.score=0.0", "postprocess.min_area=0",
+    options = [
+        "experiment=unet_cpu", "data.fold=0,1", "data.n_folds=4", "debug=fast", "logger=[wandb,tensorboard]",
+        f"data.root={tiny_competition}", f"hydra.sweep.dir={tmp_path}/both", "model.weights=none",
+        "postprocess.score=0.0", "postprocess.min_area=0",
     ]  # fmt: skip
-    environment = {**os.environ, "WANDB_MODE": "offline", "OMP_NUM_THREADS": "1", "WANDB_DATA_DIR": str(tmp_path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+    quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
+    monkeypatch.setattr(sys, "argv", ["train", "-m", *options, *quiet])
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))  # where W&B would keep things
+    try:
+        main()
+    finally:
+        wandb.teardown()
+    assert "WANDB_DATA_DIR" not in os.environ
+    assert not (tmp_path / "home").exists()
     runs = sorted(path.parent for path in (tmp_path / "both").glob("*/wandb"))
     assert len(runs) == 2
     ids = set()
@@ -199,8 +228,11 @@ def test_offline_runs_of_a_multirun_read_back(tiny_competition: Path, tmp_path: 
         assert any(key.startswith("pictures/") and ".masks.truth" in key for key in keys)
         config = next(record for record in records if record["type"] == "config")["config"]["update"]
         assert config["data"]["fold"] == fold
-        kinds = {record["artifact"]["type"] for record in records if record["type"] == "artifact"}
-        assert {"model", "postprocess", "predictions"} <= kinds
+        artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
+        assert {"model", "postprocess", "predictions"} <= {artifact["type"] for artifact in artifacts}
+        sent = [Path(entry["local_path"]) for artifact in artifacts for entry in artifact["manifest"]["contents"]]
+        assert len(sent) > 5
+        assert all(path.is_file() and path.is_relative_to(folder) for path in sent)  # the run's own folder, no other
         (files,) = folder.glob("wandb/offline-run-*/files")
         with Image.open(next(files.glob("media/images/mask/pictures/*.png"))) as mask:
             assert mask.size == (64, 48)

@@ -42,9 +42,18 @@ def run(folder: Path, verb: str, *arguments: str, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
-def test_an_error_of_all_processes_is_one_line(tmp_path: Path) -> None:
-    lines = run(tmp_path, "train", *TWO, "data.root=nowhere", code=1).splitlines()
-    assert [line for line in lines if line.startswith("error: nowhere")] == lines[-1:]
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("verb", "options", "error"),
+    [
+        ("train", ["data.root=nowhere"], "error: nowhere"),
+        ("evaluate", ["checkpoint=nowhere"], "error: nowhere"),
+        ("predict", ["checkpoint=nowhere", "images=nowhere"], "error: nowhere"),
+    ],
+)
+def test_an_error_of_all_processes_is_one_line(tmp_path: Path, verb: str, options: list[str], error: str) -> None:
+    lines = run(tmp_path, verb, *TWO, *options, code=1).splitlines()
+    assert [line for line in lines if line.startswith(error)] == lines[-1:]
     assert not any("Traceback" in line or "process" in line for line in lines)
 
 

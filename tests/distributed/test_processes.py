@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import FloatDistribution
 
 from sartorius import ranks
 from sartorius.errors import InputError
+from sartorius.sweeps.members import was_pruned
+from sartorius.sweeps.search import Search
 from tests.distributed import work
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,17 +24,30 @@ def find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
 
 
-def test_three_pictures_score_as_in_one_process(tiny_competition: Path, tmp_path: Path) -> None:
-    """The sampler repeats one of three pictures for two processes."""
+def test_scores_are_those_of_one_process_and_a_search_stops_both(tiny_competition: Path, tmp_path: Path) -> None:
+    """Two processes, started once: three pictures, one of which the sampler repeats, and a trial that is given up."""
+    search = Search(tmp_path / "study.journal", {"x": FloatDistribution(0.0, 1.0)}, "max", 0, 10, {})
+    (good, _), (bad, _) = search.ask(2)
+    assert work.fit_in_search(tmp_path, good, 1.0) == [4]
+    search.study.tell(good, 4.0)
+    calls = [
+        (work.validate, [tiny_competition, tmp_path / "two", 2]),
+        (work.fit_in_search, [tmp_path, bad, 0.5, 4, 2]),
+    ]
+    two, epochs = ranks.launch(work.in_turn, [calls], 2)
+
     one = work.validate(tiny_competition, tmp_path / "one", 1)
     assert len(one["rows"]) == 3 and one["logged"]["val/map"] > 0
-    two = ranks.launch(work.validate, [tiny_competition, tmp_path / "two", 2], 2)
     assert two == one
     for kind, names in (("detections", ["meta.json", *(f"{name}.npz" for name in one["pictures"])]), ("overlays", [])):
         files = [sorted((tmp_path / folder / kind).iterdir()) for folder in ("one", "two")]
         assert [file.name for file in files[0]] == [file.name for file in files[1]]
         assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
         assert not names or [file.name for file in files[1]] == sorted(names)
+
+    assert epochs == [1, 1]  # by the first process's score, the only one that the search hears of
+    assert was_pruned(tmp_path)
+    assert search.trials()[bad].intermediate_values == {1: 0.5}
 
 
 def fit(root: Path, folder: Path, processes: int, *options: Any, **more: Any) -> dict[str, Any]:

@@ -9,10 +9,13 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from sartorius import distributed, wiring
+from sartorius import distributed, ranks, wiring
 from sartorius.errors import InputError
 
-STARTED = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_ID", "TORCHELASTIC_RUN_ID")
+STARTED = (
+    "LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS",
+    "SLURM_JOB_NAME", "SLURM_PROCID", "TORCHELASTIC_RUN_ID",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +53,48 @@ def test_processes_that_are_started_are_not_started_again(monkeypatch: pytest.Mo
     cfg = trainer("train", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert distributed.processes(cfg) == 0
+
+
+@pytest.mark.parametrize(
+    "slurm",
+    [
+        {
+            "SLURM_NTASKS": "1",
+            "SLURM_NTASKS_PER_NODE": "1",
+            "SLURM_STEP_ID": "0",
+            "SLURM_JOB_NAME": "train",
+        },  # submitit
+        {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "a.sh"},  # a batch script
+        {"SLURM_NTASKS": "4", "SLURM_JOB_NAME": "a.sh"},
+    ],
+)
+def test_one_task_of_a_job_starts_its_own_processes(monkeypatch: pytest.MonkeyPatch, slurm: dict[str, str]) -> None:
+    """Lightning alone would take part in a run of whose devices nobody serves the others."""
+    for name, value in {**slurm, "SLURM_JOB_ID": "77", "SLURM_PROCID": "0"}.items():
+        monkeypatch.setenv(name, value)
+    launched = []
+    monkeypatch.setattr(ranks, "launch", lambda function, arguments, count: launched.append(count))
+    cfg = trainer("train", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    distributed.spread("train")(breaks)(DictConfig({"trainer": cfg}))
+    assert launched == [2]
+
+
+def breaks(cfg: DictConfig) -> None:
+    raise AssertionError("this process computes nothing")
+
+
+@pytest.mark.parametrize(
+    "started",
+    [
+        {"SLURM_NTASKS": "4", "SLURM_STEP_ID": "0", "SLURM_PROCID": "1"},
+        {"WORLD_SIZE": "4", "LOCAL_RANK": "1", "RANK": "1"},
+    ],
+)
+def test_several_processes_for_one_device_are_refused(monkeypatch: pytest.MonkeyPatch, started: dict[str, str]) -> None:
+    for name, value in started.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"4 processes were started .* add trainer=ddp_multinode"):
+        distributed.spread("train")(breaks)(DictConfig({"trainer": trainer("train")}))
 
 
 def test_several_machines_are_not_started_from_here(monkeypatch: pytest.MonkeyPatch) -> None:

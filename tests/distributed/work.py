@@ -23,6 +23,47 @@ class Signal(pl.Callback):
             os.kill(os.getpid(), self.signum)
 
 
+def in_turn(calls: list[tuple[Any, list[Any]]]) -> list[Any]:
+    """What these functions return: processes take seconds to start."""
+    return [function(*arguments) for function, arguments in calls]
+
+
+class Scored(pl.LightningModule):
+    """Its score after epoch e is `slope` * (e + 1) in the first process, far better in the others."""
+
+    def __init__(self, slope: float) -> None:
+        super().__init__()
+        self.slope, self.weight = slope, torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        return (self.weight * batch).sum()
+
+    def validation_step(self, batch: torch.Tensor, batch_idx: int) -> None:
+        self.log("score", self.slope * (self.current_epoch + 1) + 100 * self.global_rank)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def fit_in_search(folder: Path, trial: int, slope: float, epochs: int = 4, processes: int = 1) -> list[int]:
+    """Train as a trial of the search in `folder`; returns the number of epochs, of each process."""
+    import optuna
+
+    from sartorius.callbacks.pruning import Pruning
+
+    pruner = optuna.pruners.MedianPruner(n_startup_trials=1)
+    pruning = Pruning(folder, folder / "study.journal", trial, pruner, "score")
+    options = {"max_epochs": epochs, "num_sanity_val_steps": 1, "enable_checkpointing": False}
+    running = trainer(processes, callbacks=[pruning], **options)
+    loader: Any = torch.utils.data.DataLoader(torch.ones(4, 1))
+    running.fit(Scored(slope), loader, loader)
+    found: list[Any] = [running.current_epoch]
+    if processes > 1:
+        found = [None] * processes
+        torch.distributed.all_gather_object(found, running.current_epoch)
+    return found
+
+
 def trainer(processes: int, **options: Any) -> pl.Trainer:
     """On the CPU, with gloo between several processes; silent."""
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}

@@ -23,6 +23,7 @@ data: {fold: 0, root: somewhere}
 monitor: score
 mode: max
 output: ${own_folder:here}
+ckpt_path: null
 """
 HYDRA = """
 # @package _global_

@@ -64,6 +64,21 @@ def test_a_launcher_that_cannot_begin_is_an_error(tmp_path: Path, launch: Callab
     assert statuses(tmp_path, 1) == [None]
 
 
+def test_what_was_killed_is_known_to_be_until_it_ends(tmp_path: Path) -> None:
+    """0 was killed with the whole command, 1 alone, 2 failed; 3 is another sweep's."""
+    write_member(tmp_path, Member(0, ("x=0",), RUNNING))
+    write_member(tmp_path, Member(1, ("x=1",), FAILED, error="died", killed=True))
+    write_member(tmp_path, Member(2, ("x=2",), FAILED, error="a bug"))
+    write_member(tmp_path, Member(3, ("x=4",), RUNNING))
+    seen = []
+    pool = Pool(tmp_path, set())
+    pool.launch = lambda *_: seen.extend(read_member(tmp_path, n) for n in range(4))  # type: ignore[method-assign]
+    Patience(pool, tmp_path).launch([[f"x={k}"] for k in range(4)], 0)
+    assert seen == [Member(0, ("x=0",), killed=True), Member(1, ("x=1",), killed=True), None, None]
+    after = [read_member(tmp_path, n) for n in range(4)]
+    assert [member.killed for member in after if member is not None] == [True, True, False, False]
+
+
 def test_what_was_left_of_an_earlier_call_is_not_taken_for_this_one(tmp_path: Path) -> None:
     write_member(tmp_path, Member(0, ("x=0",), RUNNING))
     write_member(tmp_path, Member(1, ("x=1",), FINISHED, score=2.0))

@@ -77,6 +77,28 @@ def test_a_grid_goes_on_where_it_was(run: Any) -> None:
     assert table().member.tolist() == [0, 1]
 
 
+def test_a_member_that_was_killed_goes_on_from_its_checkpoint(run: Any) -> None:
+    """Ctrl-C leaves what a kill leaves; a member that failed begins anew."""
+    seen = []
+
+    def main(cfg: Any) -> float:
+        seen.append((cfg.x, cfg.ckpt_path))
+        last = Path(cfg.output) / "checkpoints" / "last.ckpt"
+        last.parent.mkdir(parents=True, exist_ok=True)
+        last.touch()
+        if len(seen) == 1:
+            raise InputError("not yet")
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return float(cfg.x)
+
+    assert run(main, "-m", "x=1,2,3") == 130
+    assert run(main, "-m", "x=1,2,3") == 0
+    last = str(Path("sweep/1_x-2/checkpoints/last.ckpt").absolute())
+    assert seen == [(1, None), (2, None), (1, None), (2, last), (3, None)]
+    assert table().score.tolist() == [3.0, 2.0, 1.0]
+
+
 def test_ctrl_c_leaves_the_table(run: Any) -> None:
     def main(cfg: Any) -> float:
         if cfg.x == 2:
@@ -134,7 +156,8 @@ def test_members_write_into_their_own_folder(run: Any, tmp_path: Path) -> None:
         (["x=1,2", "y=1"], "error: Could not override 'y'."),
         (["x=interval(1,2)"], "error: x=interval(1,2): a grid takes single values"),
         (["sweep=search", "x=1"], "error: nothing to search"),
-        (["sweep=search", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: expected 1 or more"),
+        (["sweep=search", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: expected an integer of 1 or more"),
+        (["sweep=search", "hydra.sweeper.n_trials=two"], "hydra.sweeper.n_trials=two: expected an integer"),
         (["sweep=search", "x=tag(log,interval(-1,1))"], "error: x=tag(log,interval(-1,1)): "),
     ],
 )

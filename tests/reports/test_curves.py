@@ -119,3 +119,9 @@ def test_plots_of_a_page(tmp_path: Path) -> None:
 def test_one_validation_is_no_curve_of_several_runs(tmp_path: Path) -> None:
     numbers = read_numbers(csv(tmp_path, "epoch,step,train/loss,val/map\n0,9,2,\n1,19,1,0.2\n"))
     assert [plot.name for plot in shared_curve_plots({"a": numbers}, None)] == ["losses"]
+
+
+def test_what_was_measured_twice_at_the_end_is_no_curve() -> None:
+    """The last epoch and a validation after it, a step apart: an empty plot says nothing."""
+    table = pd.DataFrame({"epoch": [0, 49, 50], "step": [29, 1499, 1500], "val/loss": [None, 0.5, 0.5]})
+    assert shared_curve_plots({"a": table, "b": table}, None) == []

@@ -14,7 +14,7 @@ from sartorius.data.competition import Competition
 from sartorius.errors import InputError
 from sartorius.instances import Instances
 from sartorius.postprocess.saved import from_saved
-from sartorius.reports import numbers
+from sartorius.reports import numbers, page
 from sartorius.reports.gallery import Card, Style, card, chosen
 from sartorius.reports.judging import Predicted, judge_all, table_of
 from sartorius.reports.page import FILES
@@ -146,3 +146,20 @@ def test_60_of_the_densest_real_picture_are_below_15_megabytes(real_data: Path) 
 def size_of(made: Card) -> int:
     """Characters of a card, its words left out."""
     return len(made.image) + sum(len(layer.path) + len(layer.cells) for layer in made.layers)
+
+
+def test_values_as_they_are_shown() -> None:
+    assert [page.shown(v) for v in (None, float("nan"), 0.12345, 583.14, 1204.0, 7, "a")] == [
+        "-", "-", "0.123", "583.1", "1204", "7", "a",
+    ]  # fmt: skip
+    assert numbers.between([-0.01, 0.02], signed=True) == "-0.0100 to +0.0200" and numbers.between(None) == ""
+
+
+def test_what_an_annotated_cell_says_stands_in_the_place_of_its_view(view: View) -> None:
+    """Of three runs the first has not predicted the picture."""
+    nothing = View("none", None, {}, {})
+    layers = [layer for layer in card("cort01", [nothing, view, view], STYLE).layers if "truth" in layer.classes]
+    texts = [text.split("/") for layer in layers for text in layer.cells.split(";")]
+    found = view.judged["cort01"].judged.cell_iou
+    assert sorted(texts) == sorted([["", f"{100 * iou:.0f}", f"{100 * iou:.0f}"] for iou in found])
+    assert {layer.classes for layer in layers} == {"truth", "truth m1 m2"}

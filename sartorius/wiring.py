@@ -223,9 +223,10 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[.
     return decorate
 
 
-_PATHS = (
-    "against", "checkpoint", "ckpt_path", "data_dir", "detections", "file", "filter", "first", "fold_file", "images",
-    "members", "output", "predictions", "root", "run", "runs_dir", "second", "truth", "validate",
+_PATHS = (  # keys of files and folders
+    "against", "checkpoint", "ckpt_path", "data.fold_file", "data.root", "detections", "filter", "images",
+    "leaderboard", "members", "model.first", "model.second", "model.weights", "output", "paths.data_dir", "paths.runs_dir",
+    "postprocess.file", "predictions", "pseudo_labels.cut_offs", "pseudo_labels.file", "run", "truth", "validate",
 )  # fmt: skip
 
 
@@ -233,7 +234,7 @@ def _keep_typed_paths(cfg: DictConfig) -> None:
     """Make text again of a file or folder that was named by a number, `output=123`: it is what was typed."""
     for override in HydraConfig.get().overrides.task:
         key, _, text = override.lstrip("+").partition("=")
-        value = OmegaConf.select(cfg, key) if key.rpartition(".")[2] in _PATHS else None
+        value = OmegaConf.select(cfg, key) if key in _PATHS else None
         if isinstance(value, int | float) and not isinstance(value, bool):
             OmegaConf.update(cfg, key, text)
 

@@ -30,6 +30,10 @@ class Throughput(Callback):
     that `waiting` is what the loaders cost only where it stays high.
     """
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count from zero: a run that goes on within an epoch does not start that one."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from zero."""
         self._batches = self._pictures = self._cells = 0

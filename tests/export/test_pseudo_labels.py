@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,23 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")  # type: ignore[return-value]
 
 
+def detections(folder: Path, seconds_ago: float) -> Path:
+    """A file of that age."""
+    (path := folder / "detections" / "a.npz").parent.mkdir(exist_ok=True)
+    path.touch()
+    os.utime(path, (time.time() - seconds_ago,) * 2)
+    return path
+
+
 def test_parts_become_the_file(tmp_path: Path) -> None:
     file = PseudoLabelFile(tmp_path / "p.csv", SETTINGS)
     for picture in ("b", "a", "nothing"):
         file.add(labels(picture, cells=0 if picture == "nothing" else 2))
-    assert not (tmp_path / "p.csv").exists() and file.has("a") and not file.has("c")
+    made_of = detections(tmp_path, seconds_ago=9)
+    assert not (tmp_path / "p.csv").exists() and file.has("a", made_of) and not file.has("c", made_of)
     assert (file.read("a").kept, file.read("a").doubtful, file.read("a").dropped) == (1, 1, 3)
     file.finish(["a", "b", "nothing"], agreement=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["detections", "p.csv"]
     found = rows(tmp_path / "p.csv")
     assert [row["id"] for row in found] == ["a", "a", "b", "b"]
     about = {"width": "64", "height": "48", "cell_type": "cort", "sample_id": ""}
@@ -49,11 +60,12 @@ def test_without_agreement_there_is_no_such_column(tmp_path: Path) -> None:
 
 def test_parts_of_a_stopped_run_are_taken_up_or_refused(tmp_path: Path) -> None:
     PseudoLabelFile(tmp_path / "p.csv", SETTINGS).add(labels("a"))
-    assert PseudoLabelFile(tmp_path / "p.csv", dict(SETTINGS)).has("a")
+    assert PseudoLabelFile(tmp_path / "p.csv", dict(SETTINGS)).has("a", detections(tmp_path, seconds_ago=9))
+    assert not PseudoLabelFile(tmp_path / "p.csv", SETTINGS).has("a", detections(tmp_path, seconds_ago=-9))
     with pytest.raises(InputError, match="made with another min_score; delete that folder"):
         PseudoLabelFile(tmp_path / "p.csv", {**SETTINGS, "min_score": 0.5})
     PseudoLabelFile(tmp_path / "p.csv", SETTINGS).discard()
-    assert not PseudoLabelFile(tmp_path / "p.csv", {**SETTINGS, "min_score": 0.5}).has("a")
+    assert not PseudoLabelFile(tmp_path / "p.csv", {**SETTINGS, "min_score": 0.5}).has("a", detections(tmp_path, 9))
 
 
 def test_damaged_parts_are_named(tmp_path: Path) -> None:

@@ -225,8 +225,9 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[.
 
 _PATHS = (  # keys of files and folders
     "against", "checkpoint", "ckpt_path", "data.fold_file", "data.root", "detections", "filter", "images",
-    "leaderboard", "members", "model.first", "model.second", "model.weights", "output", "paths.data_dir", "paths.runs_dir",
-    "postprocess.file", "predictions", "pseudo_labels.cut_offs", "pseudo_labels.file", "run", "truth", "validate",
+    "leaderboard", "members", "model.first", "model.second", "model.weights", "output", "paths.data_dir",
+    "paths.runs_dir", "postprocess.file", "predictions", "pseudo_labels.cut_offs", "pseudo_labels.file", "run", "truth",
+    "validate",
 )  # fmt: skip
 
 

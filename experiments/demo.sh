@@ -16,13 +16,14 @@ step() { # what it is, then a command of the package
 }
 
 rm -rf "$out"
-step "1/5 draw pictures, look through them, deal folds" sartorius.prepare source=synthetic "output=$out/prepare"
-step "2/5 train" sartorius.train experiment=demo "hydra.run.dir=$out/train" "leaderboard=$out/leaderboard.csv"
-step "3/5 score the validation pictures, Otsu + watershed beside it" \
+step "1/6 draw pictures, look through them, deal folds" sartorius.prepare source=synthetic "output=$out/prepare"
+step "2/6 train" sartorius.train experiment=demo "hydra.run.dir=$out/train" "leaderboard=$out/leaderboard.csv"
+step "3/6 score the validation pictures, Otsu + watershed beside it" \
     sartorius.evaluate "detections=[$out/train/detections]" baseline=otsu_watershed "data.root=$data" "output=$out/score"
-step "4/5 predict the test pictures" \
+step "4/6 make a page of the run" sartorius.report "run=$out/train"
+step "5/6 predict the test pictures" \
     sartorius.predict "checkpoint=$out/train/checkpoints/best.ckpt" "images=$data/test" "output=$out/predict"
-step "5/5 make a submission" \
+step "6/6 make a submission" \
     sartorius.submit "detections=$out/predict/detections" "data.root=$data" "output=$out/submission.csv"
 
 printf '\nDone. The files:\n'
@@ -30,6 +31,7 @@ printf '  %-34s %s\n' \
     "$data/" "the pictures, in the competition's layout" \
     "$out/prepare/audit.txt" "what is in them" \
     "$out/train/" "the run: config, checkpoints, metrics, detections" \
+    "$out/train/report.html" "the run as a page, for any browser" \
     "$out/score/metrics.json" "its score beside the baseline's" \
     "$out/predict/overlays/" "the test pictures with their cells" \
     "$out/submission.csv" "one row a cell"

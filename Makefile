@@ -27,7 +27,7 @@ $(INSTALLED): requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(INSTALLED)
 
-demo: $(INSTALLED) ## pictures to submission in one go, on generated pictures and without a GPU
+demo: $(INSTALLED) ## images to submission in one go, on generated images and without a GPU
 	PYTHON=$(BIN)/python sh experiments/demo.sh
 
 test: $(INSTALLED) ## the unit tests (two processes)

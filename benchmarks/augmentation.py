@@ -1,4 +1,4 @@
-"""Rotate, scale and crop a picture with 547 cells: its layered map beside one mask a cell, both through albumentations.
+"""Rotate, scale and crop an image with 547 cells: its layered map beside one mask a cell, both through albumentations.
 
 Ours also counts what is left of each cell, drops those that vanished and numbers the others anew; the peer only warps
 and crops, and the making of its masks is not counted. Then a crop warped in one step beside our own two steps.
@@ -10,11 +10,11 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
 from sartorius.data.rotation import RotatedCrop, turned, warp
 from sartorius.data.transforms import CellCrop, LayerTransform
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 CROP = 448  # pixels, both ways
 
@@ -55,23 +55,23 @@ def check(image: NDArray[np.uint8], instances: Instances, masks: list[NDArray[np
 
 def rows() -> list[Row]:
     """Milliseconds a sample."""
-    picture = pictures.densest()
-    instances = picture.instances()
+    sample = images.densest()
+    instances = sample.instances()
     masks = masks_of(instances)
-    same = check(picture.image, instances, masks)
+    same = check(sample.image, instances, masks)
     ours = LayerTransform([affine()], CellCrop(CROP, CROP))
     peer = A.Compose([affine(), A.RandomCrop(CROP, CROP)])
     rng = np.random.default_rng(0)
     milliseconds = side_by_side(
-        lambda: ours(picture.image, instances, rng), lambda: peer(image=picture.image, masks=masks)
+        lambda: ours(sample.image, instances, rng), lambda: peer(image=sample.image, masks=masks)
     )
-    what = f"rotate + scale + crop, {len(masks)} {picture.source} cells"
+    what = f"rotate + scale + crop, {len(masks)} {sample.source} cells"
     rows = [Row(what, "ms", milliseconds[0], milliseconds[1], "albumentations, mask a cell", same, at_least=50)]
-    return rows + [turned_crop(picture.image, instances, size) for size in (128, 384)]
+    return rows + [turned_crop(sample.image, instances, size) for size in (128, 384)]
 
 
 def turned_crop(image: NDArray[np.uint8], instances: Instances, size: int) -> Row:
-    """A crop warped straight from the picture beside warping the whole picture and cropping that."""
+    """A crop warped straight from the image beside warping the whole image and cropping that."""
     same = check_turned(image, instances)
     angle, scale = (-180.0, 180.0), (0.8, 1.25)
     crop = RotatedCrop(height=size, width=size, angle=angle, scale=scale, mirror=0.5, on_cell=0.8, fill=128)
@@ -80,11 +80,11 @@ def turned_crop(image: NDArray[np.uint8], instances: Instances, size: int) -> Ro
     rng = np.random.default_rng(0)
     milliseconds = side_by_side(lambda: ours(image, instances, rng), lambda: peer(image, instances, rng))
     what = f"turned, mirrored crop of {size} px, {len(instances)} cells"
-    return Row(what, "ms", milliseconds[0], milliseconds[1], "ours, whole picture first", same, at_least=1)
+    return Row(what, "ms", milliseconds[0], milliseconds[1], "ours, whole image first", same, at_least=1)
 
 
 def check_turned(image: NDArray[np.uint8], instances: Instances) -> str:
-    """The middle of the picture, turned by 30 degrees and enlarged by 1.2 in both ways."""
+    """The middle of the image, turned by 30 degrees and enlarged by 1.2 in both ways."""
     whole = LayerTransform([affine((30, 30), (1.2, 1.2))])(image, instances, np.random.default_rng(0))
     middle = slice((image.shape[0] - 128) // 2, (image.shape[0] + 128) // 2)
     columns = slice((image.shape[1] - 128) // 2, (image.shape[1] + 128) // 2)

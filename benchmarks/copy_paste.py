@@ -1,6 +1,6 @@
-"""Paste 100 cells into a picture: the layered map beside one full-size mask a cell, and beside the plain transform.
+"""Paste 100 cells into an image: the layered map beside one full-size mask a cell, and beside the plain transform.
 
-The peer works as copy-paste is usually written: each cell is warped at the size of the picture, with its mask, and laid
+The peer works as copy-paste is usually written: each cell is warped at the size of the image, with its mask, and laid
 over it; what was pasted later is then taken from each mask. Its masks are made before, and it blends no rim.
 """
 
@@ -16,24 +16,24 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from numpy.typing import NDArray
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius import wiring
 from sartorius.data.competition import Competition
 from sartorius.data.copy_paste import Canvas, CopyPaste
 from sartorius.data.cut_cells import Donor
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.transforms import LayerTransform
-from sartorius.instances import Instances
+from sartorius.running import wiring
+from sartorius.structures.instances import Instances
 
 CELLS = 100
 Image = NDArray[np.uint8]
 Masks = list[NDArray[np.uint8]]
-Pasted = list[tuple[Image, NDArray[np.uint8], NDArray[np.float64]]]  # picture, mask of a cell, matrix
+Pasted = list[tuple[Image, NDArray[np.uint8], NDArray[np.float64]]]  # image, mask of a cell, matrix
 
 
-# All of CELLS cells find a place, in a picture that is full of others
+# All of CELLS cells find a place, in an image that is full of others
 ALWAYS = [
     "probability=1", "until=1", f"cells=[{CELLS},{CELLS}]", "max_shared=1", "max_overlap=1", "min_visible=0.01",
     "tries=30",
@@ -48,11 +48,11 @@ def from_config(overrides: Sequence[str]) -> tuple[LayerTransform, CopyPaste]:
 
 
 def peer(image: Image, masks: Masks, cells: Pasted) -> tuple[Image, Masks]:
-    """The picture with the cells on top, and the masks uint8 [H, W] of all that can still be seen."""
+    """The image with the cells on top, and the masks uint8 [H, W] of all that can still be seen."""
     image, (height, width), pasted = image.copy(), image.shape, []
-    for picture, mask, matrix in cells:
+    for sample, mask, matrix in cells:
         warped = cv2.warpAffine(mask, matrix, (width, height), flags=cv2.INTER_NEAREST)
-        image = np.where(warped > 0, cv2.warpAffine(picture, matrix, (width, height)), image)
+        image = np.where(warped > 0, cv2.warpAffine(sample, matrix, (width, height)), image)
         pasted.append(warped)
     above, seen = np.zeros(image.shape, np.uint8), []
     for mask in reversed([*masks, *pasted]):
@@ -84,7 +84,7 @@ def check(image: Image, instances: Instances, donor: tuple[Image, Instances]) ->
 
 
 def turned(donors: list[tuple[Image, Masks]], shape: tuple[int, ...], rng: np.random.Generator) -> Pasted:
-    """CELLS cells, each turned about its picture's centre by any angle and moved."""
+    """CELLS cells, each turned about its image's centre by any angle and moved."""
     cells: Pasted = []
     for _ in range(CELLS):
         image, masks = donors[rng.integers(len(donors))]
@@ -99,8 +99,8 @@ def rows() -> list[Row]:
     turning = "transform.transforms.affine.p=1"  # rotate and scale every sample, not every second
     transform, mix = from_config([turning, *(f"copy_paste.{value}" for value in ALWAYS)])
     with tempfile.TemporaryDirectory() as scratch:
-        competition = Competition(pictures.competition_folder(Path(scratch)))
-        densest = max(competition.ids, key=lambda picture: len(competition.record(picture)))
+        competition = Competition(images.competition_folder(Path(scratch)))
+        densest = max(competition.ids, key=lambda sample: len(competition.record(sample)))
         dataset = InstanceDataset(competition, competition.ids, cache_bytes=2**30, mix=mix)
         (image, instances), others = dataset.load(densest), dataset.others(densest)
         donors = [dataset.load(other) for other in others]
@@ -120,7 +120,7 @@ def rows() -> list[Row]:
         lambda: peer(image, masks, turned(of_donors, image.shape, rng)),
     )
     with_it, without = side_by_side(both, lambda: transform(image, instances, np.random.default_rng(next(seeds[1]))))
-    into = f"into {len(instances)} {'real' if pictures.real_data() else 'generated'} ones"
+    into = f"into {len(instances)} {'real' if images.real_data() else 'generated'} ones"
     return [
         Row(f"paste {CELLS} cells {into}", "ms", ours, theirs, "full-size mask a cell", same, at_least=5),
         Row(f"paste {CELLS} cells {into} + transform", "x plain", with_it / without, 1.0, "rotate + scale + crop alone",

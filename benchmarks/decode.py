@@ -1,4 +1,4 @@
-"""Dense maps of a picture with 500 cells to cells: ours beside skimage's peaks and watershed.
+"""Dense maps of an image with 500 cells to cells: ours beside skimage's peaks and watershed.
 
 The maps are what a network should predict, made from the cells, blurred and with smooth noise, so that both sides have
 something to get wrong and the truth is known. Both take the same height and foreground; ours also measures scores and
@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
 from benchmarks.submission import mean_iou
-from sartorius.detections import Detections
-from sartorius.instances import Instances
 from sartorius.networks.cell_maps import MapLayout, map_targets
-from sartorius.postprocess.decode import Basins, Votes
+from sartorius.postprocess.decode import OffsetVoting, Watershed
 from sartorius.postprocess.maps import CellMaps
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 
 CELLS = 500
 FOREGROUND = 0.3
 MASK_SIZE = 28
-BASINS = Basins(FOREGROUND, border_weight=0.5, smooth=0.0, depth=0.2, peak=0.3, min_area=20)
-VOTES = Votes(FOREGROUND, smooth=1.5, depth=0.3, min_area=20, largest_piece=True)
+BASINS = Watershed(FOREGROUND, border_weight=0.5, smooth=0.0, depth=0.2, peak=0.3, min_area=20)
+VOTES = OffsetVoting(FOREGROUND, smooth=1.5, depth=0.3, min_area=20, largest_piece=True)
 PEER_DISTANCE = 5  # pixels between peaks; of 2 to 6 what finds nearest to the right number of cells
 
 Label = NDArray[np.integer]
@@ -121,10 +121,10 @@ def agree(ours: Label, peer: Label, instances: Instances) -> str:
 
 
 def rows() -> list[Row]:
-    """Milliseconds a picture."""
+    """Milliseconds an image."""
     cv2.setNumThreads(1)
-    picture = pictures.crowded(CELLS)
-    instances = picture.instances()
+    sample = images.crowded(CELLS)
+    instances = sample.instances()
     maps = maps_of(instances)
     detections, other = detections_of(maps), peer_detections(maps)
     sides = [
@@ -139,6 +139,6 @@ def rows() -> list[Row]:
         milliseconds = side_by_side(lambda f=ours: f(maps), lambda f=peer: f(maps))  # type: ignore[misc]
         name = "skimage peaks + watershed" + (", a cell at a time" if peer is peer_detections else "")
         result.append(
-            Row(f"{what}, {len(instances)} {picture.source} cells", "ms", *milliseconds, name, same, at_most=50)
+            Row(f"{what}, {len(instances)} {sample.source} cells", "ms", *milliseconds, name, same, at_most=50)
         )
     return result

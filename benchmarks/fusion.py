@@ -1,6 +1,6 @@
-"""Twenty members' detections of one picture of 500 cells, joined, beside a plain average of full-size masks.
+"""Twenty members' detections of one image of 500 cells, joined, beside a plain average of full-size masks.
 
-Five models and the four flips of each: the cells of a generated picture, their boxes moved by up to a pixel, one cell
+Five models and the four flips of each: the cells of a generated image, their boxes moved by up to a pixel, one cell
 in twenty missed. The peer is told which detections belong together, pastes each at full size in float32 and averages.
 """
 
@@ -12,25 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections
 from sartorius.fusion.clusters import Clusters, cluster
-from sartorius.fusion.methods import Nms, Vote, Wbf
+from sartorius.fusion.methods import NMS, WBF, Vote
 from sartorius.fusion.pool import Pool, Seen, pool
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
 
 CELLS, MEMBERS = 500, 5 * 4
 PEER_CELLS = 10  # of the 500; the peer takes seconds for all
-WBF = Wbf(box_iou=0.4, mask_iou=0.4, share_power=1.0)
+WBF_ = WBF(box_iou=0.4, mask_iou=0.4, share_power=1.0)
 VOTE = Vote(box_iou=0.4, mask_iou=0.4, share_power=1.0, min_share=0.25)
-NMS = Nms(box_nms=0.7, mask_nms=0.3, mask_iou=0.5)
+NMS_ = NMS(box_nms=0.7, mask_nms=0.3, mask_iou=0.5)
 
 
 def members(cells: int, count: int) -> list[Seen]:
-    """What each of `count` members saw of a generated picture."""
+    """What each of `count` members saw of a generated image."""
     random = np.random.default_rng(0)
-    found = Detections.from_instances("picture", pictures.generated(cells).instances(), np.ones(cells))
+    found = Detections.from_instances("image_id", images.generated(cells).instances(), np.ones(cells))
     seen = []
     for _ in range(count):
         kept = found.select(random.random(cells) > 1 / 20)
@@ -43,7 +43,7 @@ def members(cells: int, count: int) -> list[Seen]:
 
 def pooled(seen: list[Seen]) -> Pool:
     """All detections of all members."""
-    return pool(seen, min_score=0.05, level=True, picture_type="each")
+    return pool(seen, min_score=0.05, level=True, image_type="each")
 
 
 def full_size_average(everything: Pool, clusters: Clusters, cells: int) -> list[NDArray[np.float32]]:
@@ -60,13 +60,13 @@ def full_size_average(everything: Pool, clusters: Clusters, cells: int) -> list[
 def dense(found: Detections, row: int) -> NDArray[np.float32]:
     """One detection at full size, bilinear at pixel centres, 0 outside its box."""
     x1, y1, x2, y2 = found.boxes[row].tolist()
-    size, picture = found.mask_size, np.zeros((found.height, found.width), np.float32)
+    size, sample = found.mask_size, np.zeros((found.height, found.width), np.float32)
     x, y = np.arange(found.width) + 0.5, np.arange(found.height) + 0.5
     x, y = x[(x >= x1) & (x < x2)], y[(y >= y1) & (y < y2)]
     grid = np.meshgrid((y - y1) / (y2 - y1) * size - 0.5, (x - x1) / (x2 - x1) * size - 0.5, indexing="ij")
     values = ndimage.map_coordinates(found.masks[row].astype(np.float32), grid, order=1, mode="nearest")
-    picture[int(y[0]) : int(y[0]) + len(y), int(x[0]) : int(x[0]) + len(x)] = values
-    return picture
+    sample[int(y[0]) : int(y[0]) + len(y), int(x[0]) : int(x[0]) + len(x)] = values
+    return sample
 
 
 def agree(everything: Pool, clusters: Clusters, joined: Detections) -> bool:
@@ -83,13 +83,13 @@ def agree(everything: Pool, clusters: Clusters, joined: Detections) -> bool:
 
 
 def rows() -> list[Row]:
-    """Milliseconds a picture of 500 cells from 20 members, for each method."""
+    """Milliseconds an image of 500 cells from 20 members, for each method."""
     seen = members(CELLS, MEMBERS)
     everything = pooled(seen)
-    clusters = cluster(everything, WBF.box_iou, WBF.mask_iou)
-    same = expect(agree(everything, clusters, WBF(everything)), "pixels of the joined cells, mean IoU > 0.9")
+    clusters = cluster(everything, WBF_.box_iou, WBF_.mask_iou)
+    same = expect(agree(everything, clusters, WBF_(everything)), "pixels of the joined cells, mean IoU > 0.9")
     result = []
-    for method in (WBF, VOTE, NMS):
+    for method in (WBF_, VOTE, NMS_):
         ours, some = side_by_side(
             lambda m=method: m(pooled(seen)),  # type: ignore[misc]
             lambda: full_size_average(everything, clusters, PEER_CELLS),

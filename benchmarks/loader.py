@@ -1,8 +1,8 @@
 """Training samples from the disk, one process: ours beside a dataset with one mask a cell, as public code has it.
 
-Both read the picture, decode its annotations, rotate, scale and crop, and make tensors; nothing is kept in memory from
-one sample to the next. Then whole pictures for each kind of data: sixteen workers have to feed a GPU that takes 100
-pictures of 520x704 a second.
+Both read the image, decode its annotations, rotate, scale and crop, and make tensors; nothing is kept in memory from
+one sample to the next. Then whole images for each kind of data: sixteen workers have to feed a GPU that takes 100
+images of 520x704 a second.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.augmentation import CROP, affine
 from benchmarks.copy_paste import from_config
 from benchmarks.measure import Row, expect, side_by_side
@@ -33,7 +33,7 @@ AT_MOST = 1e3 * 16 / 100  # milliseconds a sample in one of 16 workers, for 100 
 
 
 class MaskDataset(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """The peer: masks uint8 [N, H, W] and boxes float32 [N, 4] of a picture's cells, augmented."""
+    """The peer: masks uint8 [N, H, W] and boxes float32 [N, 4] of an image's cells, augmented."""
 
     def __init__(self, competition: Competition, names: list[str], transform: A.Compose) -> None:
         self.records = [competition.record(name) for name in names]
@@ -62,9 +62,9 @@ def check(competition: Competition, names: list[str]) -> str:
 
 
 def rows() -> list[Row]:
-    """Milliseconds a sample, the mean over a pass of some pictures."""
+    """Milliseconds a sample, the mean over a pass of some images."""
     with tempfile.TemporaryDirectory() as scratch:
-        competition = Competition(pictures.competition_folder(Path(scratch), PICTURES))
+        competition = Competition(images.competition_folder(Path(scratch), PICTURES))
         names = list(competition.ids)[:: max(1, len(competition.ids) // PICTURES)][:PICTURES]
         same = check(competition, names)
         ours = InstanceDataset(competition, names, LayerTransform([affine()], CellCrop(CROP, CROP)))
@@ -74,12 +74,12 @@ def rows() -> list[Row]:
         )
     mine, theirs = passes[0] / len(names), passes[1] / len(names)
     cells = sum(len(competition.record(name)) for name in names)
-    what = f"loader, {len(names)} pictures, {cells} cells: {1e3 / mine:.0f} and {1e3 / theirs:.1f} samples/s"
-    return [Row(what, "ms", mine, theirs, "dataset with a mask a cell", same, at_least=1), *whole_pictures()]
+    what = f"loader, {len(names)} images, {cells} cells: {1e3 / mine:.0f} and {1e3 / theirs:.1f} samples/s"
+    return [Row(what, "ms", mine, theirs, "dataset with a mask a cell", same, at_least=1), *whole_images()]
 
 
 def kinds(competition: Competition, scratch: Path, transform: LayerTransform) -> dict[str, InstanceDataset]:
-    """A dataset of whole pictures for each kind of data: the same pictures, pasting into each, and as pseudo-labelled.
+    """A dataset of whole images for each kind of data: the same images, pasting into each, and as pseudo-labelled.
 
     Every third pseudo-label is doubtful, as far as the folder's annotations can stand for some.
     """
@@ -100,11 +100,11 @@ def kinds(competition: Competition, scratch: Path, transform: LayerTransform) ->
     }
 
 
-def whole_pictures() -> list[Row]:
-    """Milliseconds a sample of whole pictures (transform=default without its crop), each kind beside the plain one."""
+def whole_images() -> list[Row]:
+    """Milliseconds a sample of whole images (transform=default without its crop), each kind beside the plain one."""
     transform = from_config(["transform.crop=null"])[0]
     with tempfile.TemporaryDirectory() as scratch:
-        competition = Competition(pictures.competition_folder(Path(scratch), PICTURES))
+        competition = Competition(images.competition_folder(Path(scratch), PICTURES))
         step = max(1, len(competition.ids) // PICTURES)
         chosen = range(0, len(competition.ids), step)[:PICTURES]
         epochs = itertools.count()
@@ -120,6 +120,6 @@ def whole_pictures() -> list[Row]:
         for name, dataset in datasets.items():
             passes = side_by_side(one_pass(dataset), one_pass(datasets["plain"]))
             mine, plain = (value / len(chosen) for value in passes)
-            what = f"whole pictures, {name}: {1e3 / mine:.0f} samples/s a worker"
-            result.append(Row(what, "ms", mine, plain, "plain", "the same pictures", at_most=AT_MOST))
+            what = f"whole images, {name}: {1e3 / mine:.0f} samples/s a worker"
+            result.append(Row(what, "ms", mine, plain, "plain", "the same images", at_most=AT_MOST))
     return result

@@ -1,8 +1,8 @@
 """What logging costs: metrics.csv, batches.csv, TensorBoard and W&B offline together, beside the epoch itself.
 
-The epoch is one of `experiment=unet_cpu` over a fold of the competition: 485 pictures once, in batches of 8, then 121
-validated. A few batches and pictures of it are trained on and validated, the CPU time of each logging call in them is
-taken, and scaled: once a batch, once a picture, once a validation. Which loggers run must not change any loss.
+The epoch is one of `experiment=unet_cpu` over a fold of the competition: 485 images once, in batches of 8, then 121
+validated. A few batches and images of it are trained on and validated, the CPU time of each logging call in them is
+taken, and scaled: once a batch, once an image, once a validation. Which loggers run must not change any loss.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, in_subprocess
 
 BATCHES, PICTURES = 61, 121  # of an epoch of the competition: 485 / 8 and 606 / 5
@@ -29,7 +29,7 @@ CALLS = ("log_metrics", "save", "log_cells", "log_lines", "log_image", "log_hype
 
 
 class Meter:
-    """CPU seconds of the calls that log, by what they belong to: batch, picture or validation."""
+    """CPU seconds of the calls that log, by what they belong to: batch, image or validation."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -39,13 +39,13 @@ class Meter:
         """Take the time of each call of a method, unless another one that is watched made it."""
         method: Callable[..., Any] = getattr(thing, name)
 
-        def watched(*args: Any, **kwargs: Any) -> Any:
+        def progress_bar(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
                 return method(*args, **kwargs)
-            with self._timed("picture" if name == "on_validation_batch_end" else _phase(name, trainer)):
+            with self._timed("image_id" if name == "on_validation_batch_end" else _phase(name, trainer)):
                 return method(*args, **kwargs)
 
-        setattr(thing, name, watched)
+        setattr(thing, name, progress_bar)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
@@ -62,7 +62,7 @@ def _phase(name: str, trainer: Any) -> str:
 
 
 class Clock(Callback):
-    """CPU seconds of a batch and of a validated picture in the last epoch, and what logging took of them."""
+    """CPU seconds of a batch and of a validated image in the last epoch, and what logging took of them."""
 
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
@@ -79,22 +79,22 @@ class Clock(Callback):
         self.middle = time.process_time()
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
-        self.pictures = len(trainer.datamodule.val_pictures)
+        self.images = len(trainer.datamodule.val_images)
         self.batch = (self.middle - self.start) / trainer.num_training_batches
-        self.picture = (time.process_time() - self.middle) / self.pictures
+        self.image = (time.process_time() - self.middle) / self.images
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        shares = {"batch": trainer.num_training_batches, "picture": self.pictures, "validation": 1}
+        shares = {"batch": trainer.num_training_batches, "image_id": self.images, "validation": 1}
         self.logging = {name: self.meter.seconds[name] / count for name, count in shares.items()}
 
 
 def run(folder: str, logs: bool) -> dict[str, Any]:
-    """Two epochs, of which the second is measured: CPU seconds of a batch, a validated picture, and logging of each."""
+    """Two epochs, of which the second is measured: CPU seconds of a batch, a validated image, and logging of each."""
     import warnings
 
     from hydra import compose, initialize_config_dir
 
-    from sartorius import wiring
+    from sartorius.running import wiring
     from sartorius.train import build_loggers
 
     warnings.simplefilter("ignore")
@@ -124,22 +124,22 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
         for name in (name for name in CALLS if hasattr(logger, name)):
             meter.watch(logger, name, trainer)
     trainer.fit(module, datamodule)
-    return {"losses": clock.losses, "batch": clock.batch, "picture": clock.picture, "logging": clock.logging}
+    return {"losses": clock.losses, "batch": clock.batch, "image_id": clock.image, "logging": clock.logging}
 
 
 def rows() -> list[Row]:
     """CPU seconds of an epoch's logging, beside those of the epoch without any."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["SARTORIUS_REAL_DATA"], real = scratch, os.environ.get("SARTORIUS_REAL_DATA")
-        try:  # generated pictures: a folder of its own, of known size
-            folder = str(pictures.competition_folder(Path(scratch), 2 * MEASURED_PICTURES))
+        try:  # generated images: a folder of its own, of known size
+            folder = str(images.competition_folder(Path(scratch), 2 * MEASURED_PICTURES))
         finally:
             os.environ.pop("SARTORIUS_REAL_DATA")
             os.environ.update({"SARTORIUS_REAL_DATA": real} if real else {})
         ours, peer = (in_subprocess("benchmarks.logging:run", folder, logs) for logs in (True, False))
     same = expect(ours["losses"] == peer["losses"], f"the losses of {len(peer['losses'])} batches")
     cost = ours["logging"]
-    logged = BATCHES * cost["batch"] + PICTURES * cost["picture"] + cost["validation"]
-    epoch = BATCHES * peer["batch"] + PICTURES * peer["picture"]
-    what = f"logging of an epoch, {BATCHES} batches and {PICTURES} pictures"
+    logged = BATCHES * cost["batch"] + PICTURES * cost["image_id"] + cost["validation"]
+    epoch = BATCHES * peer["batch"] + PICTURES * peer["image_id"]
+    what = f"logging of an epoch, {BATCHES} batches and {PICTURES} images"
     return [Row(what, "s", logged, epoch, "the epoch itself, without loggers", same, at_least=1 / LIMIT)]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius.cells import HEIGHT, WIDTH
-from sartorius.instances import Instances
+from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.instances import Instances
 
 
 def decode(text: str) -> NDArray[np.uint8]:
@@ -42,9 +42,9 @@ def peer(texts: Sequence[str]) -> list[str]:
 
 
 def rows() -> list[Row]:
-    """Milliseconds for the picture of 547 cells."""
-    picture = pictures.densest()
-    same = expect(ours(picture.texts) == peer(picture.texts) == picture.texts, "the text of every cell")
-    mine, theirs = side_by_side(lambda: ours(picture.texts), lambda: peer(picture.texts))
-    what = f"text -> map -> text, {len(picture.texts)} {picture.source} cells"
+    """Milliseconds for the image of 547 cells."""
+    sample = images.densest()
+    same = expect(ours(sample.texts) == peer(sample.texts) == sample.texts, "the text of every cell")
+    mine, theirs = side_by_side(lambda: ours(sample.texts), lambda: peer(sample.texts))
+    what = f"text -> map -> text, {len(sample.texts)} {sample.source} cells"
     return [Row(what, "ms", mine, theirs, "notebook RLE, mask a cell", same)]

@@ -1,6 +1,6 @@
-"""The competition's counts of a picture: from text, and from label maps, beside pycocotools.
+"""The competition's counts of an image: from text, and from label maps, beside pycocotools.
 
-From text, pycocotools is fed the row-major runs as COCO RLE of the transposed picture, so that it decodes nothing: its
+From text, pycocotools is fed the row-major runs as COCO RLE of the transposed image, so that it decodes nothing: its
 fastest way. From label maps it is given masks in its own memory order, the making of which is not counted.
 """
 
@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius import rle
-from sartorius.cells import HEIGHT, WIDTH
-from sartorius.instances import Instances
-from sartorius.metrics.functional import THRESHOLDS, picture_row
+from sartorius.metrics.functional import THRESHOLDS, image_row
+from sartorius.structures import rle
+from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.instances import Instances
 
 Texts = Sequence[str]
 
 
 def counts_from_text(predicted: Texts, true: Texts) -> list[int]:
     """Ours: true positives at the ten thresholds, from text."""
-    row = picture_row(0, rle.parse(predicted, HEIGHT, WIDTH), rle.parse(true, HEIGHT, WIDTH))
+    row = image_row(0, rle.parse(predicted, HEIGHT, WIDTH), rle.parse(true, HEIGHT, WIDTH))
     return row[1:-2].tolist()
 
 
 def coco_from_text(text: str) -> dict[str, Any]:
-    """The text of a cell as uncompressed COCO RLE of the transposed picture."""
+    """The text of a cell as uncompressed COCO RLE of the transposed image."""
     numbers = np.array(text.split(), dtype=np.int64)
     edges = np.empty(len(numbers) + 2, dtype=np.int64)
     edges[0], edges[-1] = 0, HEIGHT * WIDTH
@@ -67,13 +67,13 @@ def masks_of(instances: Instances) -> NDArray[np.uint8]:
 
 
 def rows() -> list[Row]:
-    """Milliseconds a picture, the mean over all pictures of the medians of each."""
-    scored, source = pictures.scored()
+    """Milliseconds an image, the mean over all images of the medians of each."""
+    scored, source = images.scored()
     text, maps = [], []
     for predicted, true in scored:
         left, right = instances(predicted), instances(true)
         left_masks, right_masks = masks_of(left), masks_of(right)
-        row = picture_row(0, left, right)[1:-2].tolist()
+        row = image_row(0, left, right)[1:-2].tolist()
         results = (counts_from_text(predicted, true), peer_from_text(predicted, true), row)
         expect(all(result == peer_from_masks(left_masks, right_masks) for result in results), "true positives")
         text.append(
@@ -85,13 +85,13 @@ def rows() -> list[Row]:
         )
         maps.append(
             side_by_side(
-                lambda p=left, t=right: picture_row(0, p, t),  # type: ignore[misc]
+                lambda p=left, t=right: image_row(0, p, t),  # type: ignore[misc]
                 lambda p=left_masks, t=right_masks: peer_from_masks(p, t),  # type: ignore[misc]
                 seconds=0.2,
             )
         )
-    same = "true positives at 10 thresholds of every picture"
-    what = f"per picture, mean of {len(scored)} {source} ones"
+    same = "true positives at 10 thresholds of every image"
+    what = f"per image, mean of {len(scored)} {source} ones"
     text_ms, maps_ms = np.mean(text, axis=0).tolist(), np.mean(maps, axis=0).tolist()
     return [
         Row(f"score from text, {what}", "ms", text_ms[0], text_ms[1], "pycocotools, swapped runs", same, at_least=1),
@@ -100,5 +100,5 @@ def rows() -> list[Row]:
 
 
 def instances(texts: Texts) -> Instances:
-    """The cells of a picture, their type left open."""
+    """The cells of an image, their type left open."""
     return Instances.from_rles(texts, np.zeros(len(texts)), HEIGHT, WIDTH)

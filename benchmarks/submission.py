@@ -1,4 +1,4 @@
-"""600 detections of one picture to rows of a submission: ours beside torchvision's paste and pycocotools.
+"""600 detections of one image to rows of a submission: ours beside torchvision's paste and pycocotools.
 
 Ours does all that a submission needs: thresholds, NMS of boxes and masks, removal of overlaps, text. The peer only
 pastes, thresholds and encodes. The detections are those of a perfect model on real cells, so both can be checked
@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, in_subprocess, peak_megabytes, resident_megabytes, side_by_side
-from sartorius import rle
-from sartorius.cells import HEIGHT, WIDTH
-from sartorius.detections import Detections
-from sartorius.instances import Instances
+from sartorius.structures import rle
+from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 
 MASK_SIZE = 28
 MASK_THRESHOLD = 0.5
@@ -38,7 +38,7 @@ def finalised(detections: Detections) -> Instances:
 
 
 def peer(detections: Detections) -> list[dict[str, object]]:
-    """COCO RLE of the transposed picture of every detection."""
+    """COCO RLE of the transposed image of every detection."""
     import torch
     from pycocotools import mask as coco
     from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -78,16 +78,16 @@ def increase(side: str, folder: str) -> float:
     return peak_megabytes() - before
 
 
-def perfect(picture: pictures.Annotated) -> Detections:
-    """What a perfect model would detect in `picture`, in a shuffled order of scores."""
-    scores: NDArray[np.float64] = np.random.default_rng(0).uniform(0.2, 1.0, len(picture.texts))
-    return Detections.from_instances("crowded", picture.instances(), scores, MASK_SIZE)
+def perfect(sample: images.Annotated) -> Detections:
+    """What a perfect model would detect in `image`, in a shuffled order of scores."""
+    scores: NDArray[np.float64] = np.random.default_rng(0).uniform(0.2, 1.0, len(sample.texts))
+    return Detections.from_instances("crowded", sample.instances(), scores, MASK_SIZE)
 
 
 def rows() -> list[Row]:
     """Milliseconds, and megabytes above what was resident before."""
-    picture = pictures.crowded()
-    detections, truth = perfect(picture), rle.parse(picture.texts, HEIGHT, WIDTH)
+    sample = images.crowded()
+    detections, truth = perfect(sample), rle.parse(sample.texts, HEIGHT, WIDTH)
     cells = finalised(detections)
     mine = mean_iou(cells.to_runs(), truth)
     pasted = rle.from_coco(peer(detections), HEIGHT, WIDTH)
@@ -96,7 +96,7 @@ def rows() -> list[Row]:
         mine >= theirs and len(cells) >= 0.95 * len(detections),
         f"{len(cells)} cells kept, mean IoU with the true cells {mine:.3f} and {theirs:.3f}",
     )
-    what = f"{len(detections)} detections ({picture.source} cells) -> rows"
+    what = f"{len(detections)} detections ({sample.source} cells) -> rows"
     name = "torchvision paste + pycocotools"
     milliseconds = side_by_side(lambda: ours(detections), lambda: peer(detections))
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Peak memory of training steps, and how it grows with the number of cells: ours beside torchvision's Mask R-CNN.
 
-The R50 experiment's network on one picture of 520 x 704, two steps, each measurement in a process of its own. The same
-picture is taken with its first 36 cells and with all 547, so that nothing else differs; both networks are told to
+The R50 experiment's network on one image of 520 x 704, two steps, each measurement in a process of its own. The same
+image is taken with its first 36 cells and with all 547, so that nothing else differs; both networks are told to
 sample the same number of regions for their heads, and the numbers that went through are checked.
 """
 
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, in_subprocess, peak_megabytes
 
-FEW, MANY = 36, pictures.DENSEST_CELLS
-BOX_REGIONS, MASK_REGIONS = 128, 32  # a picture, of which the latter are cells: 36 cells fill them
+FEW, MANY = 36, images.DENSEST_CELLS
+BOX_REGIONS, MASK_REGIONS = 128, 32  # an image, of which the latter are cells: 36 cells fill them
 EXPERIMENT = "maskrcnn_r50"
 GROWTH_MB = 150
 REPEATS = 3  # the allocator leaves some 60 MB to chance; the median counts
@@ -30,7 +30,7 @@ def ours(cells: int) -> dict[str, Any]:
     import torch
     from hydra import compose, initialize_config_dir
 
-    from sartorius.wiring import CONF_DIR, instantiate
+    from sartorius.running.wiring import CONF_DIR, instantiate
 
     with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
         config = compose("train", [f"experiment={EXPERIMENT}"])
@@ -39,8 +39,8 @@ def ours(cells: int) -> dict[str, Any]:
     network.scale = 1.0
     heads = network.roi_heads
     heads.batch, heads.positive_fraction, heads.mask_batch = BOX_REGIONS, MASK_REGIONS / BOX_REGIONS, MASK_REGIONS
-    picture = pictures.densest()
-    known = picture.instances().select(np.arange(cells))
+    sample = images.densest()
+    known = sample.instances().select(np.arange(cells))
     target = SimpleNamespace(
         boxes=torch.from_numpy(known.boxes),
         cell_types=torch.from_numpy(known.cell_types),
@@ -50,7 +50,7 @@ def ours(cells: int) -> dict[str, Any]:
         ignored=None,
         weight=1.0,
     )
-    image = torch.from_numpy(picture.image.copy())[None]
+    image = torch.from_numpy(sample.image.copy())[None]
     return _train(network, lambda: network([image], [target]))
 
 
@@ -64,9 +64,9 @@ def peer(cells: int) -> dict[str, Any]:
         weights=None, weights_backbone=None, num_classes=4, min_size=520, max_size=704,
         box_batch_size_per_image=BOX_REGIONS, box_positive_fraction=MASK_REGIONS / BOX_REGIONS,
     ).train()  # fmt: skip
-    picture = pictures.densest()
-    known = picture.instances().select(np.arange(cells))
-    masks = np.zeros((cells, *picture.image.shape), np.uint8)
+    sample = images.densest()
+    known = sample.instances().select(np.arange(cells))
+    masks = np.zeros((cells, *sample.image.shape), np.uint8)
     for layer in known.layers:
         y, x = np.nonzero(layer)
         masks[layer[y, x].astype(int) - 1, y, x] = 1
@@ -75,7 +75,7 @@ def peer(cells: int) -> dict[str, Any]:
         "labels": torch.from_numpy(known.cell_types) + 1,
         "masks": torch.from_numpy(masks),
     }
-    image = (torch.from_numpy(picture.image.copy()) / 255).expand(3, -1, -1)
+    image = (torch.from_numpy(sample.image.copy()) / 255).expand(3, -1, -1)
     return _train(network, lambda: network([image], [target]))
 
 
@@ -112,7 +112,7 @@ def rows() -> list[Row]:
     peak = {key: statistics.median(run["peak"] for run in each) for key, each in runs.items()}
     peaks = [peak[side, MANY] for side in ("ours", "peer")]
     growth = [peak[side, MANY] - peak[side, FEW] for side in ("ours", "peer")]
-    source, name = pictures.densest().source, "torchvision Mask R-CNN R50"
+    source, name = images.densest().source, "torchvision Mask R-CNN R50"
     return [
         Row(f"training step, {MANY} {source} cells, peak memory", "MB", peaks[0], peaks[1], name, same, at_least=1),
         Row(f"its growth from {FEW} to {MANY} cells", "MB", growth[0], growth[1], name, same, at_most=GROWTH_MB),

@@ -1,7 +1,7 @@
-"""A trial of tuning on 100 pictures of 100 cells: from counts, beside post-processing and scoring every picture again.
+"""A trial of tuning on 100 images of 100 cells: from counts, beside post-processing and scoring every image again.
 
-The detections are those of a model that sees every cell of generated pictures and half of them a second time beside
-themselves. Both sides work in memory; rows of all pictures must be equal.
+The detections are those of a model that sees every cell of generated images and half of them a second time beside
+themselves. Both sides work in memory; rows of all images must be equal.
 """
 
 from __future__ import annotations
@@ -12,34 +12,34 @@ from itertools import cycle
 
 import numpy as np
 
-from benchmarks import pictures
+from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius import rle
-from sartorius.detections import Detections
 from sartorius.postprocess import Postprocess
+from sartorius.structures import rle
+from sartorius.structures.detections import Detections
 from sartorius.tuning.scorer import CountScorer, PipelineScorer
 from sartorius.tuning.space import ByType
 from sartorius.tuning.tables import Tables
 
-PICTURES, DRAWN, CELLS = 100, 10, 100  # each drawn picture comes several times, with other scores
+PICTURES, DRAWN, CELLS = 100, 10, 100  # each drawn image comes several times, with other scores
 MASK_SIZE = 28
-START = Postprocess(score=0.3, mask=0.5, box_nms=0.7, mask_nms=0.3, min_area=20, picture_type="majority")
+START = Postprocess(score=0.3, mask=0.5, box_nms=0.7, mask_nms=0.3, min_area=20, image_type="majority")
 SCORES = (0.3, 0.4, 0.5, 0.6)
 MASKS = (0.4, 0.45, 0.5, 0.55)
 
 
 def tables(count: int = PICTURES, drawn: int = DRAWN, cells: int = CELLS) -> Tables:
-    """`count` pictures in memory, in turn of the three cell types."""
+    """`count` images in memory, in turn of the three cell types."""
     found: dict[str, Detections] = {}
     truth: dict[str, rle.Runs] = {}
     for k in range(count):
-        random, picture = np.random.default_rng(k), pictures.generated(cells, seed=k % drawn)
-        exact = Detections.from_instances(f"picture{k}", picture.instances(), random.uniform(0.2, 1, cells), MASK_SIZE)
+        random, sample = np.random.default_rng(k), images.generated(cells, seed=k % drawn)
+        exact = Detections.from_instances(f"image{k}", sample.instances(), random.uniform(0.2, 1, cells), MASK_SIZE)
         twice = exact.select(np.concatenate([np.arange(cells), random.permutation(cells)[: cells // 2]]))
         boxes = twice.boxes + random.normal(0, 1.5, (len(twice), 1)).astype(np.float32)
         scores = random.uniform(0.2, 1, len(twice)).astype(np.float32)
-        found[exact.picture] = replace(twice, boxes=boxes, scores=scores, cell_types=np.full(len(twice), k % 3))
-        truth[exact.picture] = picture.instances().to_runs()
+        found[exact.image_id] = replace(twice, boxes=boxes, scores=scores, cell_types=np.full(len(twice), k % 3))
+        truth[exact.image_id] = sample.instances().to_runs()
     floor = {"score": 0.05, "box_nms": 0.3}
     return Tables(list(found), found.__getitem__, truth.__getitem__, START, floor, cache_megabytes=1000)
 
@@ -56,16 +56,16 @@ def trials(names: tuple[str, ...]) -> dict[str, list[ByType]]:
 
 
 def rows() -> list[Row]:
-    """Milliseconds a trial of all pictures; masks of the grid have been made before."""
+    """Milliseconds a trial of all images; masks of the grid have been made before."""
     made = tables()
-    fast, slow = CountScorer(made, made.pictures), PipelineScorer(made, made.pictures)
+    fast, slow = CountScorer(made, made.images), PipelineScorer(made, made.images)
     result = []
     for what, tried in trials(made.cell_type_names).items():
         differing = sum(not np.array_equal(fast.rows(thresholds), slow.rows(thresholds)) for thresholds in tried)
-        same = expect(not differing, f"rows of {len(made.pictures)} pictures in {len(tried)} trials")
+        same = expect(not differing, f"rows of {len(made.images)} images in {len(tried)} trials")
         mine, theirs = cycle(tried), cycle(tried)
         milliseconds = side_by_side(lambda t=mine: step(fast, t), lambda t=theirs: step(slow, t))  # type: ignore[misc]
-        name = f"trial of {what} thresholds, {len(made.pictures)} pictures of {CELLS} cells"
+        name = f"trial of {what} thresholds, {len(made.images)} images of {CELLS} cells"
         bar = {"mask": 200}.get(what, 20)
         result.append(Row(name, "ms", *milliseconds, "post-processing and metric", same, at_most=bar))
     return result

@@ -1,8 +1,8 @@
 #!/bin/sh
 # The best pipeline so far without a GPU and without outside weights, see LOG.md (2026-11-21): U-Nets fed in several ways,
-# one of them begun on generated pictures, joined; every cell segmented anew in its box. Retrains everything and predicts a
-# folder of pictures. About 10 minutes of a core for each U-Net and fold. `tune` prints what other thresholds gain on
-# pictures that were not tuned on; TUNED=1 takes them, which on 32 pictures helped once and hurt twice.
+# one of them begun on generated images, joined; every cell segmented anew in its box. Retrains everything and predicts a
+# folder of images. About 10 minutes of a core for each U-Net and fold. `tune` prints what other thresholds gain on
+# images that were not tuned on; TUNED=1 takes them, which on 32 images helped once and hurt twice.
 #
 #   DATA=FOLDER IMAGES=FOLDER OUT=best FOLDS=3 sh experiments/best.sh [overrides of the U-Nets' training]
 #
@@ -11,12 +11,12 @@ set -eu
 
 python=${PYTHON:-python}
 data=${DATA:?DATA=FOLDER, in the layout of the competition}
-images=${IMAGES:?IMAGES=FOLDER, of pictures to predict}
+images=${IMAGES:?IMAGES=FOLDER, of images to predict}
 out=${OUT:-best}
 folds=${FOLDS:-3}
 trials=${TRIALS:-100} # of a search for thresholds
 ways=${WAYS:-plain pasted uncleaned multiscale rotated pretrained}
-generated=${GENERATED:-cort: 24, shsy5y: 14, astro: 22} # pictures that `pretrained` begins with
+generated=${GENERATED:-cort: 24, shsy5y: 14, astro: 22} # images that `pretrained` begins with
 crops=${CROPS:-}      # overrides of the crop segmenter's training
 
 step() { # the folder that it fills, then a command of the package
@@ -41,7 +41,7 @@ way() { # what a way of feeding changes
     esac
 }
 
-members() { # {way: FOLDER,...} of a fold's out-of-fold detections, or with "new" those of the new pictures
+members() { # {way: FOLDER,...} of a fold's out-of-fold detections, or with "new" those of the new images
     list=
     for name in $ways; do
         list=$list${list:+, }$name$fold:\ $out/$1$name$fold/detections
@@ -51,9 +51,9 @@ members() { # {way: FOLDER,...} of a fold's out-of-fold detections, or with "new
 
 case " $ways " in
 *" pretrained "*)
-    step "$out/prepared" sartorius.prepare source=synthetic "paths.synthetic_dir=$out/pictures" \
-        "source.pictures={$generated}" source.unlabelled=0 source.test=1 seed=11 "output=$out/prepared"
-    step "$out/generated" sartorius.train experiment=unet_cpu "data.root=$out/pictures" data.n_folds=10 data.fold=0 \
+    step "$out/prepared" sartorius.prepare source=synthetic "paths.synthetic_dir=$out/images" \
+        "source.images={$generated}" source.unlabelled=0 source.test=1 seed=11 "output=$out/prepared"
+    step "$out/generated" sartorius.train experiment=unet_cpu "data.root=$out/images" data.n_folds=10 data.fold=0 \
         data.train_repeats=8 trainer.max_epochs=40 trainer.check_val_every_n_epoch=40 \
         "hydra.run.dir=$out/generated" "leaderboard=$out/leaderboard.csv" "$@"
     ;;
@@ -75,11 +75,11 @@ while [ "$fold" -lt "$folds" ]; do
         "data.fold=$fold" "hydra.run.dir=$out/crops$fold" $crops
     step "$out/joined$fold" sartorius.ensemble "members={$(members "")}" fusion=wbf "output=$out/joined$fold"
 
-    # the second stage sees the pictures of this fold, which none of its models was trained on
+    # the second stage sees the images of this fold, which none of its models was trained on
     mkdir -p "$out/held_back$fold"
     for found in "$out/joined$fold"/detections/*.npz; do
-        picture=$(basename "$found" .npz).png
-        cp "$data/train/$picture" "$out/held_back$fold/$picture"
+        image=$(basename "$found" .npz).png
+        cp "$data/train/$image" "$out/held_back$fold/$image"
     done
     step "$out/second$fold" sartorius.predict model=two_stage "model.first=$out/joined$fold/detections" \
         "model.second=$out/crops$fold/checkpoints/best.ckpt" "images=$out/held_back$fold" "output=$out/second$fold"

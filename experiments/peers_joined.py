@@ -3,9 +3,9 @@
     python experiments/peers_joined.py maskrcnn.csv cellpose.csv joined.csv
     python experiments/peers_joined.py maskrcnn.csv cellpose.csv joined.csv --data FOLDER  # also: cross-fitted score
 
-The rules are those of peers_joined.yaml (`--rules`), by the cell type that a picture's shapes show. With `--data`, the
-competition's folder with annotations of these pictures, the choice of the rules is scored: each picture by rules chosen
-without it, out of the file's grid. The frozen rules were chosen on 28 pictures; their score there is in-sample.
+The rules are those of peers_joined.yaml (`--rules`), by the cell type that an image's shapes show. With `--data`, the
+competition's folder with annotations of these images, the choice of the rules is scored: each image by rules chosen
+without it, out of the file's grid. The frozen rules were chosen on 28 images; their score there is in-sample.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from sartorius import rle
-from sartorius.cells import HEIGHT, WIDTH
 from sartorius.errors import InputError
-from sartorius.export.submission import read_submission, validate_submission, write_submission
+from sartorius.formats.submission import read_submission, validate_submission, write_submission
 from sartorius.fusion.hard_masks import JoinRule
-from sartorius.fusion.shapes import ShapeTypes
-from sartorius.rle import Runs
+from sartorius.rescoring.shapes import ShapeTypes
+from sartorius.structures import rle
+from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.rle import Runs
 
 Floats = NDArray[np.float64]
 RULES = Path(__file__).with_suffix(".yaml")
 
 
 def read_pair(first: str, second: str) -> dict[str, tuple[Runs, Runs]]:
-    """The cells of both files by picture, 520 x 704. Raises InputError for bad files, or files of other pictures."""
+    """The cells of both files by image, 520 x 704. Raises InputError for bad files, or files of other images."""
     files = []
     for path in (first, second):
         if problems := validate_submission(path):
@@ -42,16 +42,16 @@ def read_pair(first: str, second: str) -> dict[str, tuple[Runs, Runs]]:
         files.append(read_submission(path))
     if differ := sorted(files[0].keys() ^ files[1].keys()):
         raise InputError(
-            f"{first} and {second} are of other pictures: {len(differ)} are in one of them only ({differ[0]}); "
-            "a picture without cells needs a row with nothing predicted"
+            f"{first} and {second} are of other images: {len(differ)} are in one of them only ({differ[0]}); "
+            "an image without cells needs a row with nothing predicted"
         )
     return {p: (rle.parse(files[0][p], HEIGHT, WIDTH), rle.parse(files[1][p], HEIGHT, WIDTH)) for p in files[0]}
 
 
 def cross_fitted(scores: Floats, kinds: Sequence[str]) -> Floats:
-    """Each picture's score [P] by the rule that is best on the other pictures of its kind; scores is [rules, P].
+    """Each image's score [P] by the rule that is best on the other images of its kind; scores is [rules, P].
 
-    The first of equally good rules is taken, and the first rule where a picture is the only one of its kind.
+    The first of equally good rules is taken, and the first rule where an image is the only one of its kind.
     """
     names, result = np.asarray(kinds), np.zeros(scores.shape[1])
     for k, kind in enumerate(names):
@@ -65,21 +65,21 @@ def report(cells: dict[str, tuple[Runs, Runs]], kinds: Sequence[str], grid: dict
     """Print the cross-fitted score of choosing from the grid, beside the first file's."""
     from sartorius.data.competition import Competition
     from sartorius.metrics.bootstrap import paired_bootstrap
-    from sartorius.metrics.functional import average_precision_per_picture, picture_row
+    from sartorius.metrics.functional import average_precision_per_image, image_row
 
     competition = Competition(data)
-    truth = {picture: competition.runs(picture) for picture in cells}
+    truth = {image_id: competition.runs(image_id) for image_id in cells}
 
     def score(joined: dict[str, Runs]) -> Floats:
-        rows = [picture_row(k, joined[picture], truth[picture]) for k, picture in enumerate(cells)]
-        return average_precision_per_picture(np.array(rows))
+        rows = [image_row(k, joined[image_id], truth[image_id]) for k, image_id in enumerate(cells)]
+        return average_precision_per_image(np.array(rows))
 
     rules = [JoinRule(*values) for values in product(*grid.values())]
     scores = np.array([score({p: rule(*pair) for p, pair in cells.items()}) for rule in rules])
     alone, fitted = score({p: pair[0] for p, pair in cells.items()}), cross_fitted(scores, kinds)
     gain = paired_bootstrap(fitted, alone)
     print(f"first file alone {alone.mean():.6f}, joined and cross-fitted {fitted.mean():.6f}")
-    print(f"difference {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, 95 % over {len(cells)} pictures)")
+    print(f"difference {gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f}, 95 % over {len(cells)} images)")
     for kind in sorted(set(kinds)):
         best = int(scores[:, np.asarray(kinds) == kind].mean(axis=1).argmax())
         print(f"{kind}: best on all {kinds.count(kind)}, in-sample: {rules[best]}")
@@ -98,9 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rules = {kind: JoinRule(**values) for kind, values in settings["rules"].items()}
     kinds = [type_of(first) for first, _ in cells.values()]
     joined = {p: rules[kind](*pair) for (p, pair), kind in zip(cells.items(), kinds, strict=True)}
-    write_submission(given.output, {picture: rle.format(runs) for picture, runs in joined.items()})
+    write_submission(given.output, {image_id: rle.format(runs) for image_id, runs in joined.items()})
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in rules)
-    print(f"{given.output}: {sum(runs.count for runs in joined.values())} cells in {len(joined)} pictures ({counts})")
+    print(f"{given.output}: {sum(runs.count for runs in joined.values())} cells in {len(joined)} images ({counts})")
     if given.data is not None:
         report(cells, kinds, settings["grid"], given.data)
 

@@ -1,11 +1,11 @@
 #!/bin/sh
 # Rounds of pseudo-labelling: all folds are trained, their thresholds tuned out of fold, their models joined on the
-# unlabelled pictures, and what they agree on is trained on in the next round beside the labelled pictures.
+# unlabelled images, and what they agree on is trained on in the next round beside the labelled images.
 #
 #   DATA=FOLDER OUT=rounds ROUNDS=2 FOLDS=5 EXPERIMENT=maskrcnn_r50 sh experiments/pseudo_round.sh [train overrides]
 #
 # A stopped script goes on after the last command that ended well. The ensemble holds networks that saw a fold's
-# validation pictures, and they come back through its labels: its gain is an upper bound. OWN=1 labels for each fold
+# validation images, and they come back through its labels: its gain is an upper bound. OWN=1 labels for each fold
 # with its own network alone, which has not seen them: a smaller gain, but an honest one.
 set -eu
 
@@ -49,7 +49,7 @@ label() { # the done file, detections, the csv
 }
 
 round=0
-while [ "$round" -le "$rounds" ]; do # round 0 knows the labelled pictures only
+while [ "$round" -le "$rounds" ]; do # round 0 knows the labelled images only
     here=$out/round$round
     before=$out/round$((round - 1))
 

@@ -1,3 +1,3 @@
-"""Finds every single neuron in a label-free microscope picture."""
+"""Finds every single neuron in a label-free microscope image."""
 
 __version__ = "0.1.0"

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import wiring
 from sartorius.errors import InputError
+from sartorius.running import wiring
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
     from torch import Tensor, nn
 
     from sartorius.data.dataset import Target
-    from sartorius.visualise import Image
+    from sartorius.visualise.overlays import Image
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def draw_samples(samples: list[Sample], columns: int, tile: int, module: nn.Modu
 
     tile: pixels; samples are enlarged by the whole number that brings their longer side closest to it from below.
     """
-    from sartorius.target_panels import panels
-    from sartorius.visualise import captioned, draw_sheet, grey_limits
+    from sartorius.visualise.overlays import captioned, draw_sheet, grey_limits
+    from sartorius.visualise.targets import panels
 
     # one stretch for all, or brightness and contrast of the samples could not be compared
     limits = grey_limits(*(sample.image[0].numpy() for sample in samples))
@@ -71,24 +71,24 @@ def draw_samples(samples: list[Sample], columns: int, tile: int, module: nn.Modu
         row = [captioned(draw_sample(sample, scale, limits), caption(sample))]
         if module is not None:
             shown = panels(module, sample.image, sample.target, bare, scale)
-            row += [captioned(picture, [text, ""]) for text, picture in shown]
+            row += [captioned(image, [text, ""]) for text, image in shown]
         rows.append(row)
     if module is not None:
         columns = max(len(row) for row in rows)
-    return draw_sheet([picture for row in rows for picture in row], columns)
+    return draw_sheet([image for row in rows for image in row], columns)
 
 
 def draw_sample(sample: Sample, scale: int, limits: tuple[float, float], marks: bool = True) -> Image:
     """A sample enlarged; with `marks` the outlines and boxes of its cells (the chosen ones' where it has such)."""
     import numpy as np
 
-    from sartorius.instances import Instances
-    from sartorius.visualise import cell_colours, draw_boxes, draw_overlay, hatch
+    from sartorius.structures.instances import Instances
+    from sartorius.visualise.overlays import cell_colours, draw_boxes, draw_overlay, hatch
 
-    picture, target = sample.image[0].numpy(), sample.target
+    image, target = sample.image[0].numpy(), sample.target
     cells = Instances(target.layers.numpy().astype(np.uint16), target.cell_types.numpy())
     shown = cells if marks else Instances.empty(cells.height, cells.width)
-    canvas = draw_overlay(picture, shown, scale=scale, opacity=0.0, labels=False, limits=limits)
+    canvas = draw_overlay(image, shown, scale=scale, opacity=0.0, labels=False, limits=limits)
     if marks:
         boxes = target.boxes.numpy()
         colours = cell_colours(boxes)[1:] // 2
@@ -100,18 +100,18 @@ def draw_sample(sample: Sample, scale: int, limits: tuple[float, float], marks: 
 
 
 def caption(sample: Sample) -> list[str]:
-    """Two lines: the picture; its type, cells and epoch, and what is special about the sample."""
+    """Two lines: the image; its type, cells and epoch, and what is special about the sample."""
     target = sample.target
     cells = "1 cell" if len(target) == 1 else f"{len(target)} cells"
     cells = cells if target.chosen is None else f"{len(target.chosen)} of {cells}"
     ignored = 0 if target.ignored is None else int(target.ignored.sum())
     parts = [target.cell_type or "type not known", cells, f"epoch {sample.epoch}"]
     parts += [f"{ignored} px ignored"] * bool(ignored) + [f"weight {target.weight:g}"] * (target.weight != 1.0)
-    return [target.picture, ", ".join(parts)]
+    return [target.image_id, ", ".join(parts)]
 
 
 def table(samples: list[Sample]) -> str:
-    """A line a sample: picture, type, size, cells, the shortest, median and longest side of boxes, grey levels."""
+    """A line a sample: image, type, size, cells, the shortest, median and longest side of boxes, grey levels."""
     import pandas as pd
 
     rows = []
@@ -122,7 +122,7 @@ def table(samples: list[Sample]) -> str:
         height, width = sample.image.shape[-2:]
         rows.append(
             {
-                "picture": target.picture,
+                "image_id": target.image_id,
                 "type": target.cell_type,
                 "pixels": f"{width}x{height}",
                 "cells": len(target),

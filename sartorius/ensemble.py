@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.files import is_current, remove_partial
-from sartorius.progress import watched
+from sartorius.running import wiring
+from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
-    from sartorius.detections import DetectionsFolder
     from sartorius.fusion.join import Ensemble
     from sartorius.fusion.members import Member
+    from sartorius.structures.detections import DetectionsFolder
 
 _LISTED = 5  # unreadable files that are printed
 
 
 @dataclass
 class Outcome:
-    """Pictures that were joined, those that an earlier run had joined, and what could not be read of a picture."""
+    """Images that were joined, those that an earlier run had joined, and what could not be read of an image."""
 
     joined: int = 0
     kept: int = 0
@@ -42,33 +42,33 @@ class Outcome:
         """A line for each unreadable file."""
         return [problem for problems in self.skipped.values() for problem in problems]
 
-    def note(self, picture: str, problems: list[str]) -> None:
-        """Replace the problems of a picture; they stay sorted by picture."""
-        others = {name: old for name, old in self.skipped.items() if name != picture}
-        self.skipped = dict(sorted({**others, picture: problems}.items())) if problems else others
+    def note(self, image_id: str, problems: list[str]) -> None:
+        """Replace the problems of an image; they stay sorted by image."""
+        others = {name: old for name, old in self.skipped.items() if name != image_id}
+        self.skipped = dict(sorted({**others, image_id: problems}.items())) if problems else others
 
 
 def ensemble(
-    joiner: Ensemble, pictures: Sequence[str], folder: DetectionsFolder, meta: Mapping[str, Any], skip_bad: bool
+    joiner: Ensemble, images: Sequence[str], folder: DetectionsFolder, meta: Mapping[str, Any], skip_bad: bool
 ) -> Outcome:
-    """Join the pictures into `folder`; those in it that are newer than what they are made of are kept.
+    """Join the images into `folder`; those in it that are newer than what they are made of are kept.
 
-    meta: entries of meta.json; `skipped`, problems by picture, is continued. skip_bad: a file that cannot be read is
-    left out and counted, as if its member had not looked at the picture, and so is a picture of which nothing can be
+    meta: entries of meta.json; `skipped`, problems by image, is continued. skip_bad: a file that cannot be read is
+    left out and counted, as if its member had not looked at the image, and so is an image of which nothing can be
     read; otherwise it raises InputError.
     """
     outcome = Outcome(skipped=dict(meta["skipped"]))
     folder.write_meta(**{**meta, "skipped": outcome.skipped})
-    for picture in watched(pictures, "joining"):
-        made = folder.folder / f"{picture}.npz"
-        if is_current(made, joiner.files(picture)):
+    for image_id in progress_bar(images, "joining"):
+        made = folder.folder / f"{image_id}.npz"
+        if is_current(made, joiner.files(image_id)):
             outcome.kept += 1
             continue
         bad: list[InputError] = []
-        found = joiner.join(picture, bad if skip_bad else None)
+        found = joiner.join(image_id, bad if skip_bad else None)
         problems = [str(error) for error in bad]
-        if problems != outcome.skipped.get(picture, []):  # said before the picture: a kill in between loses nothing
-            outcome.note(picture, problems)
+        if problems != outcome.skipped.get(image_id, []):  # said before the image: a kill in between loses nothing
+            outcome.note(image_id, problems)
             folder.write_meta(**{**meta, "skipped": outcome.skipped})
         if found is None:
             made.unlink(missing_ok=True)  # made of files that could be read at the time
@@ -79,27 +79,27 @@ def ensemble(
 
 
 def prepare_folder(
-    folder: DetectionsFolder, about: Mapping[str, Any], pictures: Sequence[str], overwrite: bool
+    folder: DetectionsFolder, about: Mapping[str, Any], images: Sequence[str], overwrite: bool
 ) -> dict[str, list[str]]:
-    """What an earlier run of the same ensemble could not read, by picture; {} for a new folder.
+    """What an earlier run of the same ensemble could not read, by image; {} for a new folder.
 
     about: what decides the result. Raises InputError where the folder holds detections made of anything else, or of
-    pictures that are not to be joined; `overwrite` deletes those.
+    images that are not to be joined; `overwrite` deletes those.
     """
     remove_partial(folder.folder)
     earlier = folder.meta if (folder.folder / "meta.json").is_file() else {}
     same = earlier.get("ensemble") == json.loads(json.dumps(about))
-    wanted = set(pictures) if same else set()
-    if others := [picture for picture in folder.pictures() if picture not in wanted]:
+    wanted = set(images) if same else set()
+    if others := [image_id for image_id in folder.image_ids() if image_id not in wanted]:
         if not overwrite:
-            what = "pictures" if same else "members or settings"
+            what = "images" if same else "members or settings"
             raise InputError(
                 f"{folder.folder}: holds {len(others)} detections of other {what}; give another output=, or "
                 "overwrite=true to delete them"
             )
-        for picture in others:
-            (folder.folder / f"{picture}.npz").unlink()
-    return {picture: problems for picture, problems in (earlier.get("skipped") or {}).items() if picture in wanted}
+        for image_id in others:
+            (folder.folder / f"{image_id}.npz").unlink()
+    return {image_id: problems for image_id, problems in (earlier.get("skipped") or {}).items() if image_id in wanted}
 
 
 def saved_postprocess(members: Sequence[Member], changes: Mapping[str, Any], cut: float | None) -> dict[str, Any]:
@@ -123,19 +123,19 @@ def saved_postprocess(members: Sequence[Member], changes: Mapping[str, Any], cut
 
 @wiring.verb("ensemble")
 def main(cfg: DictConfig) -> Outcome:
-    """Build the ensemble of the config and join all pictures."""
-    from sartorius.detections import DetectionsFolder
-    from sartorius.fusion import filtered
+    """Build the ensemble of the config and join all images."""
     from sartorius.fusion import members as opening
     from sartorius.fusion.join import Ensemble
     from sartorius.fusion.pool import LEVEL
+    from sartorius.rescoring import saved as filtered
+    from sartorius.structures.detections import DetectionsFolder
 
     members = opening.open_members(wiring.plain(cfg.members), **wiring.plain(cfg.submissions))
     names = opening.shared_names(members, cfg.cell_types)
     weights = opening.weight_table(members, wiring.plain(cfg.weights), names)
-    pictures = opening.chosen_pictures(members, cfg.pictures)
+    images = opening.chosen_images(members, cfg.images)
     method = wiring.instantiate(cfg.fusion)
-    settings = {key: wiring.plain(cfg)[key] for key in ("min_score", "level", "picture_type")}
+    settings = {key: wiring.plain(cfg)[key] for key in ("min_score", "level", "image_type")}
     joiner = Ensemble(members=members, names=names, weights=weights, method=method, **settings)
     about = {
         "members": {one.name: [os.path.abspath(source.path) for source in one.sources] for one in members},
@@ -147,7 +147,7 @@ def main(cfg: DictConfig) -> Outcome:
     cut = LEVEL if cfg.level or method.voted else None
     postprocess = saved_postprocess(members, wiring.plain(cfg.postprocess), cut)
     folder = DetectionsFolder(Path(cfg.output) / "detections")
-    skipped = prepare_folder(folder, about, pictures, cfg.overwrite)
+    skipped = prepare_folder(folder, about, images, cfg.overwrite)
     size = max(source.mask_size for one in members for source in one.sources)
     meta = {
         "cell_types": list(names),
@@ -157,12 +157,12 @@ def main(cfg: DictConfig) -> Outcome:
         "ensemble": about,
         "skipped": skipped,
     }
-    outcome = ensemble(joiner, pictures, folder, meta, cfg.skip_bad)
+    outcome = ensemble(joiner, images, folder, meta, cfg.skip_bad)
     for problem in outcome.problems[:_LISTED]:
         print(f"skipped: {problem}")
     kept = f", {outcome.kept} of them by an earlier run" if outcome.kept else ""
     lost = f"; {len(outcome.problems)} unreadable files skipped" if outcome.skipped else ""
-    print(f"{outcome.joined + outcome.kept} pictures of {len(members)} members joined in {folder.folder}{kept}{lost}")
+    print(f"{outcome.joined + outcome.kept} images of {len(members)} members joined in {folder.folder}{kept}{lost}")
     return outcome
 
 

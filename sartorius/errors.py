@@ -4,5 +4,5 @@
 class InputError(ValueError):
     """Bad input from the person who runs a command.
 
-    The message names the file, row or picture, what was expected, what came, and what to do.
+    The message names the file, row or image, what was expected, what came, and what to do.
     """

@@ -1,7 +1,7 @@
 """Score predictions: `python -m sartorius.evaluate detections=[runs/<run>/detections]`.
 
-The source is a checkpoint (run over the validation pictures of its fold), folders of detections (those of all folds
-make one out-of-fold score), or any csv in the submission format. Writes metrics.json and per_picture.csv; beside it a
+The source is a checkpoint (run over the validation images of its fold), folders of detections (those of all folds
+make one out-of-fold score), or any csv in the submission format. Writes metrics.json and per_image.csv; beside it a
 classical baseline (`baseline=otsu_watershed`) or another run (`against=`), with the interval of the paired difference.
 """
 
@@ -16,18 +16,19 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from sartorius import ranks, rle, wiring
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
-from sartorius.data.out_of_fold import homes, type_names
-from sartorius.detections import DetectionsFolder
-from sartorius.distributed import spread
+from sartorius.data.out_of_fold import folder_of, type_names
 from sartorius.errors import InputError
-from sartorius.export.submission import check_rows, read_rows
 from sartorius.files import write_csv, write_json
+from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
-from sartorius.metrics.functional import ROW_LENGTH, Cells, picture_row
-from sartorius.progress import watched
+from sartorius.metrics.functional import ROW_LENGTH, Cells, image_row
+from sartorius.running import processes, wiring
+from sartorius.running.distributed import NOTHING_ELSE, run_on_devices
+from sartorius.running.progress import progress_bar
+from sartorius.structures import rle
+from sartorius.structures.detections import DetectionsFolder
 
 if TYPE_CHECKING:
     from sartorius.metrics.box_ap import BoxAP
@@ -37,49 +38,49 @@ _LISTED = 5  # problems that a message names
 
 @dataclass(frozen=True)
 class Source:
-    """What is scored: ids of pictures, the cells predicted for each, and box AP, which fills as cells are asked for."""
+    """What is scored: ids of images, the cells predicted for each, and box AP, which fills as cells are asked for."""
 
-    pictures: Sequence[str]
+    images: Sequence[str]
     cells: Callable[[str], Cells]
     boxes: BoxAP | None = None
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Numbers of metrics.json, and the table of per_picture.csv."""
+    """Numbers of metrics.json, and the table of per_image.csv."""
 
     numbers: dict[str, Any]
     table: pd.DataFrame
 
 
 def evaluate(truth: Competition, source: Source, bootstrap: Mapping[str, Any]) -> Scores:
-    """Score the source's pictures against the labelled ones; `bootstrap` is samples, seed and level of the intervals.
+    """Score the source's images against the labelled ones; `bootstrap` is samples, seed and level of the intervals.
 
-    Raises InputError where predictions and picture differ in size.
+    Raises InputError where predictions and image differ in size.
     """
-    rows = np.zeros((len(source.pictures), ROW_LENGTH), dtype=np.int64)
-    for index, picture in enumerate(watched(source.pictures, "scoring")):
-        cells = source.cells(picture)
+    rows = np.zeros((len(source.images), ROW_LENGTH), dtype=np.int64)
+    for index, image_id in enumerate(progress_bar(source.images, "scoring")):
+        cells = source.cells(image_id)
         try:
-            rows[index] = picture_row(index, cells, truth.runs(picture))
+            rows[index] = image_row(index, cells, truth.runs(image_id))
         except InputError:
             raise
         except ValueError as error:
-            raise InputError(f"picture {picture}: {error}; the predictions are of another picture") from error
-    types = [truth.record(picture).cell_type for picture in source.pictures]
+            raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
+    types = [truth.record(image_id).cell_type for image_id in source.images]
     numbers = report.summary(rows, types, truth.cell_type_names, **bootstrap)
     if source.boxes is not None and len(rows):
         numbers |= source.boxes.compute()
-    return Scores(numbers, report.per_picture_table(rows, source.pictures, types))
+    return Scores(numbers, report.per_image_table(rows, source.images, types))
 
 
-def from_predictions(path: str | Path, truth: Competition, pictures: Sequence[str], only_predicted: bool) -> Source:
-    """A csv in the submission format. Pictures that it does not name have no predictions, or are left out.
+def from_predictions(path: str | Path, truth: Competition, images: Sequence[str], only_predicted: bool) -> Source:
+    """A csv in the submission format. Images that it does not name have no predictions, or are left out.
 
     Raises InputError for masks that break the format or overlap (naming the rows), and ids that are not labelled.
     """
     rows = read_rows(path)
-    sizes = {record.id: (record.height, record.width) for record in truth.pictures.values()}
+    sizes = {record.id: (record.height, record.width) for record in truth.images.values()}
     problems = [problem for problem in check_rows(rows, sizes) if problem.rule != "missing id"]
     if problems:
         listed = "; ".join(str(problem) for problem in problems[:_LISTED])
@@ -87,54 +88,54 @@ def from_predictions(path: str | Path, truth: Competition, pictures: Sequence[st
         raise InputError(f"{path}: {listed}{more}")
     texts: dict[str, list[str]] = {}
     for row in rows:
-        texts.setdefault(row.picture, []).extend([row.text] if row.text else [])
-    scored = [picture for picture in pictures if not only_predicted or picture in texts]
-    return Source(scored, lambda picture: rle.parse(texts.get(picture, []), *sizes[picture]))
+        texts.setdefault(row.image_id, []).extend([row.text] if row.text else [])
+    scored = [image_id for image_id in images if not only_predicted or image_id in texts]
+    return Source(scored, lambda image_id: rle.parse(texts.get(image_id, []), *sizes[image_id]))
 
 
 def from_detections(
-    folders: Sequence[str | Path], truth: Competition, pictures: Sequence[str], changes: Mapping[str, Any] | None,
+    folders: Sequence[str | Path], truth: Competition, images: Sequence[str], changes: Mapping[str, Any] | None,
     chosen_filter: str | None = None,
 ) -> Source:  # fmt: skip
     """Folders of detections as one: those of several folds make an out-of-fold score.
 
     Every folder's own post-processing turns its detections into cells, with `changes` on top; a filter may come behind
-    it, `chosen_filter` as `which` of `filtered.finish_of`. Raises InputError for a picture in two folders, one that is
-    not labelled, and a folder that holds none of `pictures`.
+    it, `chosen_filter` as `which` of `filtered.finish_of`. Raises InputError for an image in two folders, one that is
+    not labelled, and a folder that holds none of `images`.
     """
-    from sartorius.fusion.filtered import finish_of
     from sartorius.metrics.box_ap import BoxAP
+    from sartorius.rescoring.saved import finish_of
 
     opened = [DetectionsFolder(folder) for folder in folders]
     finish = {folder: finish_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened}
-    home = homes(opened, truth)
+    home = folder_of(opened, truth)
     boxes = BoxAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
-    scored = [picture for picture in pictures if picture in home]
-    place = {picture: k for k, picture in enumerate(scored)}
+    scored = [image_id for image_id in images if image_id in home]
+    place = {image_id: k for k, image_id in enumerate(scored)}
 
-    def cells(picture: str) -> Cells:
-        detections = home[picture].load(picture)
+    def cells(image_id: str) -> Cells:
+        detections = home[image_id].load(image_id)
         # A type that the data lack takes part as one without cells: its boxes are never right.
         types = np.array([positions.get(name, len(positions)) for name in detections.cell_type_names], dtype=np.int64)
         known = types[detections.cell_types] < len(positions)
-        real = truth.instances(picture)
+        real = truth.instances(image_id)
         boxes.update(
-            place[picture], detections.boxes[known], detections.scores[known],
+            place[image_id], detections.boxes[known], detections.scores[known],
             types[detections.cell_types][known], real.boxes, real.cell_types,
         )  # fmt: skip
-        return finish[home[picture]](detections).instances
+        return finish[home[image_id]](detections).instances
 
     return Source(scored, cells, boxes)
 
 
-def from_baseline(baseline: Callable[[Any], Any], truth: Competition, pictures: Sequence[str]) -> Source:
-    """A function from a grey picture to a label map, as a source."""
-    return Source(pictures, lambda picture: baseline(truth.image(picture)))
+def from_baseline(baseline: Callable[[Any], Any], truth: Competition, images: Sequence[str]) -> Source:
+    """A function from a grey image to a label map, as a source."""
+    return Source(images, lambda image_id: baseline(truth.image(image_id)))
 
 
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
-    """Run a checkpoint over its validation pictures: (folder of the detections, data root). `data.*` set here win.
+    """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here win.
 
     Raises InputError for a folder that holds detections, data of no SupervisedDataModule, and views that nothing joins.
     """
@@ -144,7 +145,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     from sartorius.data.datamodules import validation_data
 
     folder = Path(cfg.output) / "detections"
-    if ranks.rank() == 0:  # when the others look, it may have begun
+    if processes.rank() == 0:  # when the others look, it may have begun
         DetectionsFolder(folder).check_empty()
     module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
     if cfg.tta and wiring.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
@@ -153,8 +154,8 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     given["num_workers"] = cfg.data.num_workers
     datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
-    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
-    trainer = wiring.instantiate(cfg.trainer, callbacks=[PredictionWriter(folder, about)], **options)
+    callbacks: Any = [PredictionWriter(folder, about)]
+    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **NOTHING_ELSE)
     trainer.predict(module, datamodule, return_predictions=False)
     trainer.strategy.barrier("predicted")
     if torch.distributed.is_initialized():  # the first process scores alone: no metric may wait for the others
@@ -162,17 +163,17 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     return folder, str(datamodule.root)
 
 
-def chosen_pictures(cfg: DictConfig, truth: Competition) -> list[str]:
-    """The labelled pictures that the config asks for: those of a fold, those listed, or all."""
-    pictures = list(truth.ids)
+def chosen_images(cfg: DictConfig, truth: Competition) -> list[str]:
+    """The labelled images that the config asks for: those of a fold, those listed, or all."""
+    images = list(truth.ids)
     if cfg.data.fold is not None and cfg.checkpoint is None:
         file = cfg.data.fold_file
         folds = make_folds(truth, cfg.data.n_folds, cfg.data.fold_seed) if file is None else read_folds(file, truth)
-        pictures = folds.split(cfg.data.fold)[1]
-    if cfg.pictures is not None:
-        listed = {truth.record(picture).id for picture in wiring.listed(cfg.pictures)}
-        pictures = [picture for picture in pictures if picture in listed]
-    return pictures
+        images = folds.split(cfg.data.fold)[1]
+    if cfg.images is not None:
+        listed = {truth.record(image_id).id for image_id in wiring.listed(cfg.images)}
+        images = [image_id for image_id in images if image_id in listed]
+    return images
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -184,32 +185,32 @@ def check_options(cfg: DictConfig) -> None:
     if cfg.filter not in (None, "none", "saved") and not (cfg.checkpoint or cfg.detections):
         raise InputError("filter= drops cells of detections; it goes with checkpoint= or detections= only")
     if asked := [name for name in ("inference", "tta") if cfg[name] and cfg.checkpoint is None]:
-        raise InputError(f"{asked[0]}= says how a network looks at pictures; it goes with checkpoint= only")
+        raise InputError(f"{asked[0]}= says how a network looks at images; it goes with checkpoint= only")
 
 
 def sources(
-    cfg: DictConfig, truth: Competition, pictures: Sequence[str], folders: Sequence[str] | None
+    cfg: DictConfig, truth: Competition, images: Sequence[str], folders: Sequence[str] | None
 ) -> dict[str, Source]:
-    """What is scored of `pictures`, by name: the predictions, and the baseline on the same pictures."""
-    from sartorius.fusion.filtered import say_saved
+    """What is scored of `images`, by name: the predictions, and the baseline on the same images."""
+    from sartorius.rescoring.saved import say_saved
 
     found: dict[str, Source] = {}
     if cfg.predictions is not None:
-        found[str(cfg.predictions)] = from_predictions(cfg.predictions, truth, pictures, cfg.only_predicted)
+        found[str(cfg.predictions)] = from_predictions(cfg.predictions, truth, images, cfg.only_predicted)
     elif folders is not None:
         say_saved(folders, cfg.filter)
-        found[", ".join(folders)] = from_detections(folders, truth, pictures, wiring.plain(cfg.postprocess), cfg.filter)
-    pictures = next((source.pictures for source in found.values()), pictures)
-    if not pictures:
-        raise InputError("no picture is left to score; check pictures=, data.fold= and the predictions' ids")
+        found[", ".join(folders)] = from_detections(folders, truth, images, wiring.plain(cfg.postprocess), cfg.filter)
+    images = next((source.images for source in found.values()), images)
+    if not images:
+        raise InputError("no image is left to score; check images=, data.fold= and the predictions' ids")
     if cfg.get("baseline") is not None:
         function = wiring.instantiate(cfg.baseline)
-        found[function.func.__name__] = from_baseline(function, truth, pictures)
+        found[function.func.__name__] = from_baseline(function, truth, images)
     return found
 
 
 @wiring.verb("evaluate")
-@spread("evaluate")
+@run_on_devices("evaluate")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score what the config names, print a table, write the report. Returns the numbers of metrics.json."""
     check_options(cfg)
@@ -218,28 +219,28 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if cfg.checkpoint is not None:
         folder, root = predict_validation(cfg)
         folders = [str(folder)]
-    if ranks.rank():  # the first process scores what all have written
+    if processes.rank():  # the first process scores what all have written
         return {}
     truth = Competition(root or cfg.paths.data_dir, type_names(folders or (), cfg.cell_types))
-    asked, bootstrap = chosen_pictures(cfg, truth), wiring.plain(cfg.bootstrap)
+    asked, bootstrap = chosen_images(cfg, truth), wiring.plain(cfg.bootstrap)
     found = sources(cfg, truth, asked, folders)
     scores = {name: evaluate(truth, source, bootstrap) for name, source in found.items()}
     for name, scored in scores.items():
         report.print_scores(name, scored.numbers, scored.table, truth.cell_type_names)
     (_, first), *others = scores.items()
-    first.numbers["labelled_pictures"] = len(asked)
-    print(f"scored {len(first.table)} of {len(asked)} labelled pictures")
+    first.numbers["labelled_images"] = len(asked)
+    print(f"scored {len(first.table)} of {len(asked)} labelled images")
     output = Path(cfg.output)
     for name, other in others:
         difference = report.print_difference(name, first.table, other.table, bootstrap)
         first.numbers["baseline"] = {"name": name, **other.numbers, "difference": difference}
-        write_csv(output / f"per_picture_{name}.csv", other.table)
+        write_csv(output / f"per_image_{name}.csv", other.table)
     if cfg.against is not None:
-        theirs = report.read_per_picture(cfg.against)
+        theirs = report.read_per_image(cfg.against)
         difference = report.print_difference(str(cfg.against), first.table, theirs, bootstrap)
         first.numbers["against"] = {"file": str(cfg.against), **difference}
     write_json(output / "metrics.json", first.numbers)
-    write_csv(output / "per_picture.csv", first.table)
+    write_csv(output / "per_image.csv", first.table)
     print(f"report in {output}")
     return first.numbers
 

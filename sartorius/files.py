@@ -47,6 +47,20 @@ def is_current(made: Path, of: Iterable[Path]) -> bool:
         return False
 
 
+def drop_cut_line(path: Path) -> bytes:
+    """The content of a file to which lines are appended; a last one that a kill or a full disk cut off is taken away.
+
+    b"" without such a file.
+    """
+    if not path.is_file():
+        return b""
+    whole, end, cut = path.read_bytes().rpartition(b"\n")
+    if cut:
+        with open(path, "r+b") as file:
+            file.truncate(len(whole + end))
+    return whole + end
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

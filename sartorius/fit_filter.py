@@ -1,6 +1,6 @@
 """Train a filter of false positives: `python -m sartorius.fit_filter detections=[RUN0/detections,...]`.
 
-The detections are those of labelled pictures that their models did not see. Small boosted trees learn the IoU of a cell
+The detections are those of labelled images that their models did not see. Small boosted trees learn the IoU of a cell
 from its shape, scores and surroundings. `predict` and `ensemble` take the file as `filter=` and save it with what they
 write, where `evaluate` and `submit` find it; they take another one, too. Prints what it is worth: the cross-fitted
 score beside the unfiltered one; the score on what it was trained on would say nothing.
@@ -14,65 +14,65 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.files import write_json
-from sartorius.progress import watched
+from sartorius.running import wiring
+from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from sartorius.data.competition import Competition
-    from sartorius.detections import DetectionsFolder
-    from sartorius.fusion.filter_training import Example
+    from sartorius.rescoring.training import Example
+    from sartorius.structures.detections import DetectionsFolder
 
 
 def examples_of(
     folders: Sequence[DetectionsFolder], truth: Competition, changes: Mapping[str, Any] | None
 ) -> list[Example]:
-    """Every picture of the folders, by its folder's own post-processing with `changes` on top; no filter saved with it.
+    """Every image of the folders, by its folder's own post-processing with `changes` on top; no filter saved with it.
 
-    Raises InputError for an empty folder, a picture twice or without labels, and detections of another size.
+    Raises InputError for an empty folder, an image twice or without labels, and detections of another size.
     """
-    from sartorius.data.out_of_fold import homes
-    from sartorius.fusion.filter_training import Example
+    from sartorius.data.out_of_fold import folder_of
     from sartorius.postprocess.saved import from_saved
+    from sartorius.rescoring.training import Example
 
     post = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in folders}
-    home = homes(folders, truth)
+    home = folder_of(folders, truth)
     found = []
-    for picture in watched(list(home), "looking at cells"):
-        folder = home[picture]
-        detections = folder.load(picture)
+    for image_id in progress_bar(list(home), "looking at cells"):
+        folder = home[image_id]
+        detections = folder.load(image_id)
         try:
-            found.append(Example.of(detections, post[folder](detections), truth.runs(picture)))
+            found.append(Example.of(detections, post[folder](detections), truth.runs(image_id)))
         except InputError:
             raise
         except ValueError as error:
-            raise InputError(f"picture {picture}: {error}; the detections are of another picture") from error
+            raise InputError(f"image {image_id}: {error}; the detections are of another image") from error
     return found
 
 
 def deal_folds(truth: Competition, examples: Sequence[Example], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each picture, those of a plate well together. Raises InputError for fewer than 3, or too many."""
-    from sartorius.data.folds import deal_pictures
+    """The fold of each image, those of a plate well together. Raises InputError for fewer than 3, or too many."""
+    from sartorius.data.folds import deal_images
 
-    pictures = [example.picture for example in examples]
-    wells = len({truth.wells[picture] for picture in pictures})
+    images = [example.image_id for example in examples]
+    wells = len({truth.wells[image_id] for image_id in images})
     if not 3 <= folds <= wells:
         raise InputError(f"folds={folds}: expected 3 or more, and at most the {wells} plate wells of the detections")
-    return deal_pictures(truth, pictures, folds, seed)
+    return deal_images(truth, images, folds, seed)
 
 
 def worth(plain: NDArray[np.int64], filtered: NDArray[np.int64], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of the report: unfiltered and cross_fitted mAP, and their paired difference with its interval."""
     from sartorius.metrics.bootstrap import paired_bootstrap
-    from sartorius.metrics.functional import average_precision_per_picture, competition_map
+    from sartorius.metrics.functional import average_precision_per_image, competition_map
 
-    gain = paired_bootstrap(average_precision_per_picture(filtered), average_precision_per_picture(plain), **bootstrap)
+    gain = paired_bootstrap(average_precision_per_image(filtered), average_precision_per_image(plain), **bootstrap)
     return {
-        "pictures": len(plain),
+        "images": len(plain),
         "unfiltered": {"competition_map": competition_map(plain), "predictions": int(plain[:, -2].sum())},
         "cross_fitted": {"competition_map": competition_map(filtered), "predictions": int(filtered[:, -2].sum())},
         "difference": {"mean": gain.mean, "interval": [gain.low, gain.high]},
@@ -82,10 +82,10 @@ def worth(plain: NDArray[np.int64], filtered: NDArray[np.int64], bootstrap: Mapp
 @wiring.verb("fit_filter")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the filter of what the config names, write it and what it is worth. Returns the numbers of the report."""
-    from sartorius.cells import CELL_TYPES
     from sartorius.data.competition import Competition
-    from sartorius.detections import DetectionsFolder
-    from sartorius.fusion import filter_training as training
+    from sartorius.rescoring import training as training
+    from sartorius.structures.cell_types import CELL_TYPES
+    from sartorius.structures.detections import DetectionsFolder
 
     listed = wiring.listed(cfg.detections)
     if not listed or Path(cfg.output).suffix != ".npz":
@@ -106,7 +106,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     write_json(Path(cfg.output).with_suffix(".json"), numbers)
     gain = numbers["difference"]
     print(
-        f"{numbers['pictures']} pictures: mAP {numbers['unfiltered']['competition_map']:.4f} unfiltered, "
+        f"{numbers['images']} images: mAP {numbers['unfiltered']['competition_map']:.4f} unfiltered, "
         f"{numbers['cross_fitted']['competition_map']:.4f} cross-fitted, {gain['mean']:+.4f} "
         f"({gain['interval'][0]:+.4f} to {gain['interval'][1]:+.4f}, {cfg.bootstrap.level:.0%} paired bootstrap)"
     )

@@ -1,12 +1,12 @@
-"""Predict on any pictures: `python -m sartorius.predict checkpoint=runs/<run>/checkpoints/best.ckpt images=folder`.
+"""Predict on any images: `python -m sartorius.predict checkpoint=runs/<run>/checkpoints/best.ckpt images=folder`.
 
 `model=two_stage model.first=<checkpoint or folder of detections> model.second=<crop segmenter's checkpoint>`, in place
 of `checkpoint=`, segments each box of a first model anew. Writes `<output>/detections/` (for evaluate, submit and the
-stages after them) and `<output>/overlays/`, a PNG for each picture with the cells that the post-processing keeps.
+stages after them) and `<output>/overlays/`, a PNG for each image with the cells that the post-processing keeps.
 
-`trainer=ddp` shares the pictures out among all GPUs, with the same result.
+`trainer=ddp` shares the images out among all GPUs, with the same result.
 
-`tta=flips | d4 | scales` looks at several views of each picture; with `tta.fuse=null` each view's detections, brought
+`tta=flips | d4 | scales` looks at several views of each image; with `tta.fuse=null` each view's detections, brought
 back, go to a folder of their own, `<output>/detections_<view>/`, for `ensemble` to join.
 """
 
@@ -18,20 +18,18 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import ranks, wiring
-from sartorius.distributed import spread
 from sartorius.errors import InputError
+from sartorius.running import processes, wiring
+from sartorius.running.distributed import NOTHING_ELSE, run_on_devices
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
-    from sartorius.fusion.tta import Augmented
-
-NOTHING_ELSE = {"logger": False, "enable_checkpointing": False}  # is written, by a trainer made for training either
+    from sartorius.inference.tta import Augmented
 
 
 def predict(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
-    """Run the module over the pictures, of which each process takes its share; the trainer's callbacks write what
+    """Run the module over the images, of which each process takes its share; the trainer's callbacks write what
     comes out. Returns when all processes are done."""
     try:
         trainer.predict(module, datamodule, return_predictions=False)
@@ -73,25 +71,25 @@ def predict_apart(
 
 
 @wiring.verb("predict")
-@spread("predict")
+@run_on_devices("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
-    from sartorius.detections import DetectionsFolder
+    from sartorius.structures.detections import DetectionsFolder
 
     source = check_source(cfg)
     images, output = Path(cfg.images), Path(cfg.output)
-    if ranks.rank() == 0:  # when the others look, it may have begun
+    if processes.rank() == 0:  # when the others look, it may have begun
         for folder in (output / "detections", *sorted(output.glob("detections_*"))):
             DetectionsFolder(folder).check_empty()
     datamodule = wiring.instantiate(cfg.data)
-    datamodule.setup("predict")  # bad pictures are named before a network is built
+    datamodule.setup("predict")  # bad images are named before a network is built
     wiring.seed_everything(cfg.seed)
     if cfg.checkpoint is not None:
         module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
     else:
         module, recipe = wiring.load_stages(cfg.model, cfg.inference)
-    from sartorius.fusion import filtered
     from sartorius.postprocess.saved import from_saved, to_saved
+    from sartorius.rescoring import saved as filtered
 
     postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), source)
     about: dict[str, Any] = {
@@ -104,7 +102,7 @@ def main(cfg: DictConfig) -> None:
     views = wiring.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:
         folders = predict_apart(cfg, module, datamodule, views.apart(), about)
-        print(f"{len(datamodule.pictures)} pictures: detections of each view in {', '.join(map(str, folders))}")
+        print(f"{len(datamodule.images)} images: detections of each view in {', '.join(map(str, folders))}")
         return
     callbacks = wiring.instantiate_all(
         cfg.callbacks,
@@ -113,7 +111,7 @@ def main(cfg: DictConfig) -> None:
     )
     trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **NOTHING_ELSE)
     predict(module, datamodule, trainer)
-    print(f"{len(datamodule.pictures)} pictures: detections and overlays in {output}")
+    print(f"{len(datamodule.images)} images: detections and overlays in {output}")
 
 
 if __name__ == "__main__":

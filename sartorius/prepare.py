@@ -1,7 +1,7 @@
 """Write or find a data folder, audit it, deal folds: `python -m sartorius.prepare source=synthetic | competition`.
 
 `source=livecell | synthetic_livecell` do the same for LIVECell, which comes split: its audit says what splits share.
-Outputs go to `output` (default runs/prepare/<name of the data folder>): audit.txt, audit.csv (a row per picture)
+Outputs go to `output` (default runs/prepare/<name of the data folder>): audit.txt, audit.csv (a row per image)
 and, for the competition's layout, folds.csv. Nothing is written into a folder that was there before.
 """
 
@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import wiring
 from sartorius.errors import InputError
+from sartorius.running import wiring
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from sartorius.data.cleaning import Cleaning
-    from sartorius.data.livecell import LiveCell
+    from sartorius.data.livecell.folder import LiveCell
 
 
 def prepare(
@@ -34,7 +34,7 @@ def prepare(
 ) -> str:
     """Audit the competition folder `root`, write audit.txt and audit.csv into `output` and the folds; the page of text.
 
-    The fold file is not written while pictures have problems: InputError, after the audit is written.
+    The fold file is not written while images have problems: InputError, after the audit is written.
     """
     from sartorius.data.audit import audit
     from sartorius.data.competition import Competition
@@ -45,7 +45,7 @@ def prepare(
         competition = Competition(root, cell_types, keep_going=True)
         found = audit(competition, cleaning)
         folds = make_folds(competition, n_folds, fold_seed) if not found.problems else None
-    text = _write_audit(root, output, found.text(folds), found.pictures, found.problems)
+    text = _write_audit(root, output, found.text(folds), found.images, found.problems)
     assert folds is not None  # there are no problems
     folds.write(fold_file)
     return f"{text}, {fold_file}\n"
@@ -54,25 +54,24 @@ def prepare(
 def prepare_livecell(folder: LiveCell, output: Path) -> str:
     """Audit a LIVECell folder, write audit.txt and audit.csv into `output`; the page of text.
 
-    Raises InputError where pictures have problems, after the audit is written.
+    Raises InputError where images have problems, after the audit is written.
     """
-    from sartorius.data.livecell_audit import audit_livecell
+    from sartorius.data.livecell.audit import audit_livecell
 
     found = audit_livecell(folder)
-    return _write_audit(folder.root, output, found.text(), found.pictures, found.problems) + "\n"
+    return _write_audit(folder.root, output, found.text(), found.images, found.problems) + "\n"
 
 
-def _write_audit(root: Path, output: Path, text: str, pictures: pd.DataFrame, problems: list[str]) -> str:
+def _write_audit(root: Path, output: Path, text: str, images: pd.DataFrame, problems: list[str]) -> str:
     """Write the page and the table; the page with their names. With problems it is printed, and InputError raised."""
     from sartorius.files import write_csv, write_text
 
     write_text(output / "audit.txt", text)
-    write_csv(output / "audit.csv", pictures)
+    write_csv(output / "audit.csv", images)
     if problems:
         print(text)
         raise InputError(
-            f"{len(problems)} pictures of {root} cannot be used ({problems[0]}); all are listed in "
-            f"{output / 'audit.txt'}"
+            f"{len(problems)} images of {root} cannot be used ({problems[0]}); all are listed in {output / 'audit.txt'}"
         )
     return f"{text}\nwritten: {output / 'audit.txt'}, {output / 'audit.csv'}"
 

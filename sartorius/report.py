@@ -1,8 +1,8 @@
 """A run as one page that needs nothing else: `python -m sartorius.report run=runs/<run>`.
 
-Curves, score by threshold and cell type, the pictures worst first with annotated and predicted cells switched on and
+Curves, score by threshold and cell type, the images worst first with annotated and predicted cells switched on and
 off, histograms, confusion, timings, config; what a folder lacks is left out and said. `run=[A,B]` puts runs side by
-side with paired intervals; runs that share no picture are taken as folds and scored together. Before a page is given
+side with paired intervals; runs that share no image are taken as folds and scored together. Before a page is given
 away: it names the folders of runs and data as this machine does.
 """
 
@@ -15,93 +15,88 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius import rle, wiring
 from sartorius.errors import InputError
+from sartorius.running import wiring
+from sartorius.running.progress import progress_bar
+from sartorius.structures import rle
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sartorius.detections import DetectionsFolder
-    from sartorius.instances import Instances
-    from sartorius.reports.judging import Pictures, Predicted
+    from sartorius.reports.judging import Images, Predicted
     from sartorius.reports.runs import Run
     from sartorius.reports.views import Entry
+    from sartorius.structures.instances import Instances
 
 
 def from_detections(run: Run) -> Predicted:
     """The cells of the run's folders of detections, by each folder's own post-processing.
 
-    Where the folder is `evaluate`'s, its choice of pictures, its changes to the post-processing and its filter apply:
-    these are the cells that it scored. Raises InputError as `finish_of` does, and for a picture in two folders.
+    Where the folder is `evaluate`'s, its choice of images, its changes to the post-processing and its filter apply:
+    these are the cells that it scored. Raises InputError as `finish_of` does, and for an image in two folders.
     """
     import numpy as np
 
-    from sartorius.data.out_of_fold import type_names
-    from sartorius.detections import DetectionsFolder
-    from sartorius.fusion.filtered import SAVED, finish_of
+    from sartorius.data.out_of_fold import home_of, type_names
     from sartorius.reports.judging import Predicted
+    from sartorius.rescoring.saved import SAVED, finish_of
+    from sartorius.structures.detections import DetectionsFolder
 
     scored = "bootstrap" in run.config and "detections" in run.config  # written by `evaluate`
     changes = run.config.get("postprocess") if scored else None
     opened = [DetectionsFolder(folder) for folder in run.detections]
     which = run.get("filter") if scored else SAVED
     finish = {folder: finish_of(folder.meta, changes, which, str(folder.folder)) for folder in opened}
-    home: dict[str, DetectionsFolder] = {}
-    for folder in opened:
-        for picture in folder.pictures():
-            if picture in home:
-                raise InputError(f"picture {picture} is in {home[picture].folder} and in {folder.folder}; give it once")
-            home[picture] = folder
-
+    home = home_of(opened)
     names = type_names(run.detections, ())
 
-    def cells(picture: str) -> tuple[Instances, NDArray[np.float32]]:
-        found = home[picture].load(picture)
-        final = finish[home[picture]](found)
+    def cells(image_id: str) -> tuple[Instances, NDArray[np.float32]]:
+        found = home[image_id].load(image_id)
+        final = finish[home[image_id]](found)
         if not names or found.cell_type_names == names:
             return final.instances, final.scores
         position = np.array([names.index(name) for name in found.cell_type_names], np.int64)
         return replace(final.instances, cell_types=position[final.instances.cell_types]), final.scores
 
-    shown = set(home) if run.table is None or not scored else set(home) & set(run.table.picture)
+    shown = set(home) if run.table is None or not scored else set(home) & set(run.table.image_id)
     return Predicted(sorted(shown), cells, names)
 
 
-def from_submission(run: Run, truth: Pictures) -> Predicted:
+def from_submission(run: Run, truth: Images) -> Predicted:
     """The cells of the csv that a folder of `evaluate` scored; they have neither score nor type."""
     import numpy as np
 
-    from sartorius.export.submission import read_submission
-    from sartorius.instances import Instances
+    from sartorius.formats.submission import read_submission
     from sartorius.reports.judging import Predicted
+    from sartorius.structures.instances import Instances
 
     texts = read_submission(run.predictions)
-    pictures = list(texts) if run.table is None else run.table.picture.tolist()
+    images = list(texts) if run.table is None else run.table.image_id.tolist()
 
-    def cells(picture: str) -> tuple[Instances, None]:
-        runs = rle.parse(texts.get(picture, []), *truth.image(picture).shape)
+    def cells(image_id: str) -> tuple[Instances, None]:
+        runs = rle.parse(texts.get(image_id, []), *truth.image(image_id).shape)
         return Instances.from_runs(runs, np.zeros(runs.count, np.int64)), None
 
-    return Predicted(pictures, cells)
+    return Predicted(images, cells)
 
 
-def pictures_of(run: Run, root: str | None, fallback: str) -> tuple[Pictures, bool]:
-    """Where the run's pictures are, and whether they come with annotated cells.
+def images_of(run: Run, root: str | None, fallback: str) -> tuple[Images, bool]:
+    """Where the run's images are, and whether they come with annotated cells.
 
     root: given by the person, in place of the run's own. fallback: where neither is known. Raises InputError where the
-    pictures cannot be read.
+    images cannot be read.
     """
     images = run.get("images")
     if images is not None and root is None:  # of `predict`
-        from sartorius.data.pictures import PictureFolder, list_pictures
+        from sartorius.data.images import ImageFolder, list_images
 
         path = Path(images)
-        found = list_pictures(path) if path.is_dir() else [path]
-        return PictureFolder(path, found, run.get("data", "levels") or "exact"), False
+        found = list_images(path) if path.is_dir() else [path]
+        return ImageFolder(path, found, run.get("data", "levels") or "exact"), False
     place = root or run.get("data", "root") or fallback
     if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
-        from sartorius.data.livecell import LiveCell
+        from sartorius.data.livecell.folder import LiveCell
 
         names = run.get("data", "cell_type_names")
         more = {
@@ -109,32 +104,32 @@ def pictures_of(run: Run, root: str | None, fallback: str) -> tuple[Pictures, bo
             "repeated": run.get("data", "repeated") or "error",
         }
         return LiveCell(place, cell_type_names=names, **more).split("val"), True
-    from sartorius.cells import CELL_TYPES
     from sartorius.data.competition import Competition
     from sartorius.data.out_of_fold import type_names
+    from sartorius.structures.cell_types import CELL_TYPES
 
     default = run.get("cell_types") or CELL_TYPES
-    # a picture that was not predicted may be of a type that the detections do not know
+    # an image that was not predicted may be of a type that the detections do not know
     names = dict.fromkeys([*type_names(run.detections, default), *(run.get("cell_types") or ())])
     return Competition(place, tuple(names)), True
 
 
 def entry_of(run: Run, root: str | None, fallback: str) -> Entry:
-    """The run with its cells and pictures. What cannot be had is noted; a bad `root` raises InputError."""
+    """The run with its cells and images. What cannot be had is noted; a bad `root` raises InputError."""
     from sartorius.reports.views import Entry
 
     if not run.detections and not run.predictions:
         return Entry(run, None, None, False)
     try:
-        pictures, labelled = pictures_of(run, root, fallback)
+        images, labelled = images_of(run, root, fallback)
     except (InputError, OSError) as error:
         if root is not None:
             raise
-        note = f"no gallery and no cells, the pictures cannot be read: {error} (give their folder with data.root=)"
+        note = f"no gallery and no cells, the images cannot be read: {error} (give their folder with data.root=)"
         return Entry(run, None, None, False, (note,))
-    predicted = from_detections(run) if run.detections else from_submission(run, pictures)
-    note = "the pictures have no annotated cells: no scores (give a folder that has them with data.root=)"
-    return Entry(run, predicted, pictures, labelled, () if labelled else (note,))
+    predicted = from_detections(run) if run.detections else from_submission(run, images)
+    note = "the images have no annotated cells: no scores (give a folder that has them with data.root=)"
+    return Entry(run, predicted, images, labelled, () if labelled else (note,))
 
 
 @wiring.verb("report")
@@ -149,7 +144,7 @@ def main(cfg: DictConfig) -> str:
     if not folders:
         raise InputError("run=[]: name at least one run folder")
     names = [str(name) for name in given] if isinstance(given, Mapping) else names_of(folders)
-    style = Style(pictures=cfg.pictures, **wiring.plain(cfg.gallery))
+    style = Style(images=cfg.images, **wiring.plain(cfg.gallery))
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir) for run in runs]
     default = (
@@ -159,7 +154,7 @@ def main(cfg: DictConfig) -> str:
     if output.suffix not in (".html", ".htm"):  # a browser would show it as text
         output = output / "report.html"
     plots = output.parent / "plots" if cfg.plots else None
-    size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))
+    size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap), progress_bar)
     print(f"{output}: {size / 1e6:.1f} MB")
     return str(output)
 

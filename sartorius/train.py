@@ -1,7 +1,7 @@
 """Train a model: `python -m sartorius.train experiment=maskrcnn_r50`.
 
 Writes a run folder (config.yaml, git.json, metrics.csv, batches.csv, metrics.json, checkpoints/, detections/,
-overlays/, per_picture.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a
+overlays/, per_image.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a
 run in its folder; `-m sweep=folds` trains every fold; `test=true` also runs the best checkpoint over the data's test
 split.
 """
@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius import recipes, wiring
-from sartorius.distributed import spread
+from sartorius.data.provenance import SPLIT
 from sartorius.errors import InputError
+from sartorius.networks import checkpoints
+from sartorius.running import wiring
+from sartorius.running.distributed import run_on_devices
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -60,15 +62,15 @@ def train(
 
 
 def check_test(module: LightningModule, datamodule: LightningDataModule) -> None:
-    """Raise InputError when the module has no test_step, or the data have no test pictures."""
+    """Raise InputError when the module has no test_step, or the data have no test images."""
     from pytorch_lightning.utilities.model_helpers import is_overridden
 
     if not is_overridden("test_step", module):
         raise InputError(f"test=true: {type(module).__name__} has no test_step; set test=false")
     datamodule.setup("test")
-    if not getattr(datamodule, "test_pictures", ()):
+    if not getattr(datamodule, "test_images", ()):
         raise InputError(
-            f"test=true: {type(datamodule).__name__} has no annotated test pictures; set test=false, or choose data "
+            f"test=true: {type(datamodule).__name__} has no annotated test images; set test=false, or choose data "
             "with a test split, such as data=livecell"
         )
 
@@ -106,15 +108,15 @@ def score_of(metrics: dict[str, float], monitor: str) -> float:
 
 
 @wiring.verb("train")
-@spread("train")
+@run_on_devices("train")
 def main(cfg: DictConfig) -> float:
     """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
     wiring.seed_everything(cfg.seed)
     datamodule = wiring.instantiate(cfg.data)
-    recipes.check_calls(wiring.plain(cfg.model), "model")  # or its checkpoints could be trained but not used
+    checkpoints.check_calls(wiring.plain(cfg.model), "model")  # or its checkpoints could be trained but not used
     module = wiring.build_module(cfg, pretrained=cfg.ckpt_path is None)
     if cfg.ckpt_path is not None:
-        recipes.check_resume(cfg.ckpt_path, module)
+        checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)
     module.layer_rates = wiring.instantiate(cfg.layer_rates)
     if cfg.compile:
         wiring.instantiate(cfg.compile, network=module.network)
@@ -149,7 +151,7 @@ def resume_hint(run_dir: str) -> str:
 
 def build_loggers(cfg: DictConfig | None) -> list[Logger]:
     """The loggers of the config, each so that it cannot stop the training; entries set to null are left out."""
-    from sartorius.callbacks.tolerance import TolerantLogger
+    from sartorius.loggers.tolerant import TolerantLogger
 
     built = wiring.instantiate_all(cfg)
     names = [name for name, entry in (cfg or {}).items() if entry is not None]
@@ -171,7 +173,7 @@ def finish_logging(failed: bool = False) -> None:
     wandb = sys.modules.get("wandb")
     if wandb is None or getattr(wandb, "run", None) is None:
         return
-    from sartorius.callbacks.tolerance import Tolerance
+    from sartorius.loggers.tolerant import Tolerance
 
     with Tolerance("wandb.finish", "What W&B has not sent lies in the run folder, for `wandb sync`"):
         wandb.finish(**({"exit_code": 1} if failed else {}))

@@ -1,8 +1,8 @@
 """Tune the thresholds per cell type: `python -m sartorius.tune detections=[RUN0/detections,...] output=DIR`.
 
-The detections are those of labelled pictures that their models did not see (each fold's run writes its validation
-pictures). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and what it
-is worth: metrics.json and per_picture.csv (untuned, tuned, and cross-fitted: tuned without the picture's fold),
+The detections are those of labelled images that their models did not see (each fold's run writes its validation
+images). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and what it
+is worth: metrics.json and per_image.csv (untuned, tuned, and cross-fitted: tuned without the image's fold),
 parameters.csv, trials.csv. With `pseudo_labels.precision=` also from which score on cells are right that often, in
 `DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.cut_offs=`. The search itself is kept in
 `DIR/search.jsonl`, and goes on when called again.
@@ -22,17 +22,17 @@ import yaml
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from sartorius import wiring
-from sartorius.cells import CELL_TYPES
 from sartorius.data.competition import Competition
-from sartorius.data.folds import deal_pictures
-from sartorius.data.out_of_fold import homes
-from sartorius.detections import DetectionsFolder
+from sartorius.data.folds import deal_images
+from sartorius.data.out_of_fold import folder_of
 from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json, write_text
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import from_saved, to_file, to_saved
-from sartorius.progress import watched
+from sartorius.running import wiring
+from sartorius.running.progress import progress_bar
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import DetectionsFolder
 
 if TYPE_CHECKING:
     from sartorius.tuning.search import Searcher, Trial
@@ -42,12 +42,12 @@ _CUT_OFFS = "pseudo_labels.yaml"
 
 
 def chosen(home: Mapping[str, DetectionsFolder], asked: Sequence[str] | None) -> dict[str, DetectionsFolder]:
-    """The folder of each picture, sorted by id; `asked` leaves out all others. Raises InputError for one without."""
-    for picture in asked or ():
-        if picture not in home:
+    """The folder of each image, sorted by id; `asked` leaves out all others. Raises InputError for one without."""
+    for image_id in asked or ():
+        if image_id not in home:
             folders = dict.fromkeys(str(folder.folder) for folder in home.values())
-            raise InputError(f"pictures: no detections of '{picture}' in {', '.join(folders)}")
-    return {picture: home[picture] for picture in sorted(home) if asked is None or picture in asked}
+            raise InputError(f"images: no detections of '{image_id}' in {', '.join(folders)}")
+    return {image_id: home[image_id] for image_id in sorted(home) if asked is None or image_id in asked}
 
 
 def common_postprocess(folders: Sequence[DetectionsFolder], changes: Mapping[str, Any]) -> Postprocess:
@@ -65,17 +65,17 @@ def common_postprocess(folders: Sequence[DetectionsFolder], changes: Mapping[str
     return first
 
 
-def deal_folds(truth: Competition, pictures: Sequence[str], folds: int, seed: int) -> NDArray[np.int64] | None:
-    """The fold of each picture, those of a plate well together; None for 0 folds. Raises InputError for too many."""
+def deal_folds(truth: Competition, images: Sequence[str], folds: int, seed: int) -> NDArray[np.int64] | None:
+    """The fold of each image, those of a plate well together; None for 0 folds. Raises InputError for too many."""
     if folds == 0:
         return None
-    wells = len({truth.wells[picture] for picture in pictures})
+    wells = len({truth.wells[image_id] for image_id in images})
     if not 2 <= folds <= wells:
         raise InputError(
             f"folds={folds}: the detections are of {wells} plate wells, so 2 to {wells} folds, or folds=0 to leave out "
             "cross-fitting"
         )
-    return deal_pictures(truth, pictures, folds, seed)
+    return deal_images(truth, images, folds, seed)
 
 
 def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
@@ -95,7 +95,7 @@ def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
 
 
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A line a trial: search, round, cell_type, trial, competition_map (of the type's pictures), the thresholds."""
+    """A line a trial: search, round, cell_type, trial, competition_map (of the type's images), the thresholds."""
     lines = [
         {key: value for key, value in asdict(trial).items() if key not in ("values", "score")}
         | {"competition_map": trial.score, **trial.values}
@@ -120,12 +120,12 @@ def report(
     shown = numbers.get("cross_fitted", numbers["tuned"])
     to_file(
         output / _FILE, best,
-        f"Written by sartorius.tune: {numbers['pictures']} pictures, mAP {numbers['untuned']['competition_map']:.4f} "
+        f"Written by sartorius.tune: {numbers['images']} images, mAP {numbers['untuned']['competition_map']:.4f} "
         f"untuned, {shown['competition_map']:.4f} {'cross-fitted' if folds is not None else 'in sample'}.",
     )  # fmt: skip
-    everything = scorer_of(tables, tables.pictures)
+    everything = scorer_of(tables, tables.images)
     write_csv(output / "parameters.csv", crossfit.parameter_table(tuned, everything, names))
-    write_csv(output / "per_picture.csv", crossfit.picture_table(tuned, cell_types))
+    write_csv(output / "per_image.csv", crossfit.image_table(tuned, cell_types))
     write_csv(output / "trials.csv", trial_table(searcher.trials))
     write_json(output / "metrics.json", numbers)
     return best, numbers
@@ -150,15 +150,15 @@ def write_cut_offs(
     from sartorius.tuning import precision as finding
 
     judged = [
-        finding.judge(home[picture].load(picture), truth.runs(picture), post)
-        for picture in watched(list(home), "judging")
+        finding.judge(home[image_id].load(image_id), truth.runs(image_id), post)
+        for image_id in progress_bar(list(home), "judging")
     ]
     measured = finding.cut_offs(judged, folds, precision, least_cells)
     for name, own in measured.items():
         rates = [own[key] for key in ("precision", "cross_fitted_precision") if own.get(key) is not None]
         shown = " and, cross-fitted, ".join(f"{rate:.3f}" for rate in rates) or "not known"
         print(f"{name}: sure from score {own['min_score']:g} on: {own['cells']} cells, precision {shown}")
-    comment = f"# Written by sartorius.tune from {len(judged)} pictures under {_FILE}; for pseudo_labels.cut_offs=\n"
+    comment = f"# Written by sartorius.tune from {len(judged)} images under {_FILE}; for pseudo_labels.cut_offs=\n"
     values = {"min_score": {name: own["min_score"] for name, own in measured.items()}, "measured": measured}
     write_text(path, comment + yaml.safe_dump(values, sort_keys=False))
     return measured
@@ -167,7 +167,7 @@ def write_cut_offs(
 @wiring.verb("tune")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Tune on what the config names, write the report and the thresholds. Returns the numbers of metrics.json."""
-    from sartorius.recipes import read_checkpoint
+    from sartorius.networks.checkpoints import read_checkpoint
     from sartorius.tuning.search import Effort, Searcher
     from sartorius.tuning.tables import Tables
 
@@ -177,7 +177,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     checkpoints = wiring.listed(cfg.checkpoint)
     for checkpoint in checkpoints:
         read_checkpoint(checkpoint)  # a wrong name is said before the search, not after it
-    for key, least in (("trials", 1), ("rounds", 1), ("least_pictures", 1), ("folds", 0), ("seed", 0)):
+    for key, least in (("trials", 1), ("rounds", 1), ("least_images", 1), ("folds", 0), ("seed", 0)):
         if cfg[key] < least:
             raise InputError(f"{key}={cfg[key]}: expected {least} or more")
     post = common_postprocess(folders, wiring.plain(cfg.postprocess))
@@ -185,18 +185,19 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     names = folders[0].meta.get("cell_types", CELL_TYPES)
     asked = asked_precision(wiring.plain(cfg.pseudo_labels.precision), names)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
-    home = chosen(homes(folders, truth), None if cfg.pictures is None else wiring.listed(cfg.pictures))
+    home = chosen(folder_of(folders, truth), None if cfg.images is None else wiring.listed(cfg.images))
     folds = deal_folds(truth, list(home), cfg.folds, cfg.seed)
     floor = space.floor(post.thresholds.for_types(truth.cell_type_names))
     tables = Tables(
-        list(home), lambda picture: home[picture].load(picture), truth.runs, post, floor, cfg.cache_megabytes
-    )
+        list(home), lambda image_id: home[image_id].load(image_id), truth.runs, post, floor, cfg.cache_megabytes,
+        progress_bar,
+    )  # fmt: skip
     output = Path(cfg.output)
     about = {"detections": tables.digest, "postprocess": to_saved(post), "search": wiring.plain(cfg.search)}
     check_same_search(output, {**about, "seed": cfg.seed, "folds": cfg.folds})
-    effort = Effort(cfg.trials, cfg.rounds, cfg.least_pictures, cfg.seed)
+    effort = Effort(cfg.trials, cfg.rounds, cfg.least_images, cfg.seed)
     searcher = Searcher(tables, space, effort, output / "search.jsonl", print)
-    cell_types = [truth.record(picture).cell_type for picture in home]
+    cell_types = [truth.record(image_id).cell_type for image_id in home]
     best, numbers = report(searcher, output, post, cell_types, folds, wiring.plain(cfg.bootstrap))
     if asked:
         write_cut_offs(output / _CUT_OFFS, home, truth, best, folds, asked, cfg.pseudo_labels.least_cells)

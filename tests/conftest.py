@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 from PIL import Image
 
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 HEIGHT, WIDTH = 48, 64
 
@@ -31,9 +31,9 @@ def real_data() -> Path:
 
 
 def write_competition(root: Path, wells: bool = True) -> Path:
-    """A folder of 12 labelled pictures of 64x48 pixels, 4 of each type in 4 wells, with 0 to 4 rectangular cells each.
+    """A folder of 12 labelled images of 64x48 pixels, 4 of each type in 4 wells, with 0 to 4 rectangular cells each.
 
-    Each type's first picture has two cells that overlap; cort's last has no cells. 2 test and 2 unlabelled pictures.
+    Each type's first image has two cells that overlap; cort's last has no cells. 2 test and 2 unlabelled images.
     """
     rng = np.random.default_rng(0)
     rows = []
@@ -41,8 +41,8 @@ def write_competition(root: Path, wells: bool = True) -> Path:
         (root / folder).mkdir(parents=True)
     for type_index, cell_type in enumerate(("shsy5y", "astro", "cort")):
         for number in range(4):
-            picture = f"{cell_type}{number:02d}"
-            count = 0 if picture == "cort03" else 1 + number
+            image_id = f"{cell_type}{number:02d}"
+            count = 0 if image_id == "cort03" else 1 + number
             masks = np.zeros((count + (number == 0), HEIGHT, WIDTH), bool)
             for k in range(count):
                 masks[k, 4 + 10 * k : 10 + 10 * k, 5 + type_index : 20 + type_index] = True
@@ -50,10 +50,10 @@ def write_competition(root: Path, wells: bool = True) -> Path:
                 masks[1, 7:13, 10:26] = True
             image = rng.integers(118, 139, (HEIGHT, WIDTH)).astype(np.uint8)
             image[masks.any(axis=0)] += 60
-            Image.fromarray(image).save(root / "train" / f"{picture}.png")
+            Image.fromarray(image).save(root / "train" / f"{image_id}.png")
             texts = Instances.from_masks(masks, np.full(len(masks), type_index)).to_rles() or [""]
             well = f"{cell_type}[x]_{'ABCD'[number]}{number + 1}-1_Vessel-1_Ph_4"
-            rows += [(picture, text, WIDTH, HEIGHT, cell_type, "09h", "2020-01-01", well, "0 days") for text in texts]
+            rows += [(image_id, text, WIDTH, HEIGHT, cell_type, "09h", "2020-01-01", well, "0 days") for text in texts]
     columns = [
         "id",
         "annotation",

@@ -11,13 +11,13 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from sartorius.cells import CELL_TYPES
 from sartorius.data.dataset import Batch
-from sartorius.detections import Detections
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
 
 
 class ToyModule(pl.LightningModule):
-    """Learns one number, the mean grey level; detects one box a picture whose score is a function of it."""
+    """Learns one number, the mean grey level; detects one box an image whose score is a function of it."""
 
     def __init__(self, lr: float = 0.1, width: int = 1, cell_type_names: Sequence[str] = CELL_TYPES) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ToyModule(pl.LightningModule):
         self.writing = {"score": 0.1}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        self.seen += [target.picture for target in batch.targets]
+        self.seen += [target.image_id for target in batch.targets]
         means = torch.stack([image.float().mean() / 255 for image in batch.images])
         noise = torch.rand(()) * 0.01  # depends on the state of the random numbers
         loss = (means.mean() + noise - self.level).square().mean()
@@ -37,15 +37,15 @@ class ToyModule(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        return [self._detect(image, target.picture) for image, target in zip(batch.images, batch.targets, strict=True)]
+        return [self._detect(image, target.image_id) for image, target in zip(batch.images, batch.targets, strict=True)]
 
     predict_step = validation_step
 
-    def _detect(self, image: Tensor, picture: str) -> Detections:
+    def _detect(self, image: Tensor, image_id: str) -> Detections:
         height, width = image.shape[-2:]
         score = float(torch.sigmoid(self.level.mean()))
         return Detections(
-            picture, height, width, np.array([[5, 4, 20, 10]], np.float32), np.array([score], np.float32),
+            image_id, height, width, np.array([[5, 4, 20, 10]], np.float32), np.array([score], np.float32),
             np.zeros(1, np.int64), np.ones((1, 4, 4), np.float16), self.cell_type_names,
         )  # fmt: skip
 

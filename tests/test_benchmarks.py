@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import copy_paste, decode, loader, measure, pictures, rle_text, score, submission
+from benchmarks import copy_paste, decode, images, loader, measure, rle_text, score, submission
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Disagreement, Row, expect
-from sartorius import rle
-from sartorius.cells import HEIGHT, WIDTH
 from sartorius.data.competition import Competition
+from sartorius.structures import rle
+from sartorius.structures.cell_types import HEIGHT, WIDTH
 
 
 @pytest.fixture(autouse=True)
-def generated_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def generated_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SARTORIUS_REAL_DATA", str(tmp_path / "absent"))
-    pictures.densest.cache_clear()
-    pictures.crowded.cache_clear()
+    images.densest.cache_clear()
+    images.crowded.cache_clear()
 
 
 def row(ours: float = 2.0, peer: float = 10.0, **bars: float) -> Row:
@@ -104,33 +104,33 @@ def test_program_prints_json(capsys: pytest.CaptureFixture[str], monkeypatch: py
 
 
 @pytest.mark.parametrize("cells", [1, 40, 547])
-def test_generated_picture(cells: int) -> None:
-    picture = pictures.generated(cells)
-    runs = rle.parse(picture.texts, HEIGHT, WIDTH)  # sorted, disjoint, inside
-    assert len(picture.texts) == runs.count == cells
+def test_generated_image(cells: int) -> None:
+    image_id = images.generated(cells)
+    runs = rle.parse(image_id.texts, HEIGHT, WIDTH)  # sorted, disjoint, inside
+    assert len(image_id.texts) == runs.count == cells
     assert runs.areas.min() > 50
     assert 150 < runs.areas.mean() < 220
-    assert picture.image.shape == (HEIGHT, WIDTH)
-    assert not picture.real
+    assert image_id.image.shape == (HEIGHT, WIDTH)
+    assert not image_id.real
 
 
 def test_generated_inputs_have_as_many_cells_as_the_real_ones(tmp_path: Path) -> None:
-    assert len(pictures.densest().texts) == pictures.DENSEST_CELLS
-    assert len(pictures.crowded().texts) == 600
-    scored, source = pictures.scored()
+    assert len(images.densest().texts) == images.DENSEST_CELLS
+    assert len(images.crowded().texts) == 600
+    scored, source = images.scored()
     assert (len(scored), source) == (28, "generated")
     assert all(len(predicted) == len(true) for predicted, true in scored)
-    assert len(Competition(pictures.competition_folder(tmp_path, 3)).ids) == 3
+    assert len(Competition(images.competition_folder(tmp_path, 3)).ids) == 3
 
 
 def test_sides_agree_on_text() -> None:
-    texts = pictures.generated(30).texts
+    texts = images.generated(30).texts
     assert rle_text.ours(texts) == rle_text.peer(texts) == texts
 
 
 def test_sides_agree_on_the_score() -> None:
-    true = pictures.generated(30).texts
-    predicted = rle.format(pictures._moved(rle.parse(true, HEIGHT, WIDTH), 2))
+    true = images.generated(30).texts
+    predicted = rle.format(images._moved(rle.parse(true, HEIGHT, WIDTH), 2))
     counts = score.counts_from_text(predicted, true)
     masks = [score.masks_of(score.instances(texts)) for texts in (predicted, true)]
     assert counts == score.peer_from_text(predicted, true) == score.peer_from_masks(*masks)
@@ -138,16 +138,16 @@ def test_sides_agree_on_the_score() -> None:
 
 
 def test_sides_of_the_submission() -> None:
-    picture = pictures.generated(30)
-    truth = rle.parse(picture.texts, HEIGHT, WIDTH)
-    detections = submission.perfect(picture)
+    image_id = images.generated(30)
+    truth = rle.parse(image_id.texts, HEIGHT, WIDTH)
+    detections = submission.perfect(image_id)
     assert len(submission.ours(detections)) == 30
     assert submission.mean_iou(submission.finalised(detections).to_runs(), truth) > 0.95
     assert submission.mean_iou(rle.from_coco(submission.peer(detections), HEIGHT, WIDTH), truth) > 0.9
 
 
 def test_sides_of_the_decoding() -> None:
-    instances = pictures.generated(200).instances()
+    instances = images.generated(200).instances()
     maps = decode.maps_of(instances)
     peer, regions = decode.peer_regions(maps), decode.above(maps, decode.BASINS(maps).regions)
     assert decode.agree(regions, peer, instances)
@@ -160,24 +160,24 @@ def test_sides_of_the_decoding() -> None:
 
 
 def test_sides_of_copy_paste_agree_on_masks() -> None:
-    picture, donor = pictures.generated(30), pictures.generated(40, seed=1)
-    found = copy_paste.check(picture.image, picture.instances(), (donor.image, donor.instances()))
+    image_id, donor = images.generated(30), images.generated(40, seed=1)
+    found = copy_paste.check(image_id.image, image_id.instances(), (donor.image, donor.instances()))
     assert found.endswith("without turning")
-    image, masks = copy_paste.peer(picture.image, masks_of(picture.instances()), [])
-    np.testing.assert_array_equal(image, picture.image)
+    image, masks = copy_paste.peer(image_id.image, masks_of(image_id.instances()), [])
+    np.testing.assert_array_equal(image, image_id.image)
     assert len(masks) == 30
 
 
 def test_sides_of_the_loader_agree_on_boxes(tmp_path: Path) -> None:
-    competition = Competition(pictures.competition_folder(tmp_path, 2))
+    competition = Competition(images.competition_folder(tmp_path, 2))
     assert loader.check(competition, list(competition.ids))
 
 
-def test_real_pictures(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_images(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = real_data if (real_data / "sartorius").is_dir() else real_data.parent
     monkeypatch.setenv("SARTORIUS_REAL_DATA", str(folder))
-    pictures.densest.cache_clear()
-    picture = pictures.densest()
-    assert picture.real
-    assert len(picture.texts) == pictures.DENSEST_CELLS
-    pictures.densest.cache_clear()
+    images.densest.cache_clear()
+    image_id = images.densest()
+    assert image_id.real
+    assert len(image_id.texts) == images.DENSEST_CELLS
+    images.densest.cache_clear()

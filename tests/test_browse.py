@@ -17,7 +17,6 @@ from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import Target
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import Instances
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.modules.unet import UNetModule
@@ -25,7 +24,8 @@ from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
-from sartorius.target_panels import panels
+from sartorius.structures.instances import Instances
+from sartorius.visualise.targets import panels
 from tests.networks.conftest import tiny_network
 
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
@@ -37,7 +37,7 @@ def datamodule(root: Path, size: int = 24) -> SupervisedDataModule:
 
 
 def sample(**changes: object) -> Sample:
-    """Two cells of a picture 24 x 32."""
+    """Two cells of an image 24 x 32."""
     masks = np.zeros((2, 24, 32), bool)
     masks[0, 4:14, 5:15] = masks[1, 10:22, 12:28] = True
     target = Target.from_instances("p", 0, Instances.from_masks(masks, [0, 2]), "cort")
@@ -57,10 +57,10 @@ def test_samples_are_those_of_the_loader(tiny_competition: Path) -> None:
     assert len(found) == 5
     assert all(torch.equal(one.image, image) for one, image in zip(found, expected, strict=True))
     other = first_samples(datamodule(tiny_competition), "train", 5, epoch=3)
-    assert [one.target.picture for one in other] != [one.target.picture for one in found]
+    assert [one.target.image_id for one in other] != [one.target.image_id for one in found]
     whole = first_samples(datamodule(tiny_competition), "val", 2)
     assert {tuple(one.image.shape) for one in whole} == {(1, 48, 64)}
-    assert len(first_samples(datamodule(tiny_competition), "val", 1000)) == len(again.val_pictures)
+    assert len(first_samples(datamodule(tiny_competition), "val", 1000)) == len(again.val_images)
 
 
 def test_a_sheet_and_a_table_are_written(tiny_competition: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_sheet_and_a_table_are_written(tiny_competition: Path, tmp_path: Path)
     text = browse(datamodule(tiny_competition), output, "train", 6, 3, 96)
     lines = text.splitlines()
     assert lines[-1] == str(output)
-    assert len(lines) == 1 + 6 + 3 and lines[0].split()[:4] == ["picture", "type", "pixels", "cells"]
+    assert len(lines) == 1 + 6 + 3 and lines[0].split()[:4] == ["image_id", "type", "pixels", "cells"]
     with Image.open(output) as sheet:
         assert sheet.size[1] == 2 * (96 + 42 + 8) + 8
         assert sheet.size[0] >= 3 * (96 + 8) + 8
@@ -135,7 +135,7 @@ def test_every_model_shows_its_targets(kind: str, texts: list[str]) -> None:
     canvas = draw_sample(one, 2, (100, 150), marks=False)
     shown = panels(module, one.image, one.target, canvas, 2)
     assert len(shown) == len(texts) and all(text in found for text, (found, _) in zip(texts, shown, strict=True))
-    assert all(picture.dtype == np.uint8 and picture.shape[2] == 3 for _, picture in shown)
+    assert all(image_id.dtype == np.uint8 and image_id.shape[2] == 3 for _, image_id in shown)
     empty = Sample(one.image, Target.from_instances("e", 0, Instances.empty(24, 32)), 0)
     assert len(panels(module, empty.image, empty.target, canvas, 2)) == len(texts)
     sheet = draw_samples([one, empty], 4, 48, module)

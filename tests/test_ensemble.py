@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import ensemble, wiring
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections, DetectionsFolder
+from sartorius import ensemble
 from sartorius.errors import InputError
-from sartorius.export.submission import write_submission
-from sartorius.fusion.filtered import finish_of, to_save
+from sartorius.formats.submission import write_submission
 from sartorius.postprocess.saved import from_saved
+from sartorius.rescoring.saved import finish_of, to_save
+from sartorius.running import wiring
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.fusion.members_of import found, write_folder
 from tests.fusion.size_filter import larger_than
 
@@ -27,8 +28,8 @@ Run = Callable[..., ensemble.Outcome]
 BOX = [10, 10, 30, 20]
 
 
-def picture(name: str, *boxes: list[float], score: float = 0.8, cell_type: int = 0) -> Detections:
-    return replace(found(list(boxes), [score] * len(boxes), [cell_type] * len(boxes)), picture=name)
+def make_image(name: str, *boxes: list[float], score: float = 0.8, cell_type: int = 0) -> Detections:
+    return replace(found(list(boxes), [score] * len(boxes), [cell_type] * len(boxes)), image_id=name)
 
 
 @pytest.fixture
@@ -49,13 +50,13 @@ def run(output: Path) -> Run:
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[str]:
-    a = write_folder(tmp_path / "a", picture("p1", BOX), picture("p2"))
-    b = write_folder(tmp_path / "b", picture("p1", BOX, [40, 2, 50, 9], score=0.6), picture("p2", BOX))
+    a = write_folder(tmp_path / "a", make_image("p1", BOX), make_image("p2"))
+    b = write_folder(tmp_path / "b", make_image("p1", BOX, [40, 2, 50, 9], score=0.6), make_image("p2", BOX))
     return [str(a), str(b)]
 
 
 def loaded(output: Path) -> dict[str, Detections]:
-    return {one.picture: one for one in DetectionsFolder(output / "detections")}
+    return {one.image_id: one for one in DetectionsFolder(output / "detections")}
 
 
 @pytest.mark.parametrize("fusion", ["wbf", "vote", "nms"])
@@ -67,7 +68,7 @@ def test_two_folders(run: Run, two: list[str], output: Path, fusion: str, capsys
     np.testing.assert_allclose(joined["p1"].agreement, [1, 1 / 2], rtol=1e-6)
     if fusion != "nms":
         np.testing.assert_allclose(joined["p1"].scores, [(0.8 + 0.6) / 2, 0.6 / 2], rtol=1e-6)
-    assert "2 pictures of 2 members joined" in capsys.readouterr().out
+    assert "2 images of 2 members joined" in capsys.readouterr().out
     meta = DetectionsFolder(output / "detections").meta
     assert meta["ensemble"]["members"] == {"0": [two[0]], "1": [two[1]]}
     assert meta["ensemble"]["weights"] == {"0": [1, 1, 1], "1": [1, 1, 1]}
@@ -75,18 +76,18 @@ def test_two_folders(run: Run, two: list[str], output: Path, fusion: str, capsys
 
 
 def test_folds_are_one_member(run: Run, tmp_path: Path, output: Path) -> None:
-    folds = [write_folder(tmp_path / f"f{k}", picture(f"p{k}", BOX)) for k in range(2)]
-    other = write_folder(tmp_path / "other", picture("p0", BOX), picture("p1"))
+    folds = [write_folder(tmp_path / f"f{k}", make_image(f"p{k}", BOX)) for k in range(2)]
+    other = write_folder(tmp_path / "other", make_image("p0", BOX), make_image("p1"))
     run({"unet": [str(fold) for fold in folds], "other": str(other)}, "weights={other: {shsy5y: 3, default: 1}}")
     joined = loaded(output)
     np.testing.assert_allclose(joined["p0"].scores, 0.8, rtol=1e-6)
     np.testing.assert_allclose(joined["p1"].scores, 0.8 * 1 / (1 + 3), rtol=1e-6)
-    with pytest.raises(InputError, match=r"members.unet: picture p0 is in .*f0 and in .*other: folds share no picture"):
+    with pytest.raises(InputError, match=r"members.unet: image p0 is in .*f0 and in .*other: folds share no image"):
         run({"unet": [str(folds[0]), str(other)]})
 
 
 def test_a_submission_joins(run: Run, tmp_path: Path, output: Path) -> None:
-    a = write_folder(tmp_path / "a", picture("p1", BOX, cell_type=2), picture("p2"))
+    a = write_folder(tmp_path / "a", make_image("p1", BOX, cell_type=2), make_image("p2"))
     start = 60 * 10 + 10 + 1
     text = " ".join(f"{start + 60 * row} 20" for row in range(10))
     write_submission(tmp_path / "theirs.csv", {"p1": [text, "1 5 61 5"], "p2": []})
@@ -96,7 +97,7 @@ def test_a_submission_joins(run: Run, tmp_path: Path, output: Path) -> None:
     np.testing.assert_allclose(joined.scores, [(0.8 + 0.4) / 2, 0.4 / 2], rtol=1e-6)
     assert joined.cell_types.tolist() == [2, 2]
     (tmp_path / "theirs.csv").write_text("id,predicted\np1,1 5\np2,2400 9\n")
-    with pytest.raises(InputError, match=r"theirs.csv: line 3: picture p2: a run past the end"):
+    with pytest.raises(InputError, match=r"theirs.csv: line 3: image p2: a run past the end"):
         run({"a": str(a), "theirs": str(tmp_path / "theirs.csv")}, "overwrite=true")
 
 
@@ -109,35 +110,35 @@ def test_submissions_alone_need_a_postprocess(run: Run, tmp_path: Path, output: 
     assert (one.height, one.width) == (520, 704) and one.cell_types.tolist() == [2]
 
 
-def test_members_of_different_pictures(run: Run, tmp_path: Path, output: Path) -> None:
-    a = write_folder(tmp_path / "a", picture("p1", BOX), picture("p2", BOX))
-    b = write_folder(tmp_path / "b", picture("p2", BOX), picture("p3", BOX))
+def test_members_of_different_images(run: Run, tmp_path: Path, output: Path) -> None:
+    a = write_folder(tmp_path / "a", make_image("p1", BOX), make_image("p2", BOX))
+    b = write_folder(tmp_path / "b", make_image("p2", BOX), make_image("p3", BOX))
     members = [str(a), str(b)]
-    with pytest.raises(InputError, match=r"members.0 lacks 1 of 3 pictures \(p3\); take pictures=common"):
+    with pytest.raises(InputError, match=r"members.0 lacks 1 of 3 images \(p3\); take images=common"):
         run(members)
-    run(members, "pictures=common")
+    run(members, "images=common")
     assert set(loaded(output)) == {"p2"}
-    assert run(members, "pictures=all").kept == 1
-    with pytest.raises(InputError, match="holds 2 detections of other pictures; .*overwrite=true to delete them"):
-        run(members, "pictures=common")
-    assert run(members, "pictures=common", "overwrite=true").kept == 1 and set(loaded(output)) == {"p2"}
-    run(members, "pictures=all")
+    assert run(members, "images=all").kept == 1
+    with pytest.raises(InputError, match="holds 2 detections of other images; .*overwrite=true to delete them"):
+        run(members, "images=common")
+    assert run(members, "images=common", "overwrite=true").kept == 1 and set(loaded(output)) == {"p2"}
+    run(members, "images=all")
     np.testing.assert_allclose(loaded(output)["p1"].agreement, 1, err_msg="of the members that looked")
     with pytest.raises(InputError, match="expected same, common or all, got 'some'"):
-        run(members, "pictures=some")
+        run(members, "images=some")
 
 
 def test_bad_members(run: Run, two: list[str], tmp_path: Path) -> None:
     empty = write_folder(tmp_path / "empty")
-    other = write_folder(tmp_path / "names", replace(picture("p1"), cell_type_names=("x",)), names=("x",))
-    large = write_folder(tmp_path / "large", replace(picture("p1"), width=61), replace(picture("p2"), width=61))
+    other = write_folder(tmp_path / "names", replace(make_image("p1"), cell_type_names=("x",)), names=("x",))
+    large = write_folder(tmp_path / "large", replace(make_image("p1"), width=61), replace(make_image("p2"), width=61))
     for members, message in (
         ([], "members: none given"),
         ([str(tmp_path)], "no meta.json in it"),
         ([*two, str(empty)], "empty holds no detections"),
         ([*two, 3], "members.2: expected a folder or csv"),
         ([*two, str(other)], r"has the cell types \('shsy5y', 'astro', 'cort'\), .*names has \('x',\)"),
-        ([*two, str(large)], "picture p1: 61x40 pixels in .*large, 60x40 in .*a: not the same picture"),
+        ([*two, str(large)], "image p1: 61x40 pixels in .*large, 60x40 in .*a: not the same image"),
     ):
         with pytest.raises(InputError, match=message):
             run(members)
@@ -152,7 +153,7 @@ def test_bad_members(run: Run, two: list[str], tmp_path: Path) -> None:
         ("weights=[{mouse: 1},1]", "weights.0: no cell type mouse"),
         ("weights=[0,{astro: 0, default: 1}]", "no member has a weight above 0 for astro"),
         ("min_score=2", "min_score: expected a number from 0 to 1"),
-        ("picture_type=most", "picture_type: expected each or majority"),
+        ("image_type=most", "image_type: expected each or majority"),
         ("fusion.mask_iou=-1", "fusion.mask_iou"),
     ],
 )
@@ -173,19 +174,19 @@ def test_a_corrupt_file_is_named_or_skipped(run: Run, two: list[str], output: Pa
     again = run(two, "skip_bad=true")
     assert set(loaded(output)) == {"p2"} and len(again.problems) == 2, "p1 was made of a file that is gone"
     for member in two:
-        DetectionsFolder(member).write(picture("p1", BOX))
+        DetectionsFolder(member).write(make_image("p1", BOX))
     assert run(two, "skip_bad=true").skipped == {} == DetectionsFolder(output / "detections").meta["skipped"]
 
 
 def test_skipping_does_not_hide_what_is_wrong_with_others(run: Run, two: list[str], tmp_path: Path) -> None:
     (Path(two[0]) / "p1.npz").write_bytes(b"half a file")
-    large = write_folder(tmp_path / "large", replace(picture("p1"), width=61), replace(picture("p2"), width=61))
-    with pytest.raises(InputError, match="picture p1: 61x40 pixels in .*large, 60x40 in .*b"):
+    large = write_folder(tmp_path / "large", replace(make_image("p1"), width=61), replace(make_image("p2"), width=61))
+    with pytest.raises(InputError, match="image p1: 61x40 pixels in .*large, 60x40 in .*b"):
         run([*two, str(large)], "skip_bad=true")
 
 
 def test_a_submission_alone_does_not_know_the_size(run: Run, tmp_path: Path, output: Path) -> None:
-    a = write_folder(tmp_path / "a", picture("p1", BOX), picture("p2", BOX))
+    a = write_folder(tmp_path / "a", make_image("p1", BOX), make_image("p2", BOX))
     write_submission(tmp_path / "theirs.csv", {"p1": ["1 5"], "p2": ["1 5"]})
     (a / "p1.npz").write_bytes(b"half a file")
     outcome = run([str(a), str(tmp_path / "theirs.csv")], "skip_bad=true")
@@ -193,7 +194,7 @@ def test_a_submission_alone_does_not_know_the_size(run: Run, tmp_path: Path, out
 
 
 def test_numbers_that_are_none_are_named(run: Run, tmp_path: Path) -> None:
-    bad = write_folder(tmp_path / "a", replace(picture("p1", BOX), scores=np.array([np.nan], np.float32)))
+    bad = write_folder(tmp_path / "a", replace(make_image("p1", BOX), scores=np.array([np.nan], np.float32)))
     with pytest.raises(InputError, match=r"p1.npz: scores that are not numbers"):
         run([str(bad)])
 
@@ -204,7 +205,7 @@ def test_a_stopped_run_goes_on(run: Run, two: list[str], output: Path, monkeypat
     def stopping(self: DetectionsFolder, one: Detections) -> Path:
         if written:
             raise KeyboardInterrupt
-        written.append(one.picture)
+        written.append(one.image_id)
         return write(self, one)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -225,7 +226,7 @@ def test_other_settings_are_not_mixed(run: Run, two: list[str], output: Path) ->
     assert run(two, "fusion=nms", "overwrite=true").joined == 2
     assert run(two, "fusion=nms", "overwrite=true").kept == 2, "a stopped run goes on by the same command"
     meta = json.loads((output / "detections" / "meta.json").read_text())
-    assert meta["ensemble"]["fusion"]["_target_"].endswith("Nms")
+    assert meta["ensemble"]["fusion"]["_target_"].endswith("NMS")
 
 
 def test_a_filter_is_saved_and_those_of_members_are_not(run: Run, two: list[str], output: Path, tmp_path: Path) -> None:
@@ -245,12 +246,12 @@ def test_a_filter_is_saved_and_those_of_members_are_not(run: Run, two: list[str]
 
 def test_members_that_know_fewer_cell_types(run: Run, two: list[str], output: Path, tmp_path: Path) -> None:
     """A member that cannot tell a cell type has no say on its cells; its own types are found by their names."""
-    both = picture("p1", BOX, [40, 2, 50, 9], cell_type=1)
+    both = make_image("p1", BOX, [40, 2, 50, 9], cell_type=1)
     few = replace(both, cell_types=np.array([0, 1]), cell_type_names=("cort", "shsy5y"))
-    some = write_folder(tmp_path / "some", few, picture("p2", BOX), names=("cort", "shsy5y"))
-    replace(picture("p2", BOX), cell_type_names=("cort", "shsy5y")).save(some)
+    some = write_folder(tmp_path / "some", few, make_image("p2", BOX), names=("cort", "shsy5y"))
+    replace(make_image("p2", BOX), cell_type_names=("cort", "shsy5y")).save(some)
     whole = write_folder(
-        tmp_path / "whole", replace(both, cell_types=np.array([2, 1])), picture("p2", [2, 2, 9, 9], cell_type=1)
+        tmp_path / "whole", replace(both, cell_types=np.array([2, 1])), make_image("p2", [2, 2, 9, 9], cell_type=1)
     )
     for members in ([str(whole), str(some)], [str(some), str(whole)]):
         run(members, "overwrite=true")

@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import evaluate, wiring
+from sartorius import evaluate
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.export.submission import write_submission
+from sartorius.formats.submission import write_submission
+from sartorius.running import wiring
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule
 
 POST = {
@@ -54,37 +55,37 @@ def truth(tiny_competition: Path) -> Competition:
     return Competition(tiny_competition)
 
 
-def disjoint_texts(truth: Competition, picture: str) -> list[str]:
-    """The picture's cells with overlaps given to the first, as texts."""
-    cells = truth.instances(picture)
+def disjoint_texts(truth: Competition, image_id: str) -> list[str]:
+    """The image's cells with overlaps given to the first, as texts."""
+    cells = truth.instances(image_id)
     label_map = np.zeros((cells.height, cells.width), np.uint16)
     for k in reversed(range(len(cells))):
         label_map[cells.layers[cells.layer_of[k]] == k + 1] = k + 1
     return [t for t in cells.from_label_map(label_map, cells.cell_types).to_rles() if t]
 
 
-def detections(truth: Competition, picture: str, score: float = 0.9) -> Detections:
-    cells = truth.instances(picture)
+def detections(truth: Competition, image_id: str, score: float = 0.9) -> Detections:
+    cells = truth.instances(image_id)
     scores = np.full(len(cells), score)
-    return Detections.from_instances(picture, cells, scores, cell_type_names=truth.cell_type_names)
+    return Detections.from_instances(image_id, cells, scores, cell_type_names=truth.cell_type_names)
 
 
-def folder(path: Path, truth: Competition, pictures: list[str], postprocess: Any = POST) -> Path:
+def folder(path: Path, truth: Competition, images: list[str], postprocess: Any = POST) -> Path:
     written = DetectionsFolder(path)
     written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=postprocess)
-    for picture in pictures:
-        written.write(detections(truth, picture))
+    for image_id in images:
+        written.write(detections(truth, image_id))
     return path
 
 
 def test_a_submission_of_the_truth(run: Run, truth: Competition, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
-    write_submission(path, {picture: disjoint_texts(truth, picture) for picture in truth.ids})
+    write_submission(path, {image_id: disjoint_texts(truth, image_id) for image_id in truth.ids})
     numbers = run(f"predictions={path}")
-    table = pd.read_csv(tmp_path / "report" / "per_picture.csv")
-    assert numbers["pictures"] == 12 and numbers["cells"] == numbers["predictions"] == len(truth_cells(truth))
+    table = pd.read_csv(tmp_path / "report" / "per_image.csv")
+    assert numbers["images"] == 12 and numbers["cells"] == numbers["predictions"] == len(truth_cells(truth))
     assert numbers["precision_by_threshold"]["0.50"] == 1.0
-    assert table.average_precision[table.picture == "cort03"].item() == 1.0, "no cells and no predictions"
+    assert table.average_precision[table.image_id == "cort03"].item() == 1.0, "no cells and no predictions"
     assert numbers["competition_map"] == pytest.approx(table.average_precision.mean())
     for kind in truth.cell_type_names:
         of_kind = table.average_precision[table.cell_type == kind]
@@ -92,23 +93,22 @@ def test_a_submission_of_the_truth(run: Run, truth: Competition, tmp_path: Path)
 
 
 def truth_cells(truth: Competition) -> list[str]:
-    return [text for picture in truth.ids for text in truth.record(picture).annotations]
+    return [text for image_id in truth.ids for text in truth.record(image_id).annotations]
 
 
-def test_pictures_not_in_the_file_score_0_or_are_left_out(run: Run, truth: Competition, tmp_path: Path) -> None:
+def test_images_not_in_the_file_score_0_or_are_left_out(run: Run, truth: Competition, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     write_submission(path, {"astro01": disjoint_texts(truth, "astro01"), "astro02": []})
     assert (
-        run(f"predictions={path}", "pictures=[astro01,astro02,astro03,cort03]")["competition_map"]
-        == (1 + 0 + 0 + 1) / 4
+        run(f"predictions={path}", "images=[astro01,astro02,astro03,cort03]")["competition_map"] == (1 + 0 + 0 + 1) / 4
     )
     numbers = run(f"predictions={path}", "only_predicted=true")
-    assert numbers["competition_map"] == (1 + 0) / 2 and numbers["pictures"] == 2
-    assert numbers["labelled_pictures"] == 12
+    assert numbers["competition_map"] == (1 + 0) / 2 and numbers["images"] == 2
+    assert numbers["labelled_images"] == 12
     assert numbers["competition_map_cort"] is None and numbers["competition_map_astro"] == 0.5
 
 
-def test_overlapping_masks_and_unknown_pictures_are_refused_by_row(run: Run, tmp_path: Path) -> None:
+def test_overlapping_masks_and_unknown_images_are_refused_by_row(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     path.write_text("id,predicted\nastro01,1 5\nastro01,5 2\nnowhere,1 1\n")
     with pytest.raises(InputError, match="line 3: overlap: shares 1 pixels with line 2.*line 4: unknown id: 'nowhere'"):
@@ -121,11 +121,11 @@ def test_folders_of_detections_are_joined(
     first = folder(tmp_path / "fold0", truth, ["astro01", "cort02", "cort03"])
     second = folder(tmp_path / "fold1", truth, ["shsy5y01"])
     numbers = run(f"detections=[{first},{second}]")
-    assert numbers["pictures"] == 4 and numbers["competition_map"] == 1.0
-    assert numbers["labelled_pictures"] == 12 and "scored 4 of 12 labelled pictures" in capsys.readouterr().out
+    assert numbers["images"] == 4 and numbers["competition_map"] == 1.0
+    assert numbers["labelled_images"] == 12 and "scored 4 of 12 labelled images" in capsys.readouterr().out
     assert numbers["box_ap"] == pytest.approx(1.0) and numbers["box_ap_astro"] == pytest.approx(1.0)
-    assert run(f"detections={first}")["pictures"] == 3
-    assert run(f"detections={first}", "pictures=cort02")["pictures"] == 1
+    assert run(f"detections={first}")["images"] == 3
+    assert run(f"detections={first}", "images=cort02")["images"] == 1
     assert run(f"detections=[{first}]", "postprocess.score.astro=0.95")["competition_map_astro"] == 0.0
     assert (
         run(f"detections=[{first}]", "postprocess=default", "postprocess.min_area.cort=91")["competition_map_cort"] < 1
@@ -147,10 +147,10 @@ def test_cell_types_come_with_the_detections_or_the_config(
     assert numbers["competition_map_glia"] == 1.0 and "competition_map_astro" not in numbers
 
 
-def test_a_picture_in_two_folders_is_refused(run: Run, truth: Competition, tmp_path: Path) -> None:
+def test_a_image_in_two_folders_is_refused(run: Run, truth: Competition, tmp_path: Path) -> None:
     first = folder(tmp_path / "fold0", truth, ["astro01"])
     second = folder(tmp_path / "fold1", truth, ["cort01", "astro01"])
-    with pytest.raises(InputError, match="picture astro01 is in .*fold0 and in .*fold1"):
+    with pytest.raises(InputError, match="image astro01 is in .*fold0 and in .*fold1"):
         run(f"detections=[{first},{second}]")
 
 
@@ -163,11 +163,11 @@ def test_folders_that_cannot_be_scored(run: Run, truth: Competition, tmp_path: P
         run(f"detections=[{folder(tmp_path / 'bare', truth, ['astro01'], None)}]")
     foreign = folder(tmp_path / "foreign", truth, ["astro01"])
     DetectionsFolder(foreign).write(Detections.empty("elsewhere", 48, 64))
-    with pytest.raises(InputError, match="no labelled picture 'elsewhere'"):
+    with pytest.raises(InputError, match="no labelled image 'elsewhere'"):
         run(f"detections=[{foreign}]")
     other_size = folder(tmp_path / "size", truth, [])
     DetectionsFolder(other_size).write(Detections.empty("astro01", 64, 48))
-    with pytest.raises(InputError, match="picture astro01: pictures of 48x64 and 64x48"):
+    with pytest.raises(InputError, match="image astro01: images of 48x64 and 64x48"):
         run(f"detections=[{other_size}]")
 
 
@@ -175,33 +175,33 @@ def test_the_baseline_beside_it_and_alone(run: Run, truth: Competition, tmp_path
     first = folder(tmp_path / "fold0", truth, ["astro01", "cort02"])
     numbers = run(f"detections=[{first}]", "baseline=otsu_watershed", "baseline.min_area=20")
     other = numbers["baseline"]
-    assert other["name"] == "otsu_watershed" and other["pictures"] == 2
+    assert other["name"] == "otsu_watershed" and other["images"] == 2
     assert other["difference"]["mean"] == pytest.approx(1.0 - other["competition_map"])
-    assert other["difference"]["pictures"] == 2
-    assert len(pd.read_csv(tmp_path / "report" / "per_picture_otsu_watershed.csv")) == 2
-    alone = run("baseline=otsu_watershed", "baseline.min_area=20", "pictures=[astro01,cort02]")
+    assert other["difference"]["images"] == 2
+    assert len(pd.read_csv(tmp_path / "report" / "per_image_otsu_watershed.csv")) == 2
+    alone = run("baseline=otsu_watershed", "baseline.min_area=20", "images=[astro01,cort02]")
     assert alone["competition_map"] == other["competition_map"]
 
 
-def test_pictures_of_a_fold(run: Run, truth: Competition, tmp_path: Path) -> None:
+def test_images_of_a_fold(run: Run, truth: Competition, tmp_path: Path) -> None:
     run("baseline=otsu_watershed", "data.fold=1", "data.n_folds=4")
-    scored = pd.read_csv(tmp_path / "report" / "per_picture.csv").picture.tolist()
+    scored = pd.read_csv(tmp_path / "report" / "per_image.csv").image_id.tolist()
     assert scored == make_folds(truth, 4, 0).split(1)[1] and len(scored) == 3
 
 
 def test_against_another_run(run: Run, truth: Competition, tmp_path: Path) -> None:
-    pictures = ["astro01", "cort02", "shsy5y01"]
-    pd.DataFrame({"picture": [*pictures, "more"], "average_precision": [0.5, 0.25, 1.0, 0.0]}).to_csv(
-        tmp_path / "per_picture.csv", index=False
+    images = ["astro01", "cort02", "shsy5y01"]
+    pd.DataFrame({"image_id": [*images, "more"], "average_precision": [0.5, 0.25, 1.0, 0.0]}).to_csv(
+        tmp_path / "per_image.csv", index=False
     )
-    first = folder(tmp_path / "fold0", truth, pictures)
+    first = folder(tmp_path / "fold0", truth, images)
     numbers = run(f"detections=[{first}]", f"against={tmp_path}")
-    assert numbers["against"]["mean"] == pytest.approx((0.5 + 0.75 + 0) / 3) and numbers["against"]["pictures"] == 3
+    assert numbers["against"]["mean"] == pytest.approx((0.5 + 0.75 + 0) / 3) and numbers["against"]["images"] == 3
     low, high = numbers["against"]["interval"]
     assert 0 <= low < high <= 0.75
 
 
-def test_a_checkpoint_is_run_over_its_validation_pictures(
+def test_a_checkpoint_is_run_over_its_validation_images(
     run: Run, tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = {
@@ -220,8 +220,8 @@ def test_a_checkpoint_is_run_over_its_validation_pictures(
     common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu", "postprocess.score.default=0.1")
     numbers = run(*common, root=None)
     assert asked == [{}], "the checkpoint's own windows"
-    assert numbers["pictures"] == numbers["predictions"] == 3
-    assert len(DetectionsFolder(tmp_path / "report" / "detections").pictures()) == 3
+    assert numbers["images"] == numbers["predictions"] == 3
+    assert len(DetectionsFolder(tmp_path / "report" / "detections").image_ids()) == 3
     with pytest.raises(InputError, match="holds detections already"):
         run(*common, root=None)
     data["_target_"] = "os.system"
@@ -257,6 +257,6 @@ def test_real_predictions_score_what_others_measured(
 ) -> None:
     file = real_data / "peer_predictions" / f"{name}.csv"
     numbers = run(f"predictions={file}", "only_predicted=true", root=real_data / "sartorius")
-    assert numbers["pictures"] == 28
+    assert numbers["images"] == 28
     for suffix, value in expected.items():
         assert numbers[f"competition_map{suffix}"] == pytest.approx(value, abs=1e-6 if not suffix else 5e-5)

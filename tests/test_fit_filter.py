@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import evaluate, fit_filter, submit, wiring
+from sartorius import evaluate, fit_filter, submit
 from sartorius.data.competition import Competition
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.export.submission import read_submission
+from sartorius.formats.submission import read_submission
+from sartorius.running import wiring
+from sartorius.structures.detections import Detections, DetectionsFolder
 
 POST = {"score": 0.5, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
 SMALL = ("model.max_iter=10", "model.learning_rate=0.3", "model.min_samples_leaf=4", "bootstrap.samples=100")
@@ -32,17 +33,17 @@ def run(tiny_competition: Path, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def folder(tiny_competition: Path, tmp_path: Path) -> Path:
-    """The true cells, and beside each picture's a thin false one with the same score."""
+    """The true cells, and beside each image's a thin false one with the same score."""
     truth, written = Competition(tiny_competition), DetectionsFolder(tmp_path / "detections")
     written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=POST)
-    for picture in truth.ids:
-        cells = truth.instances(picture)
-        true = Detections.from_instances(picture, cells, np.full(len(cells), 0.8))
+    for image_id in truth.ids:
+        cells = truth.instances(image_id)
+        true = Detections.from_instances(image_id, cells, np.full(len(cells), 0.8))
         box = np.array([[40, 30, 60, 32], [30, 40, 50, 42]], np.float32)
         masks = np.concatenate((true.masks, np.ones((2, 28, 28), np.float16)))
         written.write(
             Detections(
-                picture,
+                image_id,
                 cells.height,
                 cells.width,
                 np.concatenate((true.boxes, box)),
@@ -58,7 +59,7 @@ def test_a_filter_is_trained_and_used(run: Run, folder: Path, tmp_path: Path) ->
     path = tmp_path / "filter.npz"
     numbers = run(fit_filter, f"detections={folder}", f"output={path}", "folds=4", *SMALL)
     assert numbers == json.loads(path.with_suffix(".json").read_text())
-    assert numbers["pictures"] == 12 and numbers["cut_off"] > 0
+    assert numbers["images"] == 12 and numbers["cut_off"] > 0
     plain, filtered = (numbers[key]["competition_map"] for key in ("unfiltered", "cross_fitted"))
     assert filtered > plain and numbers["difference"]["mean"] == pytest.approx(filtered - plain)
     report = f"output={tmp_path / 'report'}"
@@ -68,7 +69,7 @@ def test_a_filter_is_trained_and_used(run: Run, folder: Path, tmp_path: Path) ->
     csv = tmp_path / "s.csv"
     run(submit, f"detections={folder}", f"filter={path}", f"output={csv}", "data.root=null")
     rows = read_submission(csv)
-    assert len(rows) == 12 and sum(map(len, rows.values())) < len(DetectionsFolder(folder).pictures()) * 2 + 22
+    assert len(rows) == 12 and sum(map(len, rows.values())) < len(DetectionsFolder(folder).image_ids()) * 2 + 22
 
 
 def test_bad_input(run: Run, folder: Path, tmp_path: Path) -> None:
@@ -79,14 +80,14 @@ def test_bad_input(run: Run, folder: Path, tmp_path: Path) -> None:
     for folds in (2, 13):
         with pytest.raises(InputError, match=f"folds={folds}: expected 3 or more, and at most the 12 plate wells"):
             run(fit_filter, f"detections={folder}", f"folds={folds}", *SMALL)
-    with pytest.raises(InputError, match="folds share no picture"):
+    with pytest.raises(InputError, match="folds share no image"):
         run(fit_filter, f"detections=[{folder},{folder}]")
     empty = DetectionsFolder(tmp_path / "empty")
     empty.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST)
     with pytest.raises(InputError, match="no detections in it"):
         run(fit_filter, f"detections={empty.folder}")
     empty.write(Detections.empty("astro01", 10, 10))
-    with pytest.raises(InputError, match="picture astro01: .*another picture"):
+    with pytest.raises(InputError, match="image astro01: .*another image"):
         run(fit_filter, f"detections={empty.folder}")
     with pytest.raises(InputError, match="different cell types"):
         other = DetectionsFolder(tmp_path / "other")

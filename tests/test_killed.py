@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import ensemble, pseudo_label, tune, wiring
-from sartorius.cells import CELL_TYPES
+from sartorius import ensemble, pseudo_label, tune
 from sartorius.data.competition import Competition
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.fusion.join import Ensemble
+from sartorius.running import wiring
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.postprocess.shapes import random_detections
 
 VERBS: dict[str, Any] = {"ensemble": ensemble, "pseudo_label": pseudo_label, "tune": tune}
@@ -87,14 +88,14 @@ def test_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = f"members=[{members[0]},{members[1]}]", "skip_bad=true"
     kill("ensemble", BEFORE_THE_NAME.format(n=20), *given, f"output={tmp_path / 'killed'}")
     there = DetectionsFolder(tmp_path / "killed" / "detections")
-    before = there.pictures()
+    before = there.image_ids()
     assert 5 < len(before) < PICTURES and list(there.folder.glob(".*")), "a file had no name yet"
     asked: list[str] = []
     join = Ensemble.join
     monkeypatch.setattr(Ensemble, "join", lambda self, *args: asked.append(args[0]) or join(self, *args))
     outcome = run("ensemble", *given, f"output={tmp_path / 'killed'}")
     assert (outcome.joined, outcome.kept) == (PICTURES - len(before), len(before))
-    assert asked == [picture for picture in DetectionsFolder(members[0]).pictures() if picture not in before]
+    assert asked == [image_id for image_id in DetectionsFolder(members[0]).image_ids() if image_id not in before]
     assert list(outcome.skipped) == ["p03"], "said by the killed run"
     run("ensemble", *given, f"output={tmp_path / 'whole'}")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
@@ -112,7 +113,7 @@ def test_pseudo_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 5 < done < PICTURES
     asked: list[str] = []
     load = DetectionsFolder.load
-    monkeypatch.setattr(DetectionsFolder, "load", lambda self, picture: asked.append(picture) or load(self, picture))
+    monkeypatch.setattr(DetectionsFolder, "load", lambda self, image_id: asked.append(image_id) or load(self, image_id))
     run("pseudo_label", *given, f"output={tmp_path / 'killed' / 'p.csv'}")
     assert len(asked) == PICTURES - done
     run("pseudo_label", *given, f"output={tmp_path / 'whole' / 'p.csv'}")
@@ -123,11 +124,11 @@ def test_a_search_of_thresholds(tiny_competition: Path, tmp_path: Path) -> None:
     truth, random = Competition(tiny_competition), np.random.default_rng(0)
     written = DetectionsFolder(tmp_path / "a")
     written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=POST)
-    for picture in truth.ids:
-        cells = truth.instances(picture)
-        written.write(Detections.from_instances(picture, cells, random.uniform(0, 1, len(cells))))
+    for image_id in truth.ids:
+        cells = truth.instances(image_id)
+        written.write(Detections.from_instances(image_id, cells, random.uniform(0, 1, len(cells))))
     given = [f"detections={written.folder}", f"data.root={tiny_competition}", "trials=12", "folds=0"]
-    given += ["least_pictures=1", "bootstrap.samples=50"]
+    given += ["least_images=1", "bootstrap.samples=50"]
     kill("tune", IN_A_LINE.format(n=20), *given, f"output={tmp_path / 'killed'}")
     log = tmp_path / "killed" / "search.jsonl"
     assert len(log.read_text().splitlines()) == 20 and not log.read_text().endswith("\n")

@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-from sartorius import recipes, wiring
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.fusion.filtered import finish_of
-from sartorius.fusion.windows import Whole
+from sartorius.inference.windows import Whole
+from sartorius.networks import checkpoints
 from sartorius.predict import main
+from sartorius.rescoring.saved import finish_of
+from sartorius.running import wiring
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule, toy_config
 from tests.fusion.size_filter import larger_than
 
@@ -25,10 +26,10 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture
 def config(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compose]:
-    """The predict config for a checkpoint of the toy module and the tiny test pictures."""
-    monkeypatch.setattr(recipes, "TRUSTED", ("tests.doubles.",))
+    """The predict config for a checkpoint of the toy module and the tiny test images."""
+    monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
     module = wiring.build_module(toy_config())
-    torch.save({"state_dict": module.state_dict(), recipes.KEY: module.recipe}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, tmp_path / "a.ckpt")
 
     def build(*overrides: str) -> DictConfig:
         fixed = [
@@ -47,7 +48,7 @@ def config(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPat
 def test_detections_and_overlays_of_a_folder(config: Compose, tmp_path: Path) -> None:
     main(config())
     folder = DetectionsFolder(tmp_path / "out" / "detections")
-    assert folder.pictures() == ["test00", "test01"]
+    assert folder.image_ids() == ["test00", "test01"]
     assert folder.meta["checkpoint"] == str(tmp_path / "a.ckpt")
     assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["test00.png", "test01.png"]
     with Image.open(tmp_path / "out" / "overlays" / "test00.png") as image:
@@ -55,7 +56,7 @@ def test_detections_and_overlays_of_a_folder(config: Compose, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
-def test_one_picture_of_any_size(config: Compose, tmp_path: Path, name: str) -> None:
+def test_one_image_of_any_size(config: Compose, tmp_path: Path, name: str) -> None:
     Image.fromarray(np.full((30, 50), 128, np.uint8)).save(tmp_path / name)
     main(config(f"images={tmp_path / name}"))
     found = DetectionsFolder(tmp_path / "out" / "detections").load("a")
@@ -74,7 +75,7 @@ def test_thresholds_are_the_checkpoints_unless_set(config: Compose, tmp_path: Pa
 
 
 def test_a_filter_is_drawn_and_saved(config: Compose, tmp_path: Path) -> None:
-    """The one cell of each picture has 15 x 6 pixels."""
+    """The one cell of each image has 15 x 6 pixels."""
     for area, coloured in ((15 * 6, False), (15 * 6 - 1, True)):
         file, output = tmp_path / f"{area}.npz", tmp_path / f"of_{area}"
         larger_than(area).save(file)
@@ -92,7 +93,7 @@ def test_a_filter_is_drawn_and_saved(config: Compose, tmp_path: Path) -> None:
 
 
 def test_windows_are_handed_to_the_module(config: Compose) -> None:
-    with pytest.raises(InputError, match="a ToyModule sees whole pictures only"):
+    with pytest.raises(InputError, match="a ToyModule sees whole images only"):
         main(config("inference=tiles"))
 
 
@@ -100,8 +101,8 @@ def test_windows_are_handed_to_the_module(config: Compose) -> None:
 def looking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gives the toy module windows, so that it can be asked for views."""
 
-    def detect(self: ToyModule, image: torch.Tensor, picture: str) -> Detections:
-        return self.inference.detect(lambda crop: plain(self, crop, picture), image, picture)  # type: ignore[operator, union-attr]
+    def detect(self: ToyModule, image: torch.Tensor, image_id: str) -> Detections:
+        return self.inference.detect(lambda crop: plain(self, crop, image_id), image, image_id)  # type: ignore[operator, union-attr]
 
     plain = ToyModule._detect
     monkeypatch.setattr(ToyModule, "inference", Whole(), raising=False)
@@ -110,7 +111,7 @@ def looking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("looking")
 def test_views_are_joined(config: Compose, tmp_path: Path) -> None:
-    """The toy sees one and the same box whatever the view: four boxes in the picture, each in one view of four."""
+    """The toy sees one and the same box whatever the view: four boxes in the image, each in one view of four."""
     main(config("tta=flips"))
     folder = DetectionsFolder(tmp_path / "out" / "detections")
     found, score = folder.load("test00"), 1 / (1 + np.exp(0.0))
@@ -126,7 +127,7 @@ def test_views_in_folders_of_their_own(config: Compose, tmp_path: Path) -> None:
     names = ["none", "none_x2", "turn_90", "turn_90_x2"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"detections_{name}" for name in names]
     turned = DetectionsFolder(tmp_path / "out" / "detections_turn_90")
-    assert turned.pictures() == ["test00", "test01"] and turned.meta["view"] == "turn_90"
+    assert turned.image_ids() == ["test00", "test01"] and turned.meta["view"] == "turn_90"
     # counterclockwise: what is 5 from the left of the view is 5 from the top, and what is at its top is at the right
     assert turned.load("test00").boxes.tolist() == [[64 - 10, 5, 64 - 4, 20]]
     with pytest.raises(InputError, match="detections_none: holds detections already"):
@@ -138,9 +139,9 @@ def test_views_need_a_network(config: Compose) -> None:
         main(config("tta=d4"))
 
 
-def test_a_bad_picture_is_named(config: Compose, tmp_path: Path) -> None:
+def test_a_bad_image_is_named(config: Compose, tmp_path: Path) -> None:
     (tmp_path / "mixed").mkdir()
-    (tmp_path / "mixed" / "broken.png").write_text("no picture")
+    (tmp_path / "mixed" / "broken.png").write_text("no image")
     with pytest.raises(InputError, match=r"broken\.png"):
         main(config(f"images={tmp_path / 'mixed'}"))
     with pytest.raises(InputError, match="nowhere"):

@@ -9,14 +9,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sartorius.cells import CELL_TYPES
 from sartorius.data.cleaning import Cleaning
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
-from sartorius.data.livecell import LiveCell
+from sartorius.data.livecell.folder import LiveCell
 from sartorius.errors import InputError
 from sartorius.prepare import prepare, prepare_livecell
-from tests.data.livecell_folder import write_livecell
+from sartorius.structures.cell_types import CELL_TYPES
+from tests.data.livecell.livecell_folder import write_livecell
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,7 +29,7 @@ def test_writes_audit_and_folds_beside_untouched_data(tiny_competition: Path, tm
     before = listing(tiny_competition)
     text = prepare(tiny_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, Cleaning(), list(CELL_TYPES))
     assert listing(tiny_competition) == before
-    assert "12 labelled pictures" in text
+    assert "12 labelled images" in text
     assert (tmp_path / "out" / "audit.txt").read_text() in text
     assert len(pd.read_csv(tmp_path / "out" / "audit.csv")) == 12
     competition = Competition(tiny_competition)
@@ -38,7 +38,7 @@ def test_writes_audit_and_folds_beside_untouched_data(tiny_competition: Path, tm
 
 def test_broken_folder_is_audited_but_gets_no_folds(own_competition: Path, tmp_path: Path) -> None:
     (own_competition / "train" / "astro01.png").unlink()
-    with pytest.raises(InputError, match=r"1 pictures of .* cannot be used \(.*astro01\.png"):
+    with pytest.raises(InputError, match=r"1 images of .* cannot be used \(.*astro01\.png"):
         prepare(own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, None, list(CELL_TYPES))
     assert "astro01.png" in (tmp_path / "out" / "audit.txt").read_text()
     assert not (tmp_path / "f.csv").exists()
@@ -49,11 +49,11 @@ def test_livecell_is_audited_beside_untouched_data(tmp_path: Path) -> None:
     before = listing(root)
     text = prepare_livecell(LiveCell(root), tmp_path / "out")
     assert listing(root) == before
-    assert "8 train, 2 val, 2 test pictures" in text
+    assert "8 train, 2 val, 2 test images" in text
     assert (tmp_path / "out" / "audit.txt").read_text() in text
     assert len(pd.read_csv(tmp_path / "out" / "audit.csv")) == 12
     next(root.rglob("*.tif")).unlink()
-    with pytest.raises(InputError, match=r"1 pictures of .* cannot be used \(.*unpack images\.zip"):
+    with pytest.raises(InputError, match=r"1 images of .* cannot be used \(.*unpack images\.zip"):
         prepare_livecell(LiveCell(root), tmp_path / "again")
     assert "unpack images.zip" in (tmp_path / "again" / "audit.txt").read_text()
 
@@ -80,7 +80,7 @@ def test_command_on_a_missing_folder_ends_in_one_line(tmp_path: Path) -> None:
 
 
 def test_command_writes_a_synthetic_folder(tmp_path: Path) -> None:
-    small = "source.pictures={cort: 2, shsy5y: 2, astro: 2}"
+    small = "source.images={cort: 2, shsy5y: 2, astro: 2}"
     done = run(tmp_path, "source=synthetic", small, "source.test=1", "source.unlabelled=1", "n_folds=2")
     assert done.returncode == 0, done.stderr
     competition = Competition(tmp_path / "data" / "synthetic")
@@ -89,10 +89,10 @@ def test_command_writes_a_synthetic_folder(tmp_path: Path) -> None:
 
 
 def test_command_on_livecell(tmp_path: Path) -> None:
-    small = "source.pictures={train: 2, val: 1, test: 1}"
+    small = "source.images={train: 2, val: 1, test: 1}"
     done = run(tmp_path, "source=synthetic_livecell", small, "source.height=64", "source.width=64", "source.shared=1")
     assert done.returncode == 0, done.stderr
-    assert "train and val: 1 pictures of one name" in done.stdout
+    assert "train and val: 1 images of one name" in done.stdout
     root = tmp_path / "data" / "synthetic_livecell"
     again = run(tmp_path, "source=livecell", f"data.root={root}", "output=out")
     assert again.returncode == 0, again.stderr

@@ -12,14 +12,15 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import pseudo_label, wiring
-from sartorius.cells import CELL_TYPES, DOUBTFUL
+from sartorius import pseudo_label
 from sartorius.data.pseudo_labels import PseudoLabels
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.metrics.pseudo_labels import Report
+from sartorius.running import wiring
+from sartorius.structures.cell_types import CELL_TYPES, DOUBTFUL
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.conftest import HEIGHT, WIDTH
-from tests.data.pseudo_folder import PLAIN, write_pictures
+from tests.data.pseudo_folder import PLAIN, write_images
 
 Run = Callable[..., Report]
 NAMES = ("cort[x]_C6-1_Vessel-1_Ph_4", "new", "empty")
@@ -30,14 +31,14 @@ CUTS = {
 
 
 def found(
-    picture: str, scores: Sequence[float], types: Sequence[int] | int = 2, agreement: Sequence[float] | None = None
+    image_id: str, scores: Sequence[float], types: Sequence[int] | int = 2, agreement: Sequence[float] | None = None
 ) -> Detections:
     """Squares of 10 x 10 pixels side by side."""
     n = len(scores)
     kinds = np.broadcast_to(np.array(types, np.int64), n).copy()
     boxes = np.array([[12 * k, 5, 12 * k + 10, 15] for k in range(n)], np.float32).reshape(n, 4)
     return Detections(
-        picture, HEIGHT, WIDTH, boxes, np.array(scores, np.float32), kinds,
+        image_id, HEIGHT, WIDTH, boxes, np.array(scores, np.float32), kinds,
         np.ones((n, 8, 8), np.float16), CELL_TYPES, None if agreement is None else np.array(agreement, np.float32),
     )  # fmt: skip
 
@@ -53,8 +54,8 @@ def write(folder: Path, *detections: Detections) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three pictures: three sure, doubtful and dropped cells; two of another type; none."""
-    write_pictures(tmp_path / "images", NAMES)
+    """Three images: three sure, doubtful and dropped cells; two of another type; none."""
+    write_images(tmp_path / "images", NAMES)
     return write(
         tmp_path / "detections",
         found(NAMES[0], [0.9, 0.7, 0.5, 0.39]),
@@ -90,7 +91,7 @@ def test_sure_doubtful_and_dropped(run: Run, folder: Path, tmp_path: Path) -> No
     assert "agreement" not in rows
     assert rows["annotation"][0].split()[:2] == [str(5 * WIDTH + 1), "10"]
     cort = report.counts["cort"]
-    assert (cort.pictures, cort.kept, cort.doubtful, cort.dropped) == (1, 2, 1, 1)
+    assert (cort.images, cort.kept, cort.doubtful, cort.dropped) == (1, 2, 1, 1)
     assert report.empty == ["empty"]
 
 
@@ -117,7 +118,7 @@ def test_little_agreement_makes_doubtful(run: Run, tmp_path: Path) -> None:
     rows = table(tmp_path)
     assert rows["agreement"].tolist() == ["0.5", "0.25"] and rows["ignore"].tolist() == ["false", "true"]
     read = PseudoLabels(file=tmp_path / "p.csv", folder=tmp_path, **{**PLAIN, **CUTS, "min_agreement": 0.5})
-    write_pictures(tmp_path, ["a"])
+    write_images(tmp_path, ["a"])
     assert read.read(CELL_TYPES).instances("a").cell_types.tolist() == [2, DOUBTFUL]
 
 
@@ -125,7 +126,7 @@ def test_agreement_that_is_not_known(run: Run, folder: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match=r"has no agreement, which pseudo_labels.min_agreement=0.5 asks for; set it"):
         run(folder, "pseudo_labels.min_agreement=0.5")
     mixed = write(tmp_path / "d", found("a", [0.9], agreement=[0.5]), found("b", [0.9]))
-    with pytest.raises(InputError, match="some pictures have an agreement and some have none"):
+    with pytest.raises(InputError, match="some images have an agreement and some have none"):
         run(mixed)
 
 
@@ -136,19 +137,19 @@ def test_a_stopped_run_goes_on(run: Run, folder: Path, tmp_path: Path, monkeypat
     asked: list[str] = []
     load = DetectionsFolder.load
 
-    def stopping(self: DetectionsFolder, picture: str) -> Any:
+    def stopping(self: DetectionsFolder, image_id: str) -> Any:
         if len(asked) == 2:
             raise KeyboardInterrupt
-        asked.append(picture)
-        return load(self, picture)
+        asked.append(image_id)
+        return load(self, image_id)
 
     monkeypatch.setattr(DetectionsFolder, "load", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(folder)
     assert not (tmp_path / "p.csv").exists()
-    monkeypatch.setattr(DetectionsFolder, "load", lambda self, picture: asked.append(picture) or load(self, picture))
+    monkeypatch.setattr(DetectionsFolder, "load", lambda self, image_id: asked.append(image_id) or load(self, image_id))
     run(folder)
-    assert sorted(asked) == sorted(NAMES), "no picture twice"
+    assert sorted(asked) == sorted(NAMES), "no image twice"
     assert (tmp_path / "p.csv").read_bytes() == whole
     assert not list(tmp_path.glob(".*"))
 
@@ -183,18 +184,18 @@ def test_a_corrupt_file_is_named_or_counted(run: Run, folder: Path, tmp_path: Pa
     assert list(report.bad) == ["new"] and set(table(tmp_path)["id"]) == {NAMES[0]}
 
 
-def test_pictures_that_do_not_fit(run: Run, folder: Path, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "more", [*NAMES, "other"])
+def test_images_that_do_not_fit(run: Run, folder: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "more", [*NAMES, "other"])
     assert run(folder, f"images={tmp_path / 'more'}").unpredicted == ["other"]
     (tmp_path / "more" / "new.png").unlink()
-    with pytest.raises(InputError, match="more: no picture new, of which there are detections"):
+    with pytest.raises(InputError, match="more: no image new, of which there are detections"):
         run(folder, f"images={tmp_path / 'more'}")
 
 
 def test_another_size(run: Run, tmp_path: Path) -> None:
     one = found("a", [0.9])
     folder = write(tmp_path / "d", Detections("a", 50, 64, one.boxes, one.scores, one.cell_types, one.masks))
-    write_pictures(tmp_path / "images", ["a"])
+    write_images(tmp_path / "images", ["a"])
     with pytest.raises(InputError, match=r"a\.png: 64x48 pixels, its detections are of 64x50; predict it again"):
         run(folder, f"images={tmp_path / 'images'}")
 
@@ -202,15 +203,13 @@ def test_another_size(run: Run, tmp_path: Path) -> None:
 def test_nothing_to_write(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no detections in it; `ensemble` and `predict` write them"):
         run(write(tmp_path / "none"))
-    with pytest.raises(
-        InputError, match=r"of 2 pictures none has a cell from pseudo_labels.doubtful_score=.* lower it"
-    ):
+    with pytest.raises(InputError, match=r"of 2 images none has a cell from pseudo_labels.doubtful_score=.* lower it"):
         run(write(tmp_path / "d", found("a", []), found("b", [0.1])))
     assert not list(tmp_path.glob(".*")) and not (tmp_path / "p.csv").exists()
 
 
 def test_against_the_truth(run: Run, folder: Path, tmp_path: Path) -> None:
-    """Of the picture of cort the first and the third cell are true, and one that nobody saw."""
+    """Of the image of cort the first and the third cell are true, and one that nobody saw."""
     run(folder)
     rows = table(tmp_path)
     true = [rows["annotation"][0], rows["annotation"][2], f"{40 * WIDTH + 1} 20"]
@@ -221,10 +220,10 @@ def test_against_the_truth(run: Run, folder: Path, tmp_path: Path) -> None:
     assert (cort.cells, cort.found, cort.found_or_doubtful) == (3, 1, 2)
     assert (astro.kept, astro.cells, astro.found) == (1, 0, 0)
     (tmp_path / "truth.csv").write_text("id,annotation\nnew,\nempty,\n")
-    with pytest.raises(InputError, match=r"truth=: no row for 1 of 3 pictures \(cort"):
+    with pytest.raises(InputError, match=r"truth=: no row for 1 of 3 images \(cort"):
         run(folder, f"truth={tmp_path / 'truth.csv'}")
     (tmp_path / "truth.csv").write_text(f"id,annotation\nnew,0 5\nempty,\n{NAMES[0]},\n")
-    with pytest.raises(InputError, match="truth=: picture new:"):
+    with pytest.raises(InputError, match="truth=: image new:"):
         run(folder, f"truth={tmp_path / 'truth.csv'}")
 
 
@@ -236,7 +235,7 @@ def test_changed_cut_offs_do_not_mix_with_parts(run: Run, folder: Path, tmp_path
         run(folder, "pseudo_labels.min_score.cort=0.8")
 
 
-def test_workers_share_the_pictures_and_write_the_same_file(run: Run, tmp_path: Path) -> None:
+def test_workers_share_the_images_and_write_the_same_file(run: Run, tmp_path: Path) -> None:
     names = [f"p{number:02d}" for number in range(20)]  # more than one portion for each
     rng = np.random.default_rng(0)
     folder = write(tmp_path / "d", *(found(name, rng.random(4).tolist()) for name in names))
@@ -246,7 +245,7 @@ def test_workers_share_the_pictures_and_write_the_same_file(run: Run, tmp_path: 
     assert (tmp_path / "p.csv").read_bytes() == one and one.count(b"\n") > 20
 
     for name in ("p17", "p04"):
-        (folder / f"{name}.npz").write_bytes(b"no picture")
+        (folder / f"{name}.npz").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"p04\.npz"):  # the first of them, whoever is faster
         run(folder, "workers=2")
     report = run(folder, "workers=2", "skip_bad=true")  # goes on from what is done

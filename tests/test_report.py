@@ -13,15 +13,16 @@ import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import report, wiring
+from sartorius import report
 from sartorius.data.competition import Competition
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.export.submission import write_submission
-from sartorius.metrics.functional import picture_row
+from sartorius.formats.submission import write_submission
+from sartorius.metrics.functional import image_row
 from sartorius.postprocess.saved import from_saved
 from sartorius.reports import curves, plots
 from sartorius.reports.figures import Plot
+from sartorius.running import wiring
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.reports.elements import Page
 from tests.reports.folders import POST, write_run, write_scores
 
@@ -50,11 +51,11 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     return program
 
 
-def rows_of(folder: Path, root: Path, pictures: list[str]) -> tuple[np.ndarray, list[str]]:
+def rows_of(folder: Path, root: Path, images: list[str]) -> tuple[np.ndarray, list[str]]:
     """Rows and types by the metric's own code."""
     truth, found, post = Competition(root), DetectionsFolder(folder / "detections"), from_saved(POST, None, "test")
-    rows = [picture_row(k, post(found.load(p)).instances, truth.runs(p)) for k, p in enumerate(pictures)]
-    return np.array(rows), [truth.cell_type(p) for p in pictures]
+    rows = [image_row(k, post(found.load(p)).instances, truth.runs(p)) for k, p in enumerate(images)]
+    return np.array(rows), [truth.cell_type(p) for p in images]
 
 
 def test_a_training_run(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
@@ -69,9 +70,9 @@ def test_a_training_run(write: Write, tiny_competition: Path, tmp_path: Path) ->
     assert found.html.count('<figure class="card"') == 5
     hits, predictions, cells = (int(rows[:, k].sum()) for k in (1, -2, -1))
     assert f"{hits} of {cells}, IoU above 0.50" in found.text and f"{predictions - hits} of {predictions}" in found.text
-    for anchor in ("top", "pictures", "scores", "curves", "cells", "every", "config"):
+    for anchor in ("top", "images", "scores", "curves", "cells", "every", "config"):
         assert found.having(id=anchor), anchor
-    names = {"losses", "loss_parts", "scores", "scores_by_type", "learning_rate", "thresholds", "pictures"}
+    names = {"losses", "loss_parts", "scores", "scores_by_type", "learning_rate", "thresholds", "images"}
     names |= {"confidence", "calibration", "areas_astro", "areas_cort", "areas_shsy5y"}
     assert {path.stem for path in (folder / "plots").iterdir()} == names
     assert {f"plot-{name}" for name in names} <= {str(tag.get("id")) for _, tag in found.tags}
@@ -106,7 +107,7 @@ def test_what_stands_in_the_files_is_escaped(write: Write, tiny_competition: Pat
     )
 
 
-def test_two_runs_of_the_same_pictures(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+def test_two_runs_of_the_same_images(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     ours = write_run(tmp_path / "x" / "fold0", tiny_competition, PICTURES)
     theirs = write_run(tmp_path / "y" / "fold0", tiny_competition, [*PICTURES, "astro03"], seed=3)
     empty = DetectionsFolder(theirs / "detections")
@@ -130,26 +131,26 @@ def test_two_runs_of_the_same_pictures(write: Write, tiny_competition: Path, tmp
 def test_folds_are_scored_together(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     first = write_run(tmp_path / "fold0", tiny_competition, PICTURES)
     second = write_run(tmp_path / "fold1", tiny_competition, OTHERS)
-    found = write(f"run=[{first},{second}]", "plots=false", "output=both", "pictures=4")
+    found = write(f"run=[{first},{second}]", "plots=false", "output=both", "images=4")
     rows = [rows_of(f, tiny_competition, p)[0] for f, p in ((first, PICTURES), (second, OTHERS))]
-    of_picture = [(r[1:11] / max(r[11] + r[12], 1)).mean() for r in np.concatenate(rows)]
-    assert len(of_picture) == 8 and "share no picture" in found.text
+    of_image = [(r[1:11] / max(r[11] + r[12], 1)).mean() for r in np.concatenate(rows)]
+    assert len(of_image) == 8 and "share no image" in found.text
     joined = np.concatenate(rows)
     score = np.mean([(r[1:11] / (r[11] + r[12] - r[1:11])).mean() if r[11] + r[12] else 1 for r in joined])
     assert found.having(class_="tiles") and f"{score:.3f}" in found.text
     assert not found.having(name="view") and found.html.count('<figure class="card"') == 4
-    assert "4 of 8 pictures, the worst and the best" in found.text
+    assert "4 of 8 images, the worst and the best" in found.text
     assert found.path == Path("both/report.html") and not (tmp_path / "both" / "plots").exists()
 
 
-def test_pictures_that_cannot_be_read(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", tiny_competition, PICTURES)
     rows, types = rows_of(folder, tiny_competition, PICTURES)
     expected: Any = write_scores(folder, rows, PICTURES, types)
     config = folder / "config.yaml"
     config.write_text(config.read_text().replace(str(tiny_competition), str(tmp_path / "gone")))
     found = write(f"run={folder}")
-    assert "the pictures cannot be read" in found.text and "data.root=" in found.text
+    assert "the images cannot be read" in found.text and "data.root=" in found.text
     assert not found.having(id="gallery") and f"{expected['competition_map']:.3f}" in found.text
     assert write(f"run={folder}", f"data.root={tiny_competition}").having(id="gallery")
     with pytest.raises(InputError, match="elsewhere: not found"):
@@ -170,8 +171,8 @@ def test_a_folder_of_evaluate_keeps_its_thresholds(write: Write, tiny_competitio
         f"detections: [{of}/detections]\nfilter: null\npostprocess: {{score: {{default: 1.0}}}}\n"
         f"bootstrap: {{samples: 1}}\ndata: {{root: {tiny_competition}}}\n"
     )
-    table = pd.DataFrame({"picture": PICTURES[:2], "cell_type": "astro", "average_precision": 0.0})
-    table.to_csv(evaluated / "per_picture.csv", index=False)
+    table = pd.DataFrame({"image_id": PICTURES[:2], "cell_type": "astro", "average_precision": 0.0})
+    table.to_csv(evaluated / "per_image.csv", index=False)
     found = write(f"run={evaluated}")
     assert found.html.count('<figure class="card"') == 2, "those that it scored"
     assert "no metrics.csv with numbers" in found.text
@@ -188,11 +189,11 @@ def test_a_submission_that_was_evaluated(write: Write, tiny_competition: Path, t
         f"predictions: {csv}\nbootstrap: {{samples: 1}}\ndata: {{root: {tiny_competition}}}\n"
     )
     found = write(f"run={tmp_path / 'e'}")
-    assert "0.500" in found.text and "Confusion" not in found.text, "one perfect picture, one missed; no types"
+    assert "0.500" in found.text and "Confusion" not in found.text, "one perfect image, one missed; no types"
     assert not found.having(id="plot-confidence")
 
 
-def test_pictures_without_truth(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+def test_images_without_truth(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     folder = tmp_path / "predicted"
     written = DetectionsFolder(folder / "detections")
     written.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST)
@@ -227,11 +228,11 @@ def test_bad_options(write: Write, tiny_competition: Path, tmp_path: Path) -> No
         write(f"run=[{folder},{folder}]")
     other = DetectionsFolder(folder / "detections")
     other.write(Detections.empty("cort01", 64, 48))
-    with pytest.raises(InputError, match="picture cort01: .*the predictions are of another picture"):
+    with pytest.raises(InputError, match="image cort01: .*the predictions are of another image"):
         write(f"run={folder}")
 
 
 def test_metrics_json_alone(write: Write, tmp_path: Path) -> None:
-    (tmp_path / "metrics.json").write_text(json.dumps({"competition_map": 0.25, "cells": 7, "pictures": 3}))
+    (tmp_path / "metrics.json").write_text(json.dumps({"competition_map": 0.25, "cells": 7, "images": 3}))
     found = write(f"run={tmp_path}", "plots=false")
-    assert "0.250" in found.text and "7" in found.text and not found.having(id="pictures")
+    assert "0.250" in found.text and "7" in found.text and not found.having(id="images")

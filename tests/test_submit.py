@@ -9,22 +9,23 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import submit, wiring
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections, DetectionsFolder
+from sartorius import submit
 from sartorius.errors import InputError
-from sartorius.export.submission import read_submission, validate_submission
-from sartorius.fusion.filtered import to_save
+from sartorius.formats.submission import read_submission, validate_submission
 from sartorius.postprocess import Postprocess
+from sartorius.rescoring.saved import to_save
+from sartorius.running import wiring
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.fusion.size_filter import larger_than
 
 POST = Postprocess(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 
 
-def found(picture: str, boxes: list[list[float]], height: int = 48, width: int = 64) -> Detections:
+def found(image_id: str, boxes: list[list[float]], height: int = 48, width: int = 64) -> Detections:
     n = len(boxes)
     return Detections(
-        picture, height, width, np.array(boxes, np.float32).reshape(n, 4), np.linspace(0.6, 0.9, n).astype(np.float32),
+        image_id, height, width, np.array(boxes, np.float32).reshape(n, 4), np.linspace(0.6, 0.9, n).astype(np.float32),
         np.zeros(n, np.int64), np.ones((n, 8, 8), np.float16),
     )  # fmt: skip
 
@@ -56,7 +57,7 @@ def test_detections_become_a_valid_submission(
     rows = read_submission(path)
     assert list(rows) == ["test00", "test01"] and [len(texts) for texts in rows.values()] == [2, 0]
     assert validate_submission(path, {"test00": (48, 64), "test01": (48, 64)}) == []
-    assert "2 cells in 2 pictures" in capsys.readouterr().out
+    assert "2 cells in 2 images" in capsys.readouterr().out
     run(f"validate={path}", f"data.root={tiny_competition}")
     assert "a valid submission" in capsys.readouterr().out
 
@@ -85,17 +86,17 @@ def test_the_saved_filter_unless_another_or_none_is_asked_for(
     assert [len(texts) for texts in read_submission(path).values()] == [1, 0]
 
 
-def test_a_missing_or_extra_picture_writes_nothing(tmp_path: Path) -> None:
+def test_a_missing_or_extra_image_writes_nothing(tmp_path: Path) -> None:
     sizes = {"a": (48, 64), "b": (48, 64)}
-    for pictures, message in ((["a"], "missing id: picture b"), (["a", "b", "c"], "unknown id: 'c'")):
+    for images, message in ((["a"], "missing id: image b"), (["a", "b", "c"], "unknown id: 'c'")):
         with pytest.raises(InputError, match=f"was not written: .*{message}"):
-            submit.submit([found(p, [[2, 2, 9, 9]]) for p in pictures], POST, tmp_path / "s.csv", sizes)
-    with pytest.raises(InputError, match="picture b: detections of 64x48 pixels, the picture has 30x20"):
+            submit.submit([found(p, [[2, 2, 9, 9]]) for p in images], POST, tmp_path / "s.csv", sizes)
+    with pytest.raises(InputError, match="image b: detections of 64x48 pixels, the image has 30x20"):
         submit.submit([found("a", []), found("b", [])], POST, tmp_path / "s.csv", {"a": (48, 64), "b": (20, 30)})
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_pictures_of_any_size_without_a_data_folder(tmp_path: Path) -> None:
+def test_images_of_any_size_without_a_data_folder(tmp_path: Path) -> None:
     large = found("big", [[900, 1000, 990, 1090]], 1200, 1000)
     assert submit.submit([large, found("small", [[1, 1, 5, 5]], 10, 10)], POST, tmp_path / "s.csv") == (2, 2)
 
@@ -118,5 +119,5 @@ def test_one_of_detections_and_validate(run: Callable[..., None], tmp_path: Path
     with pytest.raises(InputError, match="no meta.json"):
         run(f"detections={tmp_path}")
     (tmp_path / "test").mkdir()
-    with pytest.raises(InputError, match="no pictures in it"):
+    with pytest.raises(InputError, match="no images in it"):
         run("validate=x.csv", f"data.root={tmp_path}")

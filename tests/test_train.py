@@ -14,10 +14,11 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 
-from sartorius import recipes, wiring
 from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.errors import InputError
+from sartorius.networks import checkpoints
+from sartorius.running import wiring
 from sartorius.train import (
     best_checkpoint,
     check_precision,
@@ -54,7 +55,7 @@ class Config:
 
 @pytest.fixture
 def config(tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
-    monkeypatch.setattr(recipes, "TRUSTED", ("tests.doubles.",))
+    monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield Config(tiny_competition, tmp_path)
@@ -99,7 +100,7 @@ def test_a_wrong_checkpoint_is_refused_before_training(config: Config, tmp_path:
 def test_a_model_that_predict_would_refuse_is_not_trained(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recipes, "TRUSTED", ("sartorius.networks.",))
+    monkeypatch.setattr(checkpoints, "TRUSTED", ("sartorius.networks.",))
     with pytest.raises(InputError, match="model: refused, it calls tests.doubles.ToyModule"):
         main(config())
     assert not list(tmp_path.iterdir())
@@ -116,7 +117,7 @@ def test_a_run_is_resumed_with_its_own_split_and_no_pretrained_weights(config: C
 def test_an_averaged_run_saves_the_average_and_is_resumed_with_it(config: Config, tmp_path: Path) -> None:
     main(config("averaging=ema", "averaging.warmup=4", "trainer.accumulate_grad_batches=2"))
     last, best = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
-    state = recipes.read_checkpoint(best)
+    state = checkpoints.read_checkpoint(best)
     module, _ = wiring.load_module(best)
     assert module.level.item() == state["state_dict"]["level"].item()
     assert module.level.item() != state["averaging"]["weights"]["level"].item()
@@ -156,7 +157,7 @@ def trained(root: Path, folder: Path, test: bool, **options: Any) -> dict[str, f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         module = ToySegmenter()
-        module.recipe = {"format_version": recipes.FORMAT_VERSION}
+        module.recipe = {"format_version": checkpoints.FORMAT_VERSION}
         return train(module, TestedData(root, batch_size=3, n_folds=4), trainer, test=test)
 
 
@@ -182,7 +183,7 @@ def test_a_test_that_cannot_be_done_is_said_before_training(config: Config, tiny
     data = wiring.instantiate(config().data)
     with pytest.raises(InputError, match="ToyModule has no test_step"):
         check_test(ToyModule(), data)
-    with pytest.raises(InputError, match="SupervisedDataModule has no annotated test pictures; set test=false"):
+    with pytest.raises(InputError, match="SupervisedDataModule has no annotated test images; set test=false"):
         check_test(ToySegmenter(), data)
     check_test(ToySegmenter(), TestedData(tiny_competition, n_folds=4))
     with pytest.raises(InputError, match="ToyModule has no test_step"):

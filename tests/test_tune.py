@@ -15,11 +15,12 @@ import torch
 import yaml
 from hydra import compose, initialize_config_dir
 
-from sartorius import evaluate, pseudo_label, submit, tune, wiring
+from sartorius import evaluate, pseudo_label, submit, tune
 from sartorius.data.competition import Competition
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.postprocess.saved import from_saved
+from sartorius.running import wiring
+from sartorius.structures.detections import Detections, DetectionsFolder
 
 POST = {"score": 0.9, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
 Run = Callable[..., dict[str, Any]]
@@ -36,21 +37,21 @@ def truth(tiny_competition: Path) -> Competition:
     return Competition(tiny_competition)
 
 
-def folder(path: Path, truth: Competition, pictures: list[str], postprocess: Any = POST) -> Path:
+def folder(path: Path, truth: Competition, images: list[str], postprocess: Any = POST) -> Path:
     """Each cell at a score of 0.6, and a false one at 0.4: above 0.9 nothing is left, between them all is right."""
     written = DetectionsFolder(path)
     written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=postprocess)
-    for picture in pictures:
-        cells = truth.instances(picture)
-        kind = truth.cell_type_names.index(truth.cell_type(picture))
-        found = Detections.from_instances(picture, cells, np.full(len(cells), 0.6))
+    for image_id in images:
+        cells = truth.instances(image_id)
+        kind = truth.cell_type_names.index(truth.cell_type(image_id))
+        found = Detections.from_instances(image_id, cells, np.full(len(cells), 0.6))
         arrays = [
             np.concatenate([found.boxes, [[50, 40, 60, 46]]]).astype(np.float32),
             np.append(found.scores, np.float32(0.4)),
             np.append(found.cell_types, kind),
             np.concatenate([found.masks, np.ones((1, 28, 28), np.float16)]),
         ]
-        written.write(Detections(picture, found.height, found.width, *arrays))
+        written.write(Detections(image_id, found.height, found.width, *arrays))
     return path
 
 
@@ -65,7 +66,7 @@ def folders(truth: Competition, tmp_path_factory: pytest.TempPathFactory) -> str
 def run(folders: str, tiny_competition: Path, tmp_path: Path) -> Run:
     def program(*overrides: str) -> dict[str, Any]:
         given = {"detections": folders, "data.root": tiny_competition, "output": tmp_path / "out"}
-        given |= {"trials": 25, "folds": 2, "least_pictures": 1, "bootstrap.samples": 50}
+        given |= {"trials": 25, "folds": 2, "least_images": 1, "bootstrap.samples": 50}
         own = {text.split("=")[0] for text in overrides}
         return call(tune, "tune", *(f"{key}={value}" for key, value in given.items() if key not in own), *overrides)
 
@@ -76,7 +77,7 @@ def test_thresholds_are_found_and_taken_by_the_other_verbs(
     run: Run, folders: str, tiny_competition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     numbers = run(*(f"search.{name}=null" for name in ("box_nms", "mask_nms", "min_area")))
-    assert numbers["untuned"]["competition_map"] == 1 / 12, "no detection has 0.9; one picture has no cells"
+    assert numbers["untuned"]["competition_map"] == 1 / 12, "no detection has 0.9; one image has no cells"
     file = tmp_path / "out" / "postprocess.yaml"
     tuned = yaml.safe_load(file.read_text())
     assert all(0.4 < tuned["score"][kind] <= 0.6 for kind in ("shsy5y", "astro", "cort")), tuned["score"]
@@ -126,7 +127,7 @@ def test_cut_offs_of_pseudo_labels(run: Run, folders: str, tmp_path: Path, capsy
 
 def test_a_second_call_goes_on(run: Run, tmp_path: Path) -> None:
     first = run("trials=5")
-    assert len(pd.read_csv(tmp_path / "out" / "trials.csv")) == 3 * 3 * 5, "3 types; all pictures and without 2 folds"
+    assert len(pd.read_csv(tmp_path / "out" / "trials.csv")) == 3 * 3 * 5, "3 types; all images and without 2 folds"
     whole = run("trials=8")
     assert len(pd.read_csv(tmp_path / "out" / "trials.csv")) == 3 * 3 * 8
     assert whole == run("trials=8", f"output={tmp_path / 'other'}")
@@ -135,7 +136,7 @@ def test_a_second_call_goes_on(run: Run, tmp_path: Path) -> None:
 
 def test_another_search_in_the_folder_is_refused(run: Run, tmp_path: Path) -> None:
     run("trials=2", "folds=0")
-    for change, name in (("pictures=[astro01,cort01]", "detections"), ("seed=1", "seed"), ("search=unet", "search"),
+    for change, name in (("images=[astro01,cort01]", "detections"), ("seed=1", "seed"), ("search=unet", "search"),
                          ("postprocess.mask.astro=0.4", "postprocess")):  # fmt: skip
         with pytest.raises(InputError, match=f"out: holds a search with other {name}; give another output="):
             run("trials=2", "folds=0", change)
@@ -170,13 +171,13 @@ def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Pat
     for overrides, message in (
         (["detections=null"], "give detections="),
         ([f"detections={empty}"], "d: no detections in it"),
-        ([f"detections=[{first},{second}]"], "picture astro01 is in .*a and in .*b"),
+        ([f"detections=[{first},{second}]"], "image astro01 is in .*a and in .*b"),
         ([f"detections=[{first},{other}]"], "c and .*a were saved with different post-processing"),
-        ([f"detections={first}", "pictures=[cort01]"], "pictures: no detections of 'cort01' in .*a"),
+        ([f"detections={first}", "images=[cort01]"], "images: no detections of 'cort01' in .*a"),
         (["folds=13"], "folds=13: the detections are of 12 plate wells"),
         (["folds=1"], "folds=1: .*, so 2 to 12 folds, or folds=0"),
         (["trials=0"], "trials=0: expected 1 or more"),
-        (["least_pictures=0"], "least_pictures=0: expected 1 or more"),
+        (["least_images=0"], "least_images=0: expected 1 or more"),
         (["search.mask.step=0.3"], "search.mask: steps of 0.3 from 0.2 do not end at 0.9"),
         (["postprocess.file=nowhere.yaml"], "postprocess.file=nowhere.yaml: no such file; .*sartorius.tune"),
     ):
@@ -188,5 +189,5 @@ def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Pat
     shutil.copytree(truth.root / "train", own_competition / "train", dirs_exist_ok=True)
     (own_competition / "train" / "astro01.png").unlink()
     table[table.id != "astro01"].to_csv(own_competition / "train.csv", index=False)
-    with pytest.raises(InputError, match="no labelled picture 'astro01'"):
+    with pytest.raises(InputError, match="no labelled image 'astro01'"):
         run(f"detections={first}", f"data.root={own_competition}")

@@ -1,4 +1,4 @@
-"""Several views of each picture with models as configs build them: masks come back exactly, every kind is predicted."""
+"""Several views of each image with models as configs build them: masks come back exactly, every kind is predicted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from sartorius import evaluate, predict, recipes, wiring
-from sartorius.detections import Detections, DetectionsFolder
+from sartorius import evaluate, predict
 from sartorius.errors import InputError
-from sartorius.fusion.tta import SYMMETRIES, Augmented
+from sartorius.inference.tta import SYMMETRIES, Augmented
+from sartorius.networks import checkpoints
 from sartorius.postprocess.paste import paste_masks
-from tests.fusion.test_tta import TURNS
+from sartorius.running import wiring
+from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.inference.test_tta import TURNS
 
 MODELS = {
     "mask_rcnn": [
@@ -44,7 +46,7 @@ def config(verb: str, *overrides: str) -> DictConfig:
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def checkpoint_paths(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A checkpoint of each kind of model, with random weights."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for name, overrides in MODELS.items():
@@ -53,13 +55,13 @@ def checkpoints(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory
         cfg = config("train", *overrides, *fixed)
         cfg.callbacks = cfg.logger = None  # they ask which experiment was chosen
         module = wiring.build_module(cfg)
-        torch.save({"state_dict": module.state_dict(), recipes.KEY: module.recipe}, folder / f"{name}.ckpt")
+        torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, folder / f"{name}.ckpt")
     return {name: folder / f"{name}.ckpt" for name in MODELS}
 
 
 @pytest.fixture
 def run(tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
-    """Predict the tiny test pictures on the CPU, without overlays; returns the detections."""
+    """Predict the tiny test images on the CPU, without overlays; returns the detections."""
     monkeypatch.chdir(tmp_path)
 
     def program(*overrides: str) -> DetectionsFolder:
@@ -72,7 +74,7 @@ def run(tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def pixels(found: Detections) -> list[np.ndarray]:
-    """Each mask in its picture, bool [H, W]."""
+    """Each mask in its image, bool [H, W]."""
     pasted = paste_masks(found.boxes, found.masks, np.full(len(found), 0.5), found.height, found.width)
     full = np.zeros((len(found), found.height * found.width), bool)
     full[pasted.mask, pasted.pixel] = True
@@ -80,15 +82,15 @@ def pixels(found: Detections) -> list[np.ndarray]:
 
 
 def detect(module: Any, image: np.ndarray) -> Detections:
-    batch = SimpleNamespace(images=[torch.from_numpy(image.copy())[None]], targets=[SimpleNamespace(picture="p")])
+    batch = SimpleNamespace(images=[torch.from_numpy(image.copy())[None]], targets=[SimpleNamespace(image_id="p")])
     with torch.no_grad():
         found: Detections = module.detect(batch)[0]
     return found
 
 
-def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoints: dict[str, Path]) -> None:
-    """What the network says of the turned picture, turned back pixel by pixel: boxes of any position and size."""
-    module: Any = wiring.load_module(checkpoints["mask_rcnn"])[0]
+def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoint_paths: dict[str, Path]) -> None:
+    """What the network says of the turned image, turned back pixel by pixel: boxes of any position and size."""
+    module: Any = wiring.load_module(checkpoint_paths["mask_rcnn"])[0]
     plain, image = module.inference, np.random.default_rng(0).integers(0, 256, (45, 70)).astype(np.uint8)
     for name, turn in TURNS.items():
         module.inference = plain
@@ -104,9 +106,9 @@ def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoints: dict[st
 
 
 @pytest.mark.parametrize("tta", ["none", "flips", pytest.param("d4", marks=pytest.mark.slow), "scales"])
-def test_views_of_a_mask_rcnn_differ_and_are_joined(checkpoints: dict[str, Path], run: Predict, tta: str) -> None:
-    folder = run(f"checkpoint={checkpoints['mask_rcnn']}", f"tta={tta}", f"output={tta}")
-    assert folder.pictures() == ["test00", "test01"]
+def test_views_of_a_mask_rcnn_differ_and_are_joined(checkpoint_paths: dict[str, Path], run: Predict, tta: str) -> None:
+    folder = run(f"checkpoint={checkpoint_paths['mask_rcnn']}", f"tta={tta}", f"output={tta}")
+    assert folder.image_ids() == ["test00", "test01"]
     for found in folder:
         assert len(found) and np.isfinite(found.masks).all() and (found.height, found.width) == (48, 64)
         assert (found.agreement is None) == (tta == "none")
@@ -115,24 +117,24 @@ def test_views_of_a_mask_rcnn_differ_and_are_joined(checkpoints: dict[str, Path]
 
 
 @pytest.mark.parametrize("tta", [pytest.param("d4", marks=pytest.mark.slow), "scales"])
-def test_views_of_a_unet_and_of_two_stages(checkpoints: dict[str, Path], run: Predict, tta: str) -> None:
-    unet = run(f"checkpoint={checkpoints['unet']}", f"tta={tta}", "output=unet")
-    assert unet.pictures() == ["test00", "test01"] and unet.load("test00").agreement is None, "maps are averaged"
-    stages = ["checkpoint=null", "model=two_stage", f"model.second={checkpoints['crops']}", f"tta={tta}"]
-    both = run(*stages, f"model.first={checkpoints['mask_rcnn']}", "output=both").load("test00")
-    alone = run(f"checkpoint={checkpoints['mask_rcnn']}", f"tta={tta}", "output=alone").load("test00")
+def test_views_of_a_unet_and_of_two_stages(checkpoint_paths: dict[str, Path], run: Predict, tta: str) -> None:
+    unet = run(f"checkpoint={checkpoint_paths['unet']}", f"tta={tta}", "output=unet")
+    assert unet.image_ids() == ["test00", "test01"] and unet.load("test00").agreement is None, "maps are averaged"
+    stages = ["checkpoint=null", "model=two_stage", f"model.second={checkpoint_paths['crops']}", f"tta={tta}"]
+    both = run(*stages, f"model.first={checkpoint_paths['mask_rcnn']}", "output=both").load("test00")
+    alone = run(f"checkpoint={checkpoint_paths['mask_rcnn']}", f"tta={tta}", "output=alone").load("test00")
     np.testing.assert_array_equal(both.scores, alone.scores, err_msg="the first stage sees the views")
     assert both.mask_size == 56 and len(both) > 5
 
 
 def test_evaluate_looks_at_several_views(
-    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoint_paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    fixed = [f"checkpoint={checkpoints['mask_rcnn']}", "data.num_workers=0", "trainer.accelerator=cpu"]
+    fixed = [f"checkpoint={checkpoint_paths['mask_rcnn']}", "data.num_workers=0", "trainer.accelerator=cpu"]
     numbers = evaluate.main(config("evaluate", *fixed, "tta=flips", "bootstrap.samples=10", "output=flips"))
     folder = DetectionsFolder(tmp_path / "flips" / "detections")
-    assert numbers["pictures"] == len(folder.pictures()) == 3
+    assert numbers["images"] == len(folder.image_ids()) == 3
     assert all(found.agreement is not None for found in folder)
     assert folder.meta["tta"]["symmetries"] == ["none", "left_right", "up_down", "turn_180"]
     with pytest.raises(InputError, match="tta.fuse=null joins no views"):

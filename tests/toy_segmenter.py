@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import Batch
-from sartorius.detections import Detections
+from sartorius.structures.detections import Detections
 from tests.doubles import ToyModule
 
 
@@ -30,16 +30,16 @@ class ToySegmenter(ToyModule):
 
 
 class TestedData(SupervisedDataModule):
-    """The first two validation pictures are those of the test split too."""
+    """The first two validation images are those of the test split too."""
 
     __test__ = False  # pytest: not a class of tests
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        self.test_pictures = self.val_pictures[:2]
+        self.test_images = self.val_images[:2]
 
     def test_dataloader(self) -> DataLoader[Any]:
         whole = self.val_dataloader()
         return DataLoader(
-            torch.utils.data.Subset(whole.dataset, range(len(self.test_pictures))), collate_fn=whole.collate_fn
+            torch.utils.data.Subset(whole.dataset, range(len(self.test_images))), collate_fn=whole.collate_fn
         )

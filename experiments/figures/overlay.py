@@ -1,4 +1,4 @@
-"""Draws overlay.png, the picture of the README: a generated picture of each cell type, with its cells.
+"""Draws overlay.png, the image of the README: a generated image of each cell type, with its cells.
 
 python experiments/figures/overlay.py [FOLDER of `sartorius.prepare source=synthetic`]
 """
@@ -12,21 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sartorius.cells import CELL_TYPES, HEIGHT, WIDTH
 from sartorius.data.competition import Competition
-from sartorius.visualise import draw_overlay
+from sartorius.structures.cell_types import CELL_TYPES, HEIGHT, WIDTH
+from sartorius.visualise.overlays import draw_overlay
 
-SIDE = 170  # pixels of a picture that are shown, both ways, from its middle
+SIDE = 170  # pixels of an image that are shown, both ways, from its middle
 SCALE = 2
 
 
 def panel(competition: Competition, cell_type: str) -> NDArray[np.uint8]:
-    """The picture of a type with the most cells in its middle: left half as it is, right half with its true cells."""
+    """The image of a type with the most cells in its middle: left half as it is, right half with its true cells."""
     named = [name for name in competition.ids if competition.record(name).cell_type == cell_type]
     top, left = (HEIGHT - SIDE) // 2, (WIDTH - SIDE) // 2
     middle = (slice(None), slice(top, top + SIDE), slice(left, left + SIDE))
-    picture = max(named, key=lambda name: len(np.unique(competition.instances(name).layers[middle])))
-    image, cells = competition.image(picture), competition.instances(picture)
+    image_id = max(named, key=lambda name: len(np.unique(competition.instances(name).layers[middle])))
+    image, cells = competition.image(image_id), competition.instances(image_id)
     plain, drawn = (draw_overlay(image, c, labels=False, scale=SCALE, opacity=0.35) for c in (cells.select([]), cells))
     drawn[:, : SCALE * WIDTH // 2] = plain[:, : SCALE * WIDTH // 2]
     return drawn[SCALE * top : SCALE * (top + SIDE), SCALE * left : SCALE * (left + SIDE)]

@@ -6,7 +6,7 @@
 # Takes the variables DATA (the competition's folder), OUT (for all that is written), MINUTES (of CPU time for training a
 # fold, in one thread), FOLDS (folds.csv; dealt anew without it), PYTHON (with
 # sartorius in it) and NEW_PYTHON (3.11 or so, makes the peers' environments). Two processes run side by side.
-# Counted is training, with whatever it warms up; not reading, targets, the choice of thresholds on training pictures
+# Counted is training, with whatever it warms up; not reading, targets, the choice of thresholds on training images
 # (each peer's own search) or predicting. Each prediction keeps what the peer's own defaults keep, no cell twice.
 set -eu
 

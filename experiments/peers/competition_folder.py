@@ -1,7 +1,7 @@
-"""The competition's folder for programs that do not know this package: a fold's pictures in, a submission out.
+"""The competition's folder for programs that do not know this package: a fold's images in, a submission out.
 
-Needs NumPy and Pillow only, so that each peer lives in an environment of its own. The format, as in `sartorius.rle`:
-`start length start length ...`, starts counted from 1, the picture scanned row by row.
+Needs NumPy and Pillow only, so that each peer lives in an environment of its own. Format as in `structures.rle`:
+`start length start length ...`, starts counted from 1, the image scanned row by row.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ THRESHOLDS = np.arange(0.5, 1.0, 0.05)  # IoU thresholds of the competition's sc
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A labelled picture: grey levels uint8 [H, W] and its cells as a label map int32 [H, W], 0 is background."""
+class Sample:
+    """A labelled image: grey levels uint8 [H, W] and its cells as a label map int32 [H, W], 0 is background."""
 
     id: str
     image: np.ndarray
@@ -46,24 +46,24 @@ def arguments(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--root", type=Path, required=True, help="the competition's folder: train.csv and train/")
     parser.add_argument("--folds", type=Path, required=True, help="folds.csv of sartorius.prepare: columns id, fold")
-    parser.add_argument("--fold", type=int, required=True, help="its pictures are left out and predicted")
+    parser.add_argument("--fold", type=int, required=True, help="its images are left out and predicted")
     parser.add_argument("--minutes", type=float, required=True, help="of CPU time for training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, required=True, help="csv in the submission format")
     return parser.parse_args()
 
 
-def read_fold(root: Path, folds: Path, fold: int) -> tuple[list[Picture], list[Picture]]:
-    """Pictures to train on, and those left out, both sorted by id. The latter's labels are for nobody to look at."""
+def read_fold(root: Path, folds: Path, fold: int) -> tuple[list[Sample], list[Sample]]:
+    """Images to train on, and those left out, both sorted by id. The latter's labels are for nobody to look at."""
     cells: dict[str, list[str]] = defaultdict(list)
     with open(root / "train.csv", newline="") as file:
         for row in csv.DictReader(file):
             cells[row["id"]].append(row["annotation"])
-    parts: tuple[list[Picture], list[Picture]] = ([], [])
+    parts: tuple[list[Sample], list[Sample]] = ([], [])
     with open(folds, newline="") as file:
         for row in sorted(csv.DictReader(file), key=lambda row: row["id"]):
             image = np.asarray(Image.open(root / "train" / f"{row['id']}.png").convert("L"))
-            parts[int(row["fold"]) == fold].append(Picture(row["id"], image, label_map(cells[row["id"]], image.shape)))
+            parts[int(row["fold"]) == fold].append(Sample(row["id"], image, label_map(cells[row["id"]], image.shape)))
     return parts
 
 
@@ -92,10 +92,10 @@ def run_lengths(labels: np.ndarray) -> list[str]:
 
 
 def write_submission(path: Path, predicted: dict[str, np.ndarray]) -> None:
-    """Label maps by picture id as `id,predicted`; a picture without cells has one empty row."""
+    """Label maps by image id as `id,predicted`; an image without cells has one empty row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("id", "predicted"))
-        for picture, labels in predicted.items():
-            writer.writerows((picture, text) for text in run_lengths(labels) or [""])
+        for image_id, labels in predicted.items():
+            writer.writerows((image_id, text) for text in run_lengths(labels) or [""])

@@ -4,7 +4,7 @@ Its own network (U-Net, 32 rays, a grid of 2 pixels: cells of 17 px are still 8 
 cost), losses, Adam, batches of 4, and the augmentation of its examples. Crops of 128 px, not its 256: more steps in the
 same time, as ours has. The learning rate is constant and then halved at every tenth of the CPU time, in place of
 waiting for plateaus that a short run never sees. After training, not counted: its thresholds are optimised on training
-pictures.
+images.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stardist.models import Config2D, StarDist2D
 LEARNING_RATE = 0.001  # StarDist's default is 0.0003; after two minutes that had found no cell
 CONSTANT = 0.6  # share of the budget before the first halving
 STEPS_AN_EPOCH = 100  # after which the loss is printed
-TUNED_ON = 8  # training pictures
+TUNED_ON = 8  # training images
 
 
 class WithinBudget(keras.callbacks.Callback):
@@ -70,7 +70,7 @@ def fit(images: list[np.ndarray], labels: list[np.ndarray], minutes: float) -> S
     model.prepare_for_training()
     counter = WithinBudget(budget)
     model.callbacks.append(counter)
-    # Training asks for validation data: one patch of a training picture, which nothing is decided on.
+    # Training asks for validation data: one patch of a training image, which nothing is decided on.
     unchecked = images[:1], labels[:1]
     model.train(images, labels, unchecked, augmenter=augment, epochs=10**6, steps_per_epoch=STEPS_AN_EPOCH)
     print(f"{counter.steps} steps in {budget.spent * budget.seconds:.0f} s of CPU time", flush=True)
@@ -83,18 +83,18 @@ def main() -> None:
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     keras.utils.set_random_seed(args.seed)
-    pictures, left_out = read_fold(args.root, args.folds, args.fold)
-    images = [normalize(picture.image, 1, 99.8) for picture in pictures]
-    labels = [fill_label_holes(picture.labels) for picture in pictures]
+    samples, left_out = read_fold(args.root, args.folds, args.fold)
+    images = [normalize(sample.image, 1, 99.8) for sample in samples]
+    labels = [fill_label_holes(sample.labels) for sample in samples]
     model = fit(images, labels, args.minutes)
-    tuned_on = np.random.default_rng(args.seed).permutation(len(pictures))[:TUNED_ON]
+    tuned_on = np.random.default_rng(args.seed).permutation(len(samples))[:TUNED_ON]
     model.optimize_thresholds(
         [images[k] for k in tuned_on], [labels[k] for k in tuned_on], iou_threshs=THRESHOLDS.tolist()
     )
     predicted = {}
-    for picture in left_out:
-        predicted[picture.id] = model.predict_instances(normalize(picture.image, 1, 99.8))[0]
-        print(f"{picture.id}: {predicted[picture.id].max()} cells", flush=True)
+    for sample in left_out:
+        predicted[sample.id] = model.predict_instances(normalize(sample.image, 1, 99.8))[0]
+        print(f"{sample.id}: {predicted[sample.id].max()} cells", flush=True)
     write_submission(args.output, predicted)
 
 

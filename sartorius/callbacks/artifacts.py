@@ -8,11 +8,11 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.competition_map import CompetitionMap, competition_map_of
 from sartorius.callbacks.prediction_writer import PredictionWriter
-from sartorius.callbacks.run_loggers import loggers_with
-from sartorius.callbacks.tolerance import Tolerance
 from sartorius.errors import InputError
+from sartorius.loggers.protocol import loggers_with
+from sartorius.loggers.tolerant import Tolerance
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import to_file
 
@@ -23,7 +23,7 @@ class Artifacts(Callback):
     """Hands files to the loggers that keep some, when the best checkpoint has been validated after a fit.
 
     model: the checkpoint. postprocess: the thresholds that it was scored with, as `<folder>/postprocess.yaml`, which
-    `postprocess.file=` reads. predictions: the folder of detections, with the run's metrics.json and per_picture.csv.
+    `postprocess.file=` reads. predictions: the folder of detections, with the run's metrics.json and per_image.csv.
     Each is marked with the run's scores. Nothing happens without such a logger.
 
     Args:
@@ -41,27 +41,26 @@ class Artifacts(Callback):
         loggers = loggers_with(trainer, "log_files")
         if trainer.state.fn != TrainerFn.VALIDATING or not trainer.is_global_zero or not loggers:
             return
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        scored = next((c for c in callbacks if isinstance(c, CompetitionMap)), None)
+        scored = competition_map_of(trainer)
         scores = {} if scored is None else scored.results
         for kind in self.kinds:
             paths: list[Path] = []
             with Tolerance(f"callbacks.artifacts ({kind})", "It is not linked to the run", OSError):
-                paths = self._paths(kind, trainer, callbacks)
+                paths = self._paths(kind, trainer, scored)
             for logger in loggers if paths else ():
                 logger.log_files(kind, kind, paths, scores)
 
-    def _paths(self, kind: str, trainer: Trainer, callbacks: Sequence[Callback]) -> list[Path]:
+    def _paths(self, kind: str, trainer: Trainer, scored: CompetitionMap | None) -> list[Path]:
         """The files and folders of a kind that there are."""
         if kind == "model":
             found = [Path(str(trainer.ckpt_path))] if trainer.ckpt_path else []
         elif kind == "postprocess":
-            scored = next((c for c in callbacks if isinstance(c, CompetitionMap)), None)
             if scored is None or not isinstance(scored.postprocess, Postprocess):
                 return []
             found = [self.folder / "postprocess.yaml"]
             to_file(found[0], scored.postprocess, "What the run's detections were scored with.")
         else:
+            callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
             writers = [c.folder.folder for c in callbacks if isinstance(c, PredictionWriter)]
-            found = [*writers, self.folder / "metrics.json", self.folder / "per_picture.csv"]
+            found = [*writers, self.folder / "metrics.json", self.folder / "per_image.csv"]
         return [path for path in found if path.exists()]

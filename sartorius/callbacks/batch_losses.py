@@ -13,9 +13,9 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from sartorius.callbacks.run_loggers import logged_step
-from sartorius.callbacks.tolerance import Tolerance
 from sartorius.files import write_text
+from sartorius.loggers.protocol import logged_step
+from sartorius.loggers.tolerant import Tolerance
 
 _PLACE = ["epoch", "step", "batch"]
 _PREFIX = "train/"  # how modules log what a batch cost
@@ -110,15 +110,13 @@ class BatchLosses(Callback):
         if not new:
             return
         if self._size:
-            self._write_anew(read_batches(self.path), new)
+            names = [*_PLACE, *self._columns, *new, "lr"]
+            table = read_batches(self.path).reindex(columns=names)
+            write_text(self.path, table.to_csv(index=False, lineterminator="\n"))
+            self._size = self.path.stat().st_size
         parts = (line.rpartition(",") for line in self._lines)  # the rate stands last
         self._lines = [f"{front},{',' * len(new)}{rate}" for front, _, rate in parts]
         self._columns += new
-
-    def _write_anew(self, table: pd.DataFrame, new: list[str] | None = None) -> None:
-        names = [*_PLACE, *self._columns, *(new or []), "lr"]
-        write_text(self.path, table.reindex(columns=names).to_csv(index=False, lineterminator="\n"))
-        self._size = self.path.stat().st_size
 
     def _formatted(self) -> list[str]:
         """The rows as text, each a line; one transfer from the device for all."""

@@ -9,31 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
+from torch import Tensor
 
-from sartorius.callbacks.gather import gather_pictures
+from sartorius.callbacks.gather import gather_images
 from sartorius.data.dataset import Batch, Target
-from sartorius.detections import Detections
-from sartorius.instances import Instances
 from sartorius.metrics import functional
 from sartorius.metrics.box_ap import BoxAP
 from sartorius.metrics.competition_map import CompetitionMap as Rows
 from sartorius.postprocess.finalise import Finalised
-from sartorius.rle import Runs
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
 
 
 def true_cells(target: Target) -> Instances:
-    """The annotated cells of a picture as they were fed to the model, overlaps kept."""
+    """The annotated cells of an image as they were fed to the model, overlaps kept."""
     return Instances(target.layers.cpu().numpy().astype(np.uint16), target.cell_types.cpu().numpy())
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A picture that was compared with its cells.
+    """An image that was compared with its cells.
 
-    target: its annotation. cells: the annotated cells. found: the cells that the detections became. row: int64 [13],
-    see `metrics.functional`. names: of the cell types. runs: of the cells found, of the annotated ones.
+    image: uint8 [1, H, W]. target: its annotation. cells: the annotated cells. found: the cells that the detections
+    became. row: int64 [13], see `metrics.functional`. names: of the cell types. runs: of the cells found, of the
+    annotated ones.
     """
 
+    image: Tensor
     target: Target
     cells: Instances
     found: Finalised
@@ -43,27 +46,33 @@ class Scored:
 
     @property
     def average_precision(self) -> float:
-        """What the competition averages over pictures, 0 to 1."""
-        return float(functional.average_precision_per_picture(self.row[None])[0])
+        """What the competition averages over images, 0 to 1."""
+        return float(functional.average_precision_per_image(self.row[None])[0])
 
 
 def scored_batch(trainer: Trainer) -> list[Scored]:
-    """The pictures of the validation batch at hand, for callbacks after CompetitionMap; [] without one."""
+    """The images of the validation batch at hand, for callbacks after CompetitionMap; [] without one."""
+    scoring = competition_map_of(trainer)
+    return [] if scoring is None else scoring.batch
+
+
+def competition_map_of(trainer: Trainer) -> CompetitionMap | None:
+    """The trainer's callback of this kind; None without one."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((callback.batch for callback in callbacks if isinstance(callback, CompetitionMap)), [])
+    return next((callback for callback in callbacks if isinstance(callback, CompetitionMap)), None)
 
 
 class CompetitionMap(Callback):
-    """Scores whole pictures after overlap removal, and logs the mean over pictures.
+    """Scores whole images after overlap removal, and logs the mean over images.
 
-    Logs val/map (the competition's score), val/map_<cell type>, val/precision_50 ... val/precision_95 (per-picture
+    Logs val/map (the competition's score), val/map_<cell type>, val/precision_50 ... val/precision_95 (per-image
     means at one IoU threshold) and val/box_ap (COCO, before post-processing). Lightning's sanity check before
-    training is not scored. A picture without cells counts under its cell type too.
+    training is not scored. An image without cells counts under its cell type too.
 
     Args:
         postprocess: turns Detections into Finalised.
-        box_ap: also count val/box_ap, which takes longer than the rest with hundreds of pictures.
-        max_detections: highest-scoring boxes a picture that val/box_ap counts.
+        box_ap: also count val/box_ap, which takes longer than the rest with hundreds of images.
+        max_detections: highest-scoring boxes an image that val/box_ap counts.
     """
 
     def __init__(
@@ -74,15 +83,15 @@ class CompetitionMap(Callback):
         self.max_detections = max_detections
         self.results: dict[str, float] = {}  # of the last validation, as are the three below
         self.rows = np.zeros((0, functional.ROW_LENGTH), np.int64)
-        self.pictures: tuple[str, ...] = ()
-        self.cell_types: tuple[str, ...] = ()  # of the pictures
-        self.batch: list[Scored] = []  # the pictures of the last batch
+        self.images: tuple[str, ...] = ()
+        self.cell_types: tuple[str, ...] = ()  # of the images
+        self.batch: list[Scored] = []  # the images of the last batch
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start with no rows."""
         self._rows = Rows().to(pl_module.device)
         self._boxes: BoxAP | None = None
-        self._names: dict[int, tuple[str, str]] = {}  # index -> picture, cell type
+        self._names: dict[int, tuple[str, str]] = {}  # index -> image, cell type
 
     def on_validation_batch_end(
         self,
@@ -93,17 +102,17 @@ class CompetitionMap(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Compare each picture's detections with its cells."""
+        """Compare each image's detections with its cells."""
         self.batch = []
         if trainer.sanity_checking:
             return
-        for detections, target in zip(outputs, batch.targets, strict=True):
+        for image, detections, target in zip(batch.images, outputs, batch.targets, strict=True):
             cells, found = true_cells(target), self.postprocess(detections)
             runs = (found.instances.to_runs(), cells.to_runs())
             self._rows.update(target.index, *runs)
             row = self._rows.rows[-1][0].cpu().numpy()
-            self.batch.append(Scored(target, cells, found, row, detections.cell_type_names, runs))
-            self._names[target.index] = (target.picture, target.cell_type or "unknown")
+            self.batch.append(Scored(image, target, cells, found, row, detections.cell_type_names, runs))
+            self._names[target.index] = (target.image_id, target.cell_type or "unknown")
             if self.box_ap:
                 self._count_boxes(pl_module, target, detections, cells)
 
@@ -122,10 +131,10 @@ class CompetitionMap(Callback):
         if trainer.sanity_checking:
             return
         self.rows = self._rows.gathered_rows()
-        names = gather_pictures(self._names)
-        self.pictures = tuple(names[index][0] for index in self.rows[:, 0].tolist())
+        names = gather_images(self._names)
+        self.images = tuple(names[index][0] for index in self.rows[:, 0].tolist())
         self.cell_types = tuple(names[index][1] for index in self.rows[:, 0].tolist())
-        if not self.pictures:
+        if not self.images:
             return
         self.results = scores(self.rows, self.cell_types)
         if self._boxes is not None and (box_ap := self._boxes.compute()["box_ap"]) is not None:
@@ -136,12 +145,12 @@ class CompetitionMap(Callback):
 
 
 def scores(rows: NDArray[np.int64], cell_types: Sequence[str]) -> dict[str, float]:
-    """What is logged: val/map, val/map_<cell type>, val/precision_<percent>, means over pictures.
+    """What is logged: val/map, val/map_<cell type>, val/precision_<percent>, means over images.
 
-    rows: int64 [P, 13] as in `metrics.functional`, P >= 1; cell_types: [P], the type of each picture.
+    rows: int64 [P, 13] as in `metrics.functional`, P >= 1; cell_types: [P], the type of each image.
     """
-    by_type = functional.mean_by_group(functional.average_precision_per_picture(rows), cell_types)
-    by_threshold = functional.precision_per_picture(rows).mean(axis=0).tolist()
+    by_type = functional.mean_by_group(functional.average_precision_per_image(rows), cell_types)
+    by_threshold = functional.precision_per_image(rows).mean(axis=0).tolist()
     results = {"val/map": functional.competition_map(rows)}
     results |= {f"val/map_{name}": value for name, value in sorted(by_type.items())}
     percents = functional.THRESHOLD_PERCENT.tolist()

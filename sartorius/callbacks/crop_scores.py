@@ -1,7 +1,7 @@
 """How well single cells are segmented when their boxes are given: IoU and Dice, beside an ellipse in the same box.
 
 The ellipse is what the box alone says about a cell; what the network adds to it is the difference. All overlaps are
-counted in pixels of the picture, on lists of pixels.
+counted in pixels of the image, on lists of pixels.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.competition_map import true_cells
-from sartorius.callbacks.gather import gather_pictures
+from sartorius.callbacks.gather import gather_images
 from sartorius.data.dataset import Batch
-from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.files import write_csv
-from sartorius.instances import Instances
 from sartorius.postprocess.paste import paste_masks
-from sartorius.rle import IntArray, Runs
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import IntArray, Runs
 
 COLUMNS = ("iou", "dice", "iou_ellipse")
 
 
 class CropScores(Callback):
-    """Scores every cell of the validation pictures against what was segmented from its box; overlaps stay.
+    """Scores every cell of the validation images against what was segmented from its box; overlaps stay.
 
     Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
     val/iou_ellipse_<cell type>. For a module that is given the boxes (`given_boxes(target)`) and whose detections are
@@ -63,7 +63,7 @@ class CropScores(Callback):
         *_: Any,
         **__: Any,
     ) -> None:
-        """Compare the cells of each picture with what was segmented."""
+        """Compare the cells of each image with what was segmented."""
         for detections, target in zip(outputs, batch.targets, strict=True):
             boxes = pl_module.given_boxes(target).cpu().numpy()  # type: ignore[operator]
             scores = cell_scores(detections, true_cells(target), boxes, self.threshold)
@@ -72,7 +72,7 @@ class CropScores(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means; a collective call. Nothing without cells, nor in the sanity check before training."""
-        cells = gather_pictures(self._cells)
+        cells = gather_images(self._cells)
         if trainer.sanity_checking or not sum(map(len, cells.values())):
             return
         self.table = summary(pd.concat([cells[index] for index in sorted(cells)]))
@@ -93,7 +93,7 @@ def cell_scores(
     of cells differ.
     """
     if not len(detections) == len(cells) == len(boxes):
-        raise ValueError(f"{detections.picture}: {len(detections)} detections, {len(cells)} cells, {len(boxes)} boxes")
+        raise ValueError(f"{detections.image_id}: {len(detections)} detections, {len(cells)} cells, {len(boxes)} boxes")
     count, height, width = len(cells), cells.height, cells.width
     pasted = paste_masks(detections.boxes, detections.masks, np.full(count, threshold), height, width)
     true = cells.to_runs().pixels()
@@ -113,7 +113,7 @@ def _overlap(
 
 
 def ellipses(boxes: NDArray[np.floating], height: int, width: int) -> Runs:
-    """The ellipses inscribed in boxes [N, 4]: pixels whose centre lies in them, within the picture. N may be 0."""
+    """The ellipses inscribed in boxes [N, 4]: pixels whose centre lies in them, within the image. N may be 0."""
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
     top = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64)
     rows = np.maximum(np.clip(np.ceil(y2 - 0.5), 0, height).astype(np.int64) - top, 0)

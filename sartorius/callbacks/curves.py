@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from sartorius.callbacks.tolerance import Tolerance
+from sartorius.loggers.tolerant import Tolerance
 from sartorius.reports.curves import draw_curves, read_curves, read_numbers
 
 

@@ -1,4 +1,4 @@
-"""What callbacks know of the pictures in one process, brought together from all of them."""
+"""What callbacks know of the images in one process, brought together from all of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 T = TypeVar("T")
 
 
-def gather_pictures(values: dict[int, T]) -> dict[int, T]:
-    """The values (picklable) of all processes by picture index, each picture once; `values` itself in a single process.
+def gather_images(values: dict[int, T]) -> dict[int, T]:
+    """The values (picklable) of all processes by image index, each image once; `values` itself in a single process.
 
     A collective call.
     """

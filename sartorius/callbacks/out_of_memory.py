@@ -1,4 +1,4 @@
-"""What to do when memory runs out on a batch: which pictures, how many cells, and the settings to turn."""
+"""What to do when memory runs out on a batch: which images, how many cells, and the settings to turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS
 
 
 class OutOfMemory(Callback):
-    """Remembers the batch in progress (its pictures' ids and sizes, not the pictures) for `explain_memory`."""
+    """Remembers the batch in progress (its images' ids and sizes, not the images) for `explain_memory`."""
 
     def __init__(self) -> None:
         self.stage = ""
@@ -60,7 +60,7 @@ def _is_memory(error: BaseException) -> bool:
 
 def _describe(batch: Batch) -> str:
     """Such as "a1, b2 (batch of 2, 520x704 pixels, 547 cells)"."""
-    names = [target.picture for target in batch.targets]
+    names = [target.image_id for target in batch.targets]
     sizes = sorted({"x".join(str(side) for side in image.shape[-2:]) for image in batch.images})
     cells = sum(len(target) for target in batch.targets)
     return f"{', '.join(names)} (batch of {len(names)}, {' and '.join(sizes)} pixels, {cells} cells)"

@@ -10,11 +10,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
-from sartorius.callbacks.gather import gather_pictures
+from sartorius.callbacks.gather import gather_images
 from sartorius.data.dataset import Batch
 from sartorius.errors import InputError
 from sartorius.files import write_csv
-from sartorius.metrics.pixels import PixelScores, per_picture_table, print_table, summary
+from sartorius.metrics.pixels import PixelScores, per_image_table, print_table, summary
 
 # What is logged, by the name that `summary` gives it.
 _LOGGED = {
@@ -29,15 +29,15 @@ _LOGGED = {
 
 
 class PixelReport(Callback):
-    """Scores the module's foreground probabilities against all annotated cells together, on whole pictures.
+    """Scores the module's foreground probabilities against all annotated cells together, on whole images.
 
-    Needs `pl_module.foreground` after each step: for each picture of the batch float [H, W], the probability 0..1 that
-    a pixel is any cell's. Logs means over pictures: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
+    Needs `pl_module.foreground` after each step: for each image of the batch float [H, W], the probability 0..1 that
+    a pixel is any cell's. Logs means over images: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
     val/confluence_error (absolute difference of the true and the predicted covered share, 0..1); and val/pooled_dice,
-    val/pooled_iou, the pixels of all pictures counted together. In the test stage it is test/... Lightning's sanity
+    val/pooled_iou, the pixels of all images counted together. In the test stage it is test/... Lightning's sanity
     check is not scored.
 
-    Files: `<folder>/pixels_val.csv` of the best checkpoint and `<folder>/pixels_test.csv`, a line a picture; the means
+    Files: `<folder>/pixels_val.csv` of the best checkpoint and `<folder>/pixels_test.csv`, a line an image; the means
     are printed as a table.
 
     Args:
@@ -52,22 +52,22 @@ class PixelReport(Callback):
         self.table = pd.DataFrame()
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with no pictures."""
+        """Start with no images."""
         self._scores = PixelScores(self.threshold).to(pl_module.device)
-        self._names: dict[int, tuple[str, str]] = {}  # index -> picture, cell type
+        self._names: dict[int, tuple[str, str]] = {}  # index -> image, cell type
 
     on_test_epoch_start = on_validation_epoch_start
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any, **__: Any
     ) -> None:
-        """Compare each picture's foreground with its cells; raises InputError where the module gives none."""
+        """Compare each image's foreground with its cells; raises InputError where the module gives none."""
         probabilities = foreground_of(pl_module)
         if trainer.sanity_checking:
             return
         for foreground, target in zip(probabilities, batch.targets, strict=True):
             self._scores.update(target.index, foreground.detach(), (target.layers > 0).any(dim=0))
-            self._names[target.index] = (target.picture, target.cell_type or "unknown")
+            self._names[target.index] = (target.image_id, target.cell_type or "unknown")
 
     on_test_batch_end = on_validation_batch_end
 
@@ -76,14 +76,14 @@ class PixelReport(Callback):
         if trainer.sanity_checking:
             return
         rows, bce = self._scores.gathered()
-        names = gather_pictures(self._names)
+        names = gather_images(self._names)
         if not len(rows):
             return
         stage = "test" if trainer.state.fn == TrainerFn.TESTING else "val"
         values = summary(rows, bce)
         self.results = {f"{stage}/{shown}": values[name] for name, shown in _LOGGED.items()}
-        pictures, cell_types = zip(*(names[index] for index in rows[:, 0].tolist()), strict=True)
-        self.table = per_picture_table(rows, bce, pictures, cell_types)
+        images, cell_types = zip(*(names[index] for index in rows[:, 0].tolist()), strict=True)
+        self.table = per_image_table(rows, bce, images, cell_types)
         fitting = trainer.state.fn == TrainerFn.FITTING  # the curve of the fit ends with the fit
         pl_module.log_dict(self.results, logger=fitting, batch_size=len(rows))
         if trainer.is_global_zero and not fitting:

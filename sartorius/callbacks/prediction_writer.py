@@ -9,11 +9,11 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from sartorius.detections import Detections, DetectionsFolder
+from sartorius.structures.detections import Detections, DetectionsFolder
 
 
 class PredictionWriter(Callback):
-    """Writes the detections of every picture to a folder, one file a picture, while predicting or validating.
+    """Writes the detections of every image to a folder, one file an image, while predicting or validating.
 
     Validation during a fit is not written: the verb validates the best checkpoint once more afterwards.
 
@@ -31,14 +31,14 @@ class PredictionWriter(Callback):
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        """Write the pictures of a batch, unless this is a validation within a fit."""
+        """Write the images of a batch, unless this is a validation within a fit."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._write(trainer, pl_module, outputs)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
-        """Write the pictures of a batch."""
+        """Write the images of a batch."""
         self._write(trainer, pl_module, outputs)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections]) -> None:

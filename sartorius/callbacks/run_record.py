@@ -12,16 +12,16 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from sartorius import recipes
-from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.competition_map import competition_map_of
 from sartorius.callbacks.leaderboard import record_run
 from sartorius.files import write_csv, write_json, write_text
 from sartorius.metrics import report
+from sartorius.networks import checkpoints
 
 
 class RunRecord(Callback):
     """Writes config.yaml and git.json when a fit starts, and hands the config to the loggers; metrics.json,
-    per_picture.csv and the leaderboard's line when the best checkpoint has been validated after it.
+    per_image.csv and the leaderboard's line when the best checkpoint has been validated after it.
 
     Args:
         folder: of the run.
@@ -63,16 +63,19 @@ class RunRecord(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the numbers of the checkpoint that was validated; nothing during a fit."""
-        scored = next((c for c in trainer.callbacks if isinstance(c, CompetitionMap)), None)  # type: ignore[attr-defined]
+        scored = competition_map_of(trainer)
         if trainer.state.fn != TrainerFn.VALIDATING or scored is None or not trainer.is_global_zero:
             return
-        if not scored.pictures:
+        if not scored.images:
             return
-        table = report.per_picture_table(scored.rows, scored.pictures, scored.cell_types)
-        write_csv(self.folder / "per_picture.csv", table)
+        table = report.per_image_table(scored.rows, scored.images, scored.cell_types)
+        write_csv(self.folder / "per_image.csv", table)
         numbers = report.summary(scored.rows, scored.cell_types, sorted(set(scored.cell_types)))
         ran = {"epochs": self._epochs, **{name: round(spent, 1) for name, spent in self._spent.items()}}
-        best = {"checkpoint": str(trainer.ckpt_path), "epoch": recipes.read_checkpoint(str(trainer.ckpt_path))["epoch"]}
+        best = {
+            "checkpoint": str(trainer.ckpt_path),
+            "epoch": checkpoints.read_checkpoint(str(trainer.ckpt_path))["epoch"],
+        }
         write_json(self.folder / "metrics.json", {**numbers, "box_ap": scored.results.get("val/box_ap"), **best, **ran})
         if self.leaderboard is not None:
             record_run(self.leaderboard, {**self._line(scored.results), **ran, "commit": git_state()["commit"]})

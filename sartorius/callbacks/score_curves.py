@@ -11,18 +11,18 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.competition_map import scored_batch
-from sartorius.callbacks.gather import gather_pictures
-from sartorius.callbacks.run_loggers import Lines, logged_step, loggers_with
+from sartorius.callbacks.gather import gather_images
 from sartorius.errors import InputError
+from sartorius.loggers.protocol import Lines, logged_step, loggers_with
 from sartorius.metrics.precision_recall import curve, hits
 
-Matches = tuple[NDArray[np.float32], NDArray[np.bool_], int]  # of a picture: scores [N], hits [N, T], cells
+Matches = tuple[NDArray[np.float32], NDArray[np.bool_], int]  # of an image: scores [N], hits [N, T], cells
 
 
 class ScoreCurves(Callback):
     """Draws precision over recall, and both over the score, for the loggers that show lines.
 
-    Of the cells after post-processing, which has left out low scores already; all pictures pooled, those of all
+    Of the cells after post-processing, which has left out low scores already; all images pooled, those of all
     processes. Logged as curves/... during a fit and curves_best/... of the best checkpoint after it. Nothing happens
     without such a logger, and without `CompetitionMap` before this one.
 
@@ -39,11 +39,11 @@ class ScoreCurves(Callback):
         self.percents, self.points = tuple(percents), points
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with no pictures."""
+        """Start with no images."""
         self._matches: dict[int, Matches] = {}
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any, **__: Any) -> None:
-        """Match the cells of each picture."""
+        """Match the cells of each image."""
         if trainer.sanity_checking or not loggers_with(trainer, "log_lines"):
             return
         for scored in scored_batch(trainer):
@@ -55,7 +55,7 @@ class ScoreCurves(Callback):
         loggers = loggers_with(trainer, "log_lines")
         if trainer.sanity_checking or not loggers:
             return
-        matches = list(gather_pictures(self._matches).values())
+        matches = list(gather_images(self._matches).values())
         if not matches or not trainer.is_global_zero or not sum(len(scores) for scores, _, _ in matches):
             return
         folder = "curves" if trainer.state.fn == TrainerFn.FITTING else "curves_best"
@@ -70,7 +70,7 @@ class ScoreCurves(Callback):
             )
 
     def lines(self, matches: Sequence[Matches]) -> tuple[Lines, Lines]:
-        """The lines of both drawings by name, from at least one picture: over recall, over the lowest score."""
+        """The lines of both drawings by name, from at least one image: over recall, over the lowest score."""
         scores = np.concatenate([own for own, _, _ in matches])
         found = np.concatenate([own for _, own, _ in matches])
         cells = sum(count for _, _, count in matches)

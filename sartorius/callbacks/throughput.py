@@ -21,7 +21,7 @@ from sartorius.data.dataset import Batch
 class Throughput(Callback):
     """Logs, under throughput/ and over the training batches of an epoch (validation is left out):
 
-    pictures_per_second, cells_per_second: what was learned from, crops count as pictures; of all processes together.
+    images_per_second, cells_per_second: what was learned from, crops count as images; of all processes together.
     seconds_per_batch: from one batch to the next. waiting: share of that time in which no batch was there, 0 to 1.
     memory_mb: the most that this process ever took of the machine's memory, MB (1e6 bytes); where the system says.
     gpu_memory_mb: the most that torch took of the GPU's in this epoch; absent without one.
@@ -36,7 +36,7 @@ class Throughput(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Count from zero."""
-        self._batches = self._pictures = self._cells = 0
+        self._batches = self._images = self._cells = 0
         self._waited = self._worked = 0.0
         self._since = time.perf_counter()
         if pl_module.device.type == "cuda":
@@ -54,7 +54,7 @@ class Throughput(Callback):
         now = time.perf_counter()
         self._worked, self._since = self._worked + now - self._since, now
         self._batches += 1
-        self._pictures += len(batch.targets)
+        self._images += len(batch.targets)
         self._cells += sum(len(target) for target in batch.targets)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,7 +66,7 @@ class Throughput(Callback):
         seconds = self._worked + self._waited
         if not self._batches or seconds <= 0:
             return
-        rates = {"pictures_per_second": self._pictures / seconds, "cells_per_second": self._cells / seconds}
+        rates = {"images_per_second": self._images / seconds, "cells_per_second": self._cells / seconds}
         most = {"seconds_per_batch": seconds / self._batches, "waiting": self._waited / seconds}
         if (memory := peak_megabytes()) is not None:
             most["memory_mb"] = memory

@@ -1,7 +1,7 @@
-"""Rows of train.csv and of files like it: a row is a cell, a picture is all rows of an id.
+"""Rows of train.csv and of files like it: a row is a cell, an image is all rows of an id.
 
-A picture without cells is one row with an empty annotation. What does not fit together is said with file, row and
-picture.
+An image without cells is one row with an empty annotation. What does not fit together is said with file, row and
+image.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius import rle
-from sartorius.data.pictures import read_grey, read_header
+from sartorius.data.images import read_grey, read_header
 from sartorius.errors import InputError
+from sartorius.structures import rle
 
 COLUMNS = ("id", "annotation", "width", "height", "cell_type")
 _WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has rows A to P and columns 1 to 24
 
 
 def well_of(sample_id: str) -> str:
-    """The plate well of a sample id or of an unlabelled picture's file name: the text through `_G11`.
+    """The plate well of a sample id or of an unlabelled image's file name: the text through `_G11`.
 
     `astros[cereb]_G11-4_Vessel-361_Ph_4` gives `astros[cereb]_G11`. A text without such a part is its own well.
     """
@@ -33,8 +33,8 @@ def well_of(sample_id: str) -> str:
 
 
 @dataclass(frozen=True)
-class LabelledPicture:
-    """What the file says about one picture. `rows` are line numbers of the csv file (the header is line 1)."""
+class LabelledImage:
+    """What the file says about one image. `rows` are line numbers of the csv file (the header is line 1)."""
 
     id: str
     path: Path
@@ -75,74 +75,74 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     table = table[(table[list(columns)] != "").any(axis=1)]
     if table.empty:
         raise InputError(
-            f"{path}: no rows; expected one for each cell (and one without annotation for a picture without cells)"
+            f"{path}: no rows; expected one for each cell (and one without annotation for an image without cells)"
         )
     if (table["id"] == "").any():
         raise InputError(
-            f"{path} row {table['row'][table['id'] == ''].iloc[0]}: no id; name the picture or remove the row"
+            f"{path} row {table['row'][table['id'] == ''].iloc[0]}: no id; name the image or remove the row"
         )
     return table
 
 
-def labelled_picture(
-    picture: str, rows: pd.DataFrame, csv: Path, path: Path, cell_type_names: Sequence[str]
-) -> LabelledPicture:
-    """The rows of one id in a table of `read_table`, checked, and the size of the picture in its header.
+def labelled_image(
+    image_id: str, rows: pd.DataFrame, csv: Path, path: Path, cell_type_names: Sequence[str]
+) -> LabelledImage:
+    """The rows of one id in a table of `read_table`, checked, and the size of the image in its header.
 
-    Raises InputError where rows contradict each other, the cell type is none of `cell_type_names`, or the picture is
+    Raises InputError where rows contradict each other, the cell type is none of `cell_type_names`, or the image is
     missing, no 8-bit grey one, or of another size.
     """
-    record = _from_rows(picture, rows, csv, path)
+    record = _from_rows(image_id, rows, csv, path)
     if record.cell_type not in cell_type_names:
         raise InputError(
-            f"{csv} row {record.rows[0]}: picture {picture} has cell type '{record.cell_type}', expected one "
+            f"{csv} row {record.rows[0]}: image {image_id} has cell type '{record.cell_type}', expected one "
             f"of {', '.join(cell_type_names)}; correct the row"
         )
     height, width, mode = read_header(record.path)
     if (height, width) != (record.height, record.width):
         raise InputError(
             f"{record.path}: {width}x{height} pixels, but {csv} row {record.rows[0]} says "
-            f"{record.width}x{record.height}; put the original picture back or correct the row"
+            f"{record.width}x{record.height}; put the original image back or correct the row"
         )
     if mode != "L":
         read_grey(record.path)  # says what is wrong with it
     return record
 
 
-def parse_runs(record: LabelledPicture, csv: Path, cells: Iterable[int] | None = None) -> rle.Runs:
-    """The runs of a picture's cells in the order of the file, or of these `cells` in theirs.
+def parse_runs(record: LabelledImage, csv: Path, cells: Iterable[int] | None = None) -> rle.Runs:
+    """The runs of an image's cells in the order of the file, or of these `cells` in theirs.
 
-    Raises InputError naming row and picture.
+    Raises InputError naming row and image.
     """
     chosen = list(range(len(record)) if cells is None else cells)
     try:
         return rle.parse([record.annotations[cell] for cell in chosen], record.height, record.width)
     except rle.RleError as error:
         row = record.rows[chosen[error.cell]]
-        raise InputError(f"{csv} row {row}: annotation of picture {record.id}: {error.problem}") from error
+        raise InputError(f"{csv} row {row}: annotation of image {record.id}: {error.problem}") from error
 
 
-def _from_rows(picture: str, rows: pd.DataFrame, csv: Path, path: Path) -> LabelledPicture:
+def _from_rows(image_id: str, rows: pd.DataFrame, csv: Path, path: Path) -> LabelledImage:
     for column in ("cell_type", "height", "width", "sample_id"):
         if column in rows and (rows[column] != rows[column].iloc[0]).any():
             other = rows[rows[column] != rows[column].iloc[0]].iloc[0]
             raise InputError(
-                f"{csv} row {other['row']}: picture {picture} has {column} '{other[column]}', but row "
-                f"{rows['row'].iloc[0]} says '{rows[column].iloc[0]}'; a picture has one, correct the rows"
+                f"{csv} row {other['row']}: image {image_id} has {column} '{other[column]}', but row "
+                f"{rows['row'].iloc[0]} says '{rows[column].iloc[0]}'; an image has one, correct the rows"
             )
     first = rows.iloc[0]
     cells = rows[rows["annotation"].str.strip() != ""]
     if 0 < len(cells) < len(rows):
         row = rows["row"][rows["annotation"].str.strip() == ""].iloc[0]
         raise InputError(
-            f"{csv} row {row}: an empty annotation, but picture {picture} has cells in other rows; remove the row"
+            f"{csv} row {row}: an empty annotation, but image {image_id} has cells in other rows; remove the row"
         )
     if len(cells) == 0 and len(rows) > 1:
         raise InputError(
-            f"{csv} row {rows['row'].iloc[1]}: picture {picture} has a second empty annotation; remove the row"
+            f"{csv} row {rows['row'].iloc[1]}: image {image_id} has a second empty annotation; remove the row"
         )
-    return LabelledPicture(
-        id=picture,
+    return LabelledImage(
+        id=image_id,
         path=path,
         height=_pixels(first, "height", csv),
         width=_pixels(first, "width", csv),
@@ -156,7 +156,5 @@ def _from_rows(picture: str, rows: pd.DataFrame, csv: Path, path: Path) -> Label
 def _pixels(row: pd.Series, column: str, csv: Path) -> int:
     text = str(row[column])
     if not text.isdecimal() or int(text) < 1:
-        raise InputError(
-            f"{csv} row {row['row']}: {column} '{text}' of picture {row['id']}, expected a number of pixels"
-        )
+        raise InputError(f"{csv} row {row['row']}: {column} '{text}' of image {row['id']}, expected a number of pixels")
     return int(text)

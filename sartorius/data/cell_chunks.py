@@ -1,6 +1,6 @@
-"""Every annotated cell as a training sample: pictures in chunks of cells.
+"""Every annotated cell as a training sample: images in chunks of cells.
 
-An epoch passes each cell of the training pictures once. A sample is a whole picture, transformed anew, with a few of
+An epoch passes each cell of the training images once. A sample is a whole image, transformed anew, with a few of
 its cells chosen; their squares are cut on the device, so that nothing is saved to disk and a cell is seen with all its
 neighbours.
 """
@@ -17,17 +17,17 @@ from torch import Tensor
 
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import InstanceDataset, Mix, Target, Transform
-from sartorius.data.pictures import Source
+from sartorius.data.images import Source
 from sartorius.data.pseudo_labels import CELL, PseudoLabelled
 from sartorius.errors import InputError
 
 
 class CellChunks(InstanceDataset):
-    """Samples of an `InstanceDataset` whose `Target.chosen` are the cells of one chunk of the picture.
+    """Samples of an `InstanceDataset` whose `Target.chosen` are the cells of one chunk of the image.
 
-    counts: annotated cells of each picture; one with c cells gives ceil(c / cells_per_sample) samples of nearly equal
+    counts: annotated cells of each image; one with c cells gives ceil(c / cells_per_sample) samples of nearly equal
     size in each of `passes` passes of an epoch, one without cells none. Cells are dealt to chunks as a function of
-    (seed, epoch, picture, pass). One that cleaning or the transform dropped is in no chunk, so a chunk may be empty.
+    (seed, epoch, image, pass). One that cleaning or the transform dropped is in no chunk, so a chunk may be empty.
 
     Raises InputError where cells_per_sample is below 1, or an id is not in the source.
     """
@@ -35,7 +35,7 @@ class CellChunks(InstanceDataset):
     def __init__(
         self,
         source: Source,
-        pictures: Sequence[str],
+        images: Sequence[str],
         counts: Sequence[int],
         cells_per_sample: int,
         transform: Transform | None = None,
@@ -47,7 +47,7 @@ class CellChunks(InstanceDataset):
     ) -> None:
         if cells_per_sample < 1:
             raise InputError(f"data.cells_per_sample={cells_per_sample}: expected 1 or more")
-        super().__init__(source, pictures, transform, seed, passes, cache_bytes, mix, weight)
+        super().__init__(source, images, transform, seed, passes, cache_bytes, mix, weight)
         self.counts = np.asarray(counts, np.int64)
         self.chunks = -(-self.counts // cells_per_sample)
         self._ends = np.cumsum(self.chunks)
@@ -68,20 +68,20 @@ class CellChunks(InstanceDataset):
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
         """The sample of one of the chunks, in a pass of its own number."""
         index = int(np.searchsorted(self._ends, place, side="right"))
-        picture, chunks = self.pictures[index], int(self.chunks[index])
+        image_id, chunks = self.images[index], int(self.chunks[index])
         chunk, numbers = place - int(self._ends[index]) + chunks, repeat * (chunks + 1)
-        image, target, kept = self._sample(epoch, picture, numbers + chunk)
+        image, target, kept = self._sample(epoch, image_id, numbers + chunk)
         # the one number of this pass that no transform has
-        dealt = self._generator(epoch, picture, numbers + chunks).permutation(self.counts[index])
+        dealt = self._generator(epoch, image_id, numbers + chunks).permutation(self.counts[index])
         target.chosen = torch.from_numpy(np.flatnonzero(np.isin(kept, np.array_split(dealt, chunks)[chunk])))
         return image, target
 
 
 class CellsDataModule(SupervisedDataModule):
-    """Training and validation pictures of one fold; training samples are chunks of at most `cells_per_sample` cells.
+    """Training and validation images of one fold; training samples are chunks of at most `cells_per_sample` cells.
 
     Everything else is as in `SupervisedDataModule`; `train_repeats` is how often each cell is seen an epoch. The
-    transform must keep whole pictures (no crop), or an epoch passes only the cells that happen to be in it.
+    transform must keep whole images (no crop), or an epoch passes only the cells that happen to be in it.
     """
 
     def __init__(self, root: str | Path, *, cells_per_sample: int, **options: Any) -> None:
@@ -89,19 +89,19 @@ class CellsDataModule(SupervisedDataModule):
         self.cells_per_sample = cells_per_sample
 
     def _samples(
-        self, source: Source, pictures: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
+        self, source: Source, images: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
     ) -> CellChunks:
         if isinstance(source, PseudoLabelled):  # doubtful cells come last
-            counts = [len(source.cells(picture, CELL)) for picture in pictures]
+            counts = [len(source.cells(image_id, CELL)) for image_id in images]
             where = str(source.file)
         else:
-            counts = [len(self.competition.record(picture)) for picture in pictures]
+            counts = [len(self.competition.record(image_id)) for image_id in images]
             where = f"fold {self.fold} of {self.root}"
         if not sum(counts):
-            raise InputError(f"{where}: its {len(counts)} training pictures have no cells")
+            raise InputError(f"{where}: its {len(counts)} training images have no cells")
         return CellChunks(
             source,
-            pictures,
+            images,
             counts,
             self.cells_per_sample,
             self.train_transform,

@@ -1,4 +1,4 @@
-"""Repairing annotations before training: enclosed holes, stray pieces, specks, and pictures better left out.
+"""Repairing annotations before training: enclosed holes, stray pieces, specks, and images better left out.
 
 Astro masks of the competition are often broken. Validation truth is never cleaned: a score is against what was
 annotated. All work is done on the cells' crops.
@@ -14,10 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sartorius.data.pictures import GreyImage, Source
+from sartorius.data.images import GreyImage, Source
 from sartorius.errors import InputError
-from sartorius.instances import Instances
-from sartorius.rle import IntArray, Runs
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import IntArray, Runs
 
 Mask = NDArray[np.bool_]
 # Foreground is 8-connected and background 4-connected, the usual pair: a diagonal step neither tears a cell nor opens
@@ -79,13 +79,13 @@ class Cleaning:
 
     holes: fill enclosed holes.  piece_share: drop stray pieces smaller than this share of their cell (0 keeps all).
     min_area: drop cells below this many pixels, after the repairs (cells without pixels always go).
-    drop_pictures: ids that are not trained on.
+    drop_images: ids that are not trained on.
     """
 
     holes: bool = True
     piece_share: float = 0.0
     min_area: int = 0
-    drop_pictures: Sequence[str] = ()
+    drop_images: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.piece_share <= 1 or self.min_area < 0:
@@ -136,24 +136,24 @@ def _replace(runs: Runs, masks: dict[int, tuple[int, int, Mask]]) -> Runs:
 
 
 class CleanedSource:
-    """A source of a dataset whose cells are cleaned; pictures are the same."""
+    """A source of a dataset whose cells are cleaned; images are the same."""
 
     def __init__(self, source: Source, cleaning: Cleaning) -> None:
         self.source, self.cleaning = source, cleaning
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids of the source (dropped pictures included: indices stay the same)."""
+        """The ids of the source (dropped images included: indices stay the same)."""
         return self.source.ids
 
-    def image(self, picture: str) -> GreyImage:
-        """The pixels of a picture, uint8 [H, W]."""
-        return self.source.image(picture)
+    def image(self, image_id: str) -> GreyImage:
+        """The pixels of an image, uint8 [H, W]."""
+        return self.source.image(image_id)
 
-    def instances(self, picture: str) -> Instances:
-        """The cleaned cells of a picture."""
-        return self.cleaning(self.source.instances(picture))
+    def instances(self, image_id: str) -> Instances:
+        """The cleaned cells of an image."""
+        return self.cleaning(self.source.instances(image_id))
 
-    def cell_type(self, picture: str) -> str:
-        """Name of the picture's cell type."""
-        return self.source.cell_type(picture)
+    def cell_type(self, image_id: str) -> str:
+        """Name of the image's cell type."""
+        return self.source.cell_type(image_id)

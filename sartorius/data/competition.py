@@ -1,8 +1,8 @@
 """The competition's folder: train.csv, train/, test/, train_semi_supervised/, sample_submission.csv.
 
-A labelled picture is the rows of one id in train.csv (a row is a cell; a picture without cells is one row with an empty
+A labelled image is the rows of one id in train.csv (a row is a cell; an image without cells is one row with an empty
 annotation) and train/<id>.png. What does not fit together is found here, before any training, and said with file, row
-and picture.
+and image.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius import rle
-from sartorius.cells import CELL_TYPES
-from sartorius.data.annotation_rows import LabelledPicture, labelled_picture, parse_runs, read_table
-from sartorius.data.pictures import GreyImage, list_pictures, read_grey
+from sartorius.data.annotation_rows import LabelledImage, labelled_image, parse_runs, read_table
+from sartorius.data.images import GreyImage, list_images, read_grey
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures import rle
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.instances import Instances
 
 _HOW_TO_GET = (
     "get the data with `kaggle competitions download -c sartorius-cell-instance-segmentation` and unzip it there, give "
@@ -29,13 +29,13 @@ _HOW_TO_GET = (
 
 
 class Competition:
-    """The labelled pictures of a folder in the competition's layout.
+    """The labelled images of a folder in the competition's layout.
 
-    The constructor reads train.csv and the header of every picture (0.2 s for 606 pictures) and raises InputError for
-    what does not fit; `check` decodes pictures and annotations. With `keep_going` pictures that do not fit are left out
+    The constructor reads train.csv and the header of every image (0.2 s for 606 images) and raises InputError for
+    what does not fit; `check` decodes images and annotations. With `keep_going` images that do not fit are left out
     and the reasons collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
 
-    pictures: id -> LabelledPicture, sorted by id.  cell_type_names: the names that class indices count in.
+    images: id -> LabelledImage, sorted by id.  cell_type_names: the names that class indices count in.
     """
 
     def __init__(self, root: str | Path, cell_type_names: Sequence[str] = CELL_TYPES, keep_going: bool = False) -> None:
@@ -48,15 +48,15 @@ class Competition:
                 raise InputError(f"{needed}: not found; {_HOW_TO_GET}")
         table = read_table(self.csv)
         self.has_wells = "sample_id" in table
-        self.pictures: dict[str, LabelledPicture] = {}
-        for picture, rows in table.groupby("id", sort=True):
-            self._attempt(lambda p=str(picture), r=rows: self._add(p, r))
+        self.images: dict[str, LabelledImage] = {}
+        for image_id, rows in table.groupby("id", sort=True):
+            self._attempt(lambda p=str(image_id), r=rows: self._add(p, r))
         named = set(table["id"])
-        self.unused = [path for path in list_pictures(self.root / "train") if path.stem not in named]
+        self.unused = [path for path in list_images(self.root / "train") if path.stem not in named]
         if self.unused:
             names = ", ".join(path.name for path in self.unused[:3])
             warnings.warn(
-                f"{self.root / 'train'}: {len(self.unused)} pictures without a row in train.csv are left out ({names})",
+                f"{self.root / 'train'}: {len(self.unused)} images without a row in train.csv are left out ({names})",
                 stacklevel=2,
             )
 
@@ -71,60 +71,60 @@ class Competition:
             return False
         return True
 
-    def _add(self, picture: str, rows: pd.DataFrame) -> None:
-        path = self.root / "train" / f"{picture}.png"
-        self.pictures[picture] = labelled_picture(picture, rows, self.csv, path, self.cell_type_names)
+    def _add(self, image_id: str, rows: pd.DataFrame) -> None:
+        path = self.root / "train" / f"{image_id}.png"
+        self.images[image_id] = labelled_image(image_id, rows, self.csv, path, self.cell_type_names)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids of the labelled pictures, sorted."""
-        return tuple(self.pictures)
+        """The ids of the labelled images, sorted."""
+        return tuple(self.images)
 
     @cached_property
     def wells(self) -> dict[str, str]:
-        """Picture -> plate well; a picture whose well is not known is its own well."""
-        return {picture: record.well or picture for picture, record in self.pictures.items()}
+        """Image -> plate well; an image whose well is not known is its own well."""
+        return {image_id: record.well or image_id for image_id, record in self.images.items()}
 
-    def record(self, picture: str) -> LabelledPicture:
-        """What train.csv says about a picture; raises InputError for an id that is not labelled."""
-        if picture not in self.pictures:
-            raise InputError(f"{self.csv}: no labelled picture '{picture}'; ids look like {', '.join(self.ids[:3])}")
-        return self.pictures[picture]
+    def record(self, image_id: str) -> LabelledImage:
+        """What train.csv says about an image; raises InputError for an id that is not labelled."""
+        if image_id not in self.images:
+            raise InputError(f"{self.csv}: no labelled image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
+        return self.images[image_id]
 
-    def image(self, picture: str) -> GreyImage:
-        """The pixels of a picture, uint8 [H, W]; raises InputError where the file is damaged."""
-        return read_grey(self.record(picture).path)
+    def image(self, image_id: str) -> GreyImage:
+        """The pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
+        return read_grey(self.record(image_id).path)
 
-    def runs(self, picture: str) -> rle.Runs:
-        """The runs of the picture's cells in the order of train.csv; raises InputError naming row and picture."""
-        return parse_runs(self.record(picture), self.csv)
+    def runs(self, image_id: str) -> rle.Runs:
+        """The runs of the image's cells in the order of train.csv; raises InputError naming row and image."""
+        return parse_runs(self.record(image_id), self.csv)
 
-    def instances(self, picture: str) -> Instances:
-        """The picture's cells as annotated, in the order of train.csv. Decoded at every call: datasets keep them."""
-        record = self.record(picture)
+    def instances(self, image_id: str) -> Instances:
+        """The image's cells as annotated, in the order of train.csv. Decoded at every call: datasets keep them."""
+        record = self.record(image_id)
         cell_type = self.cell_type_names.index(record.cell_type)
-        return Instances.from_runs(self.runs(picture), np.full(len(record), cell_type))
+        return Instances.from_runs(self.runs(image_id), np.full(len(record), cell_type))
 
-    def cell_type(self, picture: str) -> str:
-        """Name of the picture's cell type."""
-        return self.record(picture).cell_type
+    def cell_type(self, image_id: str) -> str:
+        """Name of the image's cell type."""
+        return self.record(image_id).cell_type
 
-    def check(self, pictures: Iterable[str] | None = None) -> None:
-        """Decode these pictures (default: all) and their annotations; raises InputError for the first that is bad.
+    def check(self, images: Iterable[str] | None = None) -> None:
+        """Decode these images (default: all) and their annotations; raises InputError for the first that is bad.
 
-        With `keep_going` bad pictures are dropped and noted in `problems` instead.
+        With `keep_going` bad images are dropped and noted in `problems` instead.
         """
-        for picture in list(self.ids if pictures is None else pictures):
-            if not self._attempt(lambda p=picture: (self.image(p), self.runs(p))):
-                del self.pictures[picture]
+        for image_id in list(self.ids if images is None else images):
+            if not self._attempt(lambda p=image_id: (self.image(p), self.runs(p))):
+                del self.images[image_id]
 
-    def test_pictures(self) -> list[Path]:
+    def test_images(self) -> list[Path]:
         """The PNGs of test/, sorted; empty when there is no such folder."""
         return self._folder("test")
 
-    def unlabelled_pictures(self) -> list[Path]:
+    def unlabelled_images(self) -> list[Path]:
         """The PNGs of train_semi_supervised/, sorted, or none; `well_of` a file's stem is its plate well."""
         return self._folder("train_semi_supervised")
 
     def _folder(self, name: str) -> list[Path]:
-        return list_pictures(self.root / name) if (self.root / name).is_dir() else []
+        return list_images(self.root / name) if (self.root / name).is_dir() else []

@@ -1,4 +1,4 @@
-"""Copy-paste: cells of other training pictures of the same cell type, put into a picture (Ghiasi et al. 2021).
+"""Copy-paste: cells of other training images of the same cell type, put into an image (Ghiasi et al. 2021).
 
 The layered map makes it cheap: a pasted cell lies on top, so its pixels are taken from every layer, and in the first
 layer there is then always room for it. No cell is stacked at full size, and the map gets no deeper.
@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.cells import DOUBTFUL
 from sartorius.data.cut_cells import Backdrop, Cut, Donor, Floats
 from sartorius.data.dataset import Load
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.errors import InputError
-from sartorius.instances import MAX_CELLS, Instances
-from sartorius.rle import IntArray
+from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.instances import MAX_CELLS, Instances
+from sartorius.structures.rle import IntArray
 
 Patch = tuple[slice, slice]
 Below = dict[int, int]  # cell, pixels of it
@@ -39,21 +39,21 @@ class Pasted:
 
 @dataclass(frozen=True)
 class CopyPaste:
-    """A `Mix` (see `sartorius.data.dataset`): cells of the pictures in `others`, which are training pictures.
+    """A `Mix` (see `sartorius.data.dataset`): cells of the images in `others`, which are training images.
 
     probability: of a sample to get any.  until: share of the `epochs` of a run, the first ones, that paste (0 to 1);
     later samples are exactly those of a run without copy-paste.  epochs: null or -1 where it is not known, with
     until=1 only.
     cells: fewest and most cells drawn for a sample; those without a place are left out.
-    pictures: at most so many give the cells of a sample; each is loaded from the dataset's cache or the disk.
+    images: at most so many give the cells of a sample; each is loaded from the dataset's cache or the disk.
     mirror: probability.  rotate: from, to, in degrees.  scale: from, to, factor of lengths.
     rim: pixels around a cell that come along, fading out: its halo.
-    max_shared: share of a cell that others may cover in its own picture.
+    max_shared: share of a cell that others may cover in its own image.
     max_overlap: share of a pasted cell that may lie on other cells.  min_visible: share that must stay visible of each
     of those, of its area before anything was pasted; at 0 a cell may be covered whole, and is then gone.
     tries: places looked at for each cell.
 
-    Where no other picture has the type, or none of them a cell, nothing is pasted. Raises InputError for values out of
+    Where no other image has the type, or none of them a cell, nothing is pasted. Raises InputError for values out of
     range.
     """
 
@@ -61,7 +61,7 @@ class CopyPaste:
     until: float
     epochs: int | None
     cells: Sequence[int]
-    pictures: int
+    images: int
     mirror: float
     rotate: Sequence[float]
     scale: Sequence[float]
@@ -74,7 +74,7 @@ class CopyPaste:
     def __post_init__(self) -> None:
         for key in ("probability", "until", "mirror", "max_shared", "max_overlap", "min_visible"):
             _require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a number from 0 to 1")
-        for key in ("pictures", "rim", "tries"):
+        for key in ("images", "rim", "tries"):
             _require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
         for key in ("cells", "rotate", "scale"):
             span = getattr(self, key)
@@ -101,12 +101,12 @@ class CopyPaste:
         load: Load,
         rng: np.random.Generator,
     ) -> Pasted:
-        """The picture uint8 [H, W] with cells pasted, or as it is; nothing that was given is written to.
+        """The image uint8 [H, W] with cells pasted, or as it is; nothing that was given is written to.
 
         After the last epoch that pastes nothing is drawn from `rng`.
         """
         if others and self.active(epoch) and rng.random() < self.probability:
-            chosen = rng.permutation(len(others))[: self.pictures].tolist()
+            chosen = rng.permutation(len(others))[: self.images].tolist()
             donors = [Donor(*load(others[place])) for place in chosen]
             drawn = self._draw([donor.cells(self.max_shared) for donor in donors], MAX_CELLS - len(instances), rng)
             if len(drawn):
@@ -139,7 +139,7 @@ class CopyPaste:
         return np.stack([sign * a, -b, sign * b, a], axis=1).reshape(-1, 2, 2).astype(np.float32)
 
     def _place(self, canvas: Canvas, cut: Cut, shares: NDArray[np.float64]) -> tuple[Patch, Below] | None:
-        """The first place inside the picture, of those at `shares` [tries, 2] of the room, that the cell may have."""
+        """The first place inside the image, of those at `shares` [tries, 2] of the room, that the cell may have."""
         height, width = cut.mask.shape
         down, right = canvas.light.shape[0] - height, canvas.light.shape[1] - width
         if min(down, right) < 0:
@@ -156,7 +156,7 @@ class CopyPaste:
 
 
 class Canvas:
-    """A picture that is being pasted into; the given arrays are copied.
+    """An image that is being pasted into; the given arrays are copied.
 
     light: float32 [H, W], difference from the background in grey levels.  covered: bool [H, W], pixels of cells.
     types: class index of each cell.  whole: pixels of each before anything covered it.  left: pixels of each now.
@@ -199,7 +199,7 @@ class Canvas:
         covered |= cut.mask
 
     def result(self) -> Pasted:
-        """The picture as it is now, without the cells that were covered whole."""
+        """The image as it is now, without the cells that were covered whole."""
         image = np.asarray(cv2.add(self.light, self.level, dtype=cv2.CV_8U), np.uint8)  # rounded, within 0 to 255
         kept = np.concatenate([np.arange(self.given), np.full(len(self.types) - self.given, -1)])
         instances, areas = Instances(self.layers, np.array(self.types, np.int64)), np.array(self.left)

@@ -1,7 +1,7 @@
 """Training crops: what they share, and those that inference looks through, a tile of the grid or one of five crops.
 
-Windows are drawn evenly among the picture's (see `sartorius.windows`). Smaller pictures are padded below and on the
-right, the picture by reflection, as a network that pads itself would; there are no cells in the padding.
+Windows are drawn evenly among the image's (see `structures.windows`). Smaller images are padded below and on the
+right, the image by reflection, as a network that pads itself would; there are no cells in the padding.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.data.pictures import GreyImage
-from sartorius.windows import Window, five_crops, tiles
+from sartorius.data.images import GreyImage
+from sartorius.structures.windows import Window, five_crops, tiles
 
 Layers = NDArray[np.uint16]
 
@@ -21,7 +21,7 @@ Layers = NDArray[np.uint16]
 class Cut(NamedTuple):
     """What a crop gives.
 
-    image: uint8 [h, w].  layers: uint16 [L, h, w].  area: what an area of 1 of the picture covers in the crop.
+    image: uint8 [h, w].  layers: uint16 [L, h, w].  area: what an area of 1 of the image covers in the crop.
     """
 
     image: GreyImage
@@ -70,7 +70,7 @@ class TileCrop:
 class FiveCrop:
     """One of the four corners and the centre, `height` x `width` px.
 
-    Raises InputError for a crop without extent. Unlike in inference, the five need not cover the picture.
+    Raises InputError for a crop without extent. Unlike in inference, the five need not cover the image.
     """
 
     height: int
@@ -88,7 +88,7 @@ class FiveCrop:
 
 
 def cut_window(image: GreyImage, layers: Layers, window: Window, height: int, width: int) -> Cut:
-    """The window of the picture and its layers, padded to height x width px."""
+    """The window of the image and its layers, padded to height x width px."""
     image, layers = image[window.rows, window.columns], layers[:, window.rows, window.columns]
     below, right = height - window.height, width - window.width
     if below or right:

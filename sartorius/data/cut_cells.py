@@ -1,10 +1,10 @@
-"""Cells cut out of a picture, to be put into another: their light without that of the background, and its weight.
+"""Cells cut out of an image, to be put into another: their light without that of the background, and its weight.
 
 A phase-contrast cell is more than its mask: a bright halo lies around it, so a rim comes along and fades out. What is
 cut is the difference from the background of its own place, which is added to the background of the new place; so
-neither brightness nor shading of the picture it comes from is seen. Everything is done in the cell's own small patch.
+neither brightness nor shading of the image it comes from is seen. Everything is done in the cell's own small patch.
 
-Contrast is left alone. Over 32 real pictures the contrast inside cells of one type spreads by 8 to 36 %; divided by
+Contrast is left alone. Over 32 real images the contrast inside cells of one type spreads by 8 to 36 %; divided by
 the noise of the background it spreads by 33 to 49 %.
 """
 
@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.cells import DOUBTFUL
-from sartorius.data.pictures import GreyImage
-from sartorius.instances import Instances
-from sartorius.rle import IntArray
+from sartorius.data.images import GreyImage
+from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import IntArray
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 GRID = 8  # pixels: one value in a square of so many
 SMOOTH = 7  # squares, both ways, that are averaged: 56 px, a few cells wide
 HALO = 9  # pixels, odd: width of the brush that keeps the halos of cells out of it
-# Weight of the picture's median beside 255 for a square of background: it decides where cells leave none.
+# Weight of the image's median beside 255 for a square of background: it decides where cells leave none.
 PRIOR = 12.0
 # Pixels, odd: width of the brush round another cell, whose halo must not come along as this cell's
 NEAR = 5
@@ -37,11 +37,11 @@ NEAR = 5
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What a picture looks like without its cells.
+    """What an image looks like without its cells.
 
     depth: uint8 [H, W], how many cells lie on a pixel.
     level: float32 [H, W], grey level of the background there, smooth.
-    light: float32 [H, W], difference of the picture from it.
+    light: float32 [H, W], difference of the image from it.
     """
 
     depth: NDArray[np.uint8]
@@ -50,7 +50,7 @@ class Backdrop:
 
     @classmethod
     def of(cls, image: GreyImage, instances: Instances) -> Backdrop:
-        """The backdrop of image uint8 [H, W]; where cells leave no background, its level is the picture's median."""
+        """The backdrop of image uint8 [H, W]; where cells leave no background, its level is the image's median."""
         depth = (instances.layers[0] != 0).view(np.uint8)
         for layer in instances.layers[1:]:
             depth += layer != 0
@@ -99,7 +99,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Donor:
-    """A picture uint8 [H, W] that cells are cut out of."""
+    """An image uint8 [H, W] that cells are cut out of."""
 
     image: GreyImage
     instances: Instances
@@ -107,7 +107,7 @@ class Donor:
     def cells(self, max_shared: float) -> IntArray:
         """The cells that may be cut out, int64 indices.
 
-        No doubtful ones, none that the picture's edge cuts, and none of which others cover more than `max_shared`.
+        No doubtful ones, none that the image's edge cuts, and none of which others cover more than `max_shared`.
         """
         cells = self.instances
         x1, y1, x2, y2 = cells.boxes.T
@@ -155,7 +155,7 @@ def _alpha(mask: Mask, others: Mask, rim: int) -> Floats:
 def _warp(planes: Floats, turn: Floats) -> Floats:
     """planes [h, w, 3] turned about their centre, without the margin where nothing is.
 
-    Cubic: linear interpolation takes 30 % of a real picture's finest contrast (cubic 12 %), and blurred cells among
+    Cubic: linear interpolation takes 30 % of a real image's finest contrast (cubic 12 %), and blurred cells among
     sharp ones could be told apart.
     """
     height, width = planes.shape[:2]

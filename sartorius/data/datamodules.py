@@ -1,4 +1,4 @@
-"""LightningDataModules: the labelled pictures of one fold, and a folder of pictures without truth.
+"""LightningDataModules: the labelled images of one fold, and a folder of images without truth.
 
 `setup` reads and checks everything that a run will use, so that bad input is said before any training.
 """
@@ -13,34 +13,34 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
-from sartorius.cells import CELL_TYPES
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import CleanedSource, Cleaning
 from sartorius.data.competition import Competition
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.folds import Folds, check_leak, make_folds, read_folds
+from sartorius.data.images import ImageFolder, list_images
 from sartorius.data.leaks import admitted
 from sartorius.data.loading import LabelledDataModule, options, subset
-from sartorius.data.pictures import PictureFolder, list_pictures
+from sartorius.data.provenance import SPLIT
 from sartorius.data.sampler import ShareSampler
 from sartorius.errors import InputError
-from sartorius.recipes import SPLIT
+from sartorius.structures.cell_types import CELL_TYPES
 
 
 class SupervisedDataModule(LabelledDataModule):
-    """Training and validation pictures of one fold of a competition folder.
+    """Training and validation images of one fold of a competition folder.
 
     Training truth is cleaned, validation truth is as it was annotated; pseudo-labels are as their file has them, and
-    none is of a validation picture or its plate well.
+    none is of a validation image or its plate well.
 
     root: folder in the competition's layout.  fold: the one that is validated on.
     fold_file: a csv of `sartorius.prepare`; None deals `n_folds` folds from `fold_seed` (which is not `seed`: another
-    training seed must not change the validation pictures).
-    pictures: train on these ids only, or on the first so many of the fold that have cells; without `val_pictures` they
-    are also validated on (overfitting on purpose).  val_pictures: validate on these ids instead of the fold's.
+    training seed must not change the validation images).
+    images: train on these ids only, or on the first so many of the fold that have cells; without `val_images` they
+    are also validated on (overfitting on purpose).  val_images: validate on these ids instead of the fold's.
     loading: the arguments of `LabelledDataModule`.
 
-    After `setup`: train_pictures, val_pictures and pseudo_pictures (sorted ids), folds, competition.
+    After `setup`: train_images, val_images and pseudo_images (sorted ids), folds, competition.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class SupervisedDataModule(LabelledDataModule):
         n_folds: int = 5,
         fold_seed: int = 0,
         fold_file: str | Path | None = None,
-        pictures: Sequence[str] | int | None = None,
-        val_pictures: Sequence[str] | None = None,
+        images: Sequence[str] | int | None = None,
+        val_images: Sequence[str] | None = None,
         cleaning: Cleaning | None = None,
         cell_type_names: Sequence[str] = CELL_TYPES,
         **loading: Any,
@@ -61,47 +61,47 @@ class SupervisedDataModule(LabelledDataModule):
         super().__init__(name=name, cell_type_names=cell_type_names, **loading)
         self.root, self.cleaning = Path(root), cleaning
         self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
-        self.pictures, self.chosen_val_pictures = pictures, val_pictures
+        self.images, self.chosen_val_images = images, val_images
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and check the folder, choose pictures, build the datasets; a second call does nothing new.
+        """Read and check the folder, choose images, build the datasets; a second call does nothing new.
 
-        Raises InputError for anything wrong with the folder, the folds or the pictures asked for.
+        Raises InputError for anything wrong with the folder, the folds or the images asked for.
         """
         if self._val is not None:
             return
         self.competition = Competition(self.root, self.cell_type_names)
-        self.train_pictures, self.val_pictures = self._choose()
-        self.competition.check(sorted({*self.train_pictures, *self.val_pictures}))
+        self.train_images, self.val_images = self._choose()
+        self.competition.check(sorted({*self.train_images, *self.val_images}))
         self._build_datasets()
 
-    def place_of(self, picture: str) -> str:
-        """What training and validation must not share: the plate well, the picture itself where it is not known."""
-        return self.competition.wells.get(picture, well_of(picture))
+    def place_of(self, image_id: str) -> str:
+        """What training and validation must not share: the plate well, the image itself where it is not known."""
+        return self.competition.wells.get(image_id, well_of(image_id))
 
     def _choose(self) -> tuple[list[str], list[str]]:
-        """(training, validation) pictures; no validation well is trained on, unless overfitting is asked for."""
+        """(training, validation) images; no validation well is trained on, unless overfitting is asked for."""
         wells = self.competition.wells
         self.folds = self._folds()
         train, val = self.folds.split(self.fold)
-        dropped = set(self.cleaning.drop_pictures) if self.cleaning is not None else set()
-        train = [picture for picture in train if picture not in dropped]
-        if self.pictures is not None:
-            train = subset(self.pictures, train, self.competition, f"fold {self.fold}")
-        if self.chosen_val_pictures is not None:
-            val = sorted(self.competition.record(picture).id for picture in self.chosen_val_pictures)
-        elif self.pictures is not None:
+        dropped = set(self.cleaning.drop_images) if self.cleaning is not None else set()
+        train = [image_id for image_id in train if image_id not in dropped]
+        if self.images is not None:
+            train = subset(self.images, train, self.competition, f"fold {self.fold}")
+        if self.chosen_val_images is not None:
+            val = sorted(self.competition.record(image_id).id for image_id in self.chosen_val_images)
+        elif self.images is not None:
             warnings.warn(
-                "data.pictures without data.val_pictures: validation is on the training pictures, scores mean memory",
+                "data.images without data.val_images: validation is on the training images, scores mean memory",
                 stacklevel=2,
             )
             return train, train
         if not train or not val:
             raise InputError(
-                f"fold {self.fold} of {self.root}: {len(train)} training and {len(val)} validation pictures are left; "
+                f"fold {self.fold} of {self.root}: {len(train)} training and {len(val)} validation images are left; "
                 "need one of each"
             )
-        if self.competition.has_wells or self.chosen_val_pictures is not None:
+        if self.competition.has_wells or self.chosen_val_images is not None:
             check_leak(train, val, wells)
         return train, val
 
@@ -115,31 +115,31 @@ class SupervisedDataModule(LabelledDataModule):
         pseudo = None
         if self.pseudo_labels is not None:
             pseudo = self.pseudo_labels.read(self.cell_type_names)
-            self.pseudo_pictures = admitted(pseudo, self.competition, self.train_pictures, self.val_pictures)
-            pseudo.check(self.pseudo_pictures)
+            self.pseudo_images = admitted(pseudo, self.competition, self.train_images, self.val_images)
+            pseudo.check(self.pseudo_images)
         self._build(source, self.competition, pseudo)
 
 
 def validation_data(saved: Mapping[str, Any], source: str, **changes: Any) -> SupervisedDataModule:
-    """The data module of a saved data config, with `changes`, as far as it decides on the validation pictures.
+    """The data module of a saved data config, with `changes`, as far as it decides on the validation images.
 
     The config comes with a file from elsewhere (`source`): nothing that it names is built. Raises InputError where it
     is of another class.
     """
     if (target := saved.get("_target_")) != f"{SupervisedDataModule.__module__}.{SupervisedDataModule.__name__}":
-        raise InputError(f"{source}: was trained on {target}, which evaluate does not build; predict its pictures")
+        raise InputError(f"{source}: was trained on {target}, which evaluate does not build; predict its images")
     kept = {key: saved[key] for key in ("root", *SPLIT, "cell_type_names", "val_batch_size") if key in saved}
-    # With data.pictures=N training and validation pictures are the same, and dropped ones in neither.
-    cleaning = Cleaning(drop_pictures=(saved.get("cleaning") or {}).get("drop_pictures", ()))
+    # With data.images=N training and validation images are the same, and dropped ones in neither.
+    cleaning = Cleaning(drop_images=(saved.get("cleaning") or {}).get("drop_images", ()))
     return SupervisedDataModule(**{**kept, **changes}, cleaning=cleaning)
 
 
-class PicturesDataModule(pl.LightningDataModule):
-    """Pictures of any folder (or one picture), to predict on: grey 8-bit, or RGB whose channels are equal.
+class ImagesDataModule(pl.LightningDataModule):
+    """Images of any folder (or one image), to predict on: grey 8-bit, or RGB whose channels are equal.
 
-    levels: what happens to others and to the grey levels, see `pictures.read_grey`.
+    levels: what happens to others and to the grey levels, see `images.read_grey`.
 
-    After `setup`: pictures (sorted ids: file names without suffix).
+    After `setup`: images (sorted ids: file names without suffix).
     """
 
     def __init__(
@@ -153,21 +153,21 @@ class PicturesDataModule(pl.LightningDataModule):
         super().__init__()
         self.folder, self.batch_size, self.levels = Path(folder), batch_size, levels
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer pictures than processes
-        self.pictures: list[str] = []
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes
+        self.images: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """List and decode the pictures, at the first call; raises InputError where there is none or a bad one."""
-        if self.pictures:
+        """List and decode the images, at the first call; raises InputError where there is none or a bad one."""
+        if self.images:
             return
-        paths = [self.folder] if self.folder.is_file() else list_pictures(self.folder)
-        self.source = PictureFolder(self.folder, paths, self.levels)
-        for picture in self.source.ids:
-            self.source.image(picture)
-        self.pictures = list(self.source.ids)
+        paths = [self.folder] if self.folder.is_file() else list_images(self.folder)
+        self.source = ImageFolder(self.folder, paths, self.levels)
+        for image_id in self.source.ids:
+            self.source.image(image_id)
+        self.images = list(self.source.ids)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The pictures, whole, in the order of their ids, with empty targets; of several processes each its share."""
+        """The images, whole, in the order of their ids, with empty targets; of several processes each its share."""
         dataset = InstanceDataset(self.source, self.source.ids)
         loading = options(self.num_workers, self.pin_memory)
         return DataLoader(dataset, batch_size=self.batch_size, sampler=ShareSampler(len(dataset)), **loading)

@@ -1,6 +1,6 @@
 """Samples as tensors: what the networks and callbacks consume.
 
-A sample's randomness is a function of (seed, epoch, picture, repeat): it does not matter which worker computes it, or
+A sample's randomness is a function of (seed, epoch, image, repeat): it does not matter which worker computes it, or
 what was computed before.
 """
 
@@ -16,19 +16,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sartorius.cells import DOUBTFUL
-from sartorius.data.pictures import GreyImage, Source
+from sartorius.data.images import GreyImage, Source
 from sartorius.data.sample_cache import SampleCache
 from sartorius.errors import InputError
-from sartorius.instances import Instances
-from sartorius.rle import IntArray
+from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import IntArray
 
 Transform = Callable[[GreyImage, Instances, np.random.Generator], Any]
 Load = Callable[[str], tuple[GreyImage, Instances]]
 
 
 class Mix(Protocol):
-    """Puts something of other pictures into one, before its transform."""
+    """Puts something of other images into one, before its transform."""
 
     def __call__(
         self,
@@ -41,7 +41,7 @@ class Mix(Protocol):
     ) -> Any:
         """An object with `image`, `instances` and `kept` (int64 [n]: where each was among the given ones, -1: added).
 
-        others: the pictures that something may come from, see `InstanceDataset.others`; `load(id)` gives image and
+        others: the images that something may come from, see `InstanceDataset.others`; `load(id)` gives image and
         cells of one. image and instances belong to the cache and must not be written to.
         """
 
@@ -70,18 +70,18 @@ def _apply(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
 
 @dataclass
 class Target(_Movable):
-    """The cells of one (possibly cropped) picture.
+    """The cells of one (possibly cropped) image.
 
-    picture: id.  index: its place among all pictures of its source, the same over epochs and folds.
+    image_id: id.  index: its place among all images of its source, the same over epochs and folds.
     layers: int32 [L, H, W], 0 is background.  layer_of: int64 [N].  boxes: float32 [N, 4], x1, y1, x2, y2, half-open
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
-    cell_type: name of the picture's type, which one without cells has too; "" where it is not known.
+    cell_type: name of the image's type, which one without cells has too; "" where it is not known.
     chosen: int64 [n], places (0 to N - 1) of the cells that this sample is about; None for all.
     ignored: bool [H, W], pixels of doubtful cells: neither cell nor background to any loss; None for none.
-    weight: of this picture in every loss.
+    weight: of this image in every loss.
     """
 
-    picture: str
+    image_id: str
     index: int
     layers: Tensor
     layer_of: Tensor
@@ -98,9 +98,9 @@ class Target(_Movable):
 
     @classmethod
     def from_instances(
-        cls, picture: str, index: int, instances: Instances, cell_type: str = "", weight: float = 1.0
+        cls, image_id: str, index: int, instances: Instances, cell_type: str = "", weight: float = 1.0
     ) -> Target:
-        """The tensors of `instances`; a picture without cells has N = 0 and one empty layer.
+        """The tensors of `instances`; an image without cells has N = 0 and one empty layer.
 
         Those of type DOUBTFUL are no cells here but `ignored` pixels, as far as no cell covers them.
         """
@@ -110,7 +110,7 @@ class Target(_Movable):
             ignored = torch.from_numpy(rest.foreground() & ~certain.foreground())
             instances = certain
         return cls(
-            picture=picture,
+            image_id=image_id,
             index=index,
             layers=torch.from_numpy(instances.layers.astype(np.int32)),
             layer_of=torch.from_numpy(instances.layer_of.copy()),
@@ -125,7 +125,7 @@ class Target(_Movable):
 
 @dataclass
 class Batch(_Movable):
-    """images: one uint8 [1, H, W] a picture, 0 to 255, of any sizes.  targets: one a picture, in the same order."""
+    """images: one uint8 [1, H, W] an image, 0 to 255, of any sizes.  targets: one an image, in the same order."""
 
     images: list[Tensor]
     targets: list[Target]
@@ -140,13 +140,13 @@ def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
 
 
 class InstanceDataset(Dataset[tuple[Tensor, Target]]):
-    """Samples of some pictures of a source: image uint8 [1, H, W] and Target.
+    """Samples of some images of a source: image uint8 [1, H, W] and Target.
 
-    pictures: ids; item `i` is picture `i // samples_per_picture`.  transform: called with (image, instances,
+    images: ids; item `i` is image `i // samples_per_image`.  transform: called with (image, instances,
     generator) and returning an object with `image`, `instances` and `kept` (int64 [n], where each of them was among the
-    given ones); None gives pictures whole and cells exact.
-    cache_bytes: memory for decoded pictures and label maps, per process (2.2 MB a competition picture).
-    mix: what is put into pictures of others before the transform, see `Mix`.  weight: of these pictures in every loss.
+    given ones); None gives images whole and cells exact.
+    cache_bytes: memory for decoded images and label maps, per process (2.2 MB a competition image).
+    mix: what is put into images of others before the transform, see `Mix`.  weight: of these images in every loss.
 
     Raises InputError where an id is not in the source.
     """
@@ -154,82 +154,82 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
     def __init__(
         self,
         source: Source,
-        pictures: Sequence[str],
+        images: Sequence[str],
         transform: Transform | None = None,
         seed: int = 0,
-        samples_per_picture: int = 1,
+        samples_per_image: int = 1,
         cache_bytes: int = 0,
         mix: Mix | None = None,
         weight: float = 1.0,
     ) -> None:
-        self.index_of = {picture: index for index, picture in enumerate(source.ids)}
-        if unknown := [picture for picture in pictures if picture not in self.index_of]:
-            raise InputError(f"no picture '{unknown[0]}'; ids look like {', '.join(source.ids[:3])}")
-        self.source, self.pictures, self.transform = source, list(pictures), transform
-        self.seed, self.samples_per_picture = seed, samples_per_picture
+        self.index_of = {image_id: index for index, image_id in enumerate(source.ids)}
+        if unknown := [image_id for image_id in images if image_id not in self.index_of]:
+            raise InputError(f"no image '{unknown[0]}'; ids look like {', '.join(source.ids[:3])}")
+        self.source, self.images, self.transform = source, list(images), transform
+        self.seed, self.samples_per_image = seed, samples_per_image
         self.cache, self.mix, self.weight = SampleCache(cache_bytes), mix, weight
         self._of_type: dict[str, list[str]] = {}
-        for picture in sorted(set(self.pictures)) if mix is not None else ():
-            self._of_type.setdefault(source.cell_type(picture), []).append(picture)
+        for image_id in sorted(set(self.images)) if mix is not None else ():
+            self._of_type.setdefault(source.cell_type(image_id), []).append(image_id)
 
     @property
     def places(self) -> int:
-        """The number of different samples, apart from what is drawn at random: one a picture."""
-        return len(self.pictures)
+        """The number of different samples, apart from what is drawn at random: one an image."""
+        return len(self.images)
 
     def __len__(self) -> int:
-        return self.places * self.samples_per_picture
+        return self.places * self.samples_per_image
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
         """The sample of (epoch, index), or of an index in epoch 0."""
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        return self.sample(epoch, *divmod(index, self.samples_per_picture))
+        return self.sample(epoch, *divmod(index, self.samples_per_image))
 
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
         """The sample of one of the `places`; another `repeat` is drawn anew."""
-        image, target, _ = self._sample(epoch, self.pictures[place], repeat)
+        image, target, _ = self._sample(epoch, self.images[place], repeat)
         return image, target
 
-    def _sample(self, epoch: int, picture: str, repeat: int) -> tuple[Tensor, Target, IntArray]:
-        """Image, target and, for each cell of the target, its place among the picture's cells (-1: of another)."""
-        image, instances = self.load(picture)
+    def _sample(self, epoch: int, image_id: str, repeat: int) -> tuple[Tensor, Target, IntArray]:
+        """Image, target and, for each cell of the target, its place among the image's cells (-1: of another)."""
+        image, instances = self.load(image_id)
         kept = np.arange(len(instances))
-        rng = self._generator(epoch, picture, repeat)
+        rng = self._generator(epoch, image_id, repeat)
         if self.mix is not None:
-            result = self.mix(epoch, image, instances, self.others(picture), self.load, rng)
+            result = self.mix(epoch, image, instances, self.others(image_id), self.load, rng)
             image, instances, kept = result.image, result.instances, result.kept
         if self.transform is not None:
             result = self.transform(image, instances, rng)
             image, instances, kept = result.image, result.instances, kept[result.kept]
-        cell_type = self.source.cell_type(picture)
-        target = Target.from_instances(picture, self.index_of[picture], instances, cell_type, self.weight)
+        cell_type = self.source.cell_type(image_id)
+        target = Target.from_instances(image_id, self.index_of[image_id], instances, cell_type, self.weight)
         return torch.from_numpy(image.copy())[None], target, kept[instances.cell_types != DOUBTFUL]
 
-    def others(self, picture: str) -> list[str]:
-        """The other pictures of this dataset, and of no other, that have the same known cell type; sorted."""
-        cell_type = self.source.cell_type(picture)
-        return [other for other in self._of_type.get(cell_type, ()) if other != picture] if cell_type else []
+    def others(self, image_id: str) -> list[str]:
+        """The other images of this dataset, and of no other, that have the same known cell type; sorted."""
+        cell_type = self.source.cell_type(image_id)
+        return [other for other in self._of_type.get(cell_type, ()) if other != image_id] if cell_type else []
 
-    def load(self, picture: str) -> tuple[GreyImage, Instances]:
-        """A picture and its cells as the source has them, kept in the cache; not to be written to."""
-        return self.cache.get(picture, self._load)
+    def load(self, image_id: str) -> tuple[GreyImage, Instances]:
+        """An image and its cells as the source has them, kept in the cache; not to be written to."""
+        return self.cache.get(image_id, self._load)
 
     def preload(self) -> None:
         """Fill the cache before worker processes are forked: they then share one copy of it."""
-        for picture in self.pictures:
+        for image_id in self.images:
             if self.cache.bytes >= self.cache.max_bytes:
                 return
-            self.load(picture)[1].areas  # noqa: B018 - computed once, kept with the instances
+            self.load(image_id)[1].areas  # noqa: B018 - computed once, kept with the instances
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the cached samples: a spawned worker reads its own instead of receiving gigabytes."""
         return {**self.__dict__, "cache": SampleCache(self.cache.max_bytes)}
 
-    def _load(self, picture: str) -> tuple[GreyImage, Instances]:
-        return self.source.image(picture), self.source.instances(picture)
+    def _load(self, image_id: str) -> tuple[GreyImage, Instances]:
+        return self.source.image(image_id), self.source.instances(image_id)
 
-    def _generator(self, epoch: int, picture: str, repeat: int) -> np.random.Generator:
-        # The id and not its place: the same picture looks the same in another fold or subset.
-        return np.random.default_rng((self.seed, epoch, zlib.crc32(picture.encode()), repeat))
+    def _generator(self, epoch: int, image_id: str, repeat: int) -> np.random.Generator:
+        # The id and not its place: the same image looks the same in another fold or subset.
+        return np.random.default_rng((self.seed, epoch, zlib.crc32(image_id.encode()), repeat))

@@ -1,6 +1,6 @@
-"""Folds of pictures: grouped by plate well, stratified by cell type, written down as a csv file.
+"""Folds of images: grouped by plate well, stratified by cell type, written down as a csv file.
 
-Pictures of one plate well show the same cells days or fields apart, so a well that lies on both sides flatters the
+Images of one plate well show the same cells days or fields apart, so a well that lies on both sides flatters the
 score (by 0.0055 on this competition). Wells are dealt greedily, largest first, to the fold where they unbalance least,
 then exchanged while that helps.
 """
@@ -21,15 +21,15 @@ from sartorius.errors import InputError
 from sartorius.files import write_csv
 
 COLUMNS = ("id", "fold", "cell_type", "well")
-# Beside the pictures of each type, which weigh 1: the cells of each type, so that no fold gets all dense pictures.
+# Beside the images of each type, which weigh 1: the cells of each type, so that no fold gets all dense images.
 CELLS_WEIGHT = 0.5
-# And all pictures whatever their type, so that small types do not pile up in one fold and no fold stays empty.
+# And all images whatever their type, so that small types do not pile up in one fold and no fold stays empty.
 ALL_WEIGHT = 0.5
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Which fold every labelled picture is validated in. `table` has the columns id, fold, cell_type, well."""
+    """Which fold every labelled image is validated in. `table` has the columns id, fold, cell_type, well."""
 
     table: pd.DataFrame
 
@@ -39,7 +39,7 @@ class Folds:
         return int(self.table["fold"].max()) + 1
 
     def split(self, fold: int) -> tuple[list[str], list[str]]:
-        """(training pictures, validation pictures) of a fold, sorted ids; raises InputError for a fold that is none."""
+        """(training images, validation images) of a fold, sorted ids; raises InputError for a fold that is none."""
         if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < self.n_folds:
             raise InputError(f"fold {fold!r}: there are folds 0 to {self.n_folds - 1}; give data.fold one of these")
         inside = self.table["fold"] == fold
@@ -51,10 +51,10 @@ class Folds:
 
 
 def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
-    """Deal the labelled pictures to folds, the same for the same pictures and seed.
+    """Deal the labelled images to folds, the same for the same images and seed.
 
-    No well lies in two folds; pictures (and roughly cells) of each type are spread evenly. Without the plate columns
-    every picture is its own well, with a warning. Raises InputError where there are fewer wells than folds.
+    No well lies in two folds; images (and roughly cells) of each type are spread evenly. Without the plate columns
+    every image is its own well, with a warning. Raises InputError where there are fewer wells than folds.
     """
     if not competition.has_wells:
         warnings.warn(
@@ -63,19 +63,19 @@ def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
             stacklevel=2,
         )
     ids = competition.ids
-    fold = deal_pictures(competition, ids, n_folds, seed)
-    types = [competition.cell_type(picture) for picture in ids]
-    shown = [competition.wells[picture] if competition.has_wells else "" for picture in ids]
+    fold = deal_images(competition, ids, n_folds, seed)
+    types = [competition.cell_type(image_id) for image_id in ids]
+    shown = [competition.wells[image_id] if competition.has_wells else "" for image_id in ids]
     return Folds(pd.DataFrame({"id": ids, "fold": fold, "cell_type": types, "well": shown}))
 
 
 def deal(
     wells: Sequence[str], types: Sequence[str], cells: Sequence[int], n_folds: int, seed: int
 ) -> NDArray[np.int64]:
-    """The fold of each picture, int64 [pictures], from its well, cell type and number of cells.
+    """The fold of each image, int64 [images], from its well, cell type and number of cells.
 
     Greedy: wells in falling order of size (ties in an order drawn from `seed`), each to the fold that keeps the sum of
-    squared shares of every type's pictures and cells smallest; then exchanges. Raises InputError where
+    squared shares of every type's images and cells smallest; then exchanges. Raises InputError where
     n_folds is below 2 or above the number of wells.
     """
     names, well = np.unique(np.asarray(wells), return_inverse=True)
@@ -95,10 +95,10 @@ def deal(
     return _exchange(load, fold_of_well, n_folds)[well]
 
 
-def deal_pictures(competition: Competition, pictures: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each of some labelled pictures, int64 [pictures], as `deal` deals them; raises InputError as it."""
-    records = [competition.record(picture) for picture in pictures]
-    wells = [competition.wells[picture] for picture in pictures]
+def deal_images(competition: Competition, images: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each of some labelled images, int64 [images], as `deal` deals them; raises InputError as it."""
+    records = [competition.record(image_id) for image_id in images]
+    wells = [competition.wells[image_id] for image_id in images]
     return deal(wells, [record.cell_type for record in records], [len(record) for record in records], n_folds, seed)
 
 
@@ -123,7 +123,7 @@ def _exchange(load: NDArray[np.float64], fold: NDArray[np.int64], n_folds: int) 
 
 
 def _shares(well: NDArray[np.int64], types: Sequence[str], cells: Sequence[int]) -> NDArray[np.float64]:
-    """[wells, 2 x types + 1]: weighted shares of each type's pictures, its cells and all pictures, in each well."""
+    """[wells, 2 x types + 1]: weighted shares of each type's images, its cells and all images, in each well."""
     names, kind = np.unique(np.asarray(types), return_inverse=True)
     load = np.zeros((int(well.max()) + 1, 2 * len(names) + 1))
     np.add.at(load, (well, kind), 1.0)
@@ -136,9 +136,9 @@ def _shares(well: NDArray[np.int64], types: Sequence[str], cells: Sequence[int])
 
 
 def read_folds(path: str | Path, competition: Competition) -> Folds:
-    """Read a fold file of exactly these labelled pictures.
+    """Read a fold file of exactly these labelled images.
 
-    Raises InputError where the file is missing or malformed, names other pictures, or a well lies in two folds.
+    Raises InputError where the file is missing or malformed, names other images, or a well lies in two folds.
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -164,40 +164,38 @@ def _check_rows(path: str | Path, table: pd.DataFrame, competition: Competition)
         raise InputError(f"{path} row {row + 2}: fold '{table['fold'].iloc[row]}', expected a whole number from 0")
     if table["id"].duplicated().any():
         row = int(np.argmax(table["id"].duplicated()))
-        raise InputError(f"{path} row {row + 2}: picture {table['id'].iloc[row]} a second time; a picture has one fold")
+        raise InputError(f"{path} row {row + 2}: image {table['id'].iloc[row]} a second time; an image has one fold")
     listed, labelled = set(table["id"]), set(competition.ids)
     for names, what in ((labelled - listed, "lacks"), (listed - labelled, "also names")):
         if names:
             raise InputError(
-                f"{path}: {what} {len(names)} pictures ({', '.join(sorted(names)[:3])}) compared with "
-                f"{competition.csv}; it was made for other pictures: write it again with `python -m sartorius.prepare`"
+                f"{path}: {what} {len(names)} images ({', '.join(sorted(names)[:3])}) compared with "
+                f"{competition.csv}; it was made for other images: write it again with `python -m sartorius.prepare`"
             )
     if empty := sorted(set(range(int(table["fold"].astype(int).max()) + 1)) - set(table["fold"].astype(int))):
-        raise InputError(f"{path}: no picture in fold {empty[0]}; folds count from 0 without gaps")
+        raise InputError(f"{path}: no image in fold {empty[0]}; folds count from 0 without gaps")
 
 
 def check_wells(fold_of: Mapping[str, int], wells: Mapping[str, str], path: str | Path) -> None:
     """Raise InputError where a plate well lies in two folds."""
     seen: dict[str, str] = {}
-    for picture, fold in fold_of.items():
-        other = seen.setdefault(wells[picture], picture)
+    for image_id, fold in fold_of.items():
+        other = seen.setdefault(wells[image_id], image_id)
         if fold_of[other] != fold:
             raise InputError(
-                f"{path}: pictures {other} (fold {fold_of[other]}) and {picture} (fold {fold}) are of one plate well "
-                f"'{wells[picture]}', which flatters scores; write the file again with `python -m sartorius.prepare`"
+                f"{path}: images {other} (fold {fold_of[other]}) and {image_id} (fold {fold}) are of one plate well "
+                f"'{wells[image_id]}', which flatters scores; write the file again with `python -m sartorius.prepare`"
             )
 
 
 def check_leak(training: Collection[str], validation: Collection[str], wells: Mapping[str, str]) -> None:
-    """Raise InputError where a validation picture, or its plate well, is also trained on."""
-    trained = {wells[picture]: picture for picture in training}
-    for picture in validation:
-        if (other := trained.get(wells[picture])) is not None:
+    """Raise InputError where a validation image, or its plate well, is also trained on."""
+    trained = {wells[image_id]: image_id for image_id in training}
+    for image_id in validation:
+        if (other := trained.get(wells[image_id])) is not None:
             what = (
-                "is also a training picture"
-                if picture in training
-                else f"shares plate well '{wells[picture]}' with {other}"
+                "is also a training image"
+                if image_id in training
+                else f"shares plate well '{wells[image_id]}' with {other}"
             )
-            raise InputError(
-                f"validation picture {picture} {what}; the score would be flattered: leave one of them out"
-            )
+            raise InputError(f"validation image {image_id} {what}; the score would be flattered: leave one of them out")

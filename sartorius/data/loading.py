@@ -1,4 +1,4 @@
-"""What data modules of labelled pictures have in common: how samples are made and loaded."""
+"""What data modules of labelled images have in common: how samples are made and loaded."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
 from sartorius.data.dataset import InstanceDataset, Mix, Transform, collate
+from sartorius.data.images import Source
 from sartorius.data.mixed import MixedDataset
-from sartorius.data.pictures import Source
 from sartorius.data.pseudo_labels import PseudoLabels
 from sartorius.data.sampler import EpochSampler, LateDataLoader, ShareSampler
 from sartorius.errors import InputError
@@ -21,35 +21,35 @@ Samples = TypeVar("Samples", bound=InstanceDataset | MixedDataset)
 
 
 class Record(Protocol):
-    """What is known about a labelled picture: its id, and as `len()` the number of its cells."""
+    """What is known about a labelled image: its id, and as `len()` the number of its cells."""
 
     @property
     def id(self) -> str:
-        """The picture's id."""
+        """The image's id."""
 
     def __len__(self) -> int: ...
 
 
 class LabelledSource(Source, Protocol):
-    """A source that knows its pictures without decoding them."""
+    """A source that knows its images without decoding them."""
 
-    def record(self, picture: str) -> Record:
-        """What is known about a picture; raises InputError for an id that is not labelled."""
+    def record(self, image_id: str) -> Record:
+        """What is known about an image; raises InputError for an id that is not labelled."""
 
 
 class LabelledDataModule(pl.LightningDataModule):
-    """Loaders over training and validation pictures, which `setup` of a subclass chooses.
+    """Loaders over training and validation images, which `setup` of a subclass chooses.
 
-    Training samples are transformed, drawn anew each epoch as a function of (seed, epoch, picture); validation pictures
+    Training samples are transformed, drawn anew each epoch as a function of (seed, epoch, image); validation images
     come whole, with the truth as it was annotated.
 
     name: of the data, for the checkpoint.  cell_type_names: what class indices count in.
-    copy_paste: puts cells of other training pictures into each; None or an empty config for none.
-    pseudo_labels: which pseudo-labelled pictures are trained on, too; None or an empty config for none.
-    train_repeats: samples of each picture an epoch.  cache_mb: memory for decoded samples, of the training and of the
+    copy_paste: puts cells of other training images into each; None or an empty config for none.
+    pseudo_labels: which pseudo-labelled images are trained on, too; None or an empty config for none.
+    train_repeats: samples of each image an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
 
-    After `setup`: train_pictures and val_pictures (sorted ids of labelled pictures), pseudo_pictures.
+    After `setup`: train_images and val_images (sorted ids of labelled images), pseudo_images.
     """
 
     def __init__(
@@ -77,18 +77,18 @@ class LabelledDataModule(pl.LightningDataModule):
         self.seed, self.cache_mb = seed, cache_mb
         self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer pictures to predict than processes
-        self.train_pictures: list[str] = []
-        self.val_pictures: list[str] = []
-        self.pseudo_pictures: list[str] = []
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images to predict than processes
+        self.train_images: list[str] = []
+        self.val_images: list[str] = []
+        self.pseudo_images: list[str] = []
         self._train: InstanceDataset | MixedDataset | None = None
         self._val: InstanceDataset | None = None
 
     def _build(self, train: Source, val: Source, pseudo: Source | None = None) -> None:
-        """The datasets over `train_pictures` of one source, `val_pictures` of another (or the same), and those of
-        `pseudo_pictures` of a third."""
-        labelled = self._samples(train, self.train_pictures, self.train_repeats, self.cache_mb)
-        self._val = InstanceDataset(val, self.val_pictures, cache_bytes=self.cache_mb * 2**20)
+        """The datasets over `train_images` of one source, `val_images` of another (or the same), and those of
+        `pseudo_images` of a third."""
+        labelled = self._samples(train, self.train_images, self.train_repeats, self.cache_mb)
+        self._val = InstanceDataset(val, self.val_images, cache_bytes=self.cache_mb * 2**20)
         self._train = labelled
         if (use := self.pseudo_labels) is not None:
             if pseudo is None:
@@ -96,7 +96,7 @@ class LabelledDataModule(pl.LightningDataModule):
                     f"pseudo_labels: {type(self).__name__} takes none, only data in the competition's layout does; set "
                     "pseudo_labels=none"
                 )
-            added = self._samples(pseudo, self.pseudo_pictures, 1, use.cache_mb, use.weight)
+            added = self._samples(pseudo, self.pseudo_images, 1, use.cache_mb, use.weight)
             self._train = MixedDataset(labelled, added, max(1, round(use.ratio * len(labelled))), self.seed)
         if self.drop_last and len(self._train) < self.batch_size:
             raise InputError(
@@ -105,11 +105,11 @@ class LabelledDataModule(pl.LightningDataModule):
             )
 
     def _samples(
-        self, source: Source, pictures: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
+        self, source: Source, images: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
     ) -> InstanceDataset:
-        """The training samples of these pictures."""
+        """The training samples of these images."""
         options = (self.train_transform, self.seed, repeats, cache_mb * 2**20, self.copy_paste, weight)
-        return InstanceDataset(source, pictures, *options)
+        return InstanceDataset(source, images, *options)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Batches (`Batch`) of transformed training samples, in an order that depends on (seed, epoch)."""
@@ -131,11 +131,11 @@ class LabelledDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation pictures, whole, in the order of their ids."""
+        """The validation images, whole, in the order of their ids."""
         return self._whole(self._val)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The validation pictures, as in `val_dataloader`; of several processes each gets its share, none twice."""
+        """The validation images, as in `val_dataloader`; of several processes each gets its share, none twice."""
         return self._whole(self._val, ShareSampler(len(_ready(self._val))))
 
     def _whole(self, dataset: InstanceDataset | None, sampler: ShareSampler | None = None) -> DataLoader[Any]:
@@ -143,17 +143,17 @@ class LabelledDataModule(pl.LightningDataModule):
         return DataLoader(_ready(dataset), batch_size=self.val_batch_size, sampler=sampler, **loading)
 
 
-def subset(pictures: Sequence[str] | int, among: Sequence[str], source: LabelledSource, where: str) -> list[str]:
-    """The pictures that `data.pictures` asks for: these ids, sorted, or the first so many of `among` that have cells.
+def subset(images: Sequence[str] | int, among: Sequence[str], source: LabelledSource, where: str) -> list[str]:
+    """The images that `data.images` asks for: these ids, sorted, or the first so many of `among` that have cells.
 
-    Raises InputError for an id that is not labelled, and where `among` (the training pictures of `where`) has fewer.
+    Raises InputError for an id that is not labelled, and where `among` (the training images of `where`) has fewer.
     """
-    if not isinstance(pictures, int):
-        return sorted(source.record(picture).id for picture in pictures)
-    with_cells = [picture for picture in among if len(source.record(picture))]
-    if not 1 <= pictures <= len(with_cells):
-        raise InputError(f"data.pictures={pictures}: {where} has {len(with_cells)} training pictures with cells")
-    return with_cells[:pictures]
+    if not isinstance(images, int):
+        return sorted(source.record(image_id).id for image_id in images)
+    with_cells = [image_id for image_id in among if len(source.record(image_id))]
+    if not 1 <= images <= len(with_cells):
+        raise InputError(f"data.images={images}: {where} has {len(with_cells)} training images with cells")
+    return with_cells[:images]
 
 
 def _ready(dataset: Samples | None) -> Samples:

@@ -1,4 +1,4 @@
-"""Two kinds of pictures in one epoch: all labelled samples, and a share of the pseudo-labelled ones."""
+"""Two kinds of images in one epoch: all labelled samples, and a share of the pseudo-labelled ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MixedDataset(Dataset[tuple[Tensor, Target]]):
             return self.labelled[epoch, index]
         lap, step = divmod(epoch * self.count + index - len(self.labelled), self.pseudo.places)
         place = np.random.default_rng((self.seed, lap)).permutation(self.pseudo.places)[step]
-        return self.pseudo.sample(epoch, int(place), lap)  # a lap is a repeat: no two samples of a picture are alike
+        return self.pseudo.sample(epoch, int(place), lap)  # a lap is a repeat: no two samples of an image are alike
 
     def preload(self) -> None:
         """Fill the caches of both."""

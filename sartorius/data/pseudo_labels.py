@@ -1,8 +1,8 @@
-"""Pseudo-labels: what models found in unlabelled pictures, as annotations to train on.
+"""Pseudo-labels: what models found in unlabelled images, as annotations to train on.
 
 A file has the columns of train.csv and for each cell `score`, and may have `agreement` (both 0 to 1) and `ignore`
 (true or false). What is sure is a cell, what is likely is DOUBTFUL (neither cell nor background to any loss), the
-rest is background. Cells of one picture do not overlap: the models that found them gave each pixel away once.
+rest is background. Cells of one image do not overlap: the models that found them gave each pixel away once.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from sartorius import rle
-from sartorius.cells import DOUBTFUL
 from sartorius.data import annotation_rows
-from sartorius.data.annotation_rows import LabelledPicture, labelled_picture, parse_runs, read_table, well_of
-from sartorius.data.pictures import GreyImage, list_pictures, read_grey
+from sartorius.data.annotation_rows import LabelledImage, labelled_image, parse_runs, read_table, well_of
+from sartorius.data.images import GreyImage, list_images, read_grey
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures import rle
+from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.instances import Instances
 
 COLUMNS = (*annotation_rows.COLUMNS, "score")
 CELL, UNSURE, BACKGROUND = "cell", "unsure", "background"  # what becomes of a row
@@ -33,12 +33,12 @@ CutOff = float | Mapping[str, float]  # of all cell types, or by their names
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """Which file to train on beside the labelled pictures, and how far to believe it.
+    """Which file to train on beside the labelled images, and how far to believe it.
 
-    file: see the module. folder: of the pictures that it names. min_score: a row is a cell from here on;
+    file: see the module. folder: of the images that it names. min_score: a row is a cell from here on;
     doubtful_score: it is doubtful from here on and background below. min_agreement: with less a cell is doubtful, too.
     Rows with `ignore` are doubtful whatever they score. The three are numbers in 0..1, or a number for each cell type.
-    ratio: pseudo-labelled samples of an epoch for each labelled one. weight: of these pictures in every loss.
+    ratio: pseudo-labelled samples of an epoch for each labelled one. weight: of these images in every loss.
     cache_mb: memory for decoded ones. cut_offs: file with a `min_score` by cell type that goes before the one given.
 
     Raises InputError for no file, for values out of range, and for `cut_offs` that are none.
@@ -61,7 +61,7 @@ class PseudoLabels:
         if self.file is None:
             raise InputError(
                 "pseudo_labels.file is not set; give pseudo_labels.file=FILE, a csv with the columns "
-                f"{', '.join(COLUMNS)} and a row for each cell that models found in pictures of "
+                f"{', '.join(COLUMNS)} and a row for each cell that models found in images of "
                 f"{self.folder}; or set pseudo_labels=none"
             )
         for key in ("min_score", "doubtful_score", "min_agreement"):
@@ -76,7 +76,7 @@ class PseudoLabels:
                 )
 
     def read(self, cell_type_names: Sequence[str]) -> PseudoLabelled:
-        """The pictures of the file as a source; raises InputError for what does not fit, see `PseudoLabelled`."""
+        """The images of the file as a source; raises InputError for what does not fit, see `PseudoLabelled`."""
         return PseudoLabelled(self, cell_type_names)
 
     def cut_off(self, key: str, cell_type: str) -> float:
@@ -108,12 +108,12 @@ def read_cut_offs(path: str | Path) -> Mapping[str, float]:
 
 
 class PseudoLabelled:
-    """The pictures of a pseudo-label file, as a source of a dataset.
+    """The images of a pseudo-label file, as a source of a dataset.
 
-    The constructor reads the file and the header of every picture; `check` decodes rows, and `leaks.admitted` pictures.
+    The constructor reads the file and the header of every image; `check` decodes rows, and `leaks.admitted` images.
     Instances are the certain cells in the order of the file, then the doubtful ones (cell type DOUBTFUL).
 
-    Raises InputError where the file is missing or malformed, names pictures that are not in the folder or of another
+    Raises InputError where the file is missing or malformed, names images that are not in the folder or of another
     size, an unknown cell type, or numbers out of 0..1; `agreement` is needed where a `min_agreement` is above 0.
     """
 
@@ -121,16 +121,16 @@ class PseudoLabelled:
         self.settings, self.cell_type_names = settings, tuple(cell_type_names)
         self.file, self.folder = Path(str(settings.file)), Path(settings.folder)
         table = read_table(self.file, COLUMNS)
-        paths = {path.stem: path for path in list_pictures(self.folder)}
+        paths = {path.stem: path for path in list_images(self.folder)}
         if missing := sorted(set(table["id"]) - set(paths)):
             raise InputError(
-                f"{self.file}: {len(missing)} of its pictures are not in {self.folder} ({', '.join(missing[:3])}); "
-                "it was made for other pictures: give their folder with pseudo_labels.folder=FOLDER"
+                f"{self.file}: {len(missing)} of its images are not in {self.folder} ({', '.join(missing[:3])}); "
+                "it was made for other images: give their folder with pseudo_labels.folder=FOLDER"
             )
-        self.pictures: dict[str, LabelledPicture] = {}
-        for picture, rows in table.groupby("id", sort=True):
-            name = str(picture)
-            self.pictures[name] = labelled_picture(name, rows, self.file, paths[name], cell_type_names)
+        self.images: dict[str, LabelledImage] = {}
+        for image_id, rows in table.groupby("id", sort=True):
+            name = str(image_id)
+            self.images[name] = labelled_image(name, rows, self.file, paths[name], cell_type_names)
         self._fate = self._decide(table[table["annotation"].str.strip() != ""])
 
     def _decide(self, cells: pd.DataFrame) -> dict[int, str]:
@@ -174,52 +174,52 @@ class PseudoLabelled:
     def _refuse(self, cells: pd.DataFrame, column: str, fine: NDArray[np.bool_], expected: str) -> None:
         bad = cells[~fine].iloc[0]
         raise InputError(
-            f"{self.file} row {bad['row']}: {column} '{bad[column]}' of picture {bad['id']}, expected {expected}"
+            f"{self.file} row {bad['row']}: {column} '{bad[column]}' of image {bad['id']}, expected {expected}"
         )
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        """The ids of the pictures, sorted."""
-        return tuple(self.pictures)
+        """The ids of the images, sorted."""
+        return tuple(self.images)
 
-    def record(self, picture: str) -> LabelledPicture:
-        """What the file says about a picture; raises InputError for an id that it does not name."""
-        if picture not in self.pictures:
-            raise InputError(f"{self.file}: no picture '{picture}'; ids look like {', '.join(self.ids[:3])}")
-        return self.pictures[picture]
+    def record(self, image_id: str) -> LabelledImage:
+        """What the file says about an image; raises InputError for an id that it does not name."""
+        if image_id not in self.images:
+            raise InputError(f"{self.file}: no image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
+        return self.images[image_id]
 
-    def cells(self, picture: str, fate: str) -> list[int]:
-        """Places among the picture's rows that became CELL, UNSURE or BACKGROUND, in the order of the file."""
-        record = self.record(picture)
+    def cells(self, image_id: str, fate: str) -> list[int]:
+        """Places among the image's rows that became CELL, UNSURE or BACKGROUND, in the order of the file."""
+        record = self.record(image_id)
         return [k for k, row in enumerate(record.rows[: len(record)]) if self._fate[row] == fate]
 
-    def well(self, picture: str) -> str:
+    def well(self, image_id: str) -> str:
         """The plate well, of the column sample_id or else of the name; the id where neither has one."""
-        return self.record(picture).well or well_of(picture)
+        return self.record(image_id).well or well_of(image_id)
 
-    def image(self, picture: str) -> GreyImage:
-        """The pixels of a picture, uint8 [H, W]; raises InputError where the file is damaged."""
-        return read_grey(self.record(picture).path)
+    def image(self, image_id: str) -> GreyImage:
+        """The pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
+        return read_grey(self.record(image_id).path)
 
-    def instances(self, picture: str) -> Instances:
-        """The certain cells, then the doubtful ones; raises InputError naming row and picture of a bad annotation."""
-        record, sure, unsure = self.record(picture), self.cells(picture, CELL), self.cells(picture, UNSURE)
+    def instances(self, image_id: str) -> Instances:
+        """The certain cells, then the doubtful ones; raises InputError naming row and image of a bad annotation."""
+        record, sure, unsure = self.record(image_id), self.cells(image_id, CELL), self.cells(image_id, UNSURE)
         types = np.full(len(sure) + len(unsure), self.cell_type_names.index(record.cell_type))
         types[len(sure) :] = DOUBTFUL
         return Instances.from_runs(parse_runs(record, self.file, [*sure, *unsure]), types)
 
-    def cell_type(self, picture: str) -> str:
-        """Name of the picture's cell type."""
-        return self.record(picture).cell_type
+    def cell_type(self, image_id: str) -> str:
+        """Name of the image's cell type."""
+        return self.record(image_id).cell_type
 
-    def check(self, pictures: Iterable[str]) -> None:
-        """Decode all rows of these pictures; raises InputError for bad annotations and for cells that overlap."""
-        for picture in pictures:
-            record = self.record(picture)
+    def check(self, images: Iterable[str]) -> None:
+        """Decode all rows of these images; raises InputError for bad annotations and for cells that overlap."""
+        for image_id in images:
+            record = self.record(image_id)
             first, second, shared = rle.overlaps(parse_runs(record, self.file))
             if len(first):
                 rows = sorted((record.rows[first[0]], record.rows[second[0]]))
                 raise InputError(
-                    f"{self.file} rows {rows[0]} and {rows[1]}: two cells of picture {picture} share {shared[0]} "
+                    f"{self.file} rows {rows[0]} and {rows[1]}: two cells of image {image_id} share {shared[0]} "
                     "pixels; pseudo-labels do not overlap: give each pixel to one of them, or remove a row"
                 )

@@ -1,8 +1,8 @@
 """Crops turned by any angle, without corners that nobody photographed.
 
-Angle, scale and place of a crop are drawn first, then the picture and its layers are warped once, straight to the size
+Angle, scale and place of a crop are drawn first, then the image and its layers are warped once, straight to the size
 of the crop: nothing outside it is computed. Positions are those of pixel centres. A crop fits where all of its pixels
-are read from between the picture's first and last row and column; then none of them is `fill`.
+are read from between the image's first and last row and column; then none of them is `fill`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.crops import Cut, Layers, pixel_of_a_cell
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.errors import InputError
 
 Floats = NDArray[np.float64]
-# Places tried for a crop that shall hold a pixel; the corners of a picture are out of reach of a crop turned by 45
+# Places tried for a crop that shall hold a pixel; the corners of an image are out of reach of a crop turned by 45
 # degrees, and no number of places is enough there.
 TRIES = 32
 _ROUNDING = 1e-6  # pixels
@@ -29,9 +29,9 @@ class RotatedCrop:
     """A crop of fixed size in pixels, turned, enlarged and mirrored.
 
     angle: degrees, lowest and highest, drawn evenly, counter-clockwise. scale: enlargement, lowest and highest, drawn
-    evenly among those with which the crop fits into the picture at that angle: one of 384 x 384 px turned by 45 degrees
-    spans 541 px, more than a picture of 520, and is enlarged by 1.04 at least. Where even the highest is not enough,
-    all of them are drawn and what lies outside the picture is `fill` (grey 0 to 255). mirror: probability of a mirror
+    evenly among those with which the crop fits into the image at that angle: one of 384 x 384 px turned by 45 degrees
+    spans 541 px, more than an image of 520, and is enlarged by 1.04 at least. Where even the highest is not enough,
+    all of them are drawn and what lies outside the image is `fill` (grey 0 to 255). mirror: probability of a mirror
     image. on_cell: probability that the crop is placed so that it holds a pixel of a cell drawn evenly among the cells,
     or as near to it as the crop gets.
 
@@ -79,7 +79,7 @@ def check_crop(height: int, width: int, on_cell: float, fill: int) -> None:
 
 
 def turned(angle: float, mirrored: bool) -> Floats:
-    """The matrix [2, 2] from (x, y) in a crop to (x, y) in the picture which it shows turned counter-clockwise.
+    """The matrix [2, 2] from (x, y) in a crop to (x, y) in the image which it shows turned counter-clockwise.
 
     angle: degrees; multiples of 90 are exact. mirrored: left and right are exchanged after that.
     """
@@ -97,10 +97,10 @@ def cut_warped(
     on_cell: float,
     fill: int,
 ) -> Cut:
-    """A crop of `size` (height, width) whose steps are those of `matrix` in the picture, at a place that is drawn.
+    """A crop of `size` (height, width) whose steps are those of `matrix` in the image, at a place that is drawn.
 
-    image: uint8 [H, W]. layers: uint16 [L, H, W]. matrix: [2, 2], picture (x, y) of one pixel to the right and one down
-    in the crop. Along an axis on which it fits, the crop lies inside the picture; along another, the picture inside the
+    image: uint8 [H, W]. layers: uint16 [L, H, W]. matrix: [2, 2], image (x, y) of one pixel to the right and one down
+    in the crop. Along an axis on which it fits, the crop lies inside the image; along another, the image inside the
     smallest upright rectangle around the crop. `on_cell` and `fill` as in `RotatedCrop`.
     """
     height, width = size
@@ -119,9 +119,9 @@ def cut_warped(
 
 
 def warp(image: GreyImage, layers: Layers, matrix: Floats, size: tuple[int, int], fill: int) -> Cut:
-    """Picture and layers where the affine `matrix` [2, 3] says, from crop (x, y) to picture (x, y) of pixel centres.
+    """Image and layers where the affine `matrix` [2, 3] says, from crop (x, y) to image (x, y) of pixel centres.
 
-    The picture is interpolated between four pixels; ids are those of the nearest pixel, exactly. Outside the picture
+    The image is interpolated between four pixels; ids are those of the nearest pixel, exactly. Outside the image
     there is `fill` and no cell.
     """
     height, width = size

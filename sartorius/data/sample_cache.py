@@ -1,16 +1,16 @@
-"""Decoded pictures kept in memory, up to a number of bytes."""
+"""Decoded images kept in memory, up to a number of bytes."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
 
-from sartorius.data.pictures import GreyImage
-from sartorius.instances import Instances
+from sartorius.data.images import GreyImage
+from sartorius.structures.instances import Instances
 
 
 class SampleCache:
-    """Decoded pictures and label maps by id, the least recently used dropped beyond `max_bytes` (0 keeps none)."""
+    """Decoded images and label maps by id, the least recently used dropped beyond `max_bytes` (0 keeps none)."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes, self.bytes = max_bytes, 0
@@ -19,13 +19,13 @@ class SampleCache:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def get(self, picture: str, load: Callable[[str], tuple[GreyImage, Instances]]) -> tuple[GreyImage, Instances]:
-        """The kept sample of `picture`, or `load(picture)`, which is then kept."""
-        if picture in self._kept:
-            self._kept.move_to_end(picture)
-            return self._kept[picture]
-        sample = load(picture)
-        self._kept[picture] = sample
+    def get(self, image_id: str, load: Callable[[str], tuple[GreyImage, Instances]]) -> tuple[GreyImage, Instances]:
+        """The kept sample of `image`, or `load(image)`, which is then kept."""
+        if image_id in self._kept:
+            self._kept.move_to_end(image_id)
+            return self._kept[image_id]
+        sample = load(image_id)
+        self._kept[image_id] = sample
         self.bytes += _bytes(sample)
         while self.bytes > self.max_bytes:
             self.bytes -= _bytes(self._kept.popitem(last=False)[1])

@@ -1,7 +1,7 @@
 """The order of an epoch, as (epoch, index) pairs.
 
 The epoch travels with the index into the worker that computes the sample, so randomness is a function of (seed, epoch,
-picture) with any number of workers, with workers that live on, and after a resume.
+image) with any number of workers, with workers that live on, and after a resume.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pictures and their layers at another size: a short edge drawn from a list, as detectron2's `ResizeShortestEdge`."""
+"""Images and their layers at another size: a short edge drawn from a list, as detectron2's `ResizeShortestEdge`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import cv2
 import numpy as np
 
 from sartorius.data.crops import Cut, Layers
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.data.rotation import check_crop, cut_warped
 from sartorius.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShortEdgeCrop:
-    """The picture with its short edge at one of `short_edges` px, drawn evenly, and a crop of that.
+    """The image with its short edge at one of `short_edges` px, drawn evenly, and a crop of that.
 
-    max_size: pixels of the long edge at most; the picture is made smaller instead. height, width: of the crop, pixels;
-    both None for the whole picture. on_cell, fill: as in `CellCrop`.
+    max_size: pixels of the long edge at most; the image is made smaller instead. height, width: of the crop, pixels;
+    both None for the whole image. on_cell, fill: as in `CellCrop`.
 
     Raises InputError for sizes that cannot be.
     """
@@ -40,7 +40,7 @@ class ShortEdgeCrop:
         if (self.height is None) != (self.width is None):
             raise InputError(
                 f"transform.crop: height {self.height} and width {self.width}: give both in pixels, or null for both: "
-                "whole pictures"
+                "whole images"
             )
         check_crop(self.height or 1, self.width or 1, self.on_cell, self.fill)
 
@@ -56,9 +56,9 @@ class ShortEdgeCrop:
 
 
 def resized(image: GreyImage, layers: Layers, height: int, width: int) -> Cut:
-    """Picture and layers at height x width px; ids exact, both with pixel centres at +0.5.
+    """Image and layers at height x width px; ids exact, both with pixel centres at +0.5.
 
-    The picture is interpolated between four pixels where it grows, and averaged over what a pixel covers where not.
+    The image is interpolated between four pixels where it grows, and averaged over what a pixel covers where not.
     """
     grows = height >= image.shape[0] and width >= image.shape[1]
     grey = cv2.resize(

@@ -1,4 +1,4 @@
-"""Slices: windows of a grid over the picture, enlarged, so that small cells get more of the network's pixels."""
+"""Slices: windows of a grid over the image, enlarged, so that small cells get more of the network's pixels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import ClassVar
 import numpy as np
 
 from sartorius.data.crops import Cut, Layers, cut_window
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.data.scales import resized
 from sartorius.errors import InputError
-from sartorius.windows import Window, tiles
+from sartorius.structures.windows import Window, tiles
 
 
 @dataclass(frozen=True, kw_only=True)
 class SliceCrop:
     """A window of `height` x `width` px, enlarged `factor` times.
 
-    It is drawn evenly from a grid that covers the picture, where neighbours share at least `overlap` px. Smaller
-    pictures are padded as in `TileCrop`. factor: 1 or more; sizes are rounded to whole pixels.
+    It is drawn evenly from a grid that covers the image, where neighbours share at least `overlap` px. Smaller
+    images are padded as in `TileCrop`. factor: 1 or more; sizes are rounded to whole pixels.
 
     Raises InputError for a factor below 1, and unless 0 <= overlap < height and width.
     """
@@ -36,7 +36,7 @@ class SliceCrop:
         self.windows(1, 1)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """The grid over a picture of height x width px, row by row; as `sartorius.windows.tiles` but not square."""
+        """The grid over an image of height x width px, row by row; as `structures.windows.tiles` but not square."""
         rows, columns = tiles(height, 1, self.height, self.overlap), tiles(1, width, self.width, self.overlap)
         return [Window(row.top, column.left, row.height, column.width) for row in rows for column in columns]
 

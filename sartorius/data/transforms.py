@@ -1,4 +1,4 @@
-"""Augmentation of a picture and its cells: albumentations over the layered label map, a crop, then grey levels.
+"""Augmentation of an image and its cells: albumentations over the layered label map, a crop, then grey levels.
 
 A geometric transform warps the L planes of the map with nearest interpolation instead of N masks; areas before and
 after, from the map, say which cells are still visible. Randomness comes from the generator that is passed in, and from
@@ -19,11 +19,11 @@ import numpy as np
 from albumentations.augmentations.geometric.distortion import BaseDistortion
 from numpy.typing import NDArray
 
-from sartorius.cells import DOUBTFUL
 from sartorius.data.crops import Cut, Layers, pixel_of_a_cell
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.errors import InputError
-from sartorius.instances import Instances, areas_of
+from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.instances import Instances, areas_of
 
 # One call warps this many planes: what was checked to keep uint16 ids exact with albumentations 2.0.8 and OpenCV 5.
 PLANES = 9
@@ -32,7 +32,7 @@ _PROBE = 100.0 * np.array([[1, 1], [2, 1], [1, 2]])
 
 
 class Crop(Protocol):
-    """Cuts a picture [H, W] and its layers [L, H, W]; `on_cell` above 0 says that it looks through the layers."""
+    """Cuts an image [H, W] and its layers [L, H, W]; `on_cell` above 0 says that it looks through the layers."""
 
     @property
     def on_cell(self) -> float:
@@ -44,7 +44,7 @@ class Crop(Protocol):
 
 @dataclass(frozen=True)
 class CellCrop:
-    """A crop of fixed size in pixels; where the picture is smaller it is padded with `fill` (grey 0 to 255).
+    """A crop of fixed size in pixels; where the image is smaller it is padded with `fill` (grey 0 to 255).
 
     With probability `on_cell` the crop holds a pixel of a cell drawn evenly among the cells; else it lies anywhere.
     """
@@ -86,10 +86,10 @@ class Transformed:
 
 
 class LayerTransform:
-    """albumentations transforms in their order, then a crop, over a picture and its cells; then grey levels of that.
+    """albumentations transforms in their order, then a crop, over an image and its cells; then grey levels of that.
 
     transforms: albumentations objects, a sequence or a mapping by name (entries that are None are skipped). Geometric
-    ones must leave nothing but background where the picture does not reach: no reflecting border, or a cell would
+    ones must leave nothing but background where the image does not reach: no reflecting border, or a cell would
     appear twice.  crop: None keeps the transformed size.  after: as `transforms`, over the crop, which is cheaper; only
     such that move no pixel.
     min_visible: share (0 to 1) of its transformed area that must lie in the result, or the cell is dropped (its pixels
@@ -125,7 +125,7 @@ class LayerTransform:
         self.crop, self.min_visible, self.min_area = crop, min_visible, min_area
 
     def __call__(self, image: GreyImage, instances: Instances, rng: np.random.Generator) -> Transformed:
-        """Transform a picture uint8 [H, W] and its cells; the same for the same state of `rng`."""
+        """Transform an image uint8 [H, W] and its cells; the same for the same state of `rng`."""
         layers, scale = instances.layers, 1.0
         for compose, local in self.steps:
             image, layers, factor = _warp(_seeded(compose, rng), image, layers, local)

@@ -1,1 +1,1 @@
-"""From what a network says about parts of a picture to what is said about the picture."""
+"""From what a network says about parts of an image to what is said about the image."""

@@ -49,7 +49,7 @@ class Clusters:
 
 
 class Stamp:
-    """One mask drawn on an empty picture, to count what others share with it."""
+    """One mask drawn on an empty image, to count what others share with it."""
 
     def __init__(self, pasted: PastedMasks) -> None:
         self.pasted, self.areas = pasted, pasted.areas

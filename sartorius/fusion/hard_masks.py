@@ -1,4 +1,4 @@
-"""Two sets of hard masks of one picture as one: what plain submission files of two models allow, without scores.
+"""Two sets of hard masks of one image as one: what plain submission files of two models allow, without scores.
 
 A cell that both have gets the mean of their shapes: signed distances to the outlines are averaged, and the mask is
 where the mean is positive (Rohlfing & Maurer, Shape-based averaging, IEEE TIP 16(1), 2007). Unlike a vote of two this
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sartorius import rle
 from sartorius.errors import InputError
-from sartorius.instances import Instances
-from sartorius.rle import Runs
+from sartorius.structures import rle
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -61,7 +61,7 @@ class JoinRule:
         """The joined cells, overlap-free: cells that both have, then the first set's, then the second set's.
 
         A pixel that several claim goes to the one in front. Cells that lose all their pixels are left out. Either set
-        may be empty, and may hold overlaps. Raises ValueError for pictures of two sizes.
+        may be empty, and may hold overlaps. Raises ValueError for images of two sizes.
         """
         pairs = match(first, second, self.match_iou)
         ours, theirs = _Cells.of(first), _Cells.of(second)
@@ -134,7 +134,7 @@ class _Cells:
         return x1, y1, x2, y2
 
     def window(self, *boxes: Box) -> Box:
-        """The box around boxes with the margin, inside the picture."""
+        """The box around boxes with the margin, inside the image."""
         low, high = np.min(boxes, axis=0)[:2] - _MARGIN, np.max(boxes, axis=0)[2:] + _MARGIN
         x1, y1 = np.maximum(low, 0).tolist()
         x2, y2 = np.minimum(high, (self.instances.width, self.instances.height)).tolist()

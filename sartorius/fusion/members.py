@@ -1,4 +1,4 @@
-"""The members of an ensemble, each a model by a name; the pictures that they share, and their weights."""
+"""The members of an ensemble, each a model by a name; the images that they share, and their weights."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Member:
 
     @cached_property
     def home(self) -> dict[str, Source]:
-        """The source of each picture. Raises InputError for a picture in two of them."""
+        """The source of each image. Raises InputError for an image in two of them."""
         home: dict[str, Source] = {}
         for source in self.sources:
-            for picture in source.pictures():
-                if picture in home:
+            for image_id in source.image_ids():
+                if image_id in home:
                     raise InputError(
-                        f"members.{self.name}: picture {picture} is in {home[picture].path} and in {source.path}: "
-                        "folds share no picture; to join two models, name each as a member of its own"
+                        f"members.{self.name}: image {image_id} is in {home[image_id].path} and in {source.path}: "
+                        "folds share no image; to join two models, name each as a member of its own"
                     )
-                home[picture] = source
+                home[image_id] = source
         return home
 
 
@@ -84,11 +84,11 @@ def shared_names(members: Sequence[Member], default: Sequence[str]) -> tuple[str
     return names
 
 
-def chosen_pictures(members: Sequence[Member], which: str) -> list[str]:
-    """The pictures to join, sorted: `same` wants all members to have the same ones, `common` takes those that all have,
+def chosen_images(members: Sequence[Member], which: str) -> list[str]:
+    """The images to join, sorted: `same` wants all members to have the same ones, `common` takes those that all have,
     `all` those that any has. Raises InputError where `same` is not so, or nothing is left."""
     if which not in ("same", "common", "all"):
-        raise InputError(f"pictures: expected same, common or all, got {which!r}")
+        raise InputError(f"images: expected same, common or all, got {which!r}")
     sets = [set(member.home) for member in members]
     union, common = set.union(*sets), set.intersection(*sets)
     if which == "same" and union != common:
@@ -96,12 +96,12 @@ def chosen_pictures(members: Sequence[Member], which: str) -> list[str]:
             if missing := sorted(union - own):
                 some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
                 raise InputError(
-                    f"members.{member.name} lacks {len(missing)} of {len(union)} pictures ({some}); take "
-                    "pictures=common to join what all have, pictures=all to join what there is"
+                    f"members.{member.name} lacks {len(missing)} of {len(union)} images ({some}); take "
+                    "images=common to join what all have, images=all to join what there is"
                 )
     chosen = union if which == "all" else common
     if not chosen:
-        raise InputError("members: they have no picture in common; pictures=all joins what there is")
+        raise InputError("members: they have no image in common; images=all joins what there is")
     return sorted(chosen)
 
 

@@ -12,20 +12,20 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.fusion.clusters import Clusters, Stamp, cluster
 from sartorius.fusion.pool import LEVEL, Pool, levelled
-from sartorius.fusion.resample import resample
 from sartorius.postprocess.nms import box_nms, mask_nms
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures.detections import Detections
+from sartorius.structures.resample import resample
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
 class Method(Protocol):
-    """Joins the detections of a pool into those of the picture, best score first, `agreement` set.
+    """Joins the detections of a pool into those of the image, best score first, `agreement` set.
 
     voted: whether masks of the result are cut at 0.5 whatever those of the members are cut at.
     """
@@ -37,7 +37,7 @@ class Method(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nms:
+class NMS:
     """Of detections of one cell the one with the largest weight x score stays as it is.
 
     box_nms, mask_nms: IoU of boxes, and of the masks of what is left, above which the lower one goes, 0..1.
@@ -64,7 +64,7 @@ class Nms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wbf:
+class WBF:
     """Weighted boxes fusion (Solovyev, Wang, Gabruseva 2021), with masks.
 
     A cell's box is the mean of its members' boxes, its mask the mean of their probabilities as the joined box holds
@@ -110,7 +110,7 @@ class Vote:
     """The members that found a cell vote on each of its pixels.
 
     The probability of a pixel is the share of weight x score of those whose mask has it; the box is the one around all
-    pixels of at least `min_share`, so that one member's slip does not stretch it. Scores and cell types as in `Wbf`.
+    pixels of at least `min_share`, so that one member's slip does not stretch it. Scores and cell types as in `WBF`.
     """
 
     box_iou: float
@@ -124,7 +124,7 @@ class Vote:
 
     def __call__(self, pool: Pool) -> Detections:
         """The joined detections; see `Method`."""
-        from sartorius.roi_gather import sample_pixels
+        from sartorius.structures.mask_sampling import sample_pixels
 
         clusters, size = cluster(pool, self.box_iou, self.mask_iou), pool.detections.mask_size
         part, joined = _parts(pool, clusters), _several(clusters)

@@ -1,4 +1,4 @@
-"""The detections of all members of an ensemble on one picture, side by side, ready to be joined.
+"""The detections of all members of an ensemble on one image, side by side, ready to be joined.
 
 Members differ in what their probabilities mean: one model's masks are best cut at 0.45, another's at 0.8. Levelling
 moves each member's own threshold to 0.5, so that averages and majorities compare like with like.
@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.detections import Detections
-from sartorius.fusion.resample import resample
 from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.structures.detections import Detections
+from sartorius.structures.resample import resample
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ _UNTYPED = 1e-6  # weight of a vote for a cell type that a member only borrows f
 
 @dataclass(frozen=True)
 class Seen:
-    """What one member saw in a picture.
+    """What one member saw in an image.
 
     weights: its weight for each cell type, float64 [K], 0 or more. cuts: the probability at which its masks are cut,
     per cell type, float64 [K]. typed: whether it knows cell types itself.
@@ -40,7 +40,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Pool:
-    """N detections of the members that looked at a picture, the largest weight x score first.
+    """N detections of the members that looked at an image, the largest weight x score first.
 
     detections: boxes with extent and masks of one size. member: int64 [N]. weights: float64 [members, K], the largest
     is 1. cuts: float64 [N], the probability at which each mask is cut. votes: float64 [N], the say of each detection on
@@ -80,18 +80,18 @@ class Pool:
         )
 
 
-def pool(seen: Sequence[Seen], *, min_score: float, level: bool, picture_type: Literal["each", "majority"]) -> Pool:
-    """The detections of at least one member on one picture; all are of the same size and cell types.
+def pool(seen: Sequence[Seen], *, min_score: float, level: bool, image_type: Literal["each", "majority"]) -> Pool:
+    """The detections of at least one member on one image; all are of the same size and cell types.
 
     min_score: detections below it are left out, as are those of weight 0 and boxes without extent. level: probabilities
-    are levelled (see above). picture_type: `majority` gives all detections the type with the largest sum of weight x
+    are levelled (see above). image_type: `majority` gives all detections the type with the largest sum of weight x
     score; `each` leaves them. Members that know no types take the prevailing one; where nobody knows, they keep theirs.
     """
     size = max(one.detections.mask_size for one in seen)
     scale = max(float(one.weights.max(initial=0)) for one in seen) or 1.0
     weights = np.stack([one.weights for one in seen]) / scale
     found = [_kept(one.detections, min_score) for one in seen]
-    types = _cell_types(found, seen, weights, picture_type)
+    types = _cell_types(found, seen, weights, image_type)
     cuts = [one.cuts[own] for one, own in zip(seen, types, strict=True)]
     masks = [_prepared(one, own, size, level) for one, own in zip(found, cuts, strict=True)]
     first = found[0]
@@ -118,7 +118,7 @@ def _kept(found: Detections, min_score: float) -> Detections:
 
 
 def _cell_types(
-    found: Sequence[Detections], seen: Sequence[Seen], weights: Floats, picture_type: Literal["each", "majority"]
+    found: Sequence[Detections], seen: Sequence[Seen], weights: Floats, image_type: Literal["each", "majority"]
 ) -> list[Ints]:
     """The cell type of each detection, int64 [n] for each member."""
     sums = np.zeros(weights.shape[1])
@@ -128,7 +128,7 @@ def _cell_types(
     prevailing = int(sums.argmax())
     types = []
     for one, member in zip(found, seen, strict=True):
-        borrowed = sums.any() and (picture_type == "majority" or not member.typed)
+        borrowed = sums.any() and (image_type == "majority" or not member.typed)
         types.append(np.full(len(one), prevailing) if borrowed else one.cell_types)
     return types
 

@@ -1,7 +1,7 @@
 """Where the members of an ensemble come from: folders of detections, and submissions of others.
 
 A submission has hard masks, no scores and no cell types: it gets a score, and the types that prevail in what the other
-members saw of the picture.
+members saw of the image.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius import rle
-from sartorius.cells import HEIGHT, WIDTH
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
-from sartorius.export.submission import Row, read_rows
+from sartorius.formats.submission import Row, read_rows
 from sartorius.fusion.pool import LEVEL
-from sartorius.instances import Instances
 from sartorius.postprocess.saved import from_saved
+from sartorius.structures import rle
+from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.detections import Detections, DetectionsFolder
+from sartorius.structures.instances import Instances
 
 Size = tuple[int, int]  # height, width
 
@@ -32,14 +32,14 @@ class Source(Protocol):
     typed: bool
     mask_size: int
 
-    def pictures(self) -> list[str]:
+    def image_ids(self) -> list[str]:
         """The ids, sorted."""
 
-    def file(self, picture: str) -> Path:
-        """The file that holds a picture."""
+    def file(self, image_id: str) -> Path:
+        """The file that holds an image."""
 
-    def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One picture; raises InputError for bad content."""
+    def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
+        """One image; raises InputError for bad content."""
 
     def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
         """The probability at which masks are cut, float64 [K] for the cell types."""
@@ -58,8 +58,8 @@ class FolderSource:
         self.folder = DetectionsFolder(path)
         self.meta = self.folder.meta
         self.mask_size = int(self.meta.get("mask_size", 0))
-        self._pictures = self.folder.pictures()
-        if not self._pictures:
+        self._images = self.folder.image_ids()
+        if not self._images:
             raise InputError(f"members: {path} holds no detections; `predict` and `train` write them")
 
     @property
@@ -68,23 +68,23 @@ class FolderSource:
         names = self.meta.get("cell_types")
         return None if names is None else tuple(names)
 
-    def pictures(self) -> list[str]:
+    def image_ids(self) -> list[str]:
         """The ids in the folder, sorted."""
-        return self._pictures
+        return self._images
 
-    def file(self, picture: str) -> Path:
-        """The file of a picture."""
-        return self.folder.folder / f"{picture}.npz"
+    def file(self, image_id: str) -> Path:
+        """The file of an image."""
+        return self.folder.folder / f"{image_id}.npz"
 
-    def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One picture, its cell types counted as in `names`.
+    def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
+        """One image, its cell types counted as in `names`.
 
         Raises InputError for a bad file, and for cell types that are not among `names`.
         """
-        found = self.folder.load(picture)
+        found = self.folder.load(image_id)
         own = found.cell_type_names
         if not set(own) <= set(names):
-            raise InputError(f"{self.file(picture)}: cell types {own}, those of the others {names}")
+            raise InputError(f"{self.file(image_id)}: cell types {own}, those of the others {names}")
         if own == names:
             return found
         position = np.array([names.index(name) for name in own], np.int64)
@@ -103,7 +103,7 @@ class SubmissionSource:
     """A csv in the submission format; cells may overlap.
 
     score: of every cell, 0..1. mask_size: M of the masks. cell_type: name that cells have until another member knows
-    better. Raises InputError for a file that cannot be read or names no picture.
+    better. Raises InputError for a file that cannot be read or names no image.
     """
 
     typed = False
@@ -112,31 +112,29 @@ class SubmissionSource:
         self.path, self.score, self.mask_size, self.cell_type = Path(path), score, mask_size, cell_type
         self._rows: dict[str, list[Row]] = {}
         for row in read_rows(path):
-            self._rows.setdefault(row.picture, []).extend([row] if row.text else [])
+            self._rows.setdefault(row.image_id, []).extend([row] if row.text else [])
         if not self._rows:
-            raise InputError(f"members: {path} names no picture")
+            raise InputError(f"members: {path} names no image")
 
-    def pictures(self) -> list[str]:
+    def image_ids(self) -> list[str]:
         """The ids in the file, sorted."""
         return sorted(self._rows)
 
-    def file(self, picture: str) -> Path:
+    def file(self, image_id: str) -> Path:
         """The csv itself."""
         return self.path
 
-    def load(self, picture: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One picture of `size` (that of the competition where nobody says). Raises InputError for a bad mask."""
+    def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
+        """One image of `size` (that of the competition where nobody says). Raises InputError for a bad mask."""
         height, width = size or (HEIGHT, WIDTH)
-        rows = self._rows[picture]
+        rows = self._rows[image_id]
         try:
             runs = rle.parse([row.text for row in rows], height, width)
         except rle.RleError as error:
-            raise InputError(
-                f"{self.path}: line {rows[error.cell].line}: picture {picture}: {error.problem}"
-            ) from error
+            raise InputError(f"{self.path}: line {rows[error.cell].line}: image {image_id}: {error.problem}") from error
         types = np.full(runs.count, names.index(self.cell_type) if self.cell_type is not None else 0)
         return Detections.from_instances(
-            picture, Instances.from_runs(runs, types), np.full(runs.count, self.score), self.mask_size, names
+            image_id, Instances.from_runs(runs, types), np.full(runs.count, self.score), self.mask_size, names
         )
 
     def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
-"""How far a score could move with other pictures: percentile bootstrap over pictures.
+"""How far a score could move with other images: percentile bootstrap over images.
 
-The picture is the unit that is drawn, not the cell: cells of one picture share their well, focus and density.
+The image is the unit that is drawn, not the cell: cells of one image share their well, focus and density.
 Efron & Tibshirani, An Introduction to the Bootstrap (1993), chapter 13, percentile intervals.
 """
 
@@ -18,7 +18,7 @@ _BLOCK = 1 << 20  # indices drawn at once: 8 MB, whatever the number of samples
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its bootstrap interval, in the unit of the scores. All three are NaN without pictures."""
+    """A mean and its bootstrap interval, in the unit of the scores. All three are NaN without images."""
 
     mean: float
     low: float
@@ -28,9 +28,9 @@ class Interval:
 def bootstrap_interval(
     scores: NDArray[np.float64], samples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """The mean of the scores [P] of pictures and the central `level` of the means of resampled pictures.
+    """The mean of the scores [P] of images and the central `level` of the means of resampled images.
 
-    Deterministic in `seed`. One picture gives an interval of no width, which says nothing about its precision.
+    Deterministic in `seed`. One image gives an interval of no width, which says nothing about its precision.
     Raises InputError for fewer than one sample, or a level outside (0, 1).
     """
     scores = np.asarray(scores, dtype=np.float64)
@@ -40,7 +40,7 @@ def bootstrap_interval(
             f"level={level}"
         )
     if scores.ndim != 1:
-        raise ValueError(f"expected one score per picture, got an array of shape {scores.shape}")
+        raise ValueError(f"expected one score per image, got an array of shape {scores.shape}")
     if scores.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     means = _resampled_means(scores, samples, np.random.default_rng(seed))
@@ -51,13 +51,13 @@ def bootstrap_interval(
 def paired_bootstrap(
     a: NDArray[np.float64], b: NDArray[np.float64], samples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """The mean of a - b over the same pictures, with its interval; zero outside it speaks for a real difference.
+    """The mean of a - b over the same images, with its interval; zero outside it speaks for a real difference.
 
-    `a` and `b` are float64 [P], the same pictures in the same order; raises ValueError when the lengths differ.
+    `a` and `b` are float64 [P], the same images in the same order; raises ValueError when the lengths differ.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.shape != b.shape:
-        raise ValueError(f"a paired comparison needs the same pictures: {a.shape} and {b.shape} scores")
+        raise ValueError(f"a paired comparison needs the same images: {a.shape} and {b.shape} scores")
     return bootstrap_interval(a - b, samples, seed, level)
 
 

@@ -1,6 +1,6 @@
-"""COCO average precision of boxes, counting up to 2000 detections a picture.
+"""COCO average precision of boxes, counting up to 2000 detections an image.
 
-COCO's own limit of 100 a picture hides half of the recall here: pictures have up to 790 cells. Counted by
+COCO's own limit of 100 an image hides half of the recall here: images have up to 790 cells. Counted by
 faster-coco-eval, which agrees with pycocotools.
 """
 
@@ -19,17 +19,17 @@ from torchmetrics.utilities import dim_zero_cat
 
 Floats = NDArray[np.float64]
 
-# Columns of the two states, float64 (picture indices stay exact): picture, serial number in the picture, then
+# Columns of the two states, float64 (image indices stay exact): image, serial number in the image, then
 _DETECTION = 8  # x1, y1, x2, y2, cell type, score
 _CELL = 7  # x1, y1, x2, y2, cell type
 
 
 class BoxAP(Metric):
-    """COCO box AP over thresholds 0.50:0.95, gathered over processes; a repeated picture counts once.
+    """COCO box AP over thresholds 0.50:0.95, gathered over processes; a repeated image counts once.
 
     Args:
         type_names: names of the cell types 0 ... K-1; they name the results.
-        max_detections: highest-scoring boxes counted per picture and cell type.
+        max_detections: highest-scoring boxes counted per image and cell type.
     """
 
     is_differentiable = False
@@ -54,7 +54,7 @@ class BoxAP(Metric):
         true_boxes: ArrayLike,
         true_cell_types: ArrayLike,
     ) -> None:
-        """Add one picture, by its index: boxes [N, 4] (x1, y1, x2, y2), scores [N], cell types [N]; and its cells'.
+        """Add one image, by its index: boxes [N, 4] (x1, y1, x2, y2), scores [N], cell types [N]; and its cells'.
 
         Boxes before non-maximum suppression and thresholds belong here: AP ranks, it does not decide.
         """
@@ -72,7 +72,7 @@ class BoxAP(Metric):
         return torch.from_numpy(table).to(device)
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the tables; a process without pictures takes part with empty ones of the right shape."""
+        """Gather the tables; a process without images takes part with empty ones of the right shape."""
         for state, width in ((self.detections, _DETECTION), (self.cells, _CELL)):
             if not state:
                 state.append(torch.zeros((0, width), dtype=torch.float64, device=self.device))
@@ -94,7 +94,7 @@ class BoxAP(Metric):
 
 
 def _rows(state: list[Tensor] | Tensor, width: int) -> Floats:
-    """All rows of a state, each (picture, serial number) once."""
+    """All rows of a state, each (image, serial number) once."""
     if isinstance(state, list) and not state:
         return np.zeros((0, width))
     rows = dim_zero_cat(state).cpu().numpy()
@@ -110,15 +110,15 @@ def box_precision(detections: Floats, cells: Floats, types: int, max_detections:
     """COCO's precision [10 thresholds, 101 recalls, types] from the two tables; -1 for a type without cells."""
     if not len(cells):
         return np.full((10, 101, types), -1.0)
-    pictures = np.unique(np.concatenate([cells[:, 0], detections[:, 0]])).astype(int)
+    images = np.unique(np.concatenate([cells[:, 0], detections[:, 0]])).astype(int)
     truth = COCO()
     truth.dataset = {
-        "images": [{"id": picture} for picture in pictures.tolist()],
+        "images": [{"id": image_id} for image_id in images.tolist()],
         "categories": [{"id": k, "name": str(k)} for k in range(types)],
         "annotations": _annotations(cells),
     }
     truth.createIndex()
-    # A picture without boxes still counts; loadRes keeps the pictures of the truth.
+    # An image without boxes still counts; loadRes keeps the images of the truth.
     evaluation = COCOeval_faster(truth, truth.loadRes(_annotations(detections)), iouType="bbox")
     evaluation.params.maxDets = [max_detections]
     evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
@@ -134,6 +134,14 @@ def _annotations(table: Floats) -> list[dict[str, Any]]:
     scores = table[:, 7].tolist() if table.shape[1] == _DETECTION else [1.0] * len(table)
     rows = zip(table[:, 0].astype(int).tolist(), boxes, table[:, 6].astype(int).tolist(), areas, scores, strict=True)
     return [
-        {"id": k + 1, "image_id": picture, "bbox": box, "category_id": kind, "area": area, "iscrowd": 0, "score": score}
-        for k, (picture, box, kind, area, score) in enumerate(rows)
+        {
+            "id": k + 1,
+            "image_id": image_id,
+            "bbox": box,
+            "category_id": kind,
+            "area": area,
+            "iscrowd": 0,
+            "score": score,
+        }
+        for k, (image_id, box, kind, area, score) in enumerate(rows)
     ]

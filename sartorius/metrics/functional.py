@@ -1,12 +1,12 @@
-"""The competition's score, exactly: one integer row a picture, everything else is arithmetic on rows.
+"""The competition's score, exactly: one integer row an image, everything else is arithmetic on rows.
 
 A prediction hits a cell when their IoU is strictly above a threshold, of 0.50, 0.55, ... 0.95. Predictions and
-cells are matched one to one. A picture's precision at a threshold is TP / (TP + FP + FN), its average precision
-the mean over thresholds, and the competition's mAP the mean over pictures. Cell types play no part.
+cells are matched one to one. An image's precision at a threshold is TP / (TP + FP + FN), its average precision
+the mean over thresholds, and the competition's mAP the mean over images. Cell types play no part.
 
-A row is int64 [13]: picture index, true positives at the ten thresholds, predictions, cells. Rows of several
-processes are concatenated, deduplicated by picture and averaged in float64, so the score does not depend on
-how the pictures were spread. No array is cells x cells or cells x height x width: pairs are kept sparse.
+A row is int64 [13]: image index, true positives at the ten thresholds, predictions, cells. Rows of several
+processes are concatenated, deduplicated by image and averaged in float64, so the score does not depend on
+how the images were spread. No array is cells x cells or cells x height x width: pairs are kept sparse.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from sartorius import rle
-from sartorius.instances import Instances
-from sartorius.rle import Runs
+from sartorius.structures import rle
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -34,13 +34,13 @@ THRESHOLDS: tuple[float, ...] = tuple(percent / 100 for percent in THRESHOLD_PER
 ROW_LENGTH = 1 + len(THRESHOLDS) + 2
 
 
-def picture_row(index: int, predictions: Cells, truth: Cells) -> Ints:
-    """One picture's row, int64 [13]: (index, true positives at THRESHOLDS, number of predictions, of cells).
+def image_row(index: int, predictions: Cells, truth: Cells) -> Ints:
+    """One image's row, int64 [13]: (index, true positives at THRESHOLDS, number of predictions, of cells).
 
     Both sides may be runs, instances, a label map [H, W] (0 is background, gaps in the numbering are allowed) or
     layers [L, H, W]; cells of one side may overlap. Cells without pixels are not counted. Where one prediction
     exceeds a threshold with two overlapping cells, one of them counts as found and the other as missed.
-    Raises ValueError when the two sides have different picture sizes.
+    Raises ValueError when the two sides have different image sizes.
     """
     (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
     row = np.empty(ROW_LENGTH, dtype=np.int64)
@@ -51,7 +51,7 @@ def picture_row(index: int, predictions: Cells, truth: Cells) -> Ints:
 
 
 def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_areas: Ints) -> Ints:
-    """Matched pairs at each of THRESHOLDS, int64 [10], from the sparse intersections of one picture.
+    """Matched pairs at each of THRESHOLDS, int64 [10], from the sparse intersections of one image.
 
     Pair k says that prediction i[k] and cell j[k] share pixels[k] > 0 pixels; areas are in pixels. The matching is
     one to one and as large as possible.
@@ -67,7 +67,7 @@ def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_
 
 @dataclass(frozen=True)
 class Judged:
-    """Which of N predictions hit which of M cells of a picture, and how close they came.
+    """Which of N predictions hit which of M cells of an image, and how close they came.
 
     cell: int64 [N], the cell that each prediction is matched with, -1 for a false alarm. prediction: int64 [M], the
     other way round, -1 for a missed cell. iou: float64 [N], of each prediction with its cell, or for a false alarm the
@@ -81,10 +81,10 @@ class Judged:
 
 
 def judge(predictions: Cells, truth: Cells) -> Judged:
-    """The matching behind the first count of `picture_row`, at an IoU above 0.50: as many pairs as it counts.
+    """The matching behind the first count of `image_row`, at an IoU above 0.50: as many pairs as it counts.
 
     Where a prediction is above the threshold with several cells, the closest of them is the one that it hits. Takes
-    what `picture_row` takes, and raises as it does.
+    what `image_row` takes, and raises as it does.
     """
     (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
     union = prediction_areas[i] + cell_areas[j] - pixels
@@ -139,45 +139,45 @@ def _as_runs(cells: Cells) -> Runs:
 
 
 def deduplicate(rows: Ints) -> Ints:
-    """Rows sorted by picture index, the first of each picture kept: int64 [P, 13].
+    """Rows sorted by image index, the first of each image kept: int64 [P, 13].
 
-    A distributed sampler repeats pictures to fill the last batch; they must count once.
+    A distributed sampler repeats images to fill the last batch; they must count once.
     """
     rows = np.asarray(rows, dtype=np.int64).reshape(-1, ROW_LENGTH)
     return rows[np.unique(rows[:, 0], return_index=True)[1]]
 
 
-def precision_per_picture(rows: Ints) -> Floats:
+def precision_per_image(rows: Ints) -> Floats:
     """TP / (TP + FP + FN) of each row at each threshold, float64 [P, 10], in the order of the rows.
 
-    1 for a picture without cells and without predictions, 0 when only one of the two is missing.
+    1 for an image without cells and without predictions, 0 when only one of the two is missing.
     """
     hits = rows[:, 1:-2].astype(np.float64)
     total = rows[:, -2:].sum(axis=1, keepdims=True) - hits
     return np.divide(hits, total, out=np.ones_like(hits), where=total > 0)
 
 
-def average_precision_per_picture(rows: Ints) -> Floats:
-    """The mean over thresholds of each row's precision, float64 [P]: what the competition averages over pictures."""
-    return precision_per_picture(rows).mean(axis=1)
+def average_precision_per_image(rows: Ints) -> Floats:
+    """The mean over thresholds of each row's precision, float64 [P]: what the competition averages over images."""
+    return precision_per_image(rows).mean(axis=1)
 
 
 def competition_map(rows: Ints) -> float:
-    """The competition's score: the mean over pictures of the mean over thresholds; NaN without pictures."""
-    return float(average_precision_per_picture(rows).mean()) if len(rows) else float("nan")
+    """The competition's score: the mean over images of the mean over thresholds; NaN without images."""
+    return float(average_precision_per_image(rows).mean()) if len(rows) else float("nan")
 
 
 def pooled_precision(rows: Ints) -> Floats:
-    """TP / (TP + FP + FN) at each threshold with the counts of all pictures summed first, float64 [10].
+    """TP / (TP + FP + FN) at each threshold with the counts of all images summed first, float64 [10].
 
-    This is not the competition's score: pictures with many cells weigh more. NaN without pictures.
+    This is not the competition's score: images with many cells weigh more. NaN without images.
     """
     if not len(rows):
         return np.full(len(THRESHOLDS), np.nan)
-    return precision_per_picture(rows.sum(axis=0, keepdims=True))[0]
+    return precision_per_image(rows.sum(axis=0, keepdims=True))[0]
 
 
 def mean_by_group(scores: Floats, groups: Sequence[str]) -> Mapping[str, float]:
-    """The mean of the pictures' scores [P] of each group (cell type) that occurs, in order of first appearance."""
+    """The mean of the images' scores [P] of each group (cell type) that occurs, in order of first appearance."""
     names = np.asarray(groups, dtype=object)
     return {name: float(scores[names == name].mean()) for name in dict.fromkeys(groups)}

@@ -1,11 +1,11 @@
-"""Cells against background, pixel by pixel: one row of counts a picture, everything else is arithmetic on rows.
+"""Cells against background, pixel by pixel: one row of counts an image, everything else is arithmetic on rows.
 
-A row is int64 [5]: picture index, pixels that are true positives, false positives, false negatives, true negatives;
-beside it stands the sum of the binary cross-entropy over the picture's pixels. Rows of several processes are
-concatenated, deduplicated by picture and averaged in float64: how the pictures were spread changes nothing.
+A row is int64 [5]: image index, pixels that are true positives, false positives, false negatives, true negatives;
+beside it stands the sum of the binary cross-entropy over the image's pixels. Rows of several processes are
+concatenated, deduplicated by image and averaged in float64: how the images were spread changes nothing.
 
-A plain name (`iou`) is the mean over pictures; `pooled_` says that the pixels of all pictures were counted together, so
-that pictures with more cells weigh more. Of pictures of one size, accuracy and cross-entropy are the same both ways.
+A plain name (`iou`) is the mean over images; `pooled_` says that the pixels of all images were counted together, so
+that images with more cells weigh more. Of images of one size, accuracy and cross-entropy are the same both ways.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEAST_LOG = -100.0  # as torch's binary_cross_entropy: a wrong pixel that is ce
 
 
 def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """One picture's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
+    """One image's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
 
     foreground: float [H, W], the probability 0..1 that a pixel belongs to any cell; it is called one above `threshold`.
     truth: bool [H, W]. Raises ValueError when the two have different sizes.
@@ -45,23 +45,23 @@ def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -
     return row, entropy.abs()  # no minus zero
 
 
-def accuracy_per_picture(rows: Ints) -> Floats:
+def accuracy_per_image(rows: Ints) -> Floats:
     """The share of pixels that are called rightly, float64 [P], 0..1."""
     return (rows[:, 1] + rows[:, 4]) / _pixels(rows)
 
 
-def iou_per_picture(rows: Ints) -> Floats:
+def iou_per_image(rows: Ints) -> Floats:
     """TP / (TP + FP + FN), float64 [P]: 1 with no true and no predicted pixel, 0 when only one of them is missing."""
     return _share(rows[:, 1], rows[:, 1:4].sum(axis=1))
 
 
-def dice_per_picture(rows: Ints) -> Floats:
-    """2 TP / (2 TP + FP + FN), float64 [P], also called F1; 1 and 0 as in `iou_per_picture`."""
+def dice_per_image(rows: Ints) -> Floats:
+    """2 TP / (2 TP + FP + FN), float64 [P], also called F1; 1 and 0 as in `iou_per_image`."""
     return _share(2 * rows[:, 1], rows[:, 1] + rows[:, 1:4].sum(axis=1))
 
 
-def confluence_per_picture(rows: Ints) -> tuple[Floats, Floats]:
-    """The shares of the picture that cells cover in truth and as predicted, float64 [P] each, 0..1."""
+def confluence_per_image(rows: Ints) -> tuple[Floats, Floats]:
+    """The shares of the image that cells cover in truth and as predicted, float64 [P] each, 0..1."""
     return (rows[:, 1] + rows[:, 3]) / _pixels(rows), (rows[:, 1] + rows[:, 2]) / _pixels(rows)
 
 
@@ -73,16 +73,16 @@ def _share(part: Ints, whole: Ints) -> Floats:
     return np.divide(part, whole, out=np.ones(len(whole)), where=whole > 0)
 
 
-def scores_per_picture(rows: Ints, bce: Floats) -> dict[str, Floats]:
+def scores_per_image(rows: Ints, bce: Floats) -> dict[str, Floats]:
     """accuracy, iou, dice, bce, confluence_true, confluence_predicted of each row, float64 [P].
 
-    rows: int64 [P, 5]; bce: float [P], sums over the pixels of a picture; their mean comes back, in nats a pixel.
+    rows: int64 [P, 5]; bce: float [P], sums over the pixels of an image; their mean comes back, in nats a pixel.
     """
-    true, predicted = confluence_per_picture(rows)
+    true, predicted = confluence_per_image(rows)
     return {
-        "accuracy": accuracy_per_picture(rows),
-        "iou": iou_per_picture(rows),
-        "dice": dice_per_picture(rows),
+        "accuracy": accuracy_per_image(rows),
+        "iou": iou_per_image(rows),
+        "dice": dice_per_image(rows),
         "bce": bce / _pixels(rows),
         "confluence_true": true,
         "confluence_predicted": predicted,
@@ -90,34 +90,34 @@ def scores_per_picture(rows: Ints, bce: Floats) -> dict[str, Floats]:
 
 
 def summary(rows: Ints, bce: Floats) -> dict[str, float]:
-    """The means over pictures of `scores_per_picture`, confluence_error, and pooled_accuracy, _iou, _dice and _bce.
+    """The means over images of `scores_per_image`, confluence_error, and pooled_accuracy, _iou, _dice and _bce.
 
-    confluence_error is the mean absolute difference of true and predicted confluence, a share of the picture in 0..1.
-    {} without pictures.
+    confluence_error is the mean absolute difference of true and predicted confluence, a share of the image in 0..1.
+    {} without images.
     """
     if not len(rows):
         return {}
-    values = scores_per_picture(rows, bce)
+    values = scores_per_image(rows, bce)
     values["confluence_error"] = np.abs(values["confluence_true"] - values["confluence_predicted"])
-    together = scores_per_picture(rows.sum(axis=0, keepdims=True), bce.sum(keepdims=True))
+    together = scores_per_image(rows.sum(axis=0, keepdims=True), bce.sum(keepdims=True))
     means = {name: float(value.mean()) for name, value in values.items()}
     return means | {f"pooled_{name}": float(together[name][0]) for name in ("accuracy", "iou", "dice", "bce")}
 
 
-def per_picture_table(rows: Ints, bce: Floats, pictures: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
-    """One line a picture: picture, cell_type and the columns of `scores_per_picture`, all in the order of `rows`."""
-    names = {"picture": list(pictures), "cell_type": list(cell_types)}
-    return pd.DataFrame({**names, **scores_per_picture(rows, bce)})
+def per_image_table(rows: Ints, bce: Floats, images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
+    """One line an image: image, cell_type and the columns of `scores_per_image`, all in the order of `rows`."""
+    names = {"image_id": list(images), "cell_type": list(cell_types)}
+    return pd.DataFrame({**names, **scores_per_image(rows, bce)})
 
 
 def print_table(title: str, table: pd.DataFrame) -> None:
-    """Print the means over pictures of a `per_picture_table`, a line for all and one for each cell type in it."""
+    """Print the means over images of a `per_image_table`, a line for all and one for each cell type in it."""
     from rich.console import Console
     from rich.table import Table
 
     lines = Table(title=title, title_justify="left")
     lines.add_column("type")
-    for column in ("pictures", "accuracy\n%", "BCE", "IoU", "Dice", "confluence %\ntrue / found"):
+    for column in ("images", "accuracy\n%", "BCE", "IoU", "Dice", "confluence %\ntrue / found"):
         lines.add_column(column, justify="right")
     for kind in ("all", *sorted(set(table.cell_type))):
         part = table if kind == "all" else table[table.cell_type == kind]
@@ -133,9 +133,9 @@ def _shown(part: pd.DataFrame) -> list[str]:
 
 
 class PixelScores(Metric):
-    """Rows and cross-entropies of all pictures of all processes, exact however they were spread.
+    """Rows and cross-entropies of all images of all processes, exact however they were spread.
 
-    State: one int64 row [5] and one float32 sum a picture. A picture that came twice, as distributed samplers make them
+    State: one int64 row [5] and one float32 sum an image. An image that came twice, as distributed samplers make them
     do, counts once.
 
     Args:
@@ -154,20 +154,20 @@ class PixelScores(Metric):
         self.add_state("bce", default=[], dist_reduce_fx="cat")
 
     def update(self, index: int, foreground: Tensor, truth: Tensor) -> None:
-        """Add one picture: its index in the data set, and what `pixel_row` takes."""
+        """Add one image: its index in the data set, and what `pixel_row` takes."""
         row, bce = pixel_row(index, foreground, truth, self.threshold)
         self.rows.append(row[None].to(self.device))
         self.bce.append(bce[None].to(self.device))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the rows of all processes; one without pictures takes part with no rows of the right shape."""
+        """Gather the rows of all processes; one without images takes part with no rows of the right shape."""
         if not self.rows:
             self.rows.append(torch.zeros((0, ROW_LENGTH), dtype=torch.int64, device=self.device))
             self.bce.append(torch.zeros(0, device=self.device))
         super().sync(*args, **kwargs)
 
     def gathered(self) -> tuple[Ints, Floats]:
-        """(rows int64 [P, 5], bce float64 [P]) of all processes, sorted by picture, each once. A collective call."""
+        """(rows int64 [P, 5], bce float64 [P]) of all processes, sorted by image, each once. A collective call."""
         with self.sync_context(
             dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
         ):
@@ -181,5 +181,5 @@ class PixelScores(Metric):
         return rows[first], bce[first].astype(np.float64)
 
     def compute(self) -> dict[str, float]:
-        """What `summary` makes of the pictures so far."""
+        """What `summary` makes of the images so far."""
         return summary(*self._each_once())

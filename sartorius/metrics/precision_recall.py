@@ -1,6 +1,6 @@
 """Precision and recall of cells over their score: the same matches as the competition's score, one threshold at a time.
 
-All pictures are pooled: pictures with many cells weigh more than in the competition's mean over pictures.
+All images are pooled: images with many cells weigh more than in the competition's mean over images.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sartorius import rle
-from sartorius.rle import Runs
+from sartorius.structures import rle
+from sartorius.structures.rle import Runs
 
 Floats = NDArray[np.float64]
 
@@ -21,7 +21,7 @@ def hits(predictions: Runs, truth: Runs, percents: Sequence[int]) -> NDArray[np.
     """Which of N predictions hit a cell: bool [N, T], an IoU above percent / 100 for each of `percents`, from 50 on.
 
     predictions share no pixel, so that at most one of them hits a cell, and their number is that of the true positives
-    in `functional.picture_row`: a prediction that hits two overlapping cells counts once. Raises ValueError below 50
+    in `functional.image_row`: a prediction that hits two overlapping cells counts once. Raises ValueError below 50
     percent, where that does not hold.
     """
     if min(percents, default=50) < 50:
@@ -47,7 +47,7 @@ class Curve:
 
 
 def curve(scores: ArrayLike, hit: ArrayLike, cells: int, points: int) -> Curve:
-    """The curve of N predictions of any number of pictures with so many cells, thinned to about `points` places.
+    """The curve of N predictions of any number of images with so many cells, thinned to about `points` places.
 
     scores: [N] in 0..1. hit: bool [N]. Predictions of one score come in together. Recall is 0 without cells. A thinned
     curve keeps its two ends.

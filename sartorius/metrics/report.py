@@ -1,4 +1,4 @@
-"""Rows as a report: the numbers of metrics.json and the table of per_picture.csv."""
+"""Rows as a report: the numbers of metrics.json and the table of per_image.csv."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_boo
 from sartorius.metrics.functional import (
     THRESHOLD_PERCENT,
     THRESHOLDS,
-    average_precision_per_picture,
+    average_precision_per_image,
     competition_map,
     pooled_precision,
-    precision_per_picture,
+    precision_per_image,
 )
 
 HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
 
 
-def per_picture_table(rows: NDArray[np.int64], pictures: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
-    """One line a picture: picture, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
+def per_image_table(rows: NDArray[np.int64], images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
+    """One line an image: image, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
 
-    `rows` int64 [P, 13] as `functional.picture_row` makes them; `pictures` and `cell_types` in the same order.
+    `rows` int64 [P, 13] as `functional.image_row` makes them; `images` and `cell_types` in the same order.
     """
     table = pd.DataFrame(
         {
-            "picture": list(pictures),
+            "image_id": list(images),
             "cell_type": list(cell_types),
-            "average_precision": average_precision_per_picture(rows),
+            "average_precision": average_precision_per_image(rows),
             "predictions": rows[:, -2],
             "cells": rows[:, -1],
         }
@@ -52,19 +52,19 @@ def summary(
 ) -> dict[str, Any]:
     """The numbers of metrics.json, ready for JSON (None where there is nothing to average).
 
-    `rows` int64 [P, 13]; `cell_types` [P], the type of each picture; `type_names`, all types to report.
-    competition_map, competition_map_<type>: means over pictures. competition_map_interval(_<type>): [low, high] of the
-    bootstrap over pictures. precision_by_threshold: means over pictures, "0.50" to "0.95".
-    pooled_map, pooled_precision_by_threshold: counts of all pictures summed before dividing.
+    `rows` int64 [P, 13]; `cell_types` [P], the type of each image; `type_names`, all types to report.
+    competition_map, competition_map_<type>: means over images. competition_map_interval(_<type>): [low, high] of the
+    bootstrap over images. precision_by_threshold: means over images, "0.50" to "0.95".
+    pooled_map, pooled_precision_by_threshold: counts of all images summed before dividing.
     """
-    scores, names = average_precision_per_picture(rows), np.asarray(cell_types, dtype=object)
+    scores, names = average_precision_per_image(rows), np.asarray(cell_types, dtype=object)
     intervals = {"": bootstrap_interval(scores, samples, seed, level)}
     intervals |= {f"_{t}": bootstrap_interval(scores[names == t], samples, seed, level) for t in type_names}
     pooled = pooled_precision(rows)
-    by_threshold = precision_per_picture(rows).mean(axis=0) if len(rows) else pooled
+    by_threshold = precision_per_image(rows).mean(axis=0) if len(rows) else pooled
     report: dict[str, Any] = {"competition_map": _number(competition_map(rows))}
     report |= {f"competition_map_{t}": _number(intervals[f"_{t}"].mean) for t in type_names}
-    report |= {"pictures": len(rows), "cells": int(rows[:, -1].sum()), "predictions": int(rows[:, -2].sum())}
+    report |= {"images": len(rows), "cells": int(rows[:, -1].sum()), "predictions": int(rows[:, -2].sum())}
     report |= {f"competition_map_interval{t}": limits(interval) for t, interval in intervals.items()}
     report["precision_by_threshold"] = _by_threshold(by_threshold)
     report["pooled_map"] = _number(float(pooled.mean()))
@@ -73,7 +73,7 @@ def summary(
 
 
 def limits(interval: Interval) -> list[float] | None:
-    """[low, high] for JSON, None without pictures."""
+    """[low, high] for JSON, None without images."""
     return None if math.isnan(interval.low) else [interval.low, interval.high]
 
 
@@ -85,43 +85,43 @@ def _by_threshold(values: NDArray[np.float64]) -> dict[str, float | None]:
     return {f"{t:.2f}": _number(float(value)) for t, value in zip(THRESHOLDS, values, strict=True)}
 
 
-def read_per_picture(path: str | Path) -> pd.DataFrame:
-    """A per_picture.csv, or the one in a run folder; raises InputError when it is missing or something else."""
-    file = Path(path) / "per_picture.csv" if Path(path).is_dir() else Path(path)
+def read_per_image(path: str | Path) -> pd.DataFrame:
+    """A per_image.csv, or the one in a run folder; raises InputError when it is missing or something else."""
+    file = Path(path) / "per_image.csv" if Path(path).is_dir() else Path(path)
     if not file.is_file():
-        raise InputError(f"{file}: no such file; expected a per_picture.csv or a folder that evaluate or train wrote")
-    table = pd.read_csv(file, dtype={"picture": str})
-    if not {"picture", "average_precision"} <= set(table.columns):
-        raise InputError(f"{file}: expected columns picture and average_precision, found {', '.join(table.columns)}")
+        raise InputError(f"{file}: no such file; expected a per_image.csv or a folder that evaluate or train wrote")
+    table = pd.read_csv(file, dtype={"image_id": str})
+    if not {"image_id", "average_precision"} <= set(table.columns):
+        raise InputError(f"{file}: expected columns image_id and average_precision, found {', '.join(table.columns)}")
     return table
 
 
 def compare(
     ours: pd.DataFrame, theirs: pd.DataFrame, samples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> tuple[Interval, int]:
-    """The paired difference ours - theirs over the pictures that both tables hold, and how many those are.
+    """The paired difference ours - theirs over the images that both tables hold, and how many those are.
 
-    Raises InputError when they share no picture, or one of them lists a picture twice.
+    Raises InputError when they share no image, or one of them lists an image twice.
     """
     for table in (ours, theirs):
-        repeated = table.picture[table.picture.duplicated()]
+        repeated = table.image_id[table.image_id.duplicated()]
         if len(repeated):
-            raise InputError(f"picture {repeated.iloc[0]} appears twice in a per-picture table; each may appear once")
-    both = ours.merge(theirs, on="picture", suffixes=("_ours", "_theirs"))
+            raise InputError(f"image {repeated.iloc[0]} appears twice in a per-image table; each may appear once")
+    both = ours.merge(theirs, on="image_id", suffixes=("_ours", "_theirs"))
     if both.empty:
-        raise InputError("the two per-picture tables share no picture, so there is nothing to compare")
+        raise InputError("the two per-image tables share no image, so there is nothing to compare")
     a, b = both.average_precision_ours.to_numpy(), both.average_precision_theirs.to_numpy()
     return paired_bootstrap(a, b, samples, seed, level), len(both)
 
 
 def print_scores(name: str, numbers: Mapping[str, Any], table: pd.DataFrame, type_names: Sequence[str]) -> None:
-    """Print what `summary` and `per_picture_table` hold as a table, a line a cell type and one for all."""
+    """Print what `summary` and `per_image_table` hold as a table, a line a cell type and one for all."""
     from rich.console import Console
     from rich.table import Table
 
     lines = Table(title=name, title_justify="left")
     lines.add_column("cell type")
-    for column in ("pictures", "cells", "predictions", "mAP", "interval"):
+    for column in ("images", "cells", "predictions", "mAP", "interval"):
         lines.add_column(column, justify="right")
     for kind, suffix in [*((kind, f"_{kind}") for kind in type_names), ("all", "")]:
         part = table[table.cell_type == kind] if suffix else table
@@ -134,13 +134,13 @@ def print_scores(name: str, numbers: Mapping[str, Any], table: pd.DataFrame, typ
 def print_difference(
     name: str, ours: pd.DataFrame, theirs: pd.DataFrame, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Print how far `ours` is above the table called `name`; returns mean, interval and pictures for metrics.json.
+    """Print how far `ours` is above the table called `name`; returns mean, interval and images for metrics.json.
 
     bootstrap: samples, seed and level. Raises InputError as `compare` does.
     """
-    difference, pictures = compare(ours, theirs, **bootstrap)
+    difference, images = compare(ours, theirs, **bootstrap)
     print(
         f"minus {name}: {difference.mean:+.4f} ({difference.low:+.4f} to {difference.high:+.4f}, "
-        f"{bootstrap['level']:.0%} paired bootstrap over {pictures} pictures)"
+        f"{bootstrap['level']:.0%} paired bootstrap over {images} images)"
     )
-    return {"mean": difference.mean, "interval": limits(difference), "pictures": pictures}
+    return {"mean": difference.mean, "interval": limits(difference), "images": images}

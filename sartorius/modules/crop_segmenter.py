@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.losses import bce_dice, sum_losses
 from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
+from sartorius.networks.losses import bce_dice, sum_losses
 from sartorius.networks.targets import certain_bins, sample_weights
-from sartorius.roi_gather import gather_mask_targets
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
+from sartorius.structures.mask_sampling import gather_mask_targets
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
@@ -33,7 +33,7 @@ class CropSegmenterModule(TrainedModule):
     optimizer, scheduler: as in TrainedModule. loss_weights: of loss_cell and loss_neighbours. jitter: share of its
     width or height by which each edge of a box is moved at most. low: probability above which a pixel is inside the
     box that comes out. mask_size: of the masks that come out. crops_at_once: squares through the network together when
-    nothing is learned. seed: jitter is a function of it and the step, or in validation of it and the picture.
+    nothing is learned. seed: jitter is a function of it and the step, or in validation of it and the image.
     """
 
     network: CropNetwork
@@ -58,9 +58,9 @@ class CropSegmenterModule(TrainedModule):
         self.jitter, self.low, self.mask_size, self.crops_at_once = jitter, low, mask_size, crops_at_once
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of the chosen cells of all pictures together. Stops on a loss that is not finite.
+        """The loss of the chosen cells of all images together. Stops on a loss that is not finite.
 
-        Bins of a crop that hold ignored pixels take no part, and a crop counts with the weight of its picture.
+        Bins of a crop that hold ignored pixels take no part, and a crop counts with the weight of its image.
         """
         samples = [self._sample(image, target) for image, target in zip(batch.images, batch.targets, strict=True)]
         crops, truth = (torch.cat([sample[part] for sample in samples]) for part in (0, 1))
@@ -94,7 +94,7 @@ class CropSegmenterModule(TrainedModule):
         }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture: its cells in their order, from their jittered boxes, all with score 1.
+        """Detections of every image: its cells in their order, from their jittered boxes, all with score 1.
 
         Logs val/loss, and val/crop_iou and val/crop_dice of the cell in crop pixels, means over cells.
         """
@@ -120,13 +120,13 @@ class CropSegmenterModule(TrainedModule):
         self.log_dict(scores, batch_size=len(truth), sync_dist=True)
 
     def given_boxes(self, target: Target) -> Tensor:
-        """The boxes of a picture's cells, jittered as a function of (seed, picture): float32 [N, 4]."""
-        key = np.random.SeedSequence((self.seed, zlib.crc32(target.picture.encode())))
+        """The boxes of an image's cells, jittered as a function of (seed, image): float32 [N, 4]."""
+        key = np.random.SeedSequence((self.seed, zlib.crc32(target.image_id.encode())))
         generator = torch.Generator().manual_seed(int(key.generate_state(1, np.uint64)[0]))
         return jitter(target.boxes, self.jitter, generator)
 
     def segment(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Logits float32 [N, 2, S, S] of a picture [1, H, W] in the squares `network.regions(boxes)`, in portions."""
+        """Logits float32 [N, 2, S, S] of an image [1, H, W] in the squares `network.regions(boxes)`, in portions."""
         parts = [self.network(self.network.crops(image, part)) for part in boxes.split(self.crops_at_once)]
         return torch.cat(parts)
 
@@ -148,7 +148,7 @@ class CropSegmenterModule(TrainedModule):
         limit = boxes.new_tensor([width, height, width, height])
         tight = torch.where(found[:, None], tight, torch.minimum(boxes.clamp(min=0), limit))
         return Detections(
-            target.picture,
+            target.image_id,
             height,
             width,
             tight.float().cpu().numpy(),
@@ -159,7 +159,7 @@ class CropSegmenterModule(TrainedModule):
         )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Raises InputError: pictures without boxes are not for this model."""
+        """Raises InputError: images without boxes are not for this model."""
         raise InputError(
             "a crop segmenter needs boxes: predict with model=two_stage model.first=<a detector's checkpoint or a "
             "folder of detections> model.second=<this checkpoint>"

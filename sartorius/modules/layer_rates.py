@@ -1,4 +1,4 @@
-"""Lower learning rates for the backbone, and for its earlier stages: what was learned on many pictures moves less."""
+"""Lower learning rates for the backbone, and for its earlier stages: what was learned on many images moves less."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def backbone_depths(module: nn.Module) -> dict[str, int]:
     """
     for prefix, part in module.named_modules():
         if (depths := _depths(part)) is not None:
-            ranks = {depth: rank for rank, depth in enumerate(sorted(set(depths.values())))}
-            return {f"{prefix}.{name}" if prefix else name: ranks[depth] for name, depth in depths.items()}
+            processes = {depth: rank for rank, depth in enumerate(sorted(set(depths.values())))}
+            return {f"{prefix}.{name}" if prefix else name: processes[depth] for name, depth in depths.items()}
     raise InputError(
         "layer_rates: the model has no backbone whose stages are known (torchvision's ResNet, timm's networks); set "
         "layer_rates.decay=1 layer_rates.backbone=1"

@@ -11,12 +11,12 @@ import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections
-from sartorius.fusion.windows import Whole, Windows
+from sartorius.inference.windows import Whole, Windows
 from sartorius.modules.optimisation import TrainedModule
 from sartorius.networks.roi_heads import RawDetections
 from sartorius.networks.weights import load_weights
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
@@ -28,9 +28,9 @@ class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 
     optimizer, scheduler, loss_weights, seed: as in TrainedModule. weights: "none", "coco", "imagenet" or a file, see
-    `load_weights`; detector, body: torchvision's names for the first two; head_map: our cell types -> those of the
-    file, where they are called differently. inference: the windows in which pictures are looked at; None for whole
-    pictures.
+    `load_weights`; detector, body: torchvision's names for the first two; class_mapping: our cell types -> those of the
+    file, where they are called differently. inference: the windows in which images are looked at; None for whole
+    images.
     """
 
     inference: Windows
@@ -48,12 +48,12 @@ class MaskRCNNModule(TrainedModule):
         loss_weights: dict[str, float] | None = None,
         seed: int = 0,
         inference: Windows | None = None,
-        head_map: dict[str, str] | None = None,
+        class_mapping: dict[str, str] | None = None,
     ) -> None:
         super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
         self.inference = inference or Whole()
         if weights not in (None, "none"):
-            self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, head_map)
+            self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, class_mapping)
             log.info("%s", self.started_from)
 
     @property
@@ -68,31 +68,31 @@ class MaskRCNNModule(TrainedModule):
         return self.total(losses, batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture of the batch; callbacks score them."""
+        """Detections of every image of the batch; callbacks score them."""
         return self.detect(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture of the batch."""
+        """Detections of every image of the batch."""
         return self.detect(batch)
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every picture, on the CPU; a picture may have none."""
+        """NumPy detections of every image, on the CPU; an image may have none."""
         return [
-            self.inference.detect(partial(self._detect, target.picture), image, target.picture)
+            self.inference.detect(partial(self._detect, target.image_id), image, target.image_id)
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
 
-    def _detect(self, picture: str, image: Tensor) -> Detections:
-        """Detections of one image [1, H, W]: a picture or a window of it."""
+    def _detect(self, image_id: str, image: Tensor) -> Detections:
+        """Detections of one image [1, H, W]: an image or a window of it."""
         raw: RawDetections = self.network([image])[0]
-        return _to_numpy(raw, picture, image.shape[-2], image.shape[-1], self.cell_type_names)
+        return _to_numpy(raw, image_id, image.shape[-2], image.shape[-1], self.cell_type_names)
 
 
-def _to_numpy(raw: RawDetections, picture: str, height: int, width: int, names: tuple[str, ...]) -> Detections:
-    # dividing by the scale can push an edge a rounding error beyond the picture
+def _to_numpy(raw: RawDetections, image_id: str, height: int, width: int, names: tuple[str, ...]) -> Detections:
+    # dividing by the scale can push an edge a rounding error beyond the image
     boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))
     return Detections(
-        picture,
+        image_id,
         height,
         width,
         boxes,

@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 
 from sartorius.data import provenance
 from sartorius.errors import InputError
-from sartorius.losses import sum_losses
 from sartorius.modules.layer_rates import LayerRates
 
 # checkpoints of earlier versions name them here
 from sartorius.modules.schedules import warmup_cosine as warmup_cosine
 from sartorius.modules.schedules import warmup_steps_down as warmup_steps_down
+from sartorius.networks.losses import sum_losses
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class NonFiniteLossError(InputError):
-    """The loss is NaN or infinite: the message names the pictures and every loss term."""
+    """The loss is NaN or infinite: the message names the images and every loss term."""
 
-    def __init__(self, pictures: Sequence[str], losses: Mapping[str, Tensor]) -> None:
+    def __init__(self, images: Sequence[str], losses: Mapping[str, Tensor]) -> None:
         terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
         super().__init__(
-            f"the loss is not finite on {', '.join(pictures)}: {terms}. Lower optimizer.lr, lengthen the warm-up, or "
+            f"the loss is not finite on {', '.join(images)}: {terms}. Lower optimizer.lr, lengthen the warm-up, or "
             "train with trainer.precision=32-true; last.ckpt holds the last whole epoch"
         )
 
@@ -69,9 +69,9 @@ class TrainedModule(pl.LightningModule):
         self.recipe = {}
 
     def setup(self, stage: str) -> None:
-        """Before a fit: note in the recipe which pictures have a part in the weights.
+        """Before a fit: note in the recipe which images have a part in the weights.
 
-        Raises InputError where the weights it starts from have seen pictures that are held back here.
+        Raises InputError where the weights it starts from have seen images that are held back here.
         """
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and datamodule is not None:
@@ -92,12 +92,12 @@ class TrainedModule(pl.LightningModule):
     def total(self, terms: Mapping[str, Tensor], batch: Batch, samples: int | None = None) -> Tensor:
         """The weighted sum of the loss terms, logged as train/loss and train/<term> (where `logs`).
 
-        samples: what the logged means are over, the pictures of the batch where None. Raises NonFiniteLossError where
+        samples: what the logged means are over, the images of the batch where None. Raises NonFiniteLossError where
         the sum is not finite.
         """
         loss = sum_losses(terms, self.loss_weights)
         if not torch.isfinite(loss):
-            raise NonFiniteLossError([target.picture for target in batch.targets], terms)
+            raise NonFiniteLossError([target.image_id for target in batch.targets], terms)
         if not self.logs:
             return loss
         count = len(batch.images) if samples is None else samples

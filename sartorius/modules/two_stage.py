@@ -10,10 +10,10 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import resample, tighten
+from sartorius.structures.detections import Detections, DetectionsFolder
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
@@ -24,7 +24,7 @@ COMBINE = ("replace", "mean")
 class TwoStageModule(pl.LightningModule):
     """Detections of the first stage with the masks of the second; scores and cell types stay. Not trained as a whole.
 
-    first: a module with `detect(batch)`, or a folder of detections that holds every picture. second: segments their
+    first: a module with `detect(batch)`, or a folder of detections that holds every image. second: segments their
     boxes. min_score: detections below it keep their masks, which saves time on what no threshold lets through.
     box_probability: the second stage is given the boxes around the first's probabilities above it, 0..1; None: the
     first's own, which regions decoded from maps make wider than the annotated ones that it was trained on.
@@ -74,17 +74,17 @@ class TwoStageModule(pl.LightningModule):
         self.writing = known.get("writing") if isinstance(first, DetectionsFolder) else getattr(first, "writing", None)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture of the batch."""
+        """Detections of every image of the batch."""
         return self.detect(batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture of the batch; callbacks score them."""
+        """Detections of every image of the batch; callbacks score them."""
         return self.detect(batch)
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every picture, on the CPU; a picture may have none.
+        """NumPy detections of every image, on the CPU; an image may have none.
 
-        Raises InputError where a folder lacks a picture, or holds one of another size.
+        Raises InputError where a folder lacks an image, or holds one of another size.
         """
         return [self._segment(image, given) for image, given in zip(batch.images, self._given(batch), strict=True)]
 
@@ -92,12 +92,12 @@ class TwoStageModule(pl.LightningModule):
         if not isinstance(self.first, DetectionsFolder):
             found: list[Detections] = self.first.detect(batch)  # type: ignore[operator]
             return found
-        given = [self.first.load(target.picture) for target in batch.targets]
+        given = [self.first.load(target.image_id) for target in batch.targets]
         for detections, image in zip(given, batch.images, strict=True):
             if (detections.height, detections.width) != tuple(image.shape[-2:]):
                 raise InputError(
-                    f"{self.first.folder}: {detections.picture} was {detections.width}x{detections.height} pixels when "
-                    f"it was predicted, the picture here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
+                    f"{self.first.folder}: {detections.image_id} was {detections.width}x{detections.height} pixels "
+                    f"when it was predicted, the image here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
                 )
         return given
 

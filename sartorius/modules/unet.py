@@ -10,16 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from sartorius import losses
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.fusion.windows import Whole, Windows
+from sartorius.inference.windows import Whole, Windows
 from sartorius.modules.optimisation import TrainedModule
+from sartorius.networks import losses
 from sartorius.networks.cell_maps import MapLayout, map_targets
-from sartorius.networks.targets import picture_weights
+from sartorius.networks.targets import image_weights
 from sartorius.networks.weights import load_weights
 from sartorius.postprocess.maps import CellMaps, Decoded
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
@@ -31,14 +31,14 @@ Maps = Mapping[str, Tensor]
 class UNetModule(TrainedModule):
     """A network that gives `layout.channels` logits a pixel, see `networks.cell_maps`.
 
-    decoder: turns the maps of a picture into regions with scores and cell types. inference: how a picture is cut into
+    decoder: turns the maps of an image into regions with scores and cell types. inference: how an image is cut into
     windows, at validation and prediction. mask_size: M of the detections' masks. dice: share of the Dice loss in the
     foreground's. border_weight: further weight of pixels between touching cells in the foreground's cross-entropy.
     loss_weights: of the terms foreground, border, centre, offset, types. It, optimizer, scheduler and seed are as in
-    TrainedModule. weights: "none", or a file that the whole network starts from; head_map: our cell types -> those of
-    the file, where they are called differently, see `load_weights`.
+    TrainedModule. weights: "none", or a file that the whole network starts from; class_mapping: our cell types ->
+    those of the file, where they are called differently, see `load_weights`.
 
-    foreground: probabilities [H, W] of the pictures of the last batch that was validated or tested, for the callbacks.
+    foreground: probabilities [H, W] of the images of the last batch that was validated or tested, for the callbacks.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class UNetModule(TrainedModule):
         loss_weights: dict[str, float] | None = None,
         seed: int = 0,
         weights: str | None = "none",
-        head_map: dict[str, str] | None = None,
+        class_mapping: dict[str, str] | None = None,
     ) -> None:
         super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
         if weights not in (None, "none"):
             types = self.cell_type_names if layout.types else ()
-            self.started_from = load_weights(network, str(weights), cell_types=types, head_map=head_map)
+            self.started_from = load_weights(network, str(weights), cell_types=types, class_mapping=class_mapping)
             log.info("%s", self.started_from)
         self.layout, self.decoder, self.inference = layout, decoder, inference or Whole()
         self.mask_size, self.dice, self.border_weight = mask_size, dice, border_weight
@@ -78,15 +78,15 @@ class UNetModule(TrainedModule):
         return self.total(self.losses(self.network(_stack(batch)), batch.targets), batch)
 
     def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B pictures' cells.
+        """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B images' cells.
 
         Ignored pixels take no part (they are of no cell, so the offset and the types do not know them anyway), and
-        each picture counts with its weight.
+        each image counts with its weight.
         """
         maps = [map_targets(target.layers, target.cell_types, self.layout) for target in targets]
         truth = {name: torch.stack([getattr(own, name) for own in maps]) for name in self.layout.slices}
         predicted = {name: logits[:, part] for name, part in self.layout.slices.items()}
-        certain, samples = _certain(targets, truth["foreground"]), picture_weights(targets, logits.device)
+        certain, samples = _certain(targets, truth["foreground"]), image_weights(targets, logits.device)
         weight = 1 + self.border_weight * truth["border"] if self.border_weight and "border" in truth else None
         terms = {}
         for name, own in truth.items():
@@ -100,7 +100,7 @@ class UNetModule(TrainedModule):
         return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture of the batch; callbacks score them. Logs val/loss."""
+        """Detections of every image of the batch; callbacks score them. Logs val/loss."""
         return self._score(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
@@ -108,13 +108,13 @@ class UNetModule(TrainedModule):
         return self._score(batch, "test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every picture of the batch."""
+        """Detections of every image of the batch."""
         return self.detect(batch)
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every picture, on the CPU; a picture may have none."""
+        """NumPy detections of every image, on the CPU; an image may have none."""
         return [
-            self._detections(target.picture, self.activate(self._logits(image)))
+            self._detections(target.image_id, self.activate(self._logits(image)))
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
 
@@ -126,7 +126,7 @@ class UNetModule(TrainedModule):
             self.log(f"{stage}/loss", loss, batch_size=1, sync_dist=True)
             maps = self.activate(logits)
             self.foreground.append(maps["foreground"][0])
-            found.append(self._detections(target.picture, maps))
+            found.append(self._detections(target.image_id, maps))
         return found
 
     def _logits(self, image: Tensor) -> Tensor:
@@ -143,12 +143,12 @@ class UNetModule(TrainedModule):
             scaled["types"] = maps["types"].softmax(0)
         return scaled
 
-    def _detections(self, picture: str, maps: Maps) -> Detections:
+    def _detections(self, image_id: str, maps: Maps) -> Detections:
         arrays = {name: value.cpu().numpy() for name, value in maps.items()}
         single = {name: arrays[name][0] for name in ("foreground", "border", "centre") if name in arrays}
         decoded = self.decoder(CellMaps(**single, offset=arrays.get("offset"), types=arrays.get("types")))
         return Detections.from_regions(
-            picture,
+            image_id,
             decoded.regions,
             single["foreground"],
             decoded.scores,
@@ -170,11 +170,11 @@ def _certain(targets: Sequence[Target], like: Tensor) -> Tensor | None:
 
 
 def _stack(batch: Batch) -> Tensor:
-    """The pictures as [B, 1, H, W]; raises InputError where they differ in size."""
+    """The images as [B, 1, H, W]; raises InputError where they differ in size."""
     sizes = {tuple(image.shape[-2:]) for image in batch.images}
     if len(sizes) > 1:
         raise InputError(
-            f"pictures {', '.join(target.picture for target in batch.targets)} of one batch have sizes "
+            f"images {', '.join(target.image_id for target in batch.targets)} of one batch have sizes "
             f"{sorted(sizes)}: train on crops of one size (transform.crop) or with data.batch_size=1"
         )
     return torch.stack(list(batch.images))

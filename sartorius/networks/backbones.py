@@ -25,7 +25,7 @@ STAGES = 5  # of a ResNet that can be frozen: the stem and the four whose featur
 
 
 def norm_layer(norm: str) -> Callable[[int], nn.Module]:
-    """`group` (for networks that start from nothing: batches of one or two pictures), `batch`, or `frozen_batch` (for
+    """`group` (for networks that start from nothing: batches of one or two images), `batch`, or `frozen_batch` (for
     weights that were trained with batch norm). Raises ValueError for another name."""
     layers: dict[str, Callable[[int], nn.Module]] = {
         "group": lambda channels: nn.GroupNorm(norm_groups(channels), channels),

@@ -65,7 +65,7 @@ class CascadeHeads(RoIHeads):
     def losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
-        """Losses of the proposals [P, 4] (input pixels, `scale` times picture pixels) against the targets."""
+        """Losses of the proposals [P, 4] (input pixels, `scale` times image pixels) against the targets."""
         losses: dict[str, Tensor] = {}
         regions = self.sampled(proposals, targets, self.stages[0].foreground_iou, scale)
         for k in range(len(self.stages)):
@@ -86,22 +86,22 @@ class CascadeHeads(RoIHeads):
     def _next_boxes(
         self, k: int, codes: Tensor, rois: Tensor, targets: Sequence[RoITarget], scale: float
     ) -> list[Tensor]:
-        """What stage `k` makes of its regions: boxes of each picture, inside it, without those that have no area."""
-        boxes, picture = self.coders[k].decode_single(codes, rois[:, 1:]), rois[:, 0]
+        """What stage `k` makes of its regions: boxes of each image, inside it, without those that have no area."""
+        boxes, image_index = self.coders[k].decode_single(codes, rois[:, 1:]), rois[:, 0]
         result = []
         for index, target in enumerate(targets):
             size = (round(target.layers.shape[-2] * scale), round(target.layers.shape[-1] * scale))
-            own = clip_boxes_to_image(boxes[picture == index], size)
+            own = clip_boxes_to_image(boxes[image_index == index], size)
             result.append(own[remove_small_boxes(own, self.min_size)])
         return result
 
     def classify(
-        self, features: Sequence[Tensor], proposals: Tensor, picture: int, size: tuple[int, int]
+        self, features: Sequence[Tensor], proposals: Tensor, image_index: int, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """As in RoIHeads: the mean of the stages' class probabilities, and the last stage's boxes."""
         boxes, probabilities = proposals, []
         for k, coder in enumerate(self.coders):
-            logits, codes = self._stage(k, features, rois_of(boxes, picture))
+            logits, codes = self._stage(k, features, rois_of(boxes, image_index))
             boxes = clip_boxes_to_image(coder.decode_single(codes, boxes), size)
             probabilities.append(logits.softmax(dim=1))
         return torch.stack(probabilities).mean(dim=0), boxes

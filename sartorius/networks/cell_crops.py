@@ -1,7 +1,7 @@
-"""One cell at a time: a square around its box, cut from the picture on the device, and a network that segments it.
+"""One cell at a time: a square around its box, cut from the image on the device, and a network that segments it.
 
-Nothing is saved to disk and nothing is stacked at full size: all squares of a picture are cut in one RoIAlign. The
-picture is normalised first, so that what lies outside it is 0, the mean grey. Regions stay float32 throughout: in
+Nothing is saved to disk and nothing is stacked at full size: all squares of an image are cut in one RoIAlign. The
+image is normalised first, so that what lies outside it is 0, the mean grey. Regions stay float32 throughout: in
 bfloat16 a coordinate above 256 is rounded to 2 pixels.
 """
 
@@ -20,7 +20,7 @@ class CropNetwork(nn.Module):
 
     body: [B, 1 (2 with prompt), size, size] -> logits [B, 2, size, size]; it gets normalised crops (mean 0, std 1).
     size: pixels of a crop. margin: of the square on each side, as a share of the box's longest side. min_side: of the
-    square, picture pixels. mean, std: grey levels (0..255) that normalise a picture, see `normalise`. prompt: a second
+    square, image pixels. mean, std: grey levels (0..255) that normalise an image, see `normalise`. prompt: a second
     input channel shows the box, without which crossing cells of one square cannot be told apart.
     """
 
@@ -46,7 +46,7 @@ class CropNetwork(nn.Module):
         return squares(boxes, self.margin, self.min_side)
 
     def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """What the body gets: float32 [N, 1 (2 with prompt), size, size] of a picture [1, H, W] in grey levels."""
+        """What the body gets: float32 [N, 1 (2 with prompt), size, size] of an image [1, H, W] in grey levels."""
         regions = self.regions(boxes)
         grey = cut(normalise(image, self.mean, self.std), regions, self.size)
         return torch.cat((grey, draw_boxes(boxes, regions, self.size)), dim=1) if self.prompt else grey
@@ -60,7 +60,7 @@ class CropNetwork(nn.Module):
 
 
 def squares(boxes: Tensor, margin: float, min_side: float) -> Tensor:
-    """Squares around the centres of boxes [N, 4], float32 [N, 4]; they may reach outside the picture.
+    """Squares around the centres of boxes [N, 4], float32 [N, 4]; they may reach outside the image.
 
     Their side is the longest side of the box and `margin` times that on either side of it, at least `min_side` pixels.
     """
@@ -81,7 +81,7 @@ def jitter(boxes: Tensor, amount: float, generator: torch.Generator | None = Non
 
 
 def cut(image: Tensor, regions: Tensor, size: int) -> Tensor:
-    """RoIAlign of a picture [C, H, W] in regions [N, 4]: float32 [N, C, size, size], 0 outside the picture."""
+    """RoIAlign of an image [C, H, W] in regions [N, 4]: float32 [N, C, size, size], 0 outside the image."""
     rois = torch.cat((regions.new_zeros((len(regions), 1)), regions), dim=1).float()
     return roi_align(image.float()[None], rois, size, sampling_ratio=0, aligned=True)
 
@@ -100,7 +100,7 @@ def draw_boxes(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
 
 
 def tighten(probability: Tensor, regions: Tensor, low: float, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Boxes around the probability above `low` in each region, within a picture of height x width.
+    """Boxes around the probability above `low` in each region, within an image of height x width.
 
     probability: [N, S, S]. Returns boxes float32 [N, 4], a bin wider on each side, since pasting interpolates between
     bins; and bool [N], whether anything was above `low` (the box means nothing where not).

@@ -1,6 +1,6 @@
 """What a U-Net predicts so that touching cells can be taken apart, and its targets, made on the device.
 
-Channels in their order, each a map over the picture:
+Channels in their order, each a map over the image:
 
     foreground         a pixel of any cell
     border             within `border` pixels of two cells, or covered by two
@@ -63,7 +63,7 @@ class MapLayout:
 
 @dataclass(frozen=True)
 class MapTargets:
-    """The truth of one picture: foreground, border, centre float32 [H, W] in 0..1; offset float32 [2, H, W];
+    """The truth of one image: foreground, border, centre float32 [H, W] in 0..1; offset float32 [2, H, W];
     types int64 [H, W], -1 where there is no cell. A map that the layout does not have is [0]. Where cells overlap, the
     one with the larger centre value counts."""
 
@@ -75,7 +75,7 @@ class MapTargets:
 
 
 def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTargets:
-    """The targets of a picture that `layout` asks for, on the device of `layers`.
+    """The targets of an image that `layout` asks for, on the device of `layers`.
 
     layers: int32 [L, H, W], value k is cell k - 1. cell_types: int64 [N].
     """

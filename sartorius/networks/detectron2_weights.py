@@ -7,8 +7,8 @@ names of ImageNet's ResNets):
 - names; background is the last class there and the first here; box regression and masks have no rows for background
 - a location's anchors go through the ratios of one size, then of the next; here through the sizes of one ratio
 - the same: fc1 reads [channel, row, column], deconvolutions are [in, out, 2, 2], the eps of a frozen norm is 1e-5
-- the first convolution reads BGR there. Our pictures are one grey channel three times, so that the order is of no
-  account and stays. What counts: those weights have seen pictures minus (103.5, 116.3, 123.7) that were not divided
+- the first convolution reads BGR there. Our images are one grey channel three times, so that the order is of no
+  account and stays. What counts: those weights have seen images minus (103.5, 116.3, 123.7) that were not divided
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Encoders of a U-Net: any timm network that gives features, or the plain blocks of the first U-Nets.
 
 An encoder is a module with `channels` and `reductions` (both from fine to coarse; each reduction twice the one before)
-that turns a picture [B, in_channels, H, W], H and W multiples of the last reduction, into one feature map a level.
+that turns an image [B, in_channels, H, W], H and W multiples of the last reduction, into one feature map a level.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from sartorius.errors import InputError
 from sartorius.networks.backbones import norm_layer
 
-# Arguments that let networks of these names take pictures of any size, not only that of their weights.
+# Arguments that let networks of these names take images of any size, not only that of their weights.
 ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
     ("vit_", "eva"): {"dynamic_img_size": True},
     ("swin",): {"strict_img_size": False},
@@ -78,7 +78,7 @@ class TimmEncoder(nn.Module):
 class PlainEncoder(nn.Module):
     """Blocks of two 3x3 convolutions with max-pooling between them, the filters doubling (Ronneberger et al. 2015).
 
-    filters: of the first block, at full resolution. blocks: how many times the picture is halved.
+    filters: of the first block, at full resolution. blocks: how many times the image is halved.
     """
 
     def __init__(self, filters: int, blocks: int, norm: str, in_channels: int = 1) -> None:
@@ -141,7 +141,7 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
 def _start_stem(body: nn.Module) -> None:
     """Give the first convolution the biases that PyTorch would, where timm starts them at 0 (ConvNeXt).
 
-    Where a picture is flat, as in its padding, a layer norm behind it would divide 0 by the root of its epsilon, and
+    Where an image is flat, as in its padding, a layer norm behind it would divide 0 by the root of its epsilon, and
     the norms behind that one would do so again: gradients of 10^9.
     """
     stem = next((module for module in body.modules() if isinstance(module, nn.Conv2d)), None)

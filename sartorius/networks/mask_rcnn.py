@@ -25,14 +25,14 @@ from sartorius.networks.roi_heads import PyramidRoIAlign, RawDetections, RoIHead
 from sartorius.networks.rpn import RegionProposals
 from sartorius.networks.targets import RoITarget
 
-DIVISOR = 32  # the coarsest stride of a ResNet: pictures are padded to a multiple
+DIVISOR = 32  # the coarsest stride of a ResNet: images are padded to a multiple
 
 
 class MaskRCNN(nn.Module):
-    """pictures -> losses (training) or detections.
+    """images -> losses (training) or detections.
 
-    backbone: see `backbones`. mean, std: grey levels (0..255) that normalise a picture, see `normalise`. scale:
-    pictures are enlarged by this factor before everything; boxes and masks come back in picture pixels.
+    backbone: see `backbones`. mean, std: grey levels (0..255) that normalise an image, see `normalise`. scale:
+    images are enlarged by this factor before everything; boxes and masks come back in image pixels.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class MaskRCNN(nn.Module):
         """images: uint8 or float [1, H, W] in grey levels, of any sizes; targets: one for each image.
 
         With targets returns the losses loss_objectness, loss_rpn_box, loss_classifier, loss_box, loss_mask (float32
-        scalars; of a cascade one classifier and one box a stage); without, RawDetections of each picture (possibly of
+        scalars; of a cascade one classifier and one box a stage); without, RawDetections of each image (possibly of
         length 0).
         """
         batch = self.normalise(images)
@@ -74,10 +74,10 @@ class MaskRCNN(nn.Module):
         the right with the mean grey."""
         ready = []
         for image in images:
-            picture = normalise(image, self.mean, self.std)
+            normalised = normalise(image, self.mean, self.std)
             if self.scale != 1.0:
-                picture = F.interpolate(picture[None], scale_factor=self.scale, mode="bilinear")[0]
-            ready.append(picture)
+                normalised = F.interpolate(normalised[None], scale_factor=self.scale, mode="bilinear")[0]
+            ready.append(normalised)
         height, width = (-(-max(p.shape[axis] for p in ready) // DIVISOR) * DIVISOR for axis in (-2, -1))
         batch = torch.stack([F.pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2])) for p in ready])
         return batch.expand(-1, self.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)

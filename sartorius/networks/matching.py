@@ -1,7 +1,7 @@
 """Which cell does each candidate box (anchor or proposal) stand for?
 
 torchvision computes the IoU of every cell with every anchor: 1.7 GB for 547 cells and 91,000 anchors. Here candidates
-are matched in blocks, and a block meets only the cells that its band of the picture touches (anchors come row by
+are matched in blocks, and a block meets only the cells that its band of the image touches (anchors come row by
 row, so a block of them is a band). No cells x anchors matrix exists.
 """
 

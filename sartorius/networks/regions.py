@@ -15,8 +15,8 @@ from sartorius.networks.targets import RoITarget, leave_out, sample_weights, wei
 
 
 class Regions(NamedTuple):
-    """Boxes of all pictures that a loss looks at: rois float32 [R, 5] (picture index, x1, y1, x2, y2 in input pixels),
-    the cell that each stands for, int64 [R] (index into its picture's cells, -1 for background), its label, int64 [R]
+    """Boxes of all images that a loss looks at: rois float32 [R, 5] (image index, x1, y1, x2, y2 in input pixels),
+    the cell that each stands for, int64 [R] (index into its image's cells, -1 for background), its label, int64 [R]
     (0 for background, cell type + 1), and the box [R, 4] of that cell (its own for background)."""
 
     rois: Tensor
@@ -34,7 +34,7 @@ def match_regions(boxes: Tensor, target: RoITarget, foreground_iou: float, share
 def label_regions(
     boxes: Sequence[Tensor], matches: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
 ) -> Regions:
-    """The regions of all pictures from the boxes [R_k, 4] and matches [R_k] of each; those BETWEEN are left out."""
+    """The regions of all images from the boxes [R_k, 4] and matches [R_k] of each; those BETWEEN are left out."""
     parts = []
     for k, (own, match, target) in enumerate(zip(boxes, matches, targets, strict=True)):
         own, match = own[match != BETWEEN], match[match != BETWEEN]
@@ -65,6 +65,6 @@ def box_losses(
     )
 
 
-def rois_of(boxes: Tensor, picture: int) -> Tensor:
-    """float32 [N, 5] as roi_align wants them: the picture's index in the batch before each box [N, 4]."""
-    return torch.cat((torch.full_like(boxes[:, :1], picture), boxes), dim=1)
+def rois_of(boxes: Tensor, image_index: int) -> Tensor:
+    """float32 [N, 5] as roi_align wants them: the image's index in the batch before each box [N, 4]."""
+    return torch.cat((torch.full_like(boxes[:, :1], image_index), boxes), dim=1)

@@ -19,11 +19,11 @@ from sartorius.errors import InputError
 from sartorius.networks.matching import sample
 from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
 from sartorius.networks.targets import RoITarget, certain_bins, mask_bce, sample_weights
-from sartorius.roi_gather import gather_mask_targets
+from sartorius.structures.mask_sampling import gather_mask_targets
 
 
 class RawDetections(NamedTuple):
-    """What the network found in one picture, best first: boxes [N, 4] in picture pixels, scores [N] in 0..1,
+    """What the network found in one image, best first: boxes [N, 4] in image pixels, scores [N] in 0..1,
     cell_types int64 [N] (0-based), masks [N, M, M] probabilities in box coordinates."""
 
     boxes: Tensor
@@ -47,7 +47,7 @@ class PyramidRoIAlign(nn.Module):
         self.canonical_size, self.canonical_level = canonical_size, canonical_level
 
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """float32 [R, C, size, size] from rois float32 [R, 5]: picture index, x1, y1, x2, y2.
+        """float32 [R, C, size, size] from rois float32 [R, 5]: image index, x1, y1, x2, y2.
 
         Half-precision features are cut in float32: roi_align wants one dtype, and in bfloat16 a coordinate above
         256 is rounded to 2 pixels, which costs a cell of 15 pixels a third of its IoU.
@@ -70,9 +70,9 @@ class RoIHeads(nn.Module):
     """Classifies and refines proposals, and segments them. State-dict names are those of torchvision's RoIHeads.
 
     mask_predictor gives masks of mask_size x mask_size bins. foreground_iou: a proposal stands for a cell at or above
-    it, for background below. batch: proposals sampled for the box loss, a picture; positive_fraction: at most this
+    it, for background below. batch: proposals sampled for the box loss, an image; positive_fraction: at most this
     share are cells; mask_batch: at most so many of those go through the mask head. score: detections below it are
-    dropped; nms_iou: detections of any type that overlap more are merged; detections: kept at most, a picture.
+    dropped; nms_iou: detections of any type that overlap more are merged; detections: kept at most, an image.
     min_size: shortest side of a detection, pixels. rerank: `mask` multiplies the scores that come out by `maskness`,
     `none` leaves them; what is kept is chosen by the score before that. ignored_share: a proposal that is no cell takes
     no part in the losses where more of it lies in ignored pixels.
@@ -113,7 +113,7 @@ class RoIHeads(nn.Module):
     def losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
-        """Losses of the proposals [P, 4] (input pixels, `scale` times picture pixels) against the targets."""
+        """Losses of the proposals [P, 4] (input pixels, `scale` times image pixels) against the targets."""
         regions = self.sampled(proposals, targets, self.foreground_iou, scale)
         logits, deltas = self._boxes(features, regions.rois)
         own_class = torch.arange(len(deltas), device=deltas.device), regions.label
@@ -125,7 +125,7 @@ class RoIHeads(nn.Module):
     def sampled(
         self, proposals: Sequence[Tensor], targets: Sequence[RoITarget], foreground_iou: float, scale: float
     ) -> Regions:
-        """Random proposals of each picture, cells first; the cells' own boxes are among those chosen from."""
+        """Random proposals of each image, cells first; the cells' own boxes are among those chosen from."""
         boxes, matches = [], []
         for own, target in zip(proposals, targets, strict=True):
             own = torch.cat((own, target.boxes * scale))  # so that the heads see every cell from the first step on
@@ -138,7 +138,7 @@ class RoIHeads(nn.Module):
     def mask_loss(
         self, features: Sequence[Tensor], regions: Regions, targets: Sequence[RoITarget], scale: float
     ) -> Tensor:
-        """Mean binary cross-entropy of the masks of regions that stand for a cell, `mask_batch` a picture at most."""
+        """Mean binary cross-entropy of the masks of regions that stand for a cell, `mask_batch` an image at most."""
         rois, owner, label = regions.rois, regions.owner, regions.label
         chosen, wanted, boxes = [], [], []
         for k, target in enumerate(targets):
@@ -157,9 +157,9 @@ class RoIHeads(nn.Module):
     def detect(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]], scale: float
     ) -> list[RawDetections]:
-        """Detections of each picture; one for each proposal at most: of its likeliest cell type.
+        """Detections of each image; one for each proposal at most: of its likeliest cell type.
 
-        sizes: (height, width) of each picture in input pixels, without padding: where its boxes end.
+        sizes: (height, width) of each image in input pixels, without padding: where its boxes end.
 
         The competition's metric does not look at the type, so the score is the probability of being any cell.
         """
@@ -179,11 +179,11 @@ class RoIHeads(nn.Module):
         return result
 
     def classify(
-        self, features: Sequence[Tensor], proposals: Tensor, picture: int, size: tuple[int, int]
+        self, features: Sequence[Tensor], proposals: Tensor, image_index: int, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Class probabilities [P, classes + 1], background first, of a picture's proposals [P, 4], and their refined
-        boxes [P, 4], which end where the picture of `size` (height, width) does."""
-        logits, deltas = self._boxes(features, rois_of(proposals, picture))
+        """Class probabilities [P, classes + 1], background first, of an image's proposals [P, 4], and their refined
+        boxes [P, 4], which end where the image of `size` (height, width) does."""
+        logits, deltas = self._boxes(features, rois_of(proposals, image_index))
         probability = logits.softmax(dim=1)
         likeliest = torch.arange(len(deltas), device=deltas.device), probability[:, 1:].argmax(dim=1) + 1
         codes = deltas.unflatten(1, (-1, 4))[likeliest]

@@ -20,8 +20,8 @@ class RegionProposals(nn.Module):
     """Proposes boxes. State-dict names are those of torchvision's RegionProposalNetwork (`head.*`).
 
     foreground_iou, background_iou: an anchor is a cell at or above the first, background below the second.
-    batch: anchors sampled for the loss, a picture; positive_fraction: at most this share of them are cells.
-    before_nms: anchors kept per level by score; after_nms: proposals kept per picture (training, inference).
+    batch: anchors sampled for the loss, an image; positive_fraction: at most this share of them are cells.
+    before_nms: anchors kept per level by score; after_nms: proposals kept per image (training, inference).
     nms_iou: proposals of a level that overlap more are merged. min_size: smallest side of a proposal, pixels.
     ignored_share: an anchor that is no cell takes no part in the loss where more of it lies in ignored pixels.
     """
@@ -59,20 +59,20 @@ class RegionProposals(nn.Module):
         targets: Sequence[RoITarget] | None,
         scale: float = 1.0,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals float32 [P, 4] of each picture, and the losses (empty when `targets` is None).
+        """Proposals float32 [P, 4] of each image, and the losses (empty when `targets` is None).
 
-        features: [B, C, H_l, W_l] of each level; targets: the cells of each picture; input pixels are `scale` times
-        picture pixels.
+        features: [B, C, H_l, W_l] of each level; targets: the cells of each image; input pixels are `scale` times
+        image pixels.
         """
         anchors = self.anchors(features, image_size)
         scores, deltas = self.head(list(features))
-        pictures = len(features[0])
+        images = len(features[0])
         logits, codes = concat_box_prediction_layers(list(scores), list(deltas))
-        logits, codes = logits.float().reshape(pictures, -1), codes.float().reshape(pictures, -1, 4)
+        logits, codes = logits.float().reshape(images, -1), codes.float().reshape(images, -1, 4)
         flat = torch.cat(anchors)
         per_level = [len(level) for level in anchors]
         proposals = [
-            self._propose(flat, logits[k].detach(), codes[k].detach(), per_level, image_size) for k in range(pictures)
+            self._propose(flat, logits[k].detach(), codes[k].detach(), per_level, image_size) for k in range(images)
         ]
         losses = {} if targets is None else self._losses(flat, logits, codes, targets, scale)
         return proposals, losses

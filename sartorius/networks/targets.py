@@ -1,4 +1,4 @@
-"""What a network is told about a picture: its cells, the pixels that no loss looks at, and how much the picture counts.
+"""What a network is told about an image: its cells, the pixels that no loss looks at, and how much the image counts.
 
 Doubtful cells are pixels that are neither cell nor background. A candidate box that stands for no cell and lies among
 them takes no part in a loss, as boxes in COCO's crowds do not (Lin et al. 2014; detectron2's `ioa` threshold).
@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sartorius.networks.matching import BACKGROUND, BETWEEN
-from sartorius.roi_gather import gather_mask_targets
+from sartorius.structures.mask_sampling import gather_mask_targets
 
 
 class RoITarget(Protocol):
-    """The cells of a picture: boxes float32 [N, 4] in picture pixels, cell types int64 [N], and the layered map."""
+    """The cells of an image: boxes float32 [N, 4] in image pixels, cell types int64 [N], and the layered map."""
 
     boxes: Tensor
     cell_types: Tensor
@@ -26,13 +26,13 @@ class RoITarget(Protocol):
     layer_of: Tensor  # int64 [N]
     ids: Tensor  # int64 [N], value of each cell in its layer
     ignored: Tensor | None  # bool [H, W], neither cell nor background; None for no such pixel
-    weight: float  # of the picture in every loss
+    weight: float  # of the image in every loss
 
 
 def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
-    """The share of each box, as far as it lies in the picture, that `region` covers: float32 [N] in 0..1.
+    """The share of each box, as far as it lies in the image, that `region` covers: float32 [N] in 0..1.
 
-    region: bool [H, W]. boxes: float [N, 4], x1 y1 x2 y2 in half-open pixel edges. 0 for a box outside the picture.
+    region: bool [H, W]. boxes: float [N, 4], x1 y1 x2 y2 in half-open pixel edges. 0 for a box outside the image.
     Exact: the integral of a map of pixels is bilinear within each of them. No boxes x pixels matrix exists.
     """
     height, width = region.shape
@@ -45,7 +45,7 @@ def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
     )
 
     def below(x: Tensor, y: Tensor) -> Tensor:
-        """The integral from the corner of the picture to (x, y)."""
+        """The integral from the corner of the image to (x, y)."""
         left, top = x.long().clamp(max=width - 1), y.long().clamp(max=height - 1)
         right, down = x - left, y - top
         upper = integral[top, left] * (1 - right) + integral[top, left + 1] * right
@@ -58,9 +58,9 @@ def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
 
 
 def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float, scale: float) -> Tensor:
-    """The matches [C] of candidate boxes [C, 4] with BETWEEN in place of BACKGROUND where the picture is ignored.
+    """The matches [C] of candidate boxes [C, 4] with BETWEEN in place of BACKGROUND where the image is ignored.
 
-    That is where more than `share` of a candidate (in pixels `scale` times the picture's) lies in `target.ignored`;
+    That is where more than `share` of a candidate (in pixels `scale` times the image's) lies in `target.ignored`;
     where that is None nothing is computed. A candidate that stands for a cell keeps it.
     """
     if target.ignored is None:
@@ -70,9 +70,9 @@ def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float
 
 
 def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int) -> Tensor | None:
-    """Which bins of the mask targets read no ignored pixel: float32 [N, size, size] of 0 and 1, of all pictures.
+    """Which bins of the mask targets read no ignored pixel: float32 [N, size, size] of 0 and 1, of all images.
 
-    rois: boxes [N_k, 4] of each picture, in picture pixels. None where no picture has ignored pixels.
+    rois: boxes [N_k, 4] of each image, in image pixels. None where no image has ignored pixels.
     """
     if all(target.ignored is None for target in targets):
         return None
@@ -86,20 +86,20 @@ def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int
     return torch.cat(certain)
 
 
-def sample_weights(targets: Sequence[RoITarget], picture: Tensor) -> Tensor | None:
-    """The weight of each sample, float32 [N], from the number of its picture, int64 [N]; None where all are 1."""
-    weights = picture_weights(targets, picture.device)
-    return None if weights is None else weights[picture]
+def sample_weights(targets: Sequence[RoITarget], image_index: Tensor) -> Tensor | None:
+    """The weight of each sample, float32 [N], from the number of its image, int64 [N]; None where all are 1."""
+    weights = image_weights(targets, image_index.device)
+    return None if weights is None else weights[image_index]
 
 
 class Weighted(Protocol):
-    """A picture that counts with a weight."""
+    """An image that counts with a weight."""
 
     weight: float
 
 
-def picture_weights(targets: Sequence[Weighted], device: torch.device) -> Tensor | None:
-    """The weight of each picture in every loss, float32 [B]; None where all are 1."""
+def image_weights(targets: Sequence[Weighted], device: torch.device) -> Tensor | None:
+    """The weight of each image in every loss, float32 [B]; None where all are 1."""
     if all(target.weight == 1.0 for target in targets):
         return None
     return torch.tensor([target.weight for target in targets], dtype=torch.float32, device=device)

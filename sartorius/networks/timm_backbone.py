@@ -18,7 +18,7 @@ from sartorius.networks.encoders import TimmEncoder
 KEY = "model.network.backbone"
 FINEST = 4  # stride of the finest level of a pyramid (Lin et al. 2017, FPN)
 LEVELS = 5  # of a pyramid; those that the network lacks are pooled from its coarsest
-PROBE = (64, 96)  # pixels; not square, a multiple of 32 as all pictures are, and not a size that weights come with
+PROBE = (64, 96)  # pixels; not square, a multiple of 32 as all images are, and not a size that weights come with
 
 
 class TimmPyramid(nn.Module):
@@ -53,7 +53,7 @@ class TimmPyramid(nn.Module):
     def halve_strides(self) -> None:
         """Let the network's first strided convolution move by half its stride: all levels become twice as fine."""
         stem = next(m for m in self.body.modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1)
-        if stem.kernel_size == stem.stride:  # patches side by side: half of a patch must be added around the picture
+        if stem.kernel_size == stem.stride:  # patches side by side: half of a patch must be added around the image
             stem.padding = tuple(stride // 4 for stride in stem.stride)
         stem.stride = tuple(stride // 2 for stride in stem.stride)
         self.strides = tuple(stride // 2 for stride in self.strides)
@@ -75,9 +75,9 @@ def timm_fpn(
     weights: as of `TimmEncoder`. norm: as of `norm_layer`, put in the place of each batch norm of the network (and, if
     `group`, into the pyramid); other norms stay. trainable_layers: 0..5, how many stages learn, counted from the end:
     four whose features the pyramid takes, and before them the stem. in_channels: 1, with weights summed over colours,
-    which for grey pictures is the same as 3. finest_stride, checkpoint_activations: as of `resnet_fpn`.
+    which for grey images is the same as 3. finest_stride, checkpoint_activations: as of `resnet_fpn`.
 
-    Raises InputError for a name, weights or numbers that cannot be had, and for a network that does not take pictures
+    Raises InputError for a name, weights or numbers that cannot be had, and for a network that does not take images
     of any size or gives other features than it promises.
     """
     check_stages(trainable_layers, finest_stride)
@@ -165,7 +165,7 @@ def _recompute(body: TimmEncoder, name: str) -> None:
 
 
 def _probe(pyramid: TimmPyramid, name: str, finest_stride: int) -> None:
-    """Raise InputError unless the levels of a small picture have the sizes that `strides` promise."""
+    """Raise InputError unless the levels of a small image have the sizes that `strides` promise."""
     wanted = [tuple(-(-side // stride) for side in PROBE) for stride in pyramid.strides]
     problem = ""
     found: list[tuple[int, ...]] = []
@@ -178,7 +178,7 @@ def _probe(pyramid: TimmPyramid, name: str, finest_stride: int) -> None:
     pyramid.train()
     if found != wanted or pyramid.strides[0] != finest_stride:
         raise InputError(
-            f"{KEY}.name={name}: it does not give a pyramid from stride {finest_stride} on of a picture of "
+            f"{KEY}.name={name}: it does not give a pyramid from stride {finest_stride} on of an image of "
             f"{PROBE[0]} x {PROBE[1]} pixels{problem}; expected levels of {wanted}, got {found or 'none'}; choose "
             "another network, such as convnext_tiny or resnet50d"
         )

@@ -1,7 +1,7 @@
-"""U-Net: an encoder's feature maps brought up to the picture's resolution step by step, with skip connections.
+"""U-Net: an encoder's feature maps brought up to the image's resolution step by step, with skip connections.
 
 Our own decoder and not segmentation_models_pytorch's: it takes plain vision transformers too, starts from full
-resolution where the encoder does not, has group norm, and pads a picture of any size itself.
+resolution where the encoder does not, has group norm, and pads an image of any size itself.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from sartorius.networks.normalisation import normalise
 
 
 class UNet(nn.Module):
-    """Pictures -> `outputs` logits a pixel.
+    """Images -> `outputs` logits a pixel.
 
     encoder: see `encoders`. channels: of the decoder's blocks, the coarsest first; each block doubles the resolution.
-    With fewer blocks than the encoder has halvings, the logits are interpolated to the picture's size: cheaper, hardly
-    less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise a picture, see
-    `normalise`. scale: pictures are enlarged by this factor before everything; logits come back at the size of the
-    picture.
+    With fewer blocks than the encoder has halvings, the logits are interpolated to the image's size: cheaper, hardly
+    less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise an image, see
+    `normalise`. scale: images are enlarged by this factor before everything; logits come back at the size of the
+    image.
 
     divisor: the network itself needs heights and widths that are multiples of it; `forward` takes any.
     """
@@ -85,7 +85,7 @@ class UNet(nn.Module):
 def reflect_to_multiple(images: Tensor, divisor: int) -> Tensor:
     """[..., H, W] mirrored at the bottom and the right edge until H and W are multiples of `divisor`.
 
-    Mirrors as often as needed, so that a picture may be smaller than what is missing (torch's own padding refuses).
+    Mirrors as often as needed, so that an image may be smaller than what is missing (torch's own padding refuses).
     """
     for axis in (-2, -1):
         size = images.shape[axis]

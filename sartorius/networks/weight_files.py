@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sartorius import recipes
 from sartorius.errors import InputError
+from sartorius.networks import checkpoints
 from sartorius.networks.safe_pickle import read_pickle
 
 
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> WeightFile:
     if not path.is_file():
         raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
     content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
-    recipe = content.get(recipes.KEY) if isinstance(content, dict) else None
+    recipe = content.get(checkpoints.KEY) if isinstance(content, dict) else None
     for key in ("state_dict", "model"):  # of Lightning's checkpoints, of detectron2's
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = {str(name).removeprefix("network."): value for name, value in content[key].items()}

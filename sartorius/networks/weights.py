@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sartorius.errors import InputError
 from sartorius.networks import detectron2_weights
-from sartorius.networks.head_map import HeadMap
+from sartorius.networks.class_mapping import ClassMapping
 from sartorius.networks.weight_files import WeightFile, read_weights
 
 # torchvision saved its first detectors under these names; its modules still translate them, tensors by tensor
@@ -69,17 +69,18 @@ def load_weights(
     detector: str | None = None,
     body: str | None = None,
     cell_types: Sequence[str] = (),
-    head_map: Mapping[str, str] | None = None,
+    class_mapping: Mapping[str, str] | None = None,
 ) -> LoadReport:
     """Start `network` (a MaskRCNN or a UNet) from `source`: "coco", "imagenet" or a file, see `read_weights`.
 
     detector, body: torchvision's names of the models whose weights "coco" and "imagenet" mean; None where there are
     none. detectron2's names are told by themselves. cell_types: of the network. Where a checkpoint was trained on other
-    cell types, rows are carried over by name; head_map gives the names that differ (ours -> theirs), see `HeadMap`.
+    cell types, rows are carried over by name; class_mapping gives the names that differ (ours -> theirs), see
+    `ClassMapping`.
 
     A tensor whose name or shape does not fit keeps its initial values and is named in the report. Raises InputError
     when the body does not fit as a whole or is part of a larger one, a part of a file of detectron2's is not whole,
-    head_map names what is not there, the download fails, or the file is not one of weights. Nothing in a file is
+    class_mapping names what is not there, the download fails, or the file is not one of weights. Nothing in a file is
     executed.
     """
     own = network.state_dict()
@@ -88,7 +89,7 @@ def load_weights(
         state = _from_detectron2(network, file.state, f"model.weights={source}")
     else:
         state = {RENAMED.get(name, name): value for name, value in file.state.items()}
-    state, heads = _map_heads(state, own, file, cell_types, head_map or {}, str(source))
+    state, heads = _map_heads(state, own, file, cell_types, class_mapping or {}, str(source))
     fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
     if not fitting:
         raise InputError(f"model.weights={source}: none of its {len(state)} tensors has a name and shape of this model")
@@ -130,18 +131,18 @@ def _map_heads(
     own: Mapping[str, Tensor],
     file: WeightFile,
     cell_types: Sequence[str],
-    head_map: Mapping[str, str],
+    class_mapping: Mapping[str, str],
     source: str,
 ) -> tuple[Mapping[str, Tensor], str]:
     """The tensors with rows of cell types where the network has them, and what was done in words."""
     if not file.cell_types or not cell_types:
-        if head_map:
+        if class_mapping:
             raise InputError(
-                f"model.head_map={dict(head_map)}: {source} does not say which cell types it was trained on; a "
-                "checkpoint of sartorius.train does. Set model.head_map=null"
+                f"model.class_mapping={dict(class_mapping)}: {source} does not name the cell types it was trained on; "
+                "a checkpoint of sartorius.train does. Set model.class_mapping=null"
             )
         return state, ""
-    heads = HeadMap(file.cell_types, cell_types, head_map, source)
+    heads = ClassMapping(file.cell_types, cell_types, class_mapping, source)
     return (state, "") if heads.same else (heads.apply(state, own), str(heads))
 
 

@@ -35,7 +35,7 @@ class BasinMap:
 def find_basins(height: Floats, inside: NDArray[np.bool_], depth: float) -> BasinMap:
     """The basins of height float32 [H, W] among the pixels of bool [H, W]; nothing inside gives no basins.
 
-    Basins never meet across pixels that are not inside. Pixels of equal height are ranked by their index, so that
+    Watershed never meet across pixels that are not inside. Pixels of equal height are ranked by their index, so that
     pointers never cycle, and basins that a pass of their own height joins are always merged: a plateau is one basin.
     """
     pixel = np.flatnonzero(inside)
@@ -102,7 +102,7 @@ def _passes(
 
 
 def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> tuple[Ints, Ints, Floats]:
-    """Basins on either side of each pixel pair that lies `step` apart, and the level of the pass there."""
+    """Watershed on either side of each pixel pair that lies `step` apart, and the level of the pass there."""
     other = position[at + step]
     own = np.flatnonzero(other >= 0)
     other = other[own]

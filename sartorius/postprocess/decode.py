@@ -1,7 +1,7 @@
 """From the maps of a dense network to cells: three decoders, each a callable that turns CellMaps into Decoded.
 
-Basins follows the centre map uphill, Votes follows the offsets, Components only asks what is connected. All work on the
-flat list of foreground pixels (a quarter of a crowded picture); what is known of a cell is a sum over its pixels.
+Watershed follows the centre map uphill, OffsetVoting follows the offsets, Components only asks what is connected. All work on the
+flat list of foreground pixels (a quarter of a crowded image); what is known of a cell is a sum over its pixels.
 
 The regions are generous, since the mask threshold is chosen later: down to a low foreground probability, and grown by
 one pixel into what lies below it. Where a region ends the mask of a detection falls to 0 at once; interpolated, that
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.instances import MAX_CELLS
 from sartorius.postprocess.basins import find_basins
 from sartorius.postprocess.maps import CellMaps, Decoded, Map
+from sartorius.structures.instances import MAX_CELLS
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Basins:
+class Watershed:
     """A watershed of the centre map: every cell is the basin of one summit.
 
     Args:
@@ -67,7 +67,7 @@ class Basins:
 
 
 @dataclass(frozen=True)
-class Votes:
+class OffsetVoting:
     """Every pixel votes for the middle of its cell; pixels whose votes gather at one place are one cell.
 
     Args:

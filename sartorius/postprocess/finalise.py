@@ -14,30 +14,30 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.instances import MAX_CELLS, Instances
 from sartorius.postprocess import regions
 from sartorius.postprocess.nms import Overlap, box_nms, mask_nms
 from sartorius.postprocess.paste import PastedMasks, paste_masks
-from sartorius.postprocess.rebreak import open_holes
+from sartorius.postprocess.reopen_holes import open_holes
 from sartorius.postprocess.thresholds import PerType, Thresholds, check, per_type
-from sartorius.rle import Runs
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import MAX_CELLS, Instances
+from sartorius.structures.rle import Runs
 
 Ints = NDArray[np.int64]
 Layers = NDArray[np.uint16]
-STEPS = ("overlaps", "largest_piece", "fill_holes", "rebreak", "min_area")
+STEPS = ("overlaps", "largest_piece", "fill_holes", "reopen_holes", "min_area")
 
 
 @dataclass(frozen=True)
 class Finalised:
-    """The N cells of one picture, best score first, overlap-free.
+    """The N cells of one image, best score first, overlap-free.
 
     instances: one layer, cell k has value k + 1. scores: float32 [N]. source: int64 [N], index of each cell in the
     detections that it came from. Cell types are those of the detections.
     """
 
-    picture: str
+    image_id: str
     instances: Instances
     scores: NDArray[np.float32]
     source: Ints
@@ -57,15 +57,15 @@ class Postprocess:
 
     Args:
         score, mask, box_nms, mask_nms, min_area: see `Thresholds`; a number, or one per cell type.
-        max_detections: best-scoring detections a picture that are looked at, at most 65535.
-        picture_type: `each`, thresholds of a detection's own cell type; `majority`, those of the type with the
-            largest sum of scores in the picture (pictures hold one type; detections may disagree).
+        max_detections: best-scoring detections an image that are looked at, at most 65535.
+        image_type: `each`, thresholds of a detection's own cell type; `majority`, those of the type with the
+            largest sum of scores in the image (images hold one type; detections may disagree).
         class_agnostic: box NMS also between detections of different cell types.
         overlap: measure of mask NMS, `iou` or `iom` (see `nms.mask_nms`).
         largest_piece: keep only the largest connected piece of each cell.
         fill_holes: fill background that one cell encloses.
-        rebreak: open pixels up to this probability that surer ones of a cell enclose (see `rebreak`), 0..1, a number
-            or one per cell type; None, or what is not above the mask threshold, opens none.
+        reopen_holes: open pixels up to this probability that surer ones of a cell enclose (see `reopen_holes`), 0..1, a
+            number or one per cell type; None, or what is not above the mask threshold, opens none.
         order: of the steps after mask NMS, each of STEPS once. Steps before `overlaps` see every mask whole, those
             after it what is left of it.
     """
@@ -76,30 +76,30 @@ class Postprocess:
     mask_nms: PerType
     min_area: PerType
     max_detections: int = 2000
-    picture_type: Literal["each", "majority"] = "each"
+    image_type: Literal["each", "majority"] = "each"
     class_agnostic: bool = True
     overlap: Overlap = "iou"
     largest_piece: bool = False
     fill_holes: bool = False
-    rebreak: PerType | None = None
+    reopen_holes: PerType | None = None
     order: Sequence[str] = STEPS
     thresholds: Thresholds = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         thresholds = Thresholds(self.score, self.mask, self.box_nms, self.mask_nms, self.min_area)
         object.__setattr__(self, "thresholds", thresholds)
-        _check_choice("picture_type", self.picture_type, ("each", "majority"))
+        _check_choice("image_type", self.image_type, ("each", "majority"))
         _check_choice("overlap", self.overlap, ("iou", "iom"))
         object.__setattr__(self, "order", tuple(self.order))
         if sorted(self.order) != sorted(STEPS):
             raise InputError(f"postprocess.order: expected each of {', '.join(STEPS)} once, got {list(self.order)}")
-        if self.rebreak is not None:
-            check("rebreak", self.rebreak, 1.0)
+        if self.reopen_holes is not None:
+            check("reopen_holes", self.reopen_holes, 1.0)
         if not 1 <= self.max_detections <= MAX_CELLS:
             raise InputError(f"postprocess.max_detections: expected 1 to {MAX_CELLS}, got {self.max_detections}")
 
     def __call__(self, detections: Detections) -> Finalised:
-        """The cells of one picture; see `Finalised`. No detections give no cells.
+        """The cells of one image; see `Finalised`. No detections give no cells.
 
         Raises InputError where a cell type of the detections has no threshold.
         """
@@ -122,15 +122,15 @@ class Postprocess:
         areas = np.bincount(label_map.ravel(), minlength=len(chosen) + 1)[1:]
         source = chosen[areas > 0]
         instances = Instances.from_label_map(_renumber(label_map, areas > 0), detections.cell_types[source])
-        return Finalised(detections.picture, instances, detections.scores[source], source)
+        return Finalised(detections.image_id, instances, detections.scores[source], source)
 
     def _limits(self, detections: Detections) -> dict[str, NDArray[np.float64]]:
         """Each threshold for each detection, float64 [N]."""
         by_type = self.thresholds.for_types(detections.cell_type_names)
-        if self.rebreak is not None:
-            by_type["rebreak"] = per_type("rebreak", self.rebreak, detections.cell_type_names)
+        if self.reopen_holes is not None:
+            by_type["reopen_holes"] = per_type("reopen_holes", self.reopen_holes, detections.cell_type_names)
         types = detections.cell_types
-        if self.picture_type == "majority" and len(types):
+        if self.image_type == "majority" and len(types):
             types = np.full_like(types, detections.prevailing_type)
         return {name: values[types] for name, values in by_type.items()}
 
@@ -149,8 +149,8 @@ class Postprocess:
                 layers = np.stack([regions.keep_largest_piece(layer) for layer in layers])
             elif step == "fill_holes" and self.fill_holes:
                 layers = np.stack([regions.fill_holes(layer) for layer in layers])
-            elif step == "rebreak" and self.rebreak is not None:
-                cuts = np.maximum(limits["rebreak"], limits["mask"])[chosen]
+            elif step == "reopen_holes" and self.reopen_holes is not None:
+                cuts = np.maximum(limits["reopen_holes"], limits["mask"])[chosen]
                 sure = paste_masks(found.boxes, found.masks, cuts, found.height, found.width)
                 layers = np.stack([open_holes(layer, sure) for layer in layers])
             elif step == "min_area":

@@ -1,4 +1,4 @@
-"""What a dense network says about a picture, a map for each question; and the cells that a decoder makes of it."""
+"""What a dense network says about an image, a map for each question; and the cells that a decoder makes of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Map = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class CellMaps:
-    """The maps of one picture, all float32; None where the network does not predict one.
+    """The maps of one image, all float32; None where the network does not predict one.
 
     foreground: [H, W], probability that a cell covers the pixel, 0..1. border: [H, W], probability that two cells are
     near, 0..1. centre: [H, W], 1 at the middle of a cell and falling to its edge, 0..1. offset: [2, H, W], (dy, dx)
@@ -28,30 +28,30 @@ class CellMaps:
     types: Map | None = None
 
     def __post_init__(self) -> None:
-        picture = self.foreground.shape
-        if len(picture) != 2:
-            raise ValueError(f"foreground must be float32 [H, W], got {picture}")
+        size = self.foreground.shape
+        if len(size) != 2:
+            raise ValueError(f"foreground must be float32 [H, W], got {size}")
         leading = {"offset": (2,), "types": () if self.types is None else self.types.shape[:1]}
         for name in (field.name for field in fields(self)):
             values = getattr(self, name)
-            expected = (*leading.get(name, ()), *picture)
+            expected = (*leading.get(name, ()), *size)
             if values is not None and (values.dtype != np.float32 or values.shape != expected or not values.size):
                 raise ValueError(f"{name} must be float32 {expected}, not empty, got {values.dtype} {values.shape}")
 
     @property
     def height(self) -> int:
-        """Rows of the picture, pixels."""
+        """Rows of the image, pixels."""
         return self.foreground.shape[0]
 
     @property
     def width(self) -> int:
-        """Columns of the picture, pixels."""
+        """Columns of the image, pixels."""
         return self.foreground.shape[1]
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """The N cells of one picture; N may be 0.
+    """The N cells of one image; N may be 0.
 
     regions: uint16 [H, W], 0 is none, k is the k-th cell; every cell has pixels, more than are its own in the end.
     scores: float32 [N], 0..1. cell_types: int64 [N]. Raises ValueError for another shape or type.

@@ -1,11 +1,11 @@
-"""From probability masks in box coordinates to pixels of the picture.
+"""From probability masks in box coordinates to pixels of the image.
 
 The mask of M x M cells divides its box evenly, as RoIAlign with `aligned=True` does: the centre of mask column u is
-at x1 + (u + 0.5) * (x2 - x1) / M. A picture pixel is sampled at its centre, bilinearly; samples beyond the outermost
+at x1 + (u + 0.5) * (x2 - x1) / M. An image pixel is sampled at its centre, bilinearly; samples beyond the outermost
 mask centres repeat them, and pixels whose centre is outside the half-open box are background. torchvision pastes by
 another convention, which costs 0.11 IoU on perfect masks of these cells.
 
-Bilinear sampling is separable: every picture row of a box is one blend of two mask rows, every pixel one blend of
+Bilinear sampling is separable: every image row of a box is one blend of two mask rows, every pixel one blend of
 two values of it. All boxes go through together, flat, in blocks of bounded memory.
 """
 
@@ -22,7 +22,7 @@ _BLOCK_PIXELS = 1 << 17  # box pixels sampled at once: some 5 MB
 
 @dataclass(frozen=True)
 class PastedMasks:
-    """Pixels of `count` masks of one picture, which may overlap.
+    """Pixels of `count` masks of one image, which may overlap.
 
     pixel: int64 [A], flat row-major index; mask: int64 [A], 0..count-1, non-decreasing; within a mask the pixels
     are sorted.
@@ -55,7 +55,7 @@ def paste_masks(
 ) -> PastedMasks:
     """The pixels where the pasted probability is above the mask's own threshold.
 
-    boxes: [N, 4] x1, y1, x2, y2 in pixel edges, may reach outside the picture; masks: [N, M, M] in 0..1;
+    boxes: [N, 4] x1, y1, x2, y2 in pixel edges, may reach outside the image; masks: [N, M, M] in 0..1;
     thresholds: [N]. Boxes without extent give no pixels. N may be 0.
     """
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -69,7 +69,7 @@ def paste_masks(
 
 
 def _pixel_range(boxes: NDArray[np.float64], height: int, width: int) -> tuple[Ints, Ints]:
-    """First and one-past-last (column, row) whose centre is inside each box and the picture, both int64 [N, 2]."""
+    """First and one-past-last (column, row) whose centre is inside each box and the image, both int64 [N, 2]."""
     size = np.array([width, height])
     first = np.clip(np.ceil(boxes[:, :2] - 0.5), 0, size).astype(np.int64)
     stop = np.clip(np.ceil(boxes[:, 2:] - 0.5), 0, size).astype(np.int64)

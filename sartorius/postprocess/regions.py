@@ -1,4 +1,4 @@
-"""Cleaning a label map: each cell's largest piece, and holes; one pass over the picture for all cells."""
+"""Cleaning a label map: each cell's largest piece, and holes; one pass over the image for all cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def keep_largest_piece(label_map: LabelMap) -> LabelMap:
 def fill_holes(label_map: LabelMap) -> LabelMap:
     """The label map [H, W] with every background region that a single cell encloses given to that cell.
 
-    A region (4-connected) that touches the picture's border or two cells stays background.
+    A region (4-connected) that touches the image's border or two cells stays background.
     """
     holes, count = ndimage.label(label_map == 0)
     low, high = np.full(count + 1, np.iinfo(np.int64).max), np.zeros(count + 1, dtype=np.int64)

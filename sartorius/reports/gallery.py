@@ -1,4 +1,4 @@
-"""The gallery: each picture once, and over it outlines of annotated and predicted cells in layers.
+"""The gallery: each image once, and over it outlines of annotated and predicted cells in layers.
 
 Annotated cells are drawn once however many runs there are: their groups are named by the views that miss them.
 """
@@ -15,30 +15,30 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.instances import Instances
-from sartorius.reports.judging import PictureCells, judge_picture
+from sartorius.reports.judging import ImageCells
 from sartorius.reports.outlines import outline
-from sartorius.reports.views import View, counts
-from sartorius.visualise import grey_limits
+from sartorius.reports.views import View
+from sartorius.structures.instances import Instances
+from sartorius.visualise.overlays import stretched
 
 
 @dataclass(frozen=True)
 class Style:
-    """How pictures are shown.
+    """How images are shown.
 
-    pictures: at most so many. best: share of them that are the best ones where there are more; the rest are the worst.
-    width: pixels; wider pictures are shrunk to it. quality: of WebP, 1 to 100.
+    images: at most so many. best: share of them that are the best ones where there are more; the rest are the worst.
+    width: pixels; wider images are shrunk to it. quality: of WebP, 1 to 100.
     """
 
-    pictures: int
+    images: int
     best: float
     width: int
     quality: int
 
     def __post_init__(self) -> None:
-        if self.pictures < 0 or not 0 <= self.best <= 1 or self.width < 16 or not 1 <= self.quality <= 100:
+        if self.images < 0 or not 0 <= self.best <= 1 or self.width < 16 or not 1 <= self.quality <= 100:
             raise InputError(
-                f"pictures={self.pictures}, gallery.best={self.best}, gallery.width={self.width}, gallery.quality="
+                f"images={self.images}, gallery.best={self.best}, gallery.width={self.width}, gallery.quality="
                 f"{self.quality}: expected 0 or more, 0 to 1, 16 or more, 1 to 100"
             )
 
@@ -54,9 +54,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Card:
-    """One picture of the gallery. scores: by view, None where it has none. counts: (found, missed, false), by view."""
+    """One image of the gallery. scores: by view, None where it has none. counts: (found, missed, false), by view."""
 
-    picture: str
+    image_id: str
     cell_type: str
     run: str
     width: int
@@ -75,69 +75,63 @@ class Card:
 
 
 def chosen(views: Sequence[View], style: Style) -> list[str]:
-    """The pictures of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
-    pictures = list(dict.fromkeys(picture for view in views for picture in view.sources))
+    """The images of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
+    images = list(dict.fromkeys(image_id for view in views for image_id in view.sources))
     scores = [view.scores for view in views]
 
-    def place(picture: str) -> tuple[float, str]:
-        known = [of[picture] for of in scores if picture in of]
-        return (sum(known) / len(known) if known else 0.0, picture)
+    def place(image_id: str) -> tuple[float, str]:
+        known = [of[image_id] for of in scores if image_id in of]
+        return (sum(known) / len(known) if known else 0.0, image_id)
 
-    ordered = sorted(pictures, key=place)
-    if len(ordered) <= style.pictures:
+    ordered = sorted(images, key=place)
+    if len(ordered) <= style.images:
         return ordered
-    best = round(style.best * style.pictures)
-    return ordered[: style.pictures - best] + ordered[len(ordered) - best :]
+    best = round(style.best * style.images)
+    return ordered[: style.images - best] + ordered[len(ordered) - best :]
 
 
-def card(picture: str, views: Sequence[View], style: Style) -> Card:
-    """The card of a picture that at least one view can show."""
-    having = {k: view for k, view in enumerate(views) if picture in view.sources}
-    entries = [view.sources[picture] for view in having.values()]
+def card(image_id: str, views: Sequence[View], style: Style) -> Card:
+    """The card of an image that at least one view can show."""
+    having = {k: view for k, view in enumerate(views) if image_id in view.sources}
+    entries = [view.sources[image_id] for view in having.values()]
     entry = next((one for one in entries if one.labelled), entries[0])
-    assert entry.pictures is not None
-    image = entry.pictures.image(picture)
-    judged: dict[int, PictureCells] = {}
+    assert entry.images is not None
+    image = entry.images.image(image_id)
+    judged = {k: view.judged[image_id] for k, view in having.items() if image_id in view.judged}
     layers: list[Layer] = []
     for k, view in having.items():
-        source = view.sources[picture]
-        assert source.predicted is not None and source.pictures is not None
-        found, scores = source.predicted.cells(picture)
-        if source.labelled:
-            judged[k] = judge_picture(picture, source.predicted, source.pictures)
+        predicted = view.sources[image_id].predicted
+        assert predicted is not None
+        found, scores = predicted.cells(image_id)
         layers += _predicted(k, found, scores, judged.get(k))
     if judged:
-        layers = _annotated(entry.pictures.instances(picture), [judged.get(k) for k in range(len(views))]) + layers
-    scored, counted = [view.scores.get(picture) for view in views], [counts(view) for view in views]
+        layers = _annotated(entry.images.instances(image_id), [judged.get(k) for k in range(len(views))]) + layers
+    scored = [view.scores.get(image_id) for view in views]
     return Card(
-        picture,
-        entry.pictures.cell_type(picture),
+        image_id,
+        entry.images.cell_type(image_id),
         entry.run.name,
         image.shape[1],
         image.shape[0],
         encoded(image, style),
         len(next(iter(judged.values())).true_areas) if judged else 0,
         scored,
-        [None if score is None else of(picture) for score, of in zip(scored, counted, strict=True)],
+        [None if score is None else view.counts(image_id) for score, view in zip(scored, views, strict=True)],
         layers,
     )
 
 
 def encoded(image: NDArray[np.uint8], style: Style) -> str:
-    """A data URI of the picture, uint8 [H, W], its grey levels stretched as overlays stretch them."""
-    low, high = grey_limits(image)
-    levels = (np.clip((image.astype(np.float32) - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
-    picture = PIL.Image.fromarray(levels)
-    if picture.width > style.width:
-        picture.thumbnail((style.width, picture.height))
+    """A data URI of the image, uint8 [H, W], its grey levels stretched as overlays stretch them."""
+    image_id = PIL.Image.fromarray(stretched(image))
+    if image_id.width > style.width:
+        image_id.thumbnail((style.width, image_id.height))
     written = io.BytesIO()
-    picture.save(written, "webp", quality=style.quality, method=4)
+    image_id.save(written, "webp", quality=style.quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _predicted(
-    k: int, cells: Instances, scores: NDArray[np.float32] | None, judged: PictureCells | None
-) -> list[Layer]:
+def _predicted(k: int, cells: Instances, scores: NDArray[np.float32] | None, judged: ImageCells | None) -> list[Layer]:
     """The predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
     hit = np.ones(len(cells), bool) if judged is None else judged.hit
     layers = []
@@ -156,10 +150,10 @@ def _predicted(
     return layers
 
 
-def _annotated(cells: Instances, judged: Sequence[PictureCells | None]) -> list[Layer]:
+def _annotated(cells: Instances, judged: Sequence[ImageCells | None]) -> list[Layer]:
     """The annotated cells in groups: `truth`, and `m<k>` for each view k that misses those of the group.
 
-    judged: by every view; None where one has not predicted the picture.
+    judged: by every view; None where one has not predicted the image.
     """
     groups: dict[str, list[int]] = {}
     for c in range(len(cells)):

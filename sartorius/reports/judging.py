@@ -1,6 +1,6 @@
-"""The cells of each picture beside the truth: what plots and tables of a report are made of.
+"""The cells of each image beside the truth: what plots and tables of a report are made of.
 
-A run's cells are judged one picture at a time and only counts and lists of numbers are kept, so that 600 pictures need
+A run's cells are judged one image at a time and only counts and lists of numbers are kept, so that 600 images need
 no more memory than one.
 """
 
@@ -15,51 +15,51 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.instances import Instances
 from sartorius.metrics import report
-from sartorius.metrics.functional import ROW_LENGTH, Floats, Ints, Judged, judge, picture_row
+from sartorius.metrics.functional import ROW_LENGTH, Floats, Ints, Judged, image_row, judge
+from sartorius.structures.instances import Instances
 
 Scores = NDArray[np.float32]
 
 
-class Pictures(Protocol):
-    """Where pictures and annotated cells come from; see `data.pictures.Source`."""
+class Images(Protocol):
+    """Where images and annotated cells come from; see `data.images.Source`."""
 
     @property
     def ids(self) -> tuple[str, ...]:
         """All ids."""
 
-    def image(self, picture: str) -> NDArray[np.uint8]:
+    def image(self, image_id: str) -> NDArray[np.uint8]:
         """uint8 [H, W]."""
 
-    def instances(self, picture: str) -> Instances:
+    def instances(self, image_id: str) -> Instances:
         """The annotated cells."""
 
-    def cell_type(self, picture: str) -> str:
-        """The picture's cell type, "" where it is not known."""
+    def cell_type(self, image_id: str) -> str:
+        """The image's cell type, "" where it is not known."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The final cells of a run; `cells(picture)` gives them, and their scores, float32 [N] or None.
+    """The final cells of a run; `cells(image)` gives them, and their scores, float32 [N] or None.
 
-    pictures: ids. type_names: what cell types count in; () where the cells have no types.
+    images: ids. type_names: what cell types count in; () where the cells have no types.
     """
 
-    pictures: Sequence[str]
+    images: Sequence[str]
     cells: Callable[[str], tuple[Instances, Scores | None]]
     type_names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
-class PictureCells:
-    """N predicted and M annotated cells of one picture as numbers.
+class ImageCells:
+    """N predicted and M annotated cells of one image as numbers.
 
-    cell_type: of the picture. types: name of each predicted cell's type, [N]; None where they have none. scores: float
+    cell_type: of the image. types: name of each predicted cell's type, [N]; None where they have none. scores: float
     [N], NaN without. areas, true_areas: pixels, int64 [N] and [M]. judged: who is matched with whom. row: int64 [13].
     """
 
-    picture: str
+    image_id: str
     cell_type: str
     types: tuple[str, ...] | None
     scores: Floats
@@ -79,21 +79,21 @@ class PictureCells:
         return self.judged.prediction >= 0
 
 
-def judge_picture(picture: str, predicted: Predicted, truth: Pictures, index: int = 0) -> PictureCells:
-    """The picture's cells beside the truth. Raises InputError where both are of different sizes."""
-    cells, scores = predicted.cells(picture)
-    real = truth.instances(picture)
+def judge_image(image_id: str, predicted: Predicted, truth: Images, index: int = 0) -> ImageCells:
+    """The image's cells beside the truth. Raises InputError where both are of different sizes."""
+    cells, scores = predicted.cells(image_id)
+    real = truth.instances(image_id)
     found, annotated = cells.to_runs(), real.to_runs()
     try:
-        row, judged = picture_row(index, found, annotated), judge(found, annotated)
+        row, judged = image_row(index, found, annotated), judge(found, annotated)
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"picture {picture}: {error}; the predictions are of another picture") from error
+        raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
     names = predicted.type_names
-    return PictureCells(
-        picture,
-        truth.cell_type(picture),
+    return ImageCells(
+        image_id,
+        truth.cell_type(image_id),
         tuple(names[k] for k in cells.cell_types.tolist()) if names else None,
         np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64),
         cells.areas,
@@ -103,20 +103,20 @@ def judge_picture(picture: str, predicted: Predicted, truth: Pictures, index: in
     )
 
 
-def judge_all(predicted: Predicted, truth: Pictures, pictures: Iterable[str]) -> dict[str, PictureCells]:
-    """`judge_picture` of each of the pictures, in their order."""
-    return {picture: judge_picture(picture, predicted, truth, k) for k, picture in enumerate(pictures)}
+def judge_all(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:
+    """`judge_image` of each of the images, in their order."""
+    return {image_id: judge_image(image_id, predicted, truth, k) for k, image_id in enumerate(images)}
 
 
-def table_of(judged: Mapping[str, PictureCells]) -> pd.DataFrame:
-    """What per_picture.csv of these pictures would hold (see `metrics.report.per_picture_table`)."""
+def table_of(judged: Mapping[str, ImageCells]) -> pd.DataFrame:
+    """What per_image.csv of these images would hold (see `metrics.report.per_image_table`)."""
     cells = list(judged.values())
     rows = np.array([one.row for one in cells], np.int64).reshape(-1, ROW_LENGTH)
-    return report.per_picture_table(rows, [one.picture for one in cells], [one.cell_type for one in cells])
+    return report.per_image_table(rows, [one.image_id for one in cells], [one.cell_type for one in cells])
 
 
 def rows_of(table: pd.DataFrame) -> Ints | None:
-    """int64 [P, 13] of a per-picture table (see `metrics.functional`); None where it lacks the counts."""
+    """int64 [P, 13] of a per-image table (see `metrics.functional`); None where it lacks the counts."""
     wanted = [*report.HITS, "predictions", "cells"]
     if not {*wanted} <= {*table}:
         return None

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from sartorius.metrics import report
-from sartorius.metrics.functional import THRESHOLDS, precision_per_picture
+from sartorius.metrics.functional import THRESHOLDS, precision_per_image
 from sartorius.reports.judging import rows_of
 from sartorius.reports.runs import Run, flattened
-from sartorius.reports.views import View, counts
+from sartorius.reports.views import View
 
 Value = str | int | float | None
 Bootstrap = Mapping[str, Any]
@@ -46,41 +46,40 @@ def summary_of(view: View, types: Sequence[str], bootstrap: Bootstrap) -> dict[s
 
 
 def by_type(view: View, types: Sequence[str], numbers: Mapping[str, Any]) -> Table:
-    """A line a cell type and one for all: pictures, cells, predictions, found, missed, false alarms, mAP, interval."""
+    """A line a cell type and one for all: images, cells, predictions, found, missed, false alarms, mAP, interval."""
     assert view.table is not None
     lines: list[list[Value]] = []
-    count = counts(view)
     for kind in [*types, "all"]:
         part = view.table if kind == "all" else view.table[view.table.cell_type == kind]
         found, missed, false = (
-            np.array([count(picture) for picture in part.picture]).reshape(-1, 3).sum(axis=0).tolist()
+            np.array([view.counts(image_id) for image_id in part.image_id]).reshape(-1, 3).sum(axis=0).tolist()
         )
         suffix = "" if kind == "all" else f"_{kind}"
         value, limits = numbers.get(f"competition_map{suffix}"), numbers.get(f"competition_map_interval{suffix}")
         lines.append([kind, len(part), found + missed, found + false, found, missed, false, value, between(limits)])
-    columns = ["cell type", "pictures", "cells", "predicted", "found", "missed", "false alarms", "mAP", "interval"]
-    note = "Found, missed and false alarms at an IoU above 0.50; the interval is a bootstrap over pictures."
+    columns = ["cell type", "images", "cells", "predicted", "found", "missed", "false alarms", "mAP", "interval"]
+    note = "Found, missed and false alarms at an IoU above 0.50; the interval is a bootstrap over images."
     return Table("Score by cell type", columns, lines, note)
 
 
 def by_threshold(view: View, types: Sequence[str]) -> Table:
-    """A line a cell type and one for all, a column a threshold: precision TP / (TP + FP + FN), mean over pictures."""
+    """A line a cell type and one for all, a column a threshold: precision TP / (TP + FP + FN), mean over images."""
     lines: list[list[Value]] = []
     shares: list[list[float | None]] = []
     for kind, values in threshold_lines(view, types).items():
         lines.append([kind, *values, float(np.mean(values))])
         shares.append([None, *values, None])
     columns = ["cell type", *(f"{threshold:.2f}" for threshold in THRESHOLDS), "mAP"]
-    note = "TP / (TP + FP + FN) at each IoU threshold, mean over pictures; their mean is the mAP."
+    note = "TP / (TP + FP + FN) at each IoU threshold, mean over images; their mean is the mAP."
     return Table("Score by threshold", columns, lines, note, shares=shares)
 
 
 def threshold_lines(view: View, types: Sequence[str]) -> dict[str, list[float]]:
-    """Precision at each threshold by cell type, then "all"; types without pictures are left out."""
+    """Precision at each threshold by cell type, then "all"; types without images are left out."""
     rows = None if view.table is None else rows_of(view.table)
     if rows is None or view.table is None or not len(rows):
         return {}
-    precision, kinds = precision_per_picture(rows), view.table.cell_type.to_numpy(str)
+    precision, kinds = precision_per_image(rows), view.table.cell_type.to_numpy(str)
     chosen = {kind: kinds == kind for kind in types} | {"all": np.ones(len(rows), bool)}
     return {kind: precision[mask].mean(axis=0).tolist() for kind, mask in chosen.items() if mask.any()}
 
@@ -109,39 +108,39 @@ def confusion(view: View, types: Sequence[str]) -> Table | None:
     return Table("Confusion of cell types", columns, lines, note, shares=shares)
 
 
-def per_picture(views: Sequence[View]) -> Table | None:
-    """A line a picture, worst first: score of each view, their difference where there are two, and counts."""
+def per_image(views: Sequence[View]) -> Table | None:
+    """A line an image, worst first: score of each view, their difference where there are two, and counts."""
     tables = [view.table for view in views if view.table is not None]
     if not tables:
         return None
     kinds = {
         str(p): str(k)
         for table in tables
-        for p, k in zip(table.picture, table.get("cell_type", table.picture * 0), strict=True)
+        for p, k in zip(table.image_id, table.get("cell_type", table.image_id * 0), strict=True)
     }
-    scores, count = [view.scores for view in views], [counts(view) for view in views]
+    scores = [view.scores for view in views]
     pair = len(views) == 2
     lines: list[list[Value]] = []
-    for picture in kinds:
-        values = [of.get(picture) for of in scores]
-        line: list[Value] = [picture, kinds[picture], *values]
+    for image_id in kinds:
+        values = [of.get(image_id) for of in scores]
+        line: list[Value] = [image_id, kinds[image_id], *values]
         if pair:
             line.append(None if None in values else values[0] - values[1])  # type: ignore[operator]
-        for view_counts, value in zip(count, values, strict=True):
-            line += [None] * 3 if value is None else view_counts(picture)
+        for view, value in zip(views, values, strict=True):
+            line += [None] * 3 if value is None else view.counts(image_id)
         lines.append(line)
     lines.sort(key=lambda line: (np.mean([v for v in line[2 : 2 + len(views)] if v is not None]), line[0]))
-    columns = ["picture", "cell type", *(["score"] if len(views) == 1 else [f"{view.name}" for view in views])]
+    columns = ["image_id", "cell type", *(["score"] if len(views) == 1 else [f"{view.name}" for view in views])]
     columns += ["difference"] if pair else []
     for view in views:
         of = "" if len(views) == 1 else f", {view.name}"
         columns += [f"found{of}", f"missed{of}", f"false{of}"]
-    note = "Average precision of each picture, and counts at an IoU above 0.50."
-    return Table("Every picture", columns, lines, note, sortable=True)
+    note = "Average precision of each image, and counts at an IoU above 0.50."
+    return Table("Every image", columns, lines, note, sortable=True)
 
 
 def comparison(views: Sequence[View], types: Sequence[str], bootstrap: Bootstrap, folds: bool) -> Table:
-    """A line a run: pictures, mAP, interval, by type; and unless they are folds, the paired difference to the first."""
+    """A line a run: images, mAP, interval, by type; and unless they are folds, the paired difference to the first."""
     lines: list[list[Value]] = []
     for k, view in enumerate(views):
         numbers = summary_of(view, types, bootstrap)
@@ -149,17 +148,17 @@ def comparison(views: Sequence[View], types: Sequence[str], bootstrap: Bootstrap
         line += [numbers.get("competition_map"), between(numbers.get("competition_map_interval"))]
         line += [numbers.get(f"competition_map_{kind}") for kind in types]
         lines.append(line + ([] if folds else _difference(views[0], view, bootstrap) if k else ["", "", None]))
-    columns = ["run", "pictures", "mAP", "interval", *types]
+    columns = ["run", "images", "mAP", "interval", *types]
     if folds:
-        return Table("The folds", columns, lines, "The folds share no picture, so there is no paired difference.")
+        return Table("The folds", columns, lines, "The folds share no image, so there is no paired difference.")
     level = f"{bootstrap['level']:.0%}"
-    note = f"Differences are to the first run on the pictures of both, with a paired bootstrap interval ({level})."
-    return Table("The runs", [*columns, "difference", "its interval", "shared pictures"], lines, note)
+    note = f"Differences are to the first run on the images of both, with a paired bootstrap interval ({level})."
+    return Table("The runs", [*columns, "difference", "its interval", "shared images"], lines, note)
 
 
 def _difference(first: View, view: View, bootstrap: Bootstrap) -> list[Value]:
     if first.table is None or view.table is None or not set(first.scores) & set(view.scores):
-        return ["no picture in common", "", 0]
+        return ["no image in common", "", 0]
     difference, shared = report.compare(view.table, first.table, **bootstrap)
     return [f"{difference.mean:+.4f}", between(report.limits(difference), signed=True), shared]
 
@@ -210,14 +209,14 @@ def _times(run: Run) -> dict[str, Value]:
 
 
 def pixel_scores(runs: Sequence[Run]) -> Table | None:
-    """Dice and IoU of covered pixels by run, mean over pictures; None where no run has them (its model has no maps)."""
+    """Dice and IoU of covered pixels by run, mean over images; None where no run has them (its model has no maps)."""
     wanted = {"iou": "IoU", "dice": "Dice", "accuracy": "pixel accuracy", "bce": "cross-entropy"}
     having = [run for run in runs if {*wanted} & {*run.pixels}]
     if not having:
         return None
     lines = [[label, *(float(run.pixels[key].mean()) if key in run.pixels else None for run in having)]
              for key, label in wanted.items()]  # fmt: skip
-    return Table("Covered pixels", ["mean over pictures", *(run.name for run in having)], lines,
+    return Table("Covered pixels", ["mean over images", *(run.name for run in having)], lines,
                  "Cell against background, before cells are told apart.")  # fmt: skip
 
 

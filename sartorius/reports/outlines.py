@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 TOLERANCE = 0.6  # pixels by which an outline may leave the middle of the cell's edge pixels
 

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const byId = (id) => document.getElementById(id);
-  const FIRST = 12; // pictures shown before "show all": the page stays short, and the browser quick
+  const FIRST = 12; // images shown before "show all": the page stays short, and the browser quick
 
   // Tables that can be sorted, and configs that can be searched.
   for (const table of document.querySelectorAll("table.sortable")) {
@@ -86,14 +86,14 @@
     const seen = new Set(all ? wanted : wanted.slice(0, FIRST));
     for (const card of cards) card.hidden = !seen.has(card);
     more.hidden = wanted.length <= seen.size;
-    more.textContent = `Show all ${wanted.length} pictures`;
+    more.textContent = `Show all ${wanted.length} images`;
     byId("none").hidden = wanted.length > 0;
   };
   order.addEventListener("change", arrange);
   type?.addEventListener("change", arrange);
   more.addEventListener("click", () => { all = true; arrange(); });
 
-  // One picture, enlarged: its grouped outlines are taken apart into cells, which say what they are.
+  // One image, enlarged: its grouped outlines are taken apart into cells, which say what they are.
   let current = null, scale = 1;
   const frame = byId("large-frame"), pane = byId("large-view");
   const percent = (text) => (text === "" ? "?" : (Number(text) / 100).toFixed(2));
@@ -130,8 +130,8 @@
     fit();
   };
   const fit = () => {
-    const picture = frame.querySelector("img");
-    const whole = Math.min(pane.clientWidth, pane.clientHeight * picture.getAttribute("width") / picture.getAttribute("height"));
+    const image = frame.querySelector("img");
+    const whole = Math.min(pane.clientWidth, pane.clientHeight * image.getAttribute("width") / image.getAttribute("height"));
     scale = 1;
     frame.dataset.whole = whole;
     frame.style.width = `${whole}px`;

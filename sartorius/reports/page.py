@@ -20,7 +20,7 @@ from sartorius.reports.gallery import Style, card, chosen
 from sartorius.reports.numbers import Bootstrap, Table
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
-from sartorius.reports.views import Entry, View, are_folds, pooled, type_names, view_of
+from sartorius.reports.views import Entry, Track, View, are_folds, pooled, type_names, view_of
 
 FILES = ("page.html.j2", "page.css", "page.js")  # beside this module, in the installed package too
 
@@ -37,16 +37,17 @@ class Section:
 
 
 def write_report(
-    entries: Sequence[Entry], output: str | Path, plots: Path | None, style: Style, bootstrap: Bootstrap
-) -> int:
+    entries: Sequence[Entry], output: str | Path, plots: Path | None, style: Style, bootstrap: Bootstrap,
+    track: Track = lambda images, _: images,
+) -> int:  # fmt: skip
     """Write the page of one or more runs, and with a folder `plots` each plot as PNG; returns the page's bytes.
 
     bootstrap: samples, seed and level of the intervals. The same runs give the same bytes. Raises InputError where
-    cells and pictures do not fit together.
+    cells and images do not fit together.
     """
     singles, notes = [], []
     for entry in entries:
-        view, said = view_of(entry)
+        view, said = view_of(entry, track)
         singles.append(view)
         notes += [note if len(entries) == 1 else f"{entry.run.name}: {note}" for note in said]
     folds = are_folds(singles)
@@ -79,7 +80,7 @@ def render(
     written: list[Mapping[str, Any]] = [{}] if folds else [entry.run.numbers for entry in entries]
     summaries = [tables.summary_of(view, types, bootstrap) or numbers
                  for view, numbers in zip(views, written, strict=True)]  # fmt: skip
-    cards = [card(picture, views, style) for picture in chosen(views, style)]
+    cards = [card(image_id, views, style) for image_id in chosen(views, style)]
     return environment.from_string(_text("page.html.j2")).render(
         title=_title(entries, folds),
         facts=[_facts(entry) for entry in entries],
@@ -88,7 +89,7 @@ def render(
         notes=list(notes),
         top=_top(singles, views, types, summaries, bootstrap),
         cards=cards,
-        available=len({picture for view in views for picture in view.sources}),
+        available=len({image_id for view in views for image_id in view.sources}),
         labelled=any(view.judged for view in views),
         views=[view.name for view in views],
         many=len(entries) > 1,
@@ -148,7 +149,7 @@ def _tiles(view: View, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list
     if (score := numbers.get("competition_map")) is not None:
         interval = numbers.get("competition_map_interval")
         small = f"{tables.between(interval)} ({bootstrap['level']:.0%})" if interval else ""
-        found.append((f"{score:.3f}", "mAP, mean over pictures", small))
+        found.append((f"{score:.3f}", "mAP, mean over images", small))
     precision = numbers.get("precision_by_threshold") or {}
     for threshold in ("0.50", "0.75"):
         if precision.get(threshold) is not None:
@@ -165,8 +166,8 @@ def _tiles(view: View, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list
             )
     elif "cells" in numbers:
         found.append((str(numbers["cells"]), "annotated cells", f"{numbers.get('predictions', '?')} predicted"))
-    count = numbers.get("pictures", len(view.sources))
-    found.append((str(count), "pictures", ""))
+    count = numbers.get("images", len(view.sources))
+    found.append((str(count), "images", ""))
     return found
 
 
@@ -198,7 +199,7 @@ def _sections(
         Section(
             "cells", "Cells", cell_plots(views, types, plots), [_named(t, view, views) for t, view in confused if t]
         ),
-        Section("every", "Every picture", (), [t for t in (tables.per_picture(views),) if t], open=False),
+        Section("every", "Every image", (), [t for t in (tables.per_image(views),) if t], open=False),
     ]
     return [section for section in found if section.plots or section.tables]
 

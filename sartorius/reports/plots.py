@@ -1,4 +1,4 @@
-"""Plots of cells and scores: by threshold, areas, confidence, calibration, picture by picture."""
+"""Plots of cells and scores: by threshold, areas, confidence, calibration, image by image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _FEW = 5  # cells: a smaller bin says nothing about calibration
 
 
 def score_plots(views: Sequence[View], types: Sequence[str], folder: Path | None) -> list[Plot]:
-    """Precision by threshold (a line a cell type, or a run where there are several), and scores picture by picture."""
+    """Precision by threshold (a line a cell type, or a run where there are several), and scores image by image."""
     plots = []
     if len(views) == 1:
         lines = threshold_lines(views[0], types)
@@ -70,10 +70,10 @@ def _file(name: str) -> str:
 
 
 def _areas(views: Sequence[View], kind: str) -> dict[str, Floats]:
-    """Areas of the cells in pictures of a type: annotated, and predicted by each view; pixels."""
-    annotated: dict[str, Floats] = {}  # of every picture once, whichever view it comes from
+    """Areas of the cells in images of a type: annotated, and predicted by each view; pixels."""
+    annotated: dict[str, Floats] = {}  # of every image once, whichever view it comes from
     for view in views:
-        annotated |= {cells.picture: cells.true_areas.astype(np.float64) for cells in view.of_type(kind)}
+        annotated |= {cells.image_id: cells.true_areas.astype(np.float64) for cells in view.of_type(kind)}
     lines = {"annotated": _joined([*annotated.values()])}
     for view in views:
         name = "predicted" if len(views) == 1 else view.name
@@ -105,22 +105,22 @@ def _crowding(view: View, types: Sequence[str], folder: Path | None) -> list[Plo
         if (table["cells"] > 0).all():
             _log_axis(axes)
         axes.set_ylim(bottom=-0.01, top=1.25 * max(table.average_precision.max(), 0.05))
-        axes.set_xlabel("annotated cells in the picture")
+        axes.set_xlabel("annotated cells in the image")
         axes.set_ylabel("average precision")
         axes.legend()
 
-    alt = "Average precision of each picture against its number of cells, coloured by cell type"
-    return [draw("pictures", "Score and crowding", alt, paint, folder)]
+    alt = "Average precision of each image against its number of cells, coloured by cell type"
+    return [draw("images", "Score and crowding", alt, paint, folder)]
 
 
 def _against(first: View, other: View, k: int, folder: Path | None) -> list[Plot]:
     ours, theirs = other.scores, first.scores
-    shared = [picture for picture in theirs if picture in ours]
+    shared = [image_id for image_id in theirs if image_id in ours]
     if not shared:
         return []
 
     def paint(axes: Axes) -> None:
-        x, y = [theirs[picture] for picture in shared], [ours[picture] for picture in shared]
+        x, y = [theirs[image_id] for image_id in shared], [ours[image_id] for image_id in shared]
         top = 1.05 * max(*x, *y, 0.05)
         axes.plot([0, top], [0, top], "-", color="#8A8A8A", lw=1)
         axes.plot(x, y, "o", color=colours(["a"])["a"], alpha=0.75)
@@ -129,8 +129,8 @@ def _against(first: View, other: View, k: int, folder: Path | None) -> list[Plot
         axes.set_xlim(0, top)
         axes.set_ylim(0, top)
 
-    better = sum(ours[picture] > theirs[picture] for picture in shared)
-    alt = f"{other.name} is better on {better} of {len(shared)} pictures"
+    better = sum(ours[image_id] > theirs[image_id] for image_id in shared)
+    alt = f"{other.name} is better on {better} of {len(shared)} images"
     return [draw(f"against_{k}", f"{other.name} against {first.name}", alt, paint, folder)]
 
 

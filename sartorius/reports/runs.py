@@ -12,10 +12,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from sartorius.detections import DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.reports.curves import read_numbers
+from sartorius.structures.detections import DetectionsFolder
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Run:
     """What a folder of `train`, `evaluate`, `predict` or `ensemble` holds; what is missing is empty, and noted.
 
     config: resolved for `train`; with interpolations as text for the others. numbers: metrics.json. table:
-    per_picture.csv, None without. curves, batches: metrics.csv and batches.csv, see `read_numbers`. git: git.json.
+    per_image.csv, None without. curves, batches: metrics.csv and batches.csv, see `read_numbers`. git: git.json.
     pixels: pixels_val.csv. detections: folders of detections, its own or those it was told to score. predictions: the
     csv in the submission format that it scored, "" for none. notes: what is not there, and why.
     """
@@ -56,17 +56,17 @@ def read_run(folder: str | Path, name: str) -> Run:
         raise InputError(f"run={folder}: no such folder; expected one that train, evaluate, predict or ensemble wrote")
     config = _read_yaml(folder / "config.yaml") or _read_yaml(folder / ".hydra" / "config.yaml")
     numbers, git = _read_json(folder / "metrics.json"), _read_json(folder / "git.json")
-    table = report.read_per_picture(folder) if (folder / "per_picture.csv").is_file() else None
+    table = report.read_per_image(folder) if (folder / "per_image.csv").is_file() else None
     curves, batches = read_numbers(folder / "metrics.csv"), read_numbers(folder / "batches.csv")
     detections, predictions = _sources(folder, config)
     if not numbers and table is None and curves.empty and not detections and not predictions:
         raise InputError(
             f"run={folder}: nothing to report in it; expected one or more of detections/, metrics.json, "
-            "per_picture.csv, metrics.csv, as train, evaluate, predict and ensemble write them"
+            "per_image.csv, metrics.csv, as train, evaluate, predict and ensemble write them"
         )
     missing = {
         "no metrics.csv with numbers: no curves (only train writes one)": curves.empty,
-        "no detections: no pictures, no cells; scores are those that the folder holds": not (detections or predictions),
+        "no detections: no images, no cells; scores are those that the folder holds": not (detections or predictions),
         "no config.yaml: no settings, and data.root= has to be given": not config,
     }
     notes = tuple(text for text, applies in missing.items() if applies)
@@ -106,9 +106,9 @@ def flattened(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 def _sources(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...], str | None]:
     """Folders of detections that are there, and the csv that was scored."""
     own = folder / "detections"
-    if own.is_dir() and DetectionsFolder(own).pictures():
+    if own.is_dir() and DetectionsFolder(own).image_ids():
         return (own,), None
-    if DetectionsFolder(folder).pictures() and (folder / "meta.json").is_file():
+    if DetectionsFolder(folder).image_ids() and (folder / "meta.json").is_file():
         return (folder,), None
     named = config.get("detections")
     paths = tuple(Path(path) for path in ([named] if isinstance(named, str) else named or ()))
@@ -119,9 +119,9 @@ def _sources(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
 
 
 def _read_pixels(path: Path) -> pd.DataFrame:
-    """picture, cell_type, iou, dice ... of a pixel report; empty without one."""
+    """image, cell_type, iou, dice ... of a pixel report; empty without one."""
     try:
-        return pd.read_csv(path, dtype={"picture": str})
+        return pd.read_csv(path, dtype={"image_id": str})
     except (FileNotFoundError, ValueError):
         return pd.DataFrame()
 

@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
-from sartorius.progress import watched
-from sartorius.reports.judging import PictureCells, Pictures, Predicted, judge_all, rows_of, table_of
+from sartorius.reports.judging import ImageCells, Images, Predicted, judge_all, rows_of, table_of
 from sartorius.reports.runs import Run
 
+Track = Callable[[Sequence[str], str], Iterable[str]]  # wraps ids in a progress bar of that title
 _SAME = 1e-6  # scores that differ by less are the same: files keep 17 digits
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A run with what it predicted and the pictures that this is of; None where they cannot be had.
+    """A run with what it predicted and the images that this is of; None where they cannot be had.
 
-    labelled: the pictures come with annotated cells. notes: what cannot be had, and why.
+    labelled: the images come with annotated cells. notes: what cannot be had, and why.
     """
 
     run: Run
     predicted: Predicted | None
-    pictures: Pictures | None
+    images: Images | None
     labelled: bool
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class View:
-    """Pictures scored together. judged: by id; empty where cells or truth cannot be had. table: a line a picture.
+    """Images scored together. judged: by id; empty where cells or truth cannot be had. table: a line an image.
 
-    sources: the entry of each picture that can be shown.
+    sources: the entry of each image that can be shown.
     """
 
     name: str
     table: pd.DataFrame | None
-    judged: Mapping[str, PictureCells]
+    judged: Mapping[str, ImageCells]
     sources: Mapping[str, Entry]
 
-    @property
+    @cached_property
     def scores(self) -> Mapping[str, float]:
-        """Average precision by picture; {} without a table."""
-        return {} if self.table is None else dict(zip(self.table.picture, self.table.average_precision, strict=True))
+        """Average precision by image; {} without a table."""
+        return {} if self.table is None else dict(zip(self.table.image_id, self.table.average_precision, strict=True))
 
-    def of_type(self, cell_type: str) -> list[PictureCells]:
-        """The judged pictures of a cell type."""
+    @cached_property
+    def _counts(self) -> Mapping[str, tuple[int, int, int]]:
+        rows = None if self.table is None else rows_of(self.table)
+        if self.table is None or rows is None:
+            return {}
+        return {
+            image_id: (hit, cells - hit, predictions - hit)
+            for image_id, (hit, predictions, cells) in zip(
+                self.table.image_id, rows[:, [1, -2, -1]].tolist(), strict=True
+            )
+        }
+
+    def counts(self, image_id: str) -> tuple[int, int, int]:
+        """(found, missed, false alarms) at an IoU above 0.50, from the table; zeros where it says nothing."""
+        return self._counts.get(image_id, (0, 0, 0))
+
+    def of_type(self, cell_type: str) -> list[ImageCells]:
+        """The judged images of a cell type."""
         return [cells for cells in self.judged.values() if cells.cell_type == cell_type]
 
 
-def view_of(entry: Entry) -> tuple[View, list[str]]:
+def view_of(entry: Entry, track: Track = lambda images, _: images) -> tuple[View, list[str]]:
     """The view of one run, and notes on it: what is not scored, and a score that is not that of metrics.json."""
     run, notes = entry.run, [*entry.run.notes, *entry.notes]
-    if entry.predicted is None or entry.pictures is None:
+    if entry.predicted is None or entry.images is None:
         return View(run.name, run.table, {}, {}), notes
-    known = set(entry.pictures.ids)
-    shown = [picture for picture in entry.predicted.pictures if picture in known]
-    if left := len(entry.predicted.pictures) - len(shown):
-        notes.append(f"{left} of {len(entry.predicted.pictures)} predicted pictures are not among those of the data")
+    known = set(entry.images.ids)
+    shown = [image_id for image_id in entry.predicted.images if image_id in known]
+    if left := len(entry.predicted.images) - len(shown):
+        notes.append(f"{left} of {len(entry.predicted.images)} predicted images are not among those of the data")
     sources = dict.fromkeys(shown, entry)
     if not entry.labelled:
         return View(run.name, run.table, {}, sources), notes
-    judged = judge_all(entry.predicted, entry.pictures, watched(shown, run.name))
+    judged = judge_all(entry.predicted, entry.images, track(shown, run.name))
     table = table_of(judged) if judged else run.table
     if table is not None:
         notes += _deviation(run, table)
@@ -75,23 +92,23 @@ def _deviation(run: Run, table: pd.DataFrame) -> list[str]:
     if written is None or len(table) == 0 or abs(now - written) < _SAME:
         return []
     return [
-        f"metrics.json says mAP {written:.6f}, the detections give {now:.6f}, which this page shows: pictures, truth "
+        f"metrics.json says mAP {written:.6f}, the detections give {now:.6f}, which this page shows: images, truth "
         "or thresholds have changed since"
     ]
 
 
 def are_folds(views: Sequence[View]) -> bool:
-    """Whether several runs were scored on pictures none of which they share: the folds of one experiment."""
-    pictures = [picture for view in views for picture in (*view.scores, *(view.sources if not view.scores else ()))]
-    return len(views) > 1 and len(pictures) == len(set(pictures)) and all(view.table is not None for view in views)
+    """Whether several runs were scored on images none of which they share: the folds of one experiment."""
+    images = [image_id for view in views for image_id in (*view.scores, *(view.sources if not view.scores else ()))]
+    return len(views) > 1 and len(images) == len(set(images)) and all(view.table is not None for view in views)
 
 
 def pooled(views: Sequence[View]) -> View:
-    """The folds as one view: every picture scored by the run that did not train on it."""
+    """The folds as one view: every image scored by the run that did not train on it."""
     tables = [view.table for view in views if view.table is not None]
-    judged = {picture: cells for view in views for picture, cells in view.judged.items()}
-    sources = {picture: entry for view in views for picture, entry in view.sources.items()}
-    table = pd.concat(tables, ignore_index=True).sort_values("picture", ignore_index=True)
+    judged = {image_id: cells for view in views for image_id, cells in view.judged.items()}
+    sources = {image_id: entry for view in views for image_id, entry in view.sources.items()}
+    table = pd.concat(tables, ignore_index=True).sort_values("image_id", ignore_index=True)
     return View(f"{len(views)} folds together", table, dict(sorted(judged.items())), dict(sorted(sources.items())))
 
 
@@ -99,15 +116,3 @@ def type_names(views: Sequence[View]) -> list[str]:
     """The annotated cell types that occur, in order of first appearance of their names sorted."""
     return sorted({str(name) for view in views if view.table is not None and "cell_type" in view.table
                    for name in view.table.cell_type.dropna() if str(name)})  # fmt: skip
-
-
-def counts(view: View) -> Callable[[str], tuple[int, int, int]]:
-    """A function from a picture to (found, missed, false alarms) at an IoU above 0.50, from the view's table."""
-    rows = None if view.table is None else rows_of(view.table)
-    if view.table is None or rows is None:
-        return lambda _: (0, 0, 0)
-    found = {
-        picture: (hit, cells - hit, predictions - hit)
-        for picture, (hit, predictions, cells) in zip(view.table.picture, rows[:, [1, -2, -1]].tolist(), strict=True)
-    }
-    return lambda picture: found.get(picture, (0, 0, 0))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sartorius.errors import InputError
+from sartorius.files import drop_cut_line
 from sartorius.sweeps.members import DONE, FAILED, FINISHED, PRUNED, Member
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Search:
         import optuna
 
         self.path, self.space, self.seed, self.startup = Path(path), dict(space), seed, startup
+        drop_cut_line(self.path)  # Optuna would write behind it, and could read neither then
         direction = optuna.study.StudyDirection.MAXIMIZE if mode == "max" else optuna.study.StudyDirection.MINIMIZE
         self.study: Study = optuna.create_study(
             study_name=STUDY, storage=open_storage(path), direction=direction, load_if_exists=True

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sartorius.files import atomic_path
+from sartorius.networks.checkpoints import KEY, read_checkpoint
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import to_saved
-from sartorius.recipes import KEY, read_checkpoint
 
 
 def store(checkpoint: str | Path, post: Postprocess) -> None:

@@ -1,6 +1,6 @@
-"""One picture as a search of thresholds needs it: counts in place of pixels.
+"""One image as a search of thresholds needs it: counts in place of pixels.
 
-What the masks of the candidates share does not depend on which of them are kept. The pixels of a picture that the same
+What the masks of the candidates share does not depend on which of them are kept. The pixels of an image that the same
 candidates claim are one *patch*; whoever of them is the best one kept gets the whole patch. So once the masks are made
 (a mask threshold for each candidate), areas after overlap removal and intersections with the true cells are sums over
 patches, for every score, NMS and area threshold: exactly those of the pixels.
@@ -13,11 +13,11 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.detections import Detections
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.nms import mask_intersections
 from sartorius.postprocess.paste import PastedMasks, paste_masks
-from sartorius.rle import Runs
+from sartorius.structures.detections import Detections
+from sartorius.structures.rle import Runs
 
 Ints = NDArray[np.int64]
 Small = NDArray[np.int32]
@@ -26,10 +26,10 @@ _BLOCK_PAIRS = 1 << 18  # box pairs compared at once: some 10 MB
 
 @dataclass(frozen=True)
 class Candidates:
-    """The N detections of a picture that may become cells, best first, without their masks.
+    """The N detections of an image that may become cells, best first, without their masks.
 
     source: int64 [N], position in the detections. scores: float32 [N]. kind: int64 [N], whose thresholds hold for it:
-    its own cell type, or the picture's. box_i < box_j: int32 [B], boxes that overlap; box_shared, box_union: float64
+    its own cell type, or the image's. box_i < box_j: int32 [B], boxes that overlap; box_shared, box_union: float64
     [B], square pixels. cells: number of true cells with pixels.
     """
 
@@ -49,7 +49,7 @@ class Candidates:
 def candidates_of(found: Detections, truth: Runs, post: Postprocess, floor: dict[str, float]) -> Candidates:
     """What `post` could keep of the detections while no threshold is below `floor` (score and box_nms matter)."""
     kind = found.cell_types
-    if post.picture_type == "majority" and len(found):
+    if post.image_type == "majority" and len(found):
         kind = np.full_like(kind, found.prevailing_type)
     source = np.flatnonzero(found.scores >= np.float32(floor["score"]))
     source = source[np.argsort(-found.scores[source], kind="stable")]
@@ -87,7 +87,7 @@ def _close_boxes(
 
 @dataclass(frozen=True)
 class Claims:
-    """Who claims which pixels of one picture, at one mask threshold for each of the N candidates.
+    """Who claims which pixels of one image, at one mask threshold for each of the N candidates.
 
     areas: [N], pixels of each mask. mask_i < mask_j: [M], masks that overlap; mask_shared, mask_whole: [M], pixels
     shared and what the overlap is a part of. pixels: [S], size of each patch; first: [S], where its claimants begin in
@@ -117,11 +117,11 @@ class Claims:
 def claims_of(found: Detections, source: Ints, truth: Runs, post: Postprocess, mask: NDArray[np.float64]) -> Claims:
     """The claims of detections `source` [N] with mask thresholds `mask` [N], beside the true cells.
 
-    Raises ValueError where detections and truth are of pictures of different size.
+    Raises ValueError where detections and truth are of images of different size.
     """
     if (found.height, found.width) != (truth.height, truth.width):
         raise ValueError(
-            f"detections of a picture of {found.width}x{found.height}, cells of {truth.width}x{truth.height} pixels"
+            f"detections of an image of {found.width}x{found.height}, cells of {truth.width}x{truth.height} pixels"
         )
     pasted = paste_masks(found.boxes[source], found.masks[source], mask, found.height, found.width)
     i, j, shared = mask_intersections(pasted)
@@ -138,7 +138,7 @@ def claims_of(found: Detections, source: Ints, truth: Runs, post: Postprocess, m
 
 
 def _patches(pasted: PastedMasks) -> tuple[Ints, Ints, Ints, Ints]:
-    """(patch of each pixel of the picture, -1 for none; pixels of each patch; first; claimant) as in `Claims`.
+    """(patch of each pixel of the image, -1 for none; pixels of each patch; first; claimant) as in `Claims`.
 
     Patch k < count is what mask k claims alone, possibly nothing. The others are found by descending a tree of
     claimants, best first: pixels that came the same way are claimed by the same masks.

@@ -1,4 +1,4 @@
-"""What tuning gains: on the pictures that it saw, and on pictures that it did not see."""
+"""What tuning gains: on the images that it saw, and on images that it did not see."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
-from sartorius.metrics.functional import average_precision_per_picture, competition_map, mean_by_group
+from sartorius.metrics.functional import average_precision_per_image, competition_map, mean_by_group
 from sartorius.metrics.report import limits
 from sartorius.tuning.scorer import Scorer, scorer_of
 from sartorius.tuning.search import Searcher
 from sartorius.tuning.space import ByType
 
 Floats = NDArray[np.float64]
-FINAL = "final"  # the name of the search on all pictures
+FINAL = "final"  # the name of the search on all images
 SCORED = ("untuned", "tuned", "cross_fitted")
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Thresholds before and after, and the scores of P pictures under them.
+    """Thresholds before and after, and the scores of P images under them.
 
-    scores: float64 [P] each, `untuned`, `tuned` (by thresholds that saw the picture) and, where there were folds,
+    scores: float64 [P] each, `untuned`, `tuned` (by thresholds that saw the image) and, where there were folds,
     `cross_fitted` (by thresholds of the other folds). of_fold: the thresholds found without each fold.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     start: ByType
     thresholds: ByType
     scores: Mapping[str, Floats]
@@ -38,36 +38,36 @@ class Tuned:
 
 
 def tune(searcher: Searcher, start: ByType, folds: NDArray[np.int64] | None) -> Tuned:
-    """Tune on all pictures of the searcher's tables, and once without each fold.
+    """Tune on all images of the searcher's tables, and once without each fold.
 
-    folds: the fold of each picture, int64 [P], 0 to F-1; None leaves out cross-fitting. What is left out is not looked
-    at: a search gets the names of its own pictures only.
+    folds: the fold of each image, int64 [P], 0 to F-1; None leaves out cross-fitting. What is left out is not looked
+    at: a search gets the names of its own images only.
     """
     tables = searcher.tables
-    pictures = np.array(tables.pictures, dtype=object)
-    everything = scorer_of(tables, tables.pictures)
-    final = searcher.best(FINAL, tables.pictures, start)
+    images = np.array(tables.images, dtype=object)
+    everything = scorer_of(tables, tables.images)
+    final = searcher.best(FINAL, tables.images, start)
     scores = {"untuned": _scores(everything, start), "tuned": _scores(everything, final)}
     of_fold: list[ByType] = []
     if folds is not None:
-        scores["cross_fitted"] = np.zeros(len(pictures))
+        scores["cross_fitted"] = np.zeros(len(images))
         for fold in range(int(folds.max()) + 1):
-            outside, inside = pictures[folds != fold].tolist(), pictures[folds == fold].tolist()
+            outside, inside = images[folds != fold].tolist(), images[folds == fold].tolist()
             found = searcher.best(f"without_fold{fold}", outside, start)
             scores["cross_fitted"][folds == fold] = _scores(scorer_of(tables, inside), found)
             of_fold.append(found)
-    return Tuned(tables.pictures, start, final, scores, of_fold)
+    return Tuned(tables.images, start, final, scores, of_fold)
 
 
 def _scores(scorer: Scorer, thresholds: ByType) -> Floats:
-    return average_precision_per_picture(scorer.rows(thresholds))
+    return average_precision_per_image(scorer.rows(thresholds))
 
 
 def parameter_table(tuned: Tuned, everything: Scorer, names: Sequence[str]) -> pd.DataFrame:
     """A line for each cell type and threshold: cell_type, parameter, untuned, tuned, and what it is worth.
 
-    gain: the mAP of all pictures lost when this threshold alone is put back; low and high: the least and greatest value
-    found without a fold, which differ much where the pictures do not decide (NaN without folds).
+    gain: the mAP of all images lost when this threshold alone is put back; low and high: the least and greatest value
+    found without a fold, which differ much where the images do not decide (NaN without folds).
     """
     best = competition_map(everything.rows(tuned.thresholds))
     lines = []
@@ -81,17 +81,17 @@ def parameter_table(tuned: Tuned, everything: Scorer, names: Sequence[str]) -> p
     return pd.DataFrame(lines, columns=["cell_type", "parameter", "untuned", "tuned", "gain", "low", "high"])
 
 
-def picture_table(tuned: Tuned, cell_types: Sequence[str]) -> pd.DataFrame:
-    """A line a picture: picture, its true cell type, and its average precision untuned, tuned and cross_fitted."""
-    return pd.DataFrame({"picture": tuned.pictures, "cell_type": list(cell_types), **tuned.scores})
+def image_table(tuned: Tuned, cell_types: Sequence[str]) -> pd.DataFrame:
+    """A line an image: image, its true cell type, and its average precision untuned, tuned and cross_fitted."""
+    return pd.DataFrame({"image_id": tuned.images, "cell_type": list(cell_types), **tuned.scores})
 
 
 def summary(tuned: Tuned, cell_types: Sequence[str], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of metrics.json: each mAP with its interval, by true cell type, and the gain over untuned.
 
-    bootstrap: samples, seed and level; the interval of a gain is that of the paired difference over pictures.
+    bootstrap: samples, seed and level; the interval of a gain is that of the paired difference over images.
     """
-    report: dict[str, Any] = {"pictures": len(tuned.pictures)}
+    report: dict[str, Any] = {"images": len(tuned.images)}
     for name, scores in tuned.scores.items():
         report[name] = {
             **_interval("competition_map", bootstrap_interval(scores, **bootstrap)),
@@ -111,7 +111,7 @@ def print_summary(numbers: Mapping[str, Any], type_names: Sequence[str], level: 
     from rich.table import Table
 
     kinds = [kind for kind in type_names if f"competition_map_{kind}" in numbers["untuned"]]
-    lines = Table(title=f"mAP of {numbers['pictures']} pictures, {level:.0%} bootstrap intervals", title_justify="left")
+    lines = Table(title=f"mAP of {numbers['images']} images, {level:.0%} bootstrap intervals", title_justify="left")
     lines.add_column("thresholds")
     for column in ("mAP", "gain", *kinds):
         lines.add_column(column, justify="right")

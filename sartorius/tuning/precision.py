@@ -1,4 +1,4 @@
-"""From which score on cells may be trusted as labels: as often right as is asked for, on pictures with truth.
+"""From which score on cells may be trusted as labels: as often right as is asked for, on images with truth.
 
 A cell is right when it has an IoU above 0.5 with a true one. How often cells of a score are, is fitted by isotonic
 regression (Zadrozny & Elkan, 2002): surer cells are right at least as often, and nothing else is assumed.
@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.detections import Detections
 from sartorius.metrics import functional
 from sartorius.postprocess.finalise import Postprocess
-from sartorius.rle import Runs
+from sartorius.structures.detections import Detections
+from sartorius.structures.rle import Runs
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -26,7 +26,7 @@ NONE = 1.0  # the cut-off where no score is sure enough
 
 @dataclass(frozen=True)
 class Judged:
-    """The N cells of a picture: the type that prevails in it, scores float64 [N], and which are right, bool [N]."""
+    """The N cells of an image: the type that prevails in it, scores float64 [N], and which are right, bool [N]."""
 
     cell_type: str
     scores: Floats
@@ -34,7 +34,7 @@ class Judged:
 
 
 def judge(found: Detections, truth: Runs, post: Postprocess) -> Judged:
-    """The cells of a picture whatever their score, as pseudo-labels are made: all of the type that prevails.
+    """The cells of an image whatever their score, as pseudo-labels are made: all of the type that prevails.
 
     A cell does not depend on those of lower scores, so these are the cells of every cut-off. Raises ValueError for
     truth of another size.
@@ -62,9 +62,9 @@ def cut_off(scores: Floats, right: Bools, precision: float, least_cells: int) ->
 def cut_offs(
     judged: Sequence[Judged], folds: NDArray[np.int64] | None, precision: Mapping[str, float], least_cells: int
 ) -> dict[str, dict[str, Any]]:
-    """The cut-off of each cell type in `precision`, from all pictures, and what it would have been worth.
+    """The cut-off of each cell type in `precision`, from all images, and what it would have been worth.
 
-    folds: of the pictures, int64 [P]. A type's entry has `asked`, `min_score`, `cells` from there on and their
+    folds: of the images, int64 [P]. A type's entry has `asked`, `min_score`, `cells` from there on and their
     `precision`; with folds `cross_fitted_cells` and `cross_fitted_precision`, by cut-offs of the other folds. A
     precision of no cells is None.
     """
@@ -74,7 +74,7 @@ def cut_offs(
 def _of_type(
     name: str, judged: Sequence[Judged], folds: NDArray[np.int64] | None, asked: float, least_cells: int
 ) -> dict[str, Any]:
-    own = [picture for picture, one in enumerate(judged) if one.cell_type == name]
+    own = [image_index for image_index, one in enumerate(judged) if one.cell_type == name]
     scores = np.concatenate([np.zeros(0), *(judged[k].scores for k in own)])
     right = np.concatenate([np.zeros(0, bool), *(judged[k].right for k in own)])
     least = cut_off(scores, right, asked, least_cells)

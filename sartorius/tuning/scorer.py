@@ -1,4 +1,4 @@
-"""The score of many pictures at given thresholds: of all pictures at once, from counts, or by the whole pipeline."""
+"""The score of many images at given thresholds: of all images at once, from counts, or by the whole pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.metrics.functional import ROW_LENGTH, THRESHOLD_PERCENT, picture_row
+from sartorius.metrics.functional import ROW_LENGTH, THRESHOLD_PERCENT, image_row
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.tuning.claims import Candidates, Claims
 from sartorius.tuning.space import ByType
@@ -20,32 +20,32 @@ Bools = NDArray[np.bool_]
 
 
 class Scorer(Protocol):
-    """Rows int64 [P, 13] of `metrics.functional`, numbered by picture, of fixed pictures at the thresholds given."""
+    """Rows int64 [P, 13] of `metrics.functional`, numbered by image, of fixed images at the thresholds given."""
 
     def rows(self, thresholds: ByType) -> Ints:
         """`thresholds`: each of the five by name, float64 [K], a value for each cell type."""
 
 
-def scorer_of(tables: Tables, pictures: Sequence[str]) -> Scorer:
+def scorer_of(tables: Tables, images: Sequence[str]) -> Scorer:
     """The fast scorer, or the pipeline where cleaning moves pixels or areas count before overlaps go."""
     post = tables.post
-    cleaned = post.largest_piece or post.fill_holes or post.rebreak is not None
+    cleaned = post.largest_piece or post.fill_holes or post.reopen_holes is not None
     late = post.order.index("overlaps") < post.order.index("min_area")
-    return CountScorer(tables, pictures) if late and not cleaned else PipelineScorer(tables, pictures)
+    return CountScorer(tables, images) if late and not cleaned else PipelineScorer(tables, images)
 
 
 class PipelineScorer:
     """Runs the whole post-processing and the metric: slow, and what the fast scorer must agree with."""
 
-    def __init__(self, tables: Tables, pictures: Sequence[str]) -> None:
-        self.tables, self.pictures = tables, tuple(pictures)
+    def __init__(self, tables: Tables, images: Sequence[str]) -> None:
+        self.tables, self.images = tables, tuple(images)
 
     def rows(self, thresholds: ByType) -> Ints:
         """See `Scorer`."""
         decide = with_thresholds(self.tables.post, self.tables.cell_type_names, thresholds)
         rows = [
-            picture_row(k, decide(self.tables.load(picture)).instances, self.tables.truth(picture))
-            for k, picture in enumerate(self.pictures)
+            image_row(k, decide(self.tables.load(image_id)).instances, self.tables.truth(image_id))
+            for k, image_id in enumerate(self.images)
         ]
         return np.array(rows, dtype=np.int64).reshape(-1, ROW_LENGTH)
 
@@ -64,17 +64,17 @@ def with_thresholds(post: Postprocess, names: Sequence[str], thresholds: ByType)
 
 
 class CountScorer:
-    """From candidates and claims, without a loop over pictures or cells; rows equal those of the pipeline.
+    """From candidates and claims, without a loop over images or cells; rows equal those of the pipeline.
 
-    Changing a mask threshold joins the cached claims of the pictures anew, all other thresholds do not.
+    Changing a mask threshold joins the cached claims of the images anew, all other thresholds do not.
     """
 
-    def __init__(self, tables: Tables, pictures: Sequence[str]) -> None:
-        self.tables, self.pictures = tables, tuple(pictures)
-        parts = [tables.candidates[picture] for picture in self.pictures]
+    def __init__(self, tables: Tables, images: Sequence[str]) -> None:
+        self.tables, self.images = tables, tuple(images)
+        parts = [tables.candidates[image_id] for image_id in self.images]
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
         self.offset = np.cumsum(sizes) - sizes
-        self.picture = np.repeat(np.arange(len(parts)), sizes)
+        self.image_index = np.repeat(np.arange(len(parts)), sizes)
         self.scores = _joined(parts, lambda part: part.scores)
         self.kind = _joined(parts, lambda part: part.kind).astype(np.int64)
         self.box_i = _joined(parts, lambda part: part.box_i, self.offset)
@@ -96,18 +96,18 @@ class CountScorer:
         return self._count(claims, keep, limit["min_area"])
 
     def _claims(self, mask: NDArray[np.float64]) -> Claims:
-        """The claims of all pictures as one, numbered through."""
+        """The claims of all images as one, numbered through."""
         if self._mask is None or not np.array_equal(mask, self._mask):
-            parts = [self.tables.claims(picture, mask) for picture in self.pictures]
+            parts = [self.tables.claims(image_id, mask) for image_id in self.images]
             self._joined_claims, self._mask = join(parts, self.offset), mask.copy()
         return self._joined_claims
 
     def _first_ones(self, keep: Bools) -> Bools:
-        """Of the kept candidates only the best `max_detections` of each picture."""
+        """Of the kept candidates only the best `max_detections` of each image."""
         total = np.cumsum(keep)
         if len(keep):
             before: Ints = (total - keep)[np.minimum(self.offset, len(keep) - 1)]
-            keep = keep & (total - before[self.picture] <= self.tables.post.max_detections)
+            keep = keep & (total - before[self.image_index] <= self.tables.post.max_detections)
         return keep
 
     def _count(self, claims: Claims, keep: Bools, min_area: NDArray[np.float64]) -> Ints:
@@ -120,13 +120,13 @@ class CountScorer:
         final = np.zeros(count + 1, dtype=bool)
         final[:count] = (areas[:count] > 0) & (areas[:count] >= min_area)
         level = self._levels(claims, winner, areas, final)
-        hits = np.zeros((len(self.pictures), len(THRESHOLD_PERCENT) + 1), dtype=np.int64)
+        hits = np.zeros((len(self.images), len(THRESHOLD_PERCENT) + 1), dtype=np.int64)
         found = np.flatnonzero(level)
-        np.add.at(hits, (self.picture[found], level[found]), 1)
-        rows = np.zeros((len(self.pictures), ROW_LENGTH), dtype=np.int64)
+        np.add.at(hits, (self.image_index[found], level[found]), 1)
+        rows = np.zeros((len(self.images), ROW_LENGTH), dtype=np.int64)
         rows[:, 0] = np.arange(len(rows))
         rows[:, 1:-2] = hits[:, :0:-1].cumsum(axis=1)[:, ::-1]
-        rows[:, -2] = np.bincount(self.picture[final[:count]], minlength=len(rows))
+        rows[:, -2] = np.bincount(self.image_index[final[:count]], minlength=len(rows))
         rows[:, -1] = self.cells
         return rows
 
@@ -167,7 +167,7 @@ def survivors(keep: Bools, i: NDArray[np.integer], j: NDArray[np.integer]) -> Bo
 
 
 def join(parts: Sequence[Claims], offset: Ints) -> Claims:
-    """Claims of pictures, with `offset` [P] candidates before each, as one; true cells keep the numbers they have."""
+    """Claims of images, with `offset` [P] candidates before each, as one; true cells keep the numbers they have."""
     values = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Claims)}
     patches = _starts(values["pixels"])
     shifts = dict.fromkeys(("mask_i", "mask_j", "claimant"), offset)

@@ -1,10 +1,10 @@
 """The search: thresholds of one cell type after the other, by Optuna's TPE, written down trial by trial.
 
-The score is a mean over pictures. Where thresholds are those of the picture's prevailing type
-(`picture_type: majority`), a type's thresholds matter in its own pictures only, and the searches are independent. Where
-they are those of each detection's own type, types meet within a picture: a type is searched on the pictures with
+The score is a mean over images. Where thresholds are those of the image's prevailing type
+(`image_type: majority`), a type's thresholds matter in its own images only, and the searches are independent. Where
+they are those of each detection's own type, types meet within an image: a type is searched on the images with
 detections of it while the others keep their best values so far, the most frequent type first, for some rounds. Types
-are the predicted ones in both cases: others are not known for new pictures.
+are the predicted ones in both cases: others are not known for new images.
 
 Every trial draws from a generator of its own, from (seed, search, number of the trial): a search that goes on later
 tries what it would have tried.
@@ -39,19 +39,19 @@ _STARTUP = 20  # trials at random before TPE models what was found; optuna's own
 class Effort:
     """How hard to search: trials of each search, rounds over the types (1 where they are independent), and the seed.
 
-    least_pictures: a type with detections in fewer pictures keeps its thresholds, since the best for a picture or two
+    least_images: a type with detections in fewer images keeps its thresholds, since the best for an image or two
     are rarely good for the next.
     """
 
     trials: int
     rounds: int
-    least_pictures: int
+    least_images: int
     seed: int
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A line of trials.csv: the thresholds tried for one type, and the mAP of the pictures that they matter in."""
+    """A line of trials.csv: the thresholds tried for one type, and the mAP of the images that they matter in."""
 
     search: str
     round: int
@@ -62,7 +62,7 @@ class Trial:
 
 
 class Searcher:
-    """Searches over pictures of `tables`; what was tried is in the file `path` and is not tried again.
+    """Searches over images of `tables`; what was tried is in the file `path` and is not tried again.
 
     note: gets a line about each search as it ends.
     """
@@ -74,34 +74,34 @@ class Searcher:
         self.log = TrialLog(path)
         self.trials: list[Trial] = []
 
-    def best(self, name: str, pictures: Sequence[str], start: ByType) -> ByType:
-        """The thresholds that score best on these pictures, never worse there than `start`.
+    def best(self, name: str, images: Sequence[str], start: ByType) -> ByType:
+        """The thresholds that score best on these images, never worse there than `start`.
 
-        A cell type with detections in fewer than `least_pictures` of them, or in none, keeps its thresholds.
+        A cell type with detections in fewer than `least_images` of them, or in none, keeps its thresholds.
         name: of the search, unique in the file.
         """
         best: ByType = {key: values.copy() for key, values in start.items()}
-        kinds = {picture: self.tables.kinds(picture) for picture in pictures}
+        kinds = {image_id: self.tables.kinds(image_id) for image_id in images}
         mixed = any(len(found) > 1 for found in kinds.values())
         for number in range(self.effort.rounds if mixed else 1):
-            for kind in self._order(pictures):
-                concerned = [picture for picture in pictures if kind in kinds[picture]]
-                if len(concerned) < self.effort.least_pictures:
-                    self.note(f"{name}/{self.tables.cell_type_names[kind]}: {len(concerned)} pictures, left as it is")
+            for kind in self._order(images):
+                concerned = [image_id for image_id in images if kind in kinds[image_id]]
+                if len(concerned) < self.effort.least_images:
+                    self.note(f"{name}/{self.tables.cell_type_names[kind]}: {len(concerned)} images, left as it is")
                     continue
                 best = self._search(name, number, kind, concerned, best)
         return best
 
-    def _order(self, pictures: Sequence[str]) -> list[int]:
+    def _order(self, images: Sequence[str]) -> list[int]:
         """The cell types that are there, most detections first."""
-        found = [self.tables.candidates[picture].kind for picture in pictures]
+        found = [self.tables.candidates[image_id].kind for image_id in images]
         counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *found]))
         return [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
 
-    def _search(self, name: str, number: int, kind: int, pictures: Sequence[str], start: ByType) -> ByType:
-        """`start` with the thresholds for one type that score best on these pictures."""
+    def _search(self, name: str, number: int, kind: int, images: Sequence[str], start: ByType) -> ByType:
+        """`start` with the thresholds for one type that score best on these images."""
         cell_type, grids = self.tables.cell_type_names[kind], self.space.grids
-        scorer = scorer_of(self.tables, pictures)
+        scorer = scorer_of(self.tables, images)
 
         def at(positions: dict[str, int]) -> ByType:
             changed = {key: values.copy() for key, values in start.items()}
@@ -111,8 +111,8 @@ class Searcher:
 
         about = f"{name}/{cell_type}/{number}"
         first = {key: grid.nearest(float(start[key][kind])) for key, grid in grids.items()}
-        # Trials are worth something only on the same pictures and beside the same values of the other types.
-        context = zlib.crc32(repr((tuple(pictures), [(key, start[key].tolist()) for key in start])).encode())
+        # Trials are worth something only on the same images and beside the same values of the other types.
+        context = zlib.crc32(repr((tuple(images), [(key, start[key].tolist()) for key in start])).encode())
         logged = f"{about}/{context:08x}"
         tried = self._try(about, logged, first, lambda positions: competition_map(scorer.rows(at(positions))))
         for n, one in enumerate(tried):

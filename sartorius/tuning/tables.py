@@ -1,57 +1,58 @@
-"""The pictures of a search: candidates of all, and a bounded cache of claims; masks are in memory one picture long."""
+"""The images of a search: candidates of all, and a bounded cache of claims; masks are in memory one image long."""
 
 from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Postprocess
-from sartorius.progress import watched
-from sartorius.rle import Runs
+from sartorius.structures.detections import Detections
+from sartorius.structures.rle import Runs
 from sartorius.tuning.claims import Candidates, Claims, candidates_of, claims_of
 
 
 class Tables:
-    """What every trial of a search reads; filled picture by picture.
+    """What every trial of a search reads; filled image by image.
 
     Args:
-        pictures: ids, each once.
-        load: the detections of a picture; called again whenever its masks are needed.
-        truth: the runs of a picture's true cells.
+        images: ids, each once.
+        load: the detections of an image; called again whenever its masks are needed.
+        truth: the runs of an image's true cells.
         post: the post-processing whose thresholds are searched; everything else of it holds for all trials.
         floor: lowest value of each threshold in any trial (score and box_nms are used).
         cache_megabytes: memory for claims; those not used for longest are dropped and made again when needed, MB.
+        track: wraps the ids in a progress bar of that title; by default in none.
 
-    Raises InputError where detections and true cells are of pictures of different size, or cell types differ between
-    pictures.
+    Raises InputError where detections and true cells are of images of different size, or cell types differ between
+    images.
     """
 
     def __init__(
         self,
-        pictures: Sequence[str],
+        images: Sequence[str],
         load: Callable[[str], Detections],
         truth: Callable[[str], Runs],
         post: Postprocess,
         floor: dict[str, float],
         cache_megabytes: float,
+        track: Callable[[Sequence[str], str], Iterable[str]] = lambda images, _: images,
     ) -> None:
-        self.pictures, self.post = tuple(pictures), post
+        self.images, self.post = tuple(images), post
         self.load, self.truth = load, truth
         self.candidates: dict[str, Candidates] = {}
         self.cell_type_names: tuple[str, ...] = ()
         self._bytes_left = cache_megabytes * 1e6
         self._claims: OrderedDict[tuple[str, tuple[float, ...]], Claims] = OrderedDict()
         digest = hashlib.sha256()
-        for picture in watched(self.pictures, "reading"):
-            found, cells = load(picture), truth(picture)
+        for image_id in track(self.images, "reading"):
+            found, cells = load(image_id), truth(image_id)
             self._check(found, cells)
-            self.candidates[picture] = candidates_of(found, cells, post, floor)
+            self.candidates[image_id] = candidates_of(found, cells, post, floor)
             for array in (
                 found.boxes,
                 found.scores,
@@ -61,35 +62,35 @@ class Tables:
                 cells.length,
                 cells.cell,
             ):
-                digest.update(repr((picture, array.shape)).encode())
+                digest.update(repr((image_id, array.shape)).encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
         self.digest = digest.hexdigest()  # of all detections and true cells
 
     def _check(self, found: Detections, cells: Runs) -> None:
         if (found.height, found.width) != (cells.height, cells.width):
             raise InputError(
-                f"picture {found.picture}: detections of {found.width}x{found.height} pixels, its cells are of "
-                f"{cells.width}x{cells.height}; the detections are of another picture"
+                f"image {found.image_id}: detections of {found.width}x{found.height} pixels, its cells are of "
+                f"{cells.width}x{cells.height}; the detections are of another image"
             )
         self.cell_type_names = self.cell_type_names or found.cell_type_names
         if found.cell_type_names != self.cell_type_names:
             raise InputError(
-                f"picture {found.picture}: cell types {', '.join(found.cell_type_names)}, others have "
+                f"image {found.image_id}: cell types {', '.join(found.cell_type_names)}, others have "
                 f"{', '.join(self.cell_type_names)}; tune detections of one kind of model together"
             )
 
-    def kinds(self, picture: str) -> tuple[int, ...]:
-        """The cell types whose thresholds matter in a picture, ascending."""
-        return tuple(np.unique(self.candidates[picture].kind).tolist())
+    def kinds(self, image_id: str) -> tuple[int, ...]:
+        """The cell types whose thresholds matter in an image, ascending."""
+        return tuple(np.unique(self.candidates[image_id].kind).tolist())
 
-    def claims(self, picture: str, mask: NDArray[np.float64]) -> Claims:
-        """The claims of a picture's candidates at the mask thresholds float64 [K] of the cell types."""
-        candidates = self.candidates[picture]
-        key = (picture, tuple(mask[list(self.kinds(picture))].tolist()))
+    def claims(self, image_id: str, mask: NDArray[np.float64]) -> Claims:
+        """The claims of an image's candidates at the mask thresholds float64 [K] of the cell types."""
+        candidates = self.candidates[image_id]
+        key = (image_id, tuple(mask[list(self.kinds(image_id))].tolist()))
         if key in self._claims:
             self._claims.move_to_end(key)
             return self._claims[key]
-        made = claims_of(self.load(picture), candidates.source, self.truth(picture), self.post, mask[candidates.kind])
+        made = claims_of(self.load(image_id), candidates.source, self.truth(image_id), self.post, mask[candidates.kind])
         self._claims[key] = made
         self._bytes_left -= made.nbytes
         while self._bytes_left < 0 and len(self._claims) > 1:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sartorius.errors import InputError
+from sartorius.files import drop_cut_line
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class TrialLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._tried: defaultdict[str, list[Tried]] = defaultdict(list)
-        if path.is_file():
-            self._read()
+        self._read()
 
     def of(self, search: str) -> list[Tried]:
         """What was tried in a search; [] for a new one."""
@@ -44,11 +44,7 @@ class TrialLog:
         self._tried[search].append(tried)
 
     def _read(self) -> None:
-        whole, end, cut = self.path.read_bytes().rpartition(b"\n")
-        if cut:
-            with open(self.path, "r+b") as file:
-                file.truncate(len(whole + end))
-        for number, text in enumerate(whole.splitlines(), start=1):
+        for number, text in enumerate(drop_cut_line(self.path).splitlines(), start=1):
             try:
                 line = json.loads(text)
                 trial = Tried({str(key): int(value) for key, value in line["positions"].items()}, float(line["score"]))

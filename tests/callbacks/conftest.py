@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 
-from sartorius import wiring
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from sartorius.callbacks.competition_map import CompetitionMap
-from sartorius.callbacks.csv_log import CSVLog
 from sartorius.callbacks.overlays import Overlays
 from sartorius.callbacks.prediction_writer import PredictionWriter
 from sartorius.callbacks.progress import Progress
 from sartorius.callbacks.run_record import RunRecord
 from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.loggers.csv import CSVLog
 from sartorius.postprocess.finalise import Postprocess
+from sartorius.running import wiring
 from sartorius.train import train
 from tests.doubles import toy_config
 
@@ -48,7 +48,7 @@ def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     callbacks: list[pl.Callback] = [
         scored,
         PredictionWriter(folder / "detections", {"fold": 0}),
-        Overlays(folder / "overlays", postprocess, pictures=2, every_n_epochs=2),
+        Overlays(folder / "overlays", postprocess, images=2, every_n_epochs=2),
         RunRecord(folder, folder.parent / "leaderboard.csv", {"experiment": "toy", "fold": 0, "seed": 0}),
         Progress(),
         pl.callbacks.ModelCheckpoint(

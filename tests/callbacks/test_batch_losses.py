@@ -17,8 +17,8 @@ import torch
 from sartorius.callbacks import batch_losses
 from sartorius.callbacks.batch_losses import BatchLosses, read_batches
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from sartorius.callbacks.csv_log import CSVLog
 from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.loggers.csv import CSVLog
 from tests.doubles import ToyModule
 
 EPOCHS = 3

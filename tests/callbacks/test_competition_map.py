@@ -4,15 +4,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 import pytest
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.competition_map import CompetitionMap, scores, true_cells
-from sartorius.cells import CELL_TYPES
 from sartorius.data.dataset import Batch, Target
-from sartorius.detections import Detections
-from sartorius.instances import Instances
 from sartorius.postprocess.finalise import Postprocess
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 from tests.callbacks.conftest import Run
 
 
@@ -40,23 +41,25 @@ class Logged:
 
 
 def validate(
-    pictures: list[tuple[Instances, Instances]], sanity: bool = False
+    images: list[tuple[Instances, Instances]], sanity: bool = False
 ) -> tuple[CompetitionMap, dict[str, float]]:
-    """Score (truth, perfect detections of something) pairs, one picture a batch."""
+    """Score (truth, perfect detections of something) pairs, one image a batch."""
     callback: Any = CompetitionMap(Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
     trainer = SimpleNamespace(sanity_checking=sanity, state=SimpleNamespace(fn=TrainerFn.FITTING))
     module = Logged()
     callback.on_validation_epoch_start(trainer, module)
-    for index, (truth, found) in enumerate(pictures):
+    for index, (truth, found) in enumerate(images):
         kind = CELL_TYPES[int(truth.cell_types[0])] if len(truth) else "astro"
         target = Target.from_instances(f"p{index}", index, truth, kind)
         detections = Detections.from_instances(f"p{index}", found, np.full(len(found), 0.9), 28, CELL_TYPES)
-        callback.on_validation_batch_end(trainer, module, [detections], Batch([], [target]), index)
+        callback.on_validation_batch_end(
+            trainer, module, [detections], Batch([torch.zeros(1, 40, 40, dtype=torch.uint8)], [target]), index
+        )
     callback.on_validation_epoch_end(trainer, module)
     return callback, module.values
 
 
-def test_the_score_is_the_mean_over_pictures() -> None:
+def test_the_score_is_the_mean_over_images() -> None:
     both, one = cells((0, 0), (20, 20)), cells((0, 0))
     scored, logged = validate([(both, both), (both, one), (cells((5, 5), kind=2), cells((25, 25), kind=2))])
     assert logged["val/map"] == pytest.approx((1 + 1 / 2 + 0) / 3)
@@ -66,17 +69,17 @@ def test_the_score_is_the_mean_over_pictures() -> None:
     assert logged["val/precision_95"] == pytest.approx(1 / 2)
     assert logged["score"] == logged["val/map"]
     assert 0 < logged["val/box_ap"] < 1
-    assert scored.pictures == ("p0", "p1", "p2")
+    assert scored.images == ("p0", "p1", "p2")
     assert scored.cell_types == ("shsy5y", "shsy5y", "cort")
 
 
-def test_empty_pictures() -> None:
+def test_empty_images() -> None:
     _, logged = validate([(cells(), cells()), (cells(), cells((0, 0)))])
     assert logged["val/map"] == 1 / 2
     assert logged["val/map_astro"] == 1 / 2
 
 
-def test_no_pictures_and_sanity_checks_log_nothing() -> None:
+def test_no_images_and_sanity_checks_log_nothing() -> None:
     assert validate([])[1] == {}
     scored, logged = validate([(cells((0, 0)), cells((0, 0)))], sanity=True)
     assert logged == scored.results == {}
@@ -94,9 +97,9 @@ def test_scores_are_float64() -> None:
 
 def test_a_run_keeps_the_scores_of_its_best_checkpoint(run: Run) -> None:
     assert run.metrics["val/map"] == pytest.approx(run.scored.results["val/map"])
-    assert list(run.scored.pictures) == run.data.val_pictures
+    assert list(run.scored.images) == run.data.val_images
 
 
 def test_cell_types_are_those_of_the_data(run: Run) -> None:
-    types = [run.data.competition.cell_type(picture) for picture in run.scored.pictures]
+    types = [run.data.competition.cell_type(image_id) for image_id in run.scored.images]
     assert list(run.scored.cell_types) == types

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from sartorius.callbacks.crop_scores import COLUMNS, CropScores, cell_scores, ellipses, named, summary
-from sartorius.detections import Detections
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 from tests.doubles import ToyModule
 
 HEIGHT, WIDTH = 40, 50
@@ -38,7 +38,7 @@ def test_ellipses_against_dense_ones() -> None:
 
 
 def detections(masks: np.ndarray) -> Detections:
-    """Each full-size mask as one of the picture's size: exact when pasted."""
+    """Each full-size mask as one of the image's size: exact when pasted."""
     count, size = len(masks), max(HEIGHT, WIDTH)
     square = np.zeros((count, size, size), np.float16)
     square[:, :HEIGHT, :WIDTH] = masks

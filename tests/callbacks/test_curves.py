@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from sartorius.callbacks.csv_log import CSVLog
 from sartorius.callbacks.curves import Curves
+from sartorius.loggers.csv import CSVLog
 
 
 def test_the_end_of_a_fit_draws_what_is_not_written_yet(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What loggers are shown: fixed pictures, curves, a table, files, throughput."""
+"""What loggers are shown: fixed images, curves, a table, files, throughput."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 
-from sartorius import wiring
 from sartorius.callbacks.artifacts import Artifacts
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
 from sartorius.callbacks.competition_map import CompetitionMap
 from sartorius.callbacks.overlays import Overlays
-from sartorius.callbacks.picture_table import COLUMNS, PictureTable
+from sartorius.callbacks.per_image_table import COLUMNS, ImageTable
 from sartorius.callbacks.prediction_writer import PredictionWriter
 from sartorius.callbacks.run_record import RunRecord
 from sartorius.callbacks.score_curves import ScoreCurves
@@ -28,6 +27,7 @@ from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import read_file, to_saved
+from sartorius.running import wiring
 from sartorius.train import train
 from tests.callbacks.board import Board
 from tests.doubles import toy_config
@@ -51,8 +51,8 @@ def fit(
 ) -> Shown:  # fmt: skip
     scored, showcase, board = CompetitionMap(POST), Showcase(1, True), Board()
     callbacks: list[pl.Callback] = [
-        scored, PredictionWriter(folder / "detections"), Overlays(folder / "overlays", POST, pictures=1), showcase,
-        ScoreCurves([50, 75], 20), PictureTable(2), RunRecord(folder, None, {}),
+        scored, PredictionWriter(folder / "detections"), Overlays(folder / "overlays", POST, images=1), showcase,
+        ScoreCurves([50, 75], 20), ImageTable(2), RunRecord(folder, None, {}),
         Artifacts(folder, ["model", "postprocess", "predictions"]), Throughput(),
         BestCheckpoint(folder, "best", "val/map", mode="max", enable_version_counter=False),
         LastCheckpoint(folder), *more,
@@ -74,11 +74,11 @@ def shown(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> S
     return fit(tiny_competition, tmp_path_factory.mktemp("shown"))
 
 
-def test_the_same_pictures_at_every_validation(shown: Shown) -> None:
-    table = pd.read_csv(shown.folder / "per_picture.csv").set_index("picture")
+def test_the_same_images_at_every_validation(shown: Shown) -> None:
+    table = pd.read_csv(shown.folder / "per_image.csv").set_index("image_id")
     types = [why for why in shown.showcase.chosen.values() if why not in (WORST, BEST)]
     assert sorted(types) == sorted(table.cell_type.unique())  # the first of each
-    assert set(shown.board.cells) == {f"pictures/{picture}" for picture in shown.showcase.chosen}
+    assert set(shown.board.cells) == {f"images/{image_id}" for image_id in shown.showcase.chosen}
     steps = {tuple(step for step, _ in views) for views in shown.board.cells.values()}
     assert len(steps) == 1
     assert len(steps.pop()) == 2  # validations of the fit; that of the best checkpoint is not one
@@ -88,16 +88,16 @@ def test_the_same_pictures_at_every_validation(shown: Shown) -> None:
 
 
 def test_a_view_holds_truth_and_prediction(shown: Shown) -> None:
-    table = pd.read_csv(shown.folder / "per_picture.csv").set_index("picture")
+    table = pd.read_csv(shown.folder / "per_image.csv").set_index("image_id")
     for key, views in shown.board.cells.items():
-        row, view = table.loc[key.removeprefix("pictures/")], views[-1][1]
+        row, view = table.loc[key.removeprefix("images/")], views[-1][1]
         assert (len(view.truth), len(view.found), len(view.scores)) == (row.cells, row.predictions, row.predictions)
-        assert view.picture.shape == (48, 64)
-        assert view.picture.dtype == view.stretched().dtype == np.uint8
+        assert view.image.shape == (48, 64)
+        assert view.image.dtype == view.stretched().dtype == np.uint8
         assert f"average precision {row.average_precision:.3f}" in view.caption
 
 
-def test_a_resumed_run_goes_on_with_its_pictures(tiny_competition: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_with_its_images(tiny_competition: Path, tmp_path: Path) -> None:
     first = fit(tiny_competition, tmp_path, epochs=1)
     state = dict(first.showcase.chosen)
     del state[next(iter(state))]  # what it would not choose again
@@ -106,7 +106,7 @@ def test_a_resumed_run_goes_on_with_its_pictures(tiny_competition: Path, tmp_pat
         warnings.simplefilter("ignore")
         first.trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
     second = fit(tiny_competition, tmp_path, epochs=2, resume=tmp_path / "last.ckpt")
-    assert set(second.board.cells) == {f"pictures/{picture}" for picture in state}
+    assert set(second.board.cells) == {f"images/{image_id}" for image_id in state}
 
 
 def test_curves_of_each_validation_and_of_the_best_checkpoint(shown: Shown) -> None:
@@ -118,7 +118,7 @@ def test_curves_of_each_validation_and_of_the_best_checkpoint(shown: Shown) -> N
     }
     lines = shown.board.lines["curves_best/precision_recall"][-1][1]
     assert list(lines) == ["IoU 0.50", "IoU 0.75"]
-    table = pd.read_csv(shown.folder / "per_picture.csv")
+    table = pd.read_csv(shown.folder / "per_image.csv")
     recall, precision = lines["IoU 0.50"]
     assert recall[-1] == table.true_positives_50.sum() / table.cells.sum()
     assert precision[-1] == table.true_positives_50.sum() / table.predictions.sum()
@@ -128,10 +128,10 @@ def test_curves_of_each_validation_and_of_the_best_checkpoint(shown: Shown) -> N
 
 
 def test_the_table_is_that_of_the_run(shown: Shown) -> None:
-    columns, data = shown.board.tables["pictures_best"]
+    columns, data = shown.board.tables["images_best"]
     assert columns == COLUMNS
-    found = pd.DataFrame([row[:-1] for row in data], columns=columns[:-1]).set_index("picture").sort_index()
-    wanted = pd.read_csv(shown.folder / "per_picture.csv").set_index("picture").sort_index()
+    found = pd.DataFrame([row[:-1] for row in data], columns=columns[:-1]).set_index("image_id").sort_index()
+    wanted = pd.read_csv(shown.folder / "per_image.csv").set_index("image_id").sort_index()
     assert found.index.tolist() == wanted.index.tolist()
     assert found.average_precision.tolist() == wanted.average_precision.tolist()
     assert found["found_at_0.50"].tolist() == wanted.true_positives_50.tolist()
@@ -145,7 +145,7 @@ def test_files_are_linked_with_the_scores(shown: Shown) -> None:
     assert files == {
         "model": ["best.ckpt"],
         "postprocess": ["postprocess.yaml"],
-        "predictions": ["detections", "metrics.json", "per_picture.csv"],
+        "predictions": ["detections", "metrics.json", "per_image.csv"],
     }
     assert shown.board.files["model"][2]["val/map"] == shown.scored.results["val/map"]
     assert read_file(shown.folder / "postprocess.yaml") == to_saved(POST)
@@ -158,13 +158,13 @@ def test_overlays_are_shown_too(shown: Shown) -> None:
 
 def test_throughput_of_each_epoch(shown: Shown) -> None:
     own = {k.removeprefix("throughput/"): v for k, v in shown.board.metrics.items() if k.startswith("throughput/")}
-    known = {"pictures_per_second", "cells_per_second", "seconds_per_batch", "waiting", "memory_mb"}
+    known = {"images_per_second", "cells_per_second", "seconds_per_batch", "waiting", "memory_mb"}
     assert set(own) == known  # no GPU here
     assert {len(values) for values in own.values()} == {2}
     for k in range(2):
         value = {name: values[k][1] for name, values in own.items()}
-        pictures = len(shown.data.train_dataloader().dataset)  # type: ignore[arg-type]
-        seconds = pictures / value["pictures_per_second"]
+        images = len(shown.data.train_dataloader().dataset)  # type: ignore[arg-type]
+        seconds = images / value["images_per_second"]
         assert seconds == pytest.approx(value["seconds_per_batch"] * len(shown.data.train_dataloader()), rel=1e-4)
         assert 0 <= value["waiting"] <= 1
         assert 10 < value["memory_mb"] <= (peak_megabytes() or 0)

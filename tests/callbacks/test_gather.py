@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from sartorius.callbacks.gather import gather_pictures
+from sartorius.callbacks.gather import gather_images
 
 
 def test_one_process_keeps_its_names() -> None:
     names = {3: ("d", "astro")}
-    assert gather_pictures(names) is names
+    assert gather_images(names) is names
 
 
 def test_every_process_gets_the_names_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,5 +20,5 @@ def test_every_process_gets_the_names_of_all(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", all_gather_object)
-    names = gather_pictures({0: ("a", "astro"), 1: ("b", "cort")})
+    names = gather_images({0: ("a", "astro"), 1: ("b", "cort")})
     assert names == {0: ("a", "astro"), 1: ("b", "cort"), 2: ("c", "cort")}

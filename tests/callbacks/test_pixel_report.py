@@ -15,7 +15,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.data.dataset import Batch, Target
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 from tests.doubles import ToyModule
 from tests.toy_segmenter import TestedData, ToySegmenter
 
@@ -34,7 +34,7 @@ class Logged:
 
 
 def target(index: int, *columns: slice, kind: str = "astro") -> Target:
-    """A picture of 4 x 8 pixels with a cell over each of the columns."""
+    """An image of 4 x 8 pixels with a cell over each of the columns."""
     masks = np.zeros((len(columns), 4, 8), bool)
     for mask, part in zip(masks, columns, strict=True):
         mask[:, part] = True
@@ -50,7 +50,7 @@ def column(part: slice) -> torch.Tensor:
 
 def report(
     folder: Path,
-    pictures: list[tuple[Target, torch.Tensor]],
+    images: list[tuple[Target, torch.Tensor]],
     fn: TrainerFn = TrainerFn.VALIDATING,
     sanity: bool = False,
 ) -> tuple[PixelReport, dict[str, float]]:
@@ -58,20 +58,20 @@ def report(
     trainer = SimpleNamespace(sanity_checking=sanity, state=SimpleNamespace(fn=fn), is_global_zero=True)
     module = Logged()
     callback.on_validation_epoch_start(trainer, module)
-    for number, (truth, foreground) in enumerate(pictures):
+    for number, (truth, foreground) in enumerate(images):
         module.foreground = [foreground]
         callback.on_validation_batch_end(trainer, module, [], Batch([], [truth]), number)
     callback.on_validation_epoch_end(trainer, module)
     return callback, module.values
 
 
-def test_means_over_pictures_and_pooled_pixels(tmp_path: Path) -> None:
+def test_means_over_images_and_pooled_pixels(tmp_path: Path) -> None:
     # overlapping cells over columns 0 to 3: their union counts
-    pictures = [
+    images = [
         (target(0, slice(0, 3), slice(2, 4)), column(slice(0, 4))),
         (target(1, slice(0, 1)), column(slice(4, 6))),
     ]
-    _, logged = report(tmp_path, pictures)
+    _, logged = report(tmp_path, images)
     assert logged == pytest.approx(
         {
             "val/iou": (1 + 0) / 2,
@@ -86,11 +86,11 @@ def test_means_over_pictures_and_pooled_pixels(tmp_path: Path) -> None:
 
 
 def test_the_table_of_the_best_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = [(target(4, slice(0, 4), kind="cort"), column(slice(0, 4))), (target(1), column(slice(0, 2)))]
-    callback, _ = report(tmp_path, pictures)
+    images = [(target(4, slice(0, 4), kind="cort"), column(slice(0, 4))), (target(1), column(slice(0, 2)))]
+    callback, _ = report(tmp_path, images)
     table = pd.read_csv(tmp_path / "pixels_val.csv")
     pd.testing.assert_frame_equal(table, callback.table)
-    assert table.picture.tolist() == ["p1", "p4"]
+    assert table.image_id.tolist() == ["p1", "p4"]
     assert table.cell_type.tolist() == ["astro", "cort"]
     assert table.confluence_predicted.tolist() == [2 / 8, 4 / 8]
     printed = capsys.readouterr().out
@@ -111,13 +111,13 @@ def test_the_test_stage_has_its_own_names(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pixels_test.csv"]
 
 
-def test_no_pictures_and_sanity_checks_log_nothing(tmp_path: Path) -> None:
+def test_no_images_and_sanity_checks_log_nothing(tmp_path: Path) -> None:
     assert report(tmp_path, [])[1] == {}
     assert report(tmp_path, [(target(0), column(slice(0, 1)))], sanity=True)[1] == {}
     assert not list(tmp_path.iterdir())
 
 
-def test_unknown_cell_type_and_wrong_number_of_pictures(tmp_path: Path) -> None:
+def test_unknown_cell_type_and_wrong_number_of_images(tmp_path: Path) -> None:
     callback, _ = report(tmp_path, [(target(0, kind=""), column(slice(0, 1)))])
     assert callback.table.cell_type.tolist() == ["unknown"]
     trainer, module = SimpleNamespace(sanity_checking=False), Logged()

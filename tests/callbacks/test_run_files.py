@@ -16,25 +16,25 @@ from PIL import Image
 
 from sartorius.callbacks.overlays import write_png
 from sartorius.callbacks.run_record import RunRecord, git_state
-from sartorius.detections import DetectionsFolder
+from sartorius.structures.detections import DetectionsFolder
 from tests.callbacks.conftest import Run
 
 
 def test_the_run_folder_holds_everything(run: Run) -> None:
     files = {str(path.relative_to(run.folder)) for path in run.folder.rglob("*") if path.is_file()}
-    pictures = run.data.val_pictures
+    images = run.data.val_images
     assert files == {
-        "config.yaml", "git.json", "metrics.csv", "metrics.json", "per_picture.csv",
+        "config.yaml", "git.json", "metrics.csv", "metrics.json", "per_image.csv",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "detections/meta.json",
-        *(f"detections/{picture}.npz" for picture in pictures),
-        *(f"overlays/{picture}.png" for picture in pictures[:2]),
-        *(f"overlays/epoch_001/{picture}.png" for picture in pictures[:2]),
+        *(f"detections/{image_id}.npz" for image_id in images),
+        *(f"overlays/{image_id}.png" for image_id in images[:2]),
+        *(f"overlays/epoch_001/{image_id}.png" for image_id in images[:2]),
     }  # fmt: skip
 
 
 def test_the_numbers_agree(run: Run) -> None:
     numbers = json.loads((run.folder / "metrics.json").read_text())
-    table = pd.read_csv(run.folder / "per_picture.csv")
+    table = pd.read_csv(run.folder / "per_image.csv")
     line = pd.read_csv(run.folder.parent / "leaderboard.csv").iloc[0]
     assert numbers["competition_map"] == pytest.approx(table.average_precision.mean())
     assert line["map"] == pytest.approx(numbers["competition_map"])
@@ -55,17 +55,17 @@ def test_loggers_get_the_config(run: Run) -> None:
 
 def test_detections_say_where_they_come_from(run: Run) -> None:
     folder = DetectionsFolder(run.folder / "detections")
-    assert folder.pictures() == run.data.val_pictures
+    assert folder.image_ids() == run.data.val_images
     assert folder.meta["fold"] == 0
     assert folder.meta["data"] == "tiny"
     assert folder.meta["cell_types"] == ["shsy5y", "astro", "cort"]
     assert folder.meta["postprocess"]["min_area"] == 0
     assert folder.meta["writing"] == {"score": 0.1}
-    assert len(folder.load(run.data.val_pictures[0])) == 1
+    assert len(folder.load(run.data.val_images[0])) == 1
 
 
 def test_overlays_show_truth_and_prediction(run: Run) -> None:
-    with Image.open(run.folder / "overlays" / f"{run.data.val_pictures[0]}.png") as image:
+    with Image.open(run.folder / "overlays" / f"{run.data.val_images[0]}.png") as image:
         assert image.size == (2 * 2 * 64 + 8, 2 * 48 + 40)
 
 

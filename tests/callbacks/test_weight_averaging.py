@@ -27,7 +27,7 @@ from tests.callbacks.test_checkpoints import Interrupt, keep_signals
 
 __all__ = ["keep_signals"]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
-EPOCHS, STEPS = 3, 3  # 9 pictures in batches of 2, two batches an optimizer step: 5 batches, 3 steps an epoch
+EPOCHS, STEPS = 3, 3  # 9 images in batches of 2, two batches an optimizer step: 5 batches, 3 steps an epoch
 LR = 0.01
 
 
@@ -147,11 +147,11 @@ def test_swa_is_the_mean_at_its_own_rate_with_statistics_of_its_own(tiny_competi
     data = SupervisedDataModule(tiny_competition, batch_size=2, fold=0, n_folds=4)
     data.setup()
     module.load_state_dict(saved)
-    pictures = [torch.stack(batch.images) for batch in data.train_dataloader()]  # untransformed: the same in any epoch
+    images = [torch.stack(batch.images) for batch in data.train_dataloader()]  # untransformed: the same in any epoch
     order = data.train_dataloader()
     order.sampler.set_epoch(EPOCHS - 1)  # type: ignore[attr-defined]
-    pictures = [torch.stack(batch.images) for batch in order]
-    torch.optim.swa_utils.update_bn(pictures, module.network)
+    images = [torch.stack(batch.images) for batch in order]
+    torch.optim.swa_utils.update_bn(images, module.network)
     for name, value in module.state_dict().items():
         if "running" in name:
             assert torch.allclose(saved[name], value, rtol=1e-4, atol=1e-5), name

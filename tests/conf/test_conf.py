@@ -15,7 +15,7 @@ from hydra.errors import ConfigCompositionException
 from hydra.utils import get_object
 from omegaconf import DictConfig
 
-from sartorius import wiring
+from sartorius.running import wiring
 
 CONF = wiring.CONF_DIR
 FILES = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -108,7 +108,7 @@ TRAIN_GROUPS = (
     "copy_paste", "pseudo_labels", "data", "cleaning", "transform", "model", "inference",
     "optimizer", "scheduler", "averaging", "compile", "postprocess", "callbacks", "logger",
 )  # fmt: skip
-ELSEWHERE = dict.fromkeys(("data=pictures", "inference=saved", "postprocess=saved", "callbacks=predict"), "predict")
+ELSEWHERE = dict.fromkeys(("data=images", "inference=saved", "postprocess=saved", "callbacks=predict"), "predict")
 
 
 @pytest.mark.parametrize("choice", [f"{group}={name}" for group in TRAIN_GROUPS for name in options(group)])

@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
-from sartorius import wiring
 from sartorius.data.copy_paste import CopyPaste
 from sartorius.errors import InputError
+from sartorius.running import wiring
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -49,7 +49,7 @@ def test_it_is_the_labelled_data_otherwise() -> None:
     assert set(plain) == set(pasted)
 
 
-def test_the_data_module_pastes_into_training_pictures_only(tiny_competition: Path) -> None:
+def test_the_data_module_pastes_into_training_images_only(tiny_competition: Path) -> None:
     cfg = composed("data=copy_paste", f"data.root={tiny_competition}", "transform=none", "copy_paste.probability=1")
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("fit")

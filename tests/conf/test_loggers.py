@@ -8,7 +8,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, MissingConfigException
 
-from sartorius import wiring
+from sartorius.running import wiring
 from tests.conf.test_conf import check_targets, composed
 
 

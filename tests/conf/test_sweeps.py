@@ -13,8 +13,8 @@ from hydra.errors import MissingConfigException
 from omegaconf import OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError
 
-from sartorius import failures, wiring
-from sartorius.multirun.member import PLUGINS
+from sartorius.running import failures, wiring
+from sartorius.sweeps.job import PLUGINS
 from tests.conf.test_conf import check_targets, composed, options
 
 TRAIN_SWEEPS = ("folds", "lr", "backbones", "optuna")
@@ -88,7 +88,7 @@ def test_thresholds_are_those_of_every_type() -> None:
     post = wiring.plain(cfg.postprocess)
     assert post["mask"] == dict.fromkeys(("shsy5y", "astro", "cort", "default"), 0.6)
     assert post["score"] == {"shsy5y": None, "astro": 0.9, "cort": None, "default": None}
-    assert set(cfg.thresholds) == {key for key, value in post.items() if isinstance(value, dict)} - {"rebreak"}
+    assert set(cfg.thresholds) == {key for key, value in post.items() if isinstance(value, dict)} - {"reopen_holes"}
 
 
 @pytest.mark.parametrize("name", INSTALLED)

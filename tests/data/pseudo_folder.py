@@ -1,4 +1,4 @@
-"""A pseudo-label file and its pictures beside the tiny competition folder of tests.conftest."""
+"""A pseudo-label file and its images beside the tiny competition folder of tests.conftest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAIN = {
 }  # fmt: skip
 
 
-def write_pictures(folder: Path, names: Sequence[str]) -> None:
+def write_images(folder: Path, names: Sequence[str]) -> None:
     """Noise of 64x48 pixels, another for each name."""
     folder.mkdir(exist_ok=True, parents=True)
     for name in names:
@@ -28,14 +28,14 @@ def write_pictures(folder: Path, names: Sequence[str]) -> None:
         Image.fromarray(noise.astype(np.uint8)).save(folder / f"{name}.png")
 
 
-def row(picture: str, annotation: str, score: Any, cell_type: str = "cort", **more: Any) -> dict[str, Any]:
+def row(image_id: str, annotation: str, score: Any, cell_type: str = "cort", **more: Any) -> dict[str, Any]:
     """A row of the file."""
     size = {"width": WIDTH, "height": HEIGHT}
-    return {"id": picture, "annotation": annotation, **size, "cell_type": cell_type, "score": score, **more}
+    return {"id": image_id, "annotation": annotation, **size, "cell_type": cell_type, "score": score, **more}
 
 
 def write_file(folder: Path, rows: Sequence[dict[str, Any]], name: str = "pseudo.csv") -> Path:
-    """The file of these rows, beside the folder of pictures."""
+    """The file of these rows, beside the folder of images."""
     pd.DataFrame(rows, columns=list(dict.fromkeys([*COLUMNS, *rows[0]]))).to_csv(folder / name, index=False)
     return folder / name
 

@@ -1,4 +1,4 @@
-"""Every cell once an epoch, in chunks that are a function of (seed, epoch, picture)."""
+"""Every cell once an epoch, in chunks that are a function of (seed, epoch, image)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICTURES = ["astro00", "astro03", "cort03", "shsy5y02"]  # 2, 4, 0 and 3 cells
 
 def chunks(root: Path, cells: int = 2, **options: Any) -> CellChunks:
     competition = Competition(root)
-    counts = [len(competition.record(picture)) for picture in PICTURES]
+    counts = [len(competition.record(image_id)) for image_id in PICTURES]
     return CellChunks(competition, PICTURES, counts, cells, **options)
 
 
@@ -44,7 +44,7 @@ def test_an_epoch_passes_every_cell_once(tiny_competition: Path, cells: int) -> 
         for index in range(len(dataset)):
             _, target = dataset[(epoch, index)]
             assert 1 <= len(areas(target)) <= cells
-            seen.update((target.picture, area) for area in areas(target))
+            seen.update((target.image_id, area) for area in areas(target))
         truth = Counter((p, int(a)) for p in PICTURES for a in competition.instances(p).areas)
         assert seen == truth
 
@@ -63,7 +63,7 @@ def same(a: tuple[torch.Tensor, Target], b: tuple[torch.Tensor, Target]) -> bool
     return torch.equal(a[0], b[0]) and torch.equal(a[1].layers, b[1].layers) and torch.equal(a[1].chosen, b[1].chosen)
 
 
-def test_a_sample_is_a_function_of_seed_epoch_picture_and_chunk(tiny_competition: Path) -> None:
+def test_a_sample_is_a_function_of_seed_epoch_image_and_chunk(tiny_competition: Path) -> None:
     first, cached = (
         chunks(tiny_competition, transform=TURN),
         chunks(tiny_competition, transform=TURN, cache_bytes=10**6),
@@ -102,20 +102,20 @@ def test_the_data_module_of_a_fold(tiny_competition: Path) -> None:
     batches: list[Batch] = list(datamodule.train_dataloader())
     targets = [target for batch in batches for target in batch.targets]
     record = datamodule.competition.record
-    assert sum(len(areas(target)) for target in targets) == 2 * sum(len(record(p)) for p in datamodule.train_pictures)
-    assert {target.picture for target in targets} <= set(datamodule.train_pictures)
+    assert sum(len(areas(target)) for target in targets) == 2 * sum(len(record(p)) for p in datamodule.train_images)
+    assert {target.image_id for target in targets} <= set(datamodule.train_images)
     val = [target for batch in datamodule.val_dataloader() for target in batch.targets]
-    assert [target.picture for target in val] == datamodule.val_pictures
+    assert [target.image_id for target in val] == datamodule.val_images
     assert all(target.chosen is None for target in val)
     moved = batches[0].to("meta").targets[0]
     assert moved.chosen is not None
     assert moved.chosen.device.type == "meta"
 
 
-@pytest.mark.filterwarnings("ignore:data.pictures without data.val_pictures")
-def test_training_pictures_without_cells(tiny_competition: Path) -> None:
-    datamodule = CellsDataModule(tiny_competition, n_folds=4, cells_per_sample=2, pictures=["cort03"])
-    with pytest.raises(InputError, match="1 training pictures have no cells"):
+@pytest.mark.filterwarnings("ignore:data.images without data.val_images")
+def test_training_images_without_cells(tiny_competition: Path) -> None:
+    datamodule = CellsDataModule(tiny_competition, n_folds=4, cells_per_sample=2, images=["cort03"])
+    with pytest.raises(InputError, match="1 training images have no cells"):
         datamodule.setup("fit")
 
 

@@ -1,4 +1,4 @@
-"""Cleaning, against scipy on whole pictures and against scikit-image."""
+"""Cleaning, against scipy on whole images and against scikit-image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from skimage.measure import label
 
 from sartorius.data.cleaning import Cleaning, CleaningReport, drop_pieces, fill_holes
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 
 def blob(seed: int, density: float = 0.55) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_drop_pieces_against_skimage(seed: int, share: float) -> None:
     np.testing.assert_array_equal(drop_pieces(mask, share), np.isin(pieces, kept))
 
 
-def picture() -> Instances:
+def make_image() -> Instances:
     """Cell 0: a ring around cell 1. Cell 2: a block and a stray pixel. Cell 3: a speck. Cell 4: without fault."""
     masks = np.zeros((5, 40, 50), bool)
     masks[0, 2:12, 2:12] = True
@@ -62,7 +62,7 @@ def mask_of(instances: Instances, k: int) -> np.ndarray:
 
 
 def test_repairs_and_reports_by_cell_type() -> None:
-    before, report = picture(), CleaningReport(("shsy5y", "astro", "cort"))
+    before, report = make_image(), CleaningReport(("shsy5y", "astro", "cort"))
     after = Cleaning(holes=True, piece_share=0.1, min_area=10)(before, report)
     assert after.areas.tolist() == [100, 16, 60, 100]
     assert after.cell_types.tolist() == [0, 0, 1, 2]
@@ -79,13 +79,13 @@ def test_repairs_and_reports_by_cell_type() -> None:
 
 
 def test_nothing_configured_changes_nothing() -> None:
-    before = picture()
+    before = make_image()
     assert Cleaning(holes=False)(before) is before
     empty = Instances.empty(8, 9)
     assert len(Cleaning(min_area=50)(empty)) == 0
 
 
-def test_hole_open_to_the_edge_of_the_picture_is_not_filled() -> None:
+def test_hole_open_to_the_edge_of_the_image_is_not_filled() -> None:
     mask = np.zeros((1, 10, 10), bool)
     mask[0, 0:5, 2:8] = True
     mask[0, 0:3, 4:6] = False
@@ -99,7 +99,7 @@ def test_cells_without_pixels_go() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_random_cells_against_whole_picture_reference(seed: int) -> None:
+def test_random_cells_against_whole_image_reference(seed: int) -> None:
     rng = np.random.default_rng(seed)
     masks = np.zeros((12, 60, 70), bool)
     for mask in masks:

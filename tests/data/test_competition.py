@@ -1,4 +1,4 @@
-"""The competition's folder: what is read, and that every damage is named with file, row and picture."""
+"""The competition's folder: what is read, and that every damage is named with file, row and image."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def put(column: str, value: str, row: int = 0) -> Callable[[pd.DataFrame], None]
     return change
 
 
-def test_reads_pictures_cells_and_wells(tiny_competition: Path) -> None:
+def test_reads_images_cells_and_wells(tiny_competition: Path) -> None:
     competition = Competition(tiny_competition)
     competition.check()
     assert len(competition.ids) == 12
@@ -38,8 +38,8 @@ def test_reads_pictures_cells_and_wells(tiny_competition: Path) -> None:
     assert (record.height, record.width, record.cell_type, len(record)) == (48, 64, "astro", 2)
     assert record.well == "astro[x]_B2"
     assert competition.image("astro01").shape == (48, 64)
-    assert [path.stem for path in competition.test_pictures()] == ["test00", "test01"]
-    assert len(competition.unlabelled_pictures()) == 2
+    assert [path.stem for path in competition.test_images()] == ["test00", "test01"]
+    assert len(competition.unlabelled_images()) == 2
 
 
 def test_instances_are_the_rectangles_that_were_drawn(tiny_competition: Path) -> None:
@@ -52,7 +52,7 @@ def test_instances_are_the_rectangles_that_were_drawn(tiny_competition: Path) ->
         np.testing.assert_array_equal((instances.layers == k + 1).any(axis=0), masks[k])
 
 
-def test_picture_without_cells_is_a_row_with_an_empty_annotation(tiny_competition: Path) -> None:
+def test_image_without_cells_is_a_row_with_an_empty_annotation(tiny_competition: Path) -> None:
     competition = Competition(tiny_competition)
     assert len(competition.record("cort03")) == 0
     assert len(competition.instances("cort03")) == 0
@@ -90,25 +90,25 @@ def test_missing_folder_says_how_to_get_the_data(tmp_path: Path) -> None:
 
 
 DAMAGES = {
-    "odd count": (put("annotation", "1 5 9"), r"train\.csv row 2: annotation of picture shsy5y00: 3 numbers"),
-    "start 0": (put("annotation", "0 5", 1), r"row 3: annotation of picture shsy5y00: a start of 0"),
+    "odd count": (put("annotation", "1 5 9"), r"train\.csv row 2: annotation of image shsy5y00: 3 numbers"),
+    "start 0": (put("annotation", "0 5", 1), r"row 3: annotation of image shsy5y00: a start of 0"),
     "past the end": (put("annotation", "3070 5"), r"row 2: .*past the end: start 3070, length 5"),
     "unsorted": (put("annotation", "90 5 10 5"), r"row 2: .*sorted"),
     "overlapping runs": (put("annotation", "10 5 12 5"), r"row 2: .*disjoint"),
     "text": (put("annotation", "10 x"), r"row 2: .*'x' is not a whole number"),
     "unknown type": (
         put("cell_type", "neuron", 29),
-        r"row 31: picture cort03 has cell type 'neuron', expected one of shsy5y, astro, cort",
+        r"row 31: image cort03 has cell type 'neuron', expected one of shsy5y, astro, cort",
     ),
     "two types": (
         put("cell_type", "cort", 1),
-        r"row 3: picture shsy5y00 has cell_type 'cort', but row 2 says 'shsy5y'",
+        r"row 3: image shsy5y00 has cell_type 'cort', but row 2 says 'shsy5y'",
     ),
-    "two sizes": (put("width", "65", 1), r"row 3: picture shsy5y00 has width '65', but row 2 says '64'"),
-    "no number": (put("height", "48.0", 29), r"row 31: height '48.0' of picture cort03, expected a number of pixels"),
+    "two sizes": (put("width", "65", 1), r"row 3: image shsy5y00 has width '65', but row 2 says '64'"),
+    "no number": (put("height", "48.0", 29), r"row 31: height '48.0' of image cort03, expected a number of pixels"),
     "no id": (put("id", "", 3), r"row 5: no id"),
-    "no picture": (put("id", "ghost", 0), r"ghost\.png: no such picture"),
-    "empty beside cells": (put("annotation", "", 1), r"row 3: an empty annotation, but picture shsy5y00 has cells"),
+    "no image": (put("id", "ghost", 0), r"ghost\.png: no such image"),
+    "empty beside cells": (put("annotation", "", 1), r"row 3: an empty annotation, but image shsy5y00 has cells"),
     "no column": (lambda table: table.drop(columns="annotation"), r"no column annotation; expected id, annotation"),
     "no rows": (lambda table: table.iloc[:0], r"train\.csv: no rows"),
 }
@@ -122,10 +122,10 @@ def test_damaged_rows_are_named(own_competition: Path, name: str) -> None:
         Competition(own_competition).check()
 
 
-def test_unknown_type_of_a_whole_picture(own_competition: Path) -> None:
+def test_unknown_type_of_a_whole_image(own_competition: Path) -> None:
     edit(own_competition, lambda table: table.replace({"cell_type": {"cort": "neuron"}}))
     with pytest.raises(
-        InputError, match=r"row \d+: picture cort00 has cell type 'neuron', expected one of shsy5y, astro, cort"
+        InputError, match=r"row \d+: image cort00 has cell type 'neuron', expected one of shsy5y, astro, cort"
     ):
         Competition(own_competition)
     assert len(Competition(own_competition, ("shsy5y", "astro", "neuron")).ids) == 12
@@ -145,7 +145,7 @@ def test_blank_lines_do_not_shift_row_numbers(own_competition: Path) -> None:
     lines[1:1] = [""]
     lines[2] = lines[2].replace(lines[2].split(",")[1], "1 2 3")
     (own_competition / "train.csv").write_text("\n".join(lines) + "\n\n")
-    with pytest.raises(InputError, match="row 3: annotation of picture shsy5y00"):
+    with pytest.raises(InputError, match="row 3: annotation of image shsy5y00"):
         Competition(own_competition).check()
 
 
@@ -156,14 +156,14 @@ def test_rows_longer_than_the_header_shift_no_column(own_competition: Path) -> N
         Competition(own_competition)
 
 
-def test_wrongly_sized_cut_off_and_16_bit_pictures(own_competition: Path) -> None:
+def test_wrongly_sized_cut_off_and_16_bit_images(own_competition: Path) -> None:
     path = own_competition / "train" / "astro01.png"
     whole = path.read_bytes()
     Image.fromarray(np.zeros((10, 20), np.uint8)).save(path)
     with pytest.raises(InputError, match=r"astro01\.png: 20x10 pixels, but .*train\.csv row \d+ says 64x48"):
         Competition(own_competition)
     Image.fromarray(np.zeros((48, 64), np.uint16)).save(path)
-    with pytest.raises(InputError, match=r"astro01\.png: a picture of mode 'I;16'"):
+    with pytest.raises(InputError, match=r"astro01\.png: an image of mode 'I;16'"):
         Competition(own_competition)
     path.write_bytes(whole[:-200])
     competition = Competition(own_competition)  # the header is whole
@@ -172,9 +172,9 @@ def test_wrongly_sized_cut_off_and_16_bit_pictures(own_competition: Path) -> Non
     competition.check(["astro00"])
 
 
-def test_picture_without_a_row_is_left_out_with_a_warning(own_competition: Path) -> None:
+def test_image_without_a_row_is_left_out_with_a_warning(own_competition: Path) -> None:
     Image.fromarray(np.zeros((48, 64), np.uint8)).save(own_competition / "train" / "extra.png")
-    with pytest.warns(UserWarning, match=r"1 pictures without a row.*extra\.png"):
+    with pytest.warns(UserWarning, match=r"1 images without a row.*extra\.png"):
         competition = Competition(own_competition)
     assert "extra" not in competition.ids
     assert [path.name for path in competition.unused] == ["extra.png"]
@@ -187,7 +187,7 @@ def test_keep_going_collects_problems(own_competition: Path) -> None:
     competition.check()
     assert len(competition.problems) == 2
     assert len(competition.ids) == 10
-    with pytest.raises(InputError, match="no labelled picture 'astro01'"):
+    with pytest.raises(InputError, match="no labelled image 'astro01'"):
         competition.image("astro01")
 
 
@@ -195,5 +195,5 @@ def test_real_folder_reads_whole(real_data: Path) -> None:
     competition = Competition(real_data / "sartorius")
     competition.check()
     assert len(competition.ids) == 32
-    assert sum(len(record) for record in competition.pictures.values()) == 2694
+    assert sum(len(record) for record in competition.images.values()) == 2694
     assert len(competition.record("5d066f4c3eef")) == 547

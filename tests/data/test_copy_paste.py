@@ -1,4 +1,4 @@
-"""Copy-paste: every visible pixel has its mask, nothing of others comes along, only training pictures give cells."""
+"""Copy-paste: every visible pixel has its mask, nothing of others comes along, only training images give cells."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius.cells import DOUBTFUL
 from sartorius.data.cell_chunks import CellsDataModule
 from sartorius.data.copy_paste import Canvas, CopyPaste, Pasted
 from sartorius.data.cut_cells import Backdrop, Donor
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import InstanceDataset
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import MAX_CELLS, Instances
+from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.instances import MAX_CELLS, Instances
 
 IDENTITY = np.eye(2, dtype=np.float32)
 OPTIONS: dict[str, Any] = {
-    "probability": 1.0, "until": 1.0, "epochs": None, "cells": [3, 8], "pictures": 2, "mirror": 0.5,
+    "probability": 1.0, "until": 1.0, "epochs": None, "cells": [3, 8], "images": 2, "mirror": 0.5,
     "rotate": [-180, 180], "scale": [0.8, 1.25], "rim": 4, "max_shared": 0.1, "max_overlap": 0.3, "min_visible": 0.5,
     "tries": 10,
 }  # fmt: skip
 STILL = {"mirror": 0.0, "rotate": [0, 0], "scale": [1, 1]}
-Picture = tuple[GreyImage, Instances]
+Image = tuple[GreyImage, Instances]
 
 
 def mixer(**options: Any) -> CopyPaste:
     return CopyPaste(**{**OPTIONS, **options})
 
 
-def picture(
+def make_image(
     boxes: Sequence[tuple[int, int, int, int]], grey: int = 120, value: int = 40, cell_type: int = 0
-) -> Picture:
+) -> Image:
     """80 x 100 pixels of one grey with rectangles (top, left, height, width) of another."""
     masks = np.zeros((len(boxes), 80, 100), bool)
     for mask, (top, left, height, width) in zip(masks, boxes, strict=True):
@@ -48,19 +48,19 @@ def picture(
     return image, Instances.from_masks(masks, np.full(len(boxes), cell_type))
 
 
-DONOR = picture([(10, 10, 8, 12), (40, 50, 10, 10), (60, 20, 6, 20)], grey=150, value=70, cell_type=2)
+DONOR = make_image([(10, 10, 8, 12), (40, 50, 10, 10), (60, 20, 6, 20)], grey=150, value=70, cell_type=2)
 
 
-def mixed(mix: CopyPaste, target: Picture, *donors: Picture, seed: int = 0, epoch: int = 0) -> Pasted:
-    pictures = {str(k): donor for k, donor in enumerate(donors)}
-    return mix(epoch, *target, list(pictures), pictures.__getitem__, np.random.default_rng(seed))
+def mixed(mix: CopyPaste, target: Image, *donors: Image, seed: int = 0, epoch: int = 0) -> Pasted:
+    images = {str(k): donor for k, donor in enumerate(donors)}
+    return mix(epoch, *target, list(images), images.__getitem__, np.random.default_rng(seed))
 
 
 def masks_of(instances: Instances) -> np.ndarray:
     return (instances.layers[None] == np.arange(1, len(instances) + 1)[:, None, None, None]).any(axis=1)
 
 
-def check(result: Pasted, target: Picture) -> None:
+def check(result: Pasted, target: Image) -> None:
     """What holds for any result: masks of given cells only shrink, and pasted ones lie below no cell."""
     masks, before = masks_of(result.instances), masks_of(target[1])
     assert result.image.shape == target[0].shape
@@ -78,8 +78,8 @@ def check(result: Pasted, target: Picture) -> None:
     assert len(result.instances.layers) <= len(target[1].layers)
 
 
-def test_pasted_cells_are_the_donors_on_the_background_of_the_picture() -> None:
-    target = picture([(30, 30, 10, 10)], grey=120, value=60, cell_type=2)
+def test_pasted_cells_are_the_donors_on_the_background_of_the_image() -> None:
+    target = make_image([(30, 30, 10, 10)], grey=120, value=60, cell_type=2)
     result = mixed(mixer(**STILL, cells=[3, 3], max_overlap=0.0), target, DONOR)
     check(result, target)
     assert result.kept.tolist() == [0, -1, -1, -1]
@@ -96,7 +96,7 @@ def test_pasted_cells_are_the_donors_on_the_background_of_the_picture() -> None:
 def test_every_visible_pixel_has_its_mask(seed: int) -> None:
     rng = np.random.default_rng(seed)
     boxes = [(int(rng.integers(0, 60)), int(rng.integers(0, 80)), 14, 14) for _ in range(12)]
-    target = picture(boxes)
+    target = make_image(boxes)
     result = mixed(mixer(cells=[10, 30], max_overlap=1.0), target, DONOR, DONOR, seed=seed)
     check(result, target)
     assert (result.kept < 0).any()
@@ -106,7 +106,7 @@ def test_every_visible_pixel_has_its_mask(seed: int) -> None:
 
 
 def test_a_place_that_leaves_too_little_of_a_cell_is_not_taken() -> None:
-    full = picture([(top, left, 8, 10) for top in range(0, 80, 8) for left in range(0, 100, 10)])
+    full = make_image([(top, left, 8, 10) for top in range(0, 80, 8) for left in range(0, 100, 10)])
     assert len(mixed(mixer(max_overlap=1.0, min_visible=1.0), full, DONOR).instances) == 100
     assert len(mixed(mixer(max_overlap=0.99, min_visible=0.0), full, DONOR).instances) == 100
     result = mixed(mixer(max_overlap=1.0, min_visible=0.4), full, DONOR)
@@ -115,7 +115,7 @@ def test_a_place_that_leaves_too_little_of_a_cell_is_not_taken() -> None:
 
 
 def test_a_cell_covered_whole_is_gone() -> None:
-    specks = picture([(top, left, 2, 2) for top in range(4, 76, 5) for left in range(4, 96, 5)])
+    specks = make_image([(top, left, 2, 2) for top in range(4, 76, 5) for left in range(4, 96, 5)])
     result = mixed(mixer(cells=[6, 6], max_overlap=1.0, min_visible=0.0), specks, DONOR, DONOR)
     check(result, specks)
     assert len(np.setdiff1d(np.arange(len(specks[1])), result.kept)) > 0
@@ -123,7 +123,7 @@ def test_a_cell_covered_whole_is_gone() -> None:
 
 
 def test_doubtful_cells_may_be_covered_and_are_never_donors() -> None:
-    image, cells = picture([(0, 0, 80, 100)], grey=120, value=119)
+    image, cells = make_image([(0, 0, 80, 100)], grey=120, value=119)
     doubtful = (image, Instances(cells.layers, np.array([DOUBTFUL])))
     result = mixed(mixer(max_overlap=1.0, min_visible=1.0), doubtful, DONOR)
     check(result, doubtful)
@@ -131,36 +131,36 @@ def test_doubtful_cells_may_be_covered_and_are_never_donors() -> None:
     assert (result.instances.cell_types[1:] == 2).all() and len(result.instances) > 1
     mixture = (DONOR[0], Instances(DONOR[1].layers, np.array([DOUBTFUL, 1, DOUBTFUL])))
     for seed in range(5):
-        result = mixed(mixer(**STILL), picture([]), mixture, seed=seed)
+        result = mixed(mixer(**STILL), make_image([]), mixture, seed=seed)
         assert result.instances.cell_types.tolist() == [1]
         assert result.instances.areas.tolist() == [10 * 10]
 
 
 def test_cells_at_the_edge_or_below_others_are_no_donors() -> None:
-    cut = picture([(0, 10, 10, 10), (30, 0, 10, 10), (70, 40, 10, 10), (40, 90, 10, 10)])
-    assert len(mixed(mixer(), picture([]), cut).instances) == 0
-    crossing = picture([(20, 20, 10, 10), (20, 29, 10, 20)])  # 10 of 100 and of 200 pixels are shared
-    assert len(mixed(mixer(max_shared=0.1), picture([]), crossing).instances) == 2
-    assert len(mixed(mixer(max_shared=0.09), picture([]), crossing).instances) == 1
-    assert len(mixed(mixer(max_shared=0.04), picture([]), crossing).instances) == 0
+    cut = make_image([(0, 10, 10, 10), (30, 0, 10, 10), (70, 40, 10, 10), (40, 90, 10, 10)])
+    assert len(mixed(mixer(), make_image([]), cut).instances) == 0
+    crossing = make_image([(20, 20, 10, 10), (20, 29, 10, 20)])  # 10 of 100 and of 200 pixels are shared
+    assert len(mixed(mixer(max_shared=0.1), make_image([]), crossing).instances) == 2
+    assert len(mixed(mixer(max_shared=0.09), make_image([]), crossing).instances) == 1
+    assert len(mixed(mixer(max_shared=0.04), make_image([]), crossing).instances) == 0
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("still", [{}, STILL])
 def test_nothing_of_other_donor_cells_comes_along(seed: int, still: dict[str, Any]) -> None:
-    image, cells = picture([(30, 30, 10, 10), (30, 40, 10, 10), (42, 30, 10, 10)], grey=120, value=100)
+    image, cells = make_image([(30, 30, 10, 10), (30, 40, 10, 10), (42, 30, 10, 10)], grey=120, value=100)
     image[30:40, 40:50], image[42:52, 30:40] = 250, 250  # neighbours of the first cell, touching and 2 px away
     cells = Instances(cells.layers, np.array([0, DOUBTFUL, DOUBTFUL]))
-    result = mixed(mixer(**still), picture([]), (image, cells), seed=seed)
+    result = mixed(mixer(**still), make_image([]), (image, cells), seed=seed)
     assert len(result.instances) == 1
     assert result.image.max() <= 126  # the cubic kernel overshoots a step of 20 grey levels by some
     assert result.image.min() >= 94
 
 
 def test_the_halo_comes_along_but_not_onto_other_cells() -> None:
-    image, cells = picture([(30, 30, 10, 10)], grey=120, value=80)
+    image, cells = make_image([(30, 30, 10, 10)], grey=120, value=80)
     image[28:42, 28:42][~masks_of(cells)[0][28:42, 28:42]] = 160  # a bright ring of 2 px
-    target = picture([(20, 10, 40, 35), (20, 60, 40, 35)], grey=100, value=90)
+    target = make_image([(20, 10, 40, 35), (20, 60, 40, 35)], grey=100, value=90)
     for seed in range(6):
         result = mixed(mixer(**STILL, cells=[1, 1], tries=50, max_overlap=0.5), target, (image, cells), seed=seed)
         masks = masks_of(result.instances)
@@ -169,9 +169,9 @@ def test_the_halo_comes_along_but_not_onto_other_cells() -> None:
         assert (np.abs(result.image[ring].astype(int) - 140) <= 5).all()  # less at its corners
 
 
-def test_shading_of_both_pictures_stays_where_it_was() -> None:
+def test_shading_of_both_images_stays_where_it_was() -> None:
     slope = np.linspace(0, 60, 100)[None].repeat(80, axis=0)
-    cells = picture([(30, 70, 10, 10)])[1]
+    cells = make_image([(30, 70, 10, 10)])[1]
     donor = (np.where(masks_of(cells)[0], slope + 60, slope + 90).astype(np.uint8), cells)
     target = ((160 - slope).astype(np.uint8), Instances.empty(80, 100))
     result = mixed(mixer(**STILL), target, donor)
@@ -181,7 +181,7 @@ def test_shading_of_both_pictures_stays_where_it_was() -> None:
 
 def test_canvas_against_masks_at_full_size() -> None:
     rng = np.random.default_rng(0)
-    target = picture([(int(rng.integers(0, 60)), int(rng.integers(0, 80)), 18, 18) for _ in range(9)])
+    target = make_image([(int(rng.integers(0, 60)), int(rng.integers(0, 80)), 18, 18) for _ in range(9)])
     canvas, expected = Canvas(*target), list(masks_of(target[1]))
     donor = Donor(*DONOR)
     for _ in range(12):
@@ -227,23 +227,23 @@ def test_area_follows_the_scale(scale: float, angle: float) -> None:
 
 def test_backdrop() -> None:
     rng = np.random.default_rng(0)
-    image, cells = picture([(30, 30, 20, 20), (30, 40, 20, 20)], value=250)
+    image, cells = make_image([(30, 30, 20, 20), (30, 40, 20, 20)], value=250)
     backdrop = Backdrop.of((image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8), cells)
     assert backdrop.depth.max() == 2
     np.testing.assert_array_equal(backdrop.depth, masks_of(cells).sum(axis=0))
     assert np.abs(backdrop.level - 120).max() < 2
-    black, all_covered = picture([(0, 0, 80, 100)], value=77)
+    black, all_covered = make_image([(0, 0, 80, 100)], value=77)
     np.testing.assert_allclose(Backdrop.of(black, all_covered).level, 77)
 
 
 def test_no_place_no_donor_no_chance() -> None:
-    target = picture([(30, 30, 10, 10)])
-    large = picture([(5, 5, 70, 90)])
+    target = make_image([(30, 30, 10, 10)])
+    large = make_image([(5, 5, 70, 90)])
     small = (np.full((30, 30), 120, np.uint8), Instances.empty(30, 30))
     full = (target[0], Instances(target[1].layers, np.zeros(MAX_CELLS, np.int64)))
     for result in (
         mixed(mixer(), target),
-        mixed(mixer(), target, picture([])),
+        mixed(mixer(), target, make_image([])),
         mixed(mixer(probability=0.0), target, DONOR),
         mixed(mixer(cells=[0, 0]), target, DONOR),
         mixed(mixer(scale=[0.01, 0.01]), target, DONOR),
@@ -265,7 +265,7 @@ def test_epochs_that_paste() -> None:
     "bad",
     [
         {"probability": 1.5}, {"until": -0.1}, {"mirror": 2}, {"max_shared": -1}, {"max_overlap": 1.1},
-        {"min_visible": -0.5}, {"pictures": 0}, {"rim": 0}, {"tries": 0}, {"cells": [5]}, {"cells": [5, 4]},
+        {"min_visible": -0.5}, {"images": 0}, {"rim": 0}, {"tries": 0}, {"cells": [5]}, {"cells": [5, 4]},
         {"cells": [-1, 4]}, {"rotate": [10, -10]}, {"scale": [0, 1]}, {"scale": [1.2, 0.8]},
         {"until": 0.5, "epochs": None}, {"until": 0.5, "epochs": -1},
     ],
@@ -305,7 +305,7 @@ class Spy(CopyPaste):
     """Notes what is offered and loaded."""
 
     def __call__(self, epoch: int, image: Any, instances: Any, others: Any, load: Any, rng: Any) -> Pasted:
-        def noted(name: str) -> Picture:
+        def noted(name: str) -> Image:
             loaded.append(name)
             return load(name)  # type: ignore[no-any-return]
 
@@ -318,7 +318,7 @@ loaded: list[str] = []
 
 
 @pytest.mark.parametrize("module", [SupervisedDataModule, CellsDataModule])
-def test_donors_are_other_training_pictures_of_the_type(tiny_competition: Path, module: type) -> None:
+def test_donors_are_other_training_images_of_the_type(tiny_competition: Path, module: type) -> None:
     chunks = {"cells_per_sample": 2} if module is CellsDataModule else {}
     for fold in range(4):
         offered.clear()
@@ -329,22 +329,22 @@ def test_donors_are_other_training_pictures_of_the_type(tiny_competition: Path, 
         for k in range(len(dataset)):
             before = len(loaded)
             _, target = dataset[(1, k)]
-            assert target.picture not in offered[-1]
-            of_type = [p for p in datamodule.train_pictures if competition.cell_type(p) == target.cell_type]
-            assert offered[-1] == [p for p in of_type if p != target.picture]
+            assert target.image_id not in offered[-1]
+            of_type = [p for p in datamodule.train_images if competition.cell_type(p) == target.cell_type]
+            assert offered[-1] == [p for p in of_type if p != target.image_id]
             assert set(loaded[before:]) <= set(offered[-1])
-            if target.chosen is not None and len(target.chosen):  # chunks are of the picture's own cells
-                assert target.chosen.max() < len(competition.record(target.picture))
+            if target.chosen is not None and len(target.chosen):  # chunks are of the image's own cells
+                assert target.chosen.max() < len(competition.record(target.image_id))
         assert loaded
         wells = competition.wells
-        assert {wells[p] for p in loaded}.isdisjoint(wells[p] for p in datamodule.val_pictures)
+        assert {wells[p] for p in loaded}.isdisjoint(wells[p] for p in datamodule.val_images)
         offered.clear()
         truth = [target for batch in datamodule.val_dataloader() for target in batch.targets]
-        assert [len(target) for target in truth] == [len(competition.record(target.picture)) for target in truth]
+        assert [len(target) for target in truth] == [len(competition.record(target.image_id)) for target in truth]
         assert not offered
 
 
-def test_real_pictures(real_data: Path) -> None:
+def test_real_images(real_data: Path) -> None:
     from sartorius.data.competition import Competition
 
     competition = Competition(real_data / "sartorius")

@@ -1,4 +1,4 @@
-"""Training crops are windows of inference; smaller pictures are mirrored, their cells are not."""
+"""Training crops are windows of inference; smaller images are mirrored, their cells are not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from sartorius.data.crops import FiveCrop, TileCrop, pixel_of_a_cell
 from sartorius.data.transforms import LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import Instances
-from sartorius.windows import five_crops, tiles
+from sartorius.structures.instances import Instances
+from sartorius.structures.windows import five_crops, tiles
 
 
 def places(height: int = 90, width: int = 120) -> tuple[np.ndarray, np.ndarray]:
-    """A picture that tells rows from columns, and layers whose ids say where each pixel was."""
+    """An image that tells rows from columns, and layers whose ids say where each pixel was."""
     image = (np.arange(height)[:, None] * 2 + np.arange(width) % 2).astype(np.uint8)
     layers = np.arange(1, height * width + 1).astype(np.uint16).reshape(1, height, width)
     return image, np.concatenate([layers, layers[:, ::-1]])
@@ -46,7 +46,7 @@ def test_every_window_is_drawn_and_nothing_else(crop: Callable, windows: list) -
 
 @pytest.mark.parametrize("crop", [TileCrop(64, 8), FiveCrop(64, 64)])
 @pytest.mark.parametrize("shape", [(50, 100), (100, 50), (20, 15), (1, 1), (3, 64)])
-def test_smaller_pictures_are_mirrored_without_their_cells(crop: Callable, shape: tuple[int, int]) -> None:
+def test_smaller_images_are_mirrored_without_their_cells(crop: Callable, shape: tuple[int, int]) -> None:
     image, layers = places(*shape)
     for cut, planes in drawn(crop, image, layers)[:5]:
         assert cut.shape == (64, 64) and planes.shape == (2, 64, 64)

@@ -1,4 +1,4 @@
-"""DataModules: what is trained on, no leaks, samples that depend on nothing but (seed, epoch, picture)."""
+"""DataModules: what is trained on, no leaks, samples that depend on nothing but (seed, epoch, image)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 
-from sartorius import wiring
 from sartorius.data.cleaning import Cleaning
 from sartorius.data.competition import Competition
-from sartorius.data.datamodules import PicturesDataModule, SupervisedDataModule, validation_data
+from sartorius.data.datamodules import ImagesDataModule, SupervisedDataModule, validation_data
 from sartorius.data.dataset import Batch
 from sartorius.data.folds import make_folds
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
+from sartorius.running import wiring
 from tests.conftest import write_competition
 
 
@@ -34,9 +34,11 @@ def module_of(root: Path, **options: Any) -> SupervisedDataModule:
 
 
 def prints(batches: Iterator[Batch]) -> list[str]:
-    """A fingerprint of every sample, with its picture."""
+    """A fingerprint of every sample, with its image."""
     return [
-        f"{target.picture} {hashlib.sha256(image.numpy().tobytes() + target.layers.numpy().tobytes()).hexdigest()[:12]}"
+        target.image_id
+        + " "
+        + hashlib.sha256(image.numpy().tobytes() + target.layers.numpy().tobytes()).hexdigest()[:12]
         for batch in batches
         for image, target in zip(batch.images, batch.targets, strict=True)
     ]
@@ -45,14 +47,14 @@ def prints(batches: Iterator[Batch]) -> list[str]:
 def test_one_fold(tiny_competition: Path) -> None:
     datamodule = module_of(tiny_competition, fold=1, batch_size=2, train_repeats=3)
     wells = datamodule.competition.wells
-    assert len(datamodule.train_pictures) == 9
-    assert len(datamodule.val_pictures) == 3
-    assert not {wells[p] for p in datamodule.train_pictures} & {wells[p] for p in datamodule.val_pictures}
+    assert len(datamodule.train_images) == 9
+    assert len(datamodule.val_images) == 3
+    assert not {wells[p] for p in datamodule.train_images} & {wells[p] for p in datamodule.val_images}
     batches = list(datamodule.train_dataloader())
     assert sum(len(batch) for batch in batches) == 27
     assert batches[0].images[0].shape == (1, 24, 24)
     val = list(datamodule.val_dataloader())
-    assert [batch.targets[0].picture for batch in val] == datamodule.val_pictures
+    assert [batch.targets[0].image_id for batch in val] == datamodule.val_images
     assert val[0].images[0].shape == (1, 48, 64)
 
 
@@ -61,9 +63,9 @@ def test_validation_wells_are_never_trained_on(tiny_competition: Path, seed: int
     for fold in range(3):
         datamodule = module_of(tiny_competition, fold=fold, n_folds=3, fold_seed=seed)
         wells = datamodule.competition.wells
-        assert {wells[p] for p in datamodule.train_pictures}.isdisjoint(wells[p] for p in datamodule.val_pictures)
-        assert datamodule.train_pictures
-        assert datamodule.val_pictures
+        assert {wells[p] for p in datamodule.train_images}.isdisjoint(wells[p] for p in datamodule.val_images)
+        assert datamodule.train_images
+        assert datamodule.val_images
 
 
 def test_validation_truth_is_as_annotated_and_training_truth_cleaned(own_competition: Path) -> None:
@@ -74,23 +76,23 @@ def test_validation_truth_is_as_annotated_and_training_truth_cleaned(own_competi
     competition = Competition(own_competition)
     for fold in range(4):
         datamodule = module_of(
-            own_competition, fold=fold, cleaning=Cleaning(holes=True, drop_pictures=["astro00"]), train_transform=None
+            own_competition, fold=fold, cleaning=Cleaning(holes=True, drop_images=["astro00"]), train_transform=None
         )
-        assert "astro00" not in datamodule.train_pictures
-        truth = {t.picture: t for batch in datamodule.val_dataloader() for t in batch.targets}
-        trained = {t.picture: t for batch in datamodule.train_dataloader() for t in batch.targets}
-        for picture, target in truth.items():
-            np.testing.assert_array_equal(target.layers.numpy(), competition.instances(picture).layers)
+        assert "astro00" not in datamodule.train_images
+        truth = {t.image_id: t for batch in datamodule.val_dataloader() for t in batch.targets}
+        trained = {t.image_id: t for batch in datamodule.train_dataloader() for t in batch.targets}
+        for image_id, target in truth.items():
+            np.testing.assert_array_equal(target.layers.numpy(), competition.instances(image_id).layers)
         if "cort01" in trained:
             assert int((trained["cort01"].layers > 0).any(dim=0).sum()) == 60
         else:
             assert int((truth["cort01"].layers > 0).any(dim=0).sum()) == 42
-    assert "astro00" in module_of(own_competition, fold=_fold_of(own_competition, "astro00")).val_pictures
+    assert "astro00" in module_of(own_competition, fold=_fold_of(own_competition, "astro00")).val_images
 
 
-def _fold_of(root: Path, picture: str) -> int:
+def _fold_of(root: Path, image_id: str) -> int:
     table = make_folds(Competition(root), 4, 0).table
-    return int(table["fold"][table["id"] == picture].iloc[0])
+    return int(table["fold"][table["id"] == image_id].iloc[0])
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
@@ -156,35 +158,35 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(
     assert rest == {epoch: whole[epoch] for epoch in (2, 3)}
 
 
-def test_overfitting_on_chosen_pictures(tiny_competition: Path) -> None:
+def test_overfitting_on_chosen_images(tiny_competition: Path) -> None:
     with pytest.warns(UserWarning, match="scores mean memory"):
-        datamodule = module_of(tiny_competition, pictures=["astro01", "cort00"])
-    assert datamodule.train_pictures == datamodule.val_pictures == ["astro01", "cort00"]
+        datamodule = module_of(tiny_competition, images=["astro01", "cort00"])
+    assert datamodule.train_images == datamodule.val_images == ["astro01", "cort00"]
     with pytest.warns(UserWarning, match="scores mean memory"):
-        datamodule = module_of(tiny_competition, pictures=1)
-    assert len(datamodule.train_pictures) == 1
-    with pytest.raises(InputError, match=r"data\.pictures=100: fold 0 has \d training pictures"):
-        module_of(tiny_competition, pictures=100)
-    with pytest.raises(InputError, match="no labelled picture 'ghost'"):
-        module_of(tiny_competition, pictures=["ghost"])
+        datamodule = module_of(tiny_competition, images=1)
+    assert len(datamodule.train_images) == 1
+    with pytest.raises(InputError, match=r"data\.images=100: fold 0 has \d training images"):
+        module_of(tiny_competition, images=100)
+    with pytest.raises(InputError, match="no labelled image 'ghost'"):
+        module_of(tiny_competition, images=["ghost"])
 
 
-def test_chosen_validation_pictures_may_not_leak(tiny_competition: Path) -> None:
-    datamodule = module_of(tiny_competition, pictures=["astro01"], val_pictures=["cort00"])
-    assert (datamodule.train_pictures, datamodule.val_pictures) == (["astro01"], ["cort00"])
-    with pytest.raises(InputError, match="validation picture astro01 is also a training picture"):
-        module_of(tiny_competition, pictures=["astro01"], val_pictures=["astro01"])
+def test_chosen_validation_images_may_not_leak(tiny_competition: Path) -> None:
+    datamodule = module_of(tiny_competition, images=["astro01"], val_images=["cort00"])
+    assert (datamodule.train_images, datamodule.val_images) == (["astro01"], ["cort00"])
+    with pytest.raises(InputError, match="validation image astro01 is also a training image"):
+        module_of(tiny_competition, images=["astro01"], val_images=["astro01"])
 
 
 def test_fold_file_is_used(tiny_competition: Path, tmp_path: Path) -> None:
     folds = make_folds(Competition(tiny_competition), 6, seed=9)
     folds.write(tmp_path / "folds.csv")
     datamodule = module_of(tiny_competition, fold=5, fold_file=tmp_path / "folds.csv")
-    assert (datamodule.train_pictures, datamodule.val_pictures) == folds.split(5)
+    assert (datamodule.train_images, datamodule.val_images) == folds.split(5)
 
 
 def test_changing_the_training_seed_leaves_validation_alone(tiny_competition: Path) -> None:
-    assert module_of(tiny_competition, seed=1).val_pictures == module_of(tiny_competition, seed=2).val_pictures
+    assert module_of(tiny_competition, seed=1).val_images == module_of(tiny_competition, seed=2).val_images
 
 
 BAD = {
@@ -192,7 +194,7 @@ BAD = {
     "folds": ({"n_folds": 40}, "expected 2 to 12 folds"),
     "batch": ({"batch_size": 50, "drop_last": True}, "do not fill one batch of 50"),
     "all dropped": (
-        {"cleaning": Cleaning(drop_pictures=[f"{t}{n:02d}" for t in ("shsy5y", "astro", "cort") for n in range(4)])},
+        {"cleaning": Cleaning(drop_images=[f"{t}{n:02d}" for t in ("shsy5y", "astro", "cort") for n in range(4)])},
         "0 training",
     ),
 }
@@ -205,7 +207,7 @@ def test_bad_settings_are_named_in_setup(tiny_competition: Path, name: str) -> N
         module_of(tiny_competition, **options)
 
 
-def test_damaged_picture_is_named_before_training(own_competition: Path) -> None:
+def test_damaged_image_is_named_before_training(own_competition: Path) -> None:
     path = own_competition / "train" / "astro01.png"
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(InputError, match=r"astro01\.png: cut off"):
@@ -215,74 +217,74 @@ def test_damaged_picture_is_named_before_training(own_competition: Path) -> None
 def test_without_plate_columns(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="plate wells are not known"):
         datamodule = module_of(write_competition(tmp_path / "c", wells=False))
-    assert len(datamodule.val_pictures) == 3
+    assert len(datamodule.val_images) == 3
 
 
-def test_predicts_the_validation_pictures(tiny_competition: Path) -> None:
+def test_predicts_the_validation_images(tiny_competition: Path) -> None:
     datamodule = SupervisedDataModule(tiny_competition, n_folds=4)
     datamodule.setup("predict")
-    assert [batch.targets[0].picture for batch in datamodule.predict_dataloader()] == datamodule.val_pictures
+    assert [batch.targets[0].image_id for batch in datamodule.predict_dataloader()] == datamodule.val_images
 
 
 def test_validation_data_of_a_saved_config(tiny_competition: Path) -> None:
     saved = {
         "_target_": "sartorius.data.datamodules.SupervisedDataModule", "root": "elsewhere", "n_folds": 4, "fold": 1,
         "train_transform": {"_target_": "os.system"},
-        "cleaning": {"_target_": "os.system", "drop_pictures": ["astro01"]},
+        "cleaning": {"_target_": "os.system", "drop_images": ["astro01"]},
         "option_of_another_version": 1,
     }  # fmt: skip
     datamodule = validation_data(saved, "a.ckpt", root=tiny_competition)
     datamodule.setup("predict")
-    assert datamodule.val_pictures == module_of(tiny_competition, fold=1).val_pictures
-    assert "astro01" not in datamodule.train_pictures
-    for target in ("sartorius.data.datamodules.PicturesDataModule", "os.system", None):
+    assert datamodule.val_images == module_of(tiny_competition, fold=1).val_images
+    assert "astro01" not in datamodule.train_images
+    for target in ("sartorius.data.datamodules.ImagesDataModule", "os.system", None):
         with pytest.raises(InputError, match=f"a.ckpt: was trained on {target}"):
             validation_data({**saved, "_target_": target}, "a.ckpt")
 
 
-def test_folder_of_pictures(tmp_path: Path) -> None:
+def test_folder_of_images(tmp_path: Path) -> None:
     grey = np.arange(60, dtype=np.uint8).reshape(6, 10)
     Image.fromarray(np.stack([grey] * 3, axis=-1)).save(tmp_path / "b.png")
     Image.fromarray(grey).save(tmp_path / "a.tif")
-    datamodule = PicturesDataModule(tmp_path)
+    datamodule = ImagesDataModule(tmp_path)
     datamodule.setup("predict")
     batches = list(datamodule.predict_dataloader())
-    assert datamodule.pictures == [batch.targets[0].picture for batch in batches] == ["a", "b"]
+    assert datamodule.images == [batch.targets[0].image_id for batch in batches] == ["a", "b"]
     assert torch.equal(batches[0].images[0], batches[1].images[0])
-    single = PicturesDataModule(tmp_path / "b.png")
+    single = ImagesDataModule(tmp_path / "b.png")
     single.setup()
-    assert single.pictures == ["b"]
+    assert single.images == ["b"]
     Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "c.png")
     datamodule.setup("predict")  # as Lightning does once more: nothing is read again
-    with pytest.raises(InputError, match=r"c\.png: a picture of mode 'I;16'"):
-        PicturesDataModule(tmp_path).setup("predict")
-    with pytest.raises(InputError, match="no pictures in it"):
+    with pytest.raises(InputError, match=r"c\.png: an image of mode 'I;16'"):
+        ImagesDataModule(tmp_path).setup("predict")
+    with pytest.raises(InputError, match="no images in it"):
         (tmp_path / "empty").mkdir()
-        PicturesDataModule(tmp_path / "empty").setup()
+        ImagesDataModule(tmp_path / "empty").setup()
 
 
-def test_pictures_of_other_depths_and_odd_sizes(tmp_path: Path) -> None:
+def test_images_of_other_depths_and_odd_sizes(tmp_path: Path) -> None:
     deep = (np.arange(37 * 51).reshape(37, 51) * 30).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.tif")
     Image.fromarray((deep[:20, :9] // 300).astype(np.uint8)).save(tmp_path / "b.png")
-    with pytest.raises(InputError, match=r"a\.tif: a picture of mode 'I;16'.*data.levels=standardise"):
-        PicturesDataModule(tmp_path).setup("predict")
-    datamodule = PicturesDataModule(tmp_path, levels="standardise")
+    with pytest.raises(InputError, match=r"a\.tif: an image of mode 'I;16'.*data.levels=standardise"):
+        ImagesDataModule(tmp_path).setup("predict")
+    datamodule = ImagesDataModule(tmp_path, levels="standardise")
     datamodule.setup("predict")
     images = [batch.images[0] for batch in datamodule.predict_dataloader()]
     assert [image.shape for image in images] == [(1, 37, 51), (1, 20, 9)]
     assert [float(image.float().mean()) for image in images] == [pytest.approx(128, abs=0.3)] * 2
     with pytest.raises(InputError, match=r"data\.levels=best: expected one of"):
-        PicturesDataModule(tmp_path, levels="best").setup()
+        ImagesDataModule(tmp_path, levels="best").setup()
 
 
-def test_the_shipped_config_of_pictures_builds(tmp_path: Path) -> None:
+def test_the_shipped_config_of_images_builds(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "a.png")
     with hydra.initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         cfg = hydra.compose("predict", [f"images={tmp_path}", "checkpoint=none", "data.levels=range"])
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")
-    assert (datamodule.pictures, datamodule.levels) == (["a"], "range")
+    assert (datamodule.images, datamodule.levels) == (["a"], "range")
 
 
 @pytest.mark.parametrize("transform", ["none", "light", "default"])
@@ -300,4 +302,4 @@ def test_the_shipped_configs_build(tiny_competition: Path, transform: str, clean
     datamodule.setup("fit")
     images = [image for batch in datamodule.train_dataloader() for image in batch.images]
     assert all(image.shape == (1, 384, 384) for image in images) == (transform == "default")
-    assert len(images) >= len(datamodule.train_pictures)
+    assert len(images) >= len(datamodule.train_images)

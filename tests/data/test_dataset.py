@@ -12,36 +12,36 @@ import torch
 
 from sartorius.data.competition import Competition
 from sartorius.data.dataset import Batch, InstanceDataset, SampleCache, Target, collate
-from sartorius.data.pictures import GreyImage
+from sartorius.data.images import GreyImage
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 RANDOM = LayerTransform([A.D4(p=1.0), A.Affine(rotate=(-45, 45), p=1.0)], CellCrop(24, 24, 0.5))
 
 
 class Counting(Competition):
-    """Counts how often pictures are decoded."""
+    """Counts how often images are decoded."""
 
     decoded = 0
 
-    def image(self, picture: str) -> GreyImage:
+    def image(self, image_id: str) -> GreyImage:
         self.decoded += 1
-        return super().image(picture)
+        return super().image(image_id)
 
 
 def same(a: tuple[torch.Tensor, Target], b: tuple[torch.Tensor, Target]) -> bool:
     return torch.equal(a[0], b[0]) and a[0].shape == b[0].shape and torch.equal(a[1].layers, b[1].layers)
 
 
-def test_sample_is_the_picture_and_its_exact_cells(tiny_competition: Path) -> None:
+def test_sample_is_the_image_and_its_exact_cells(tiny_competition: Path) -> None:
     competition = Competition(tiny_competition)
     dataset = InstanceDataset(competition, ["astro00", "cort01"])
     image, target = dataset[0]
     assert image.dtype == torch.uint8
     assert image.shape == (1, 48, 64)
     np.testing.assert_array_equal(image[0].numpy(), competition.image("astro00"))
-    assert (target.picture, target.index, target.cell_type, len(target)) == ("astro00", 0, "astro", 2)
+    assert (target.image_id, target.index, target.cell_type, len(target)) == ("astro00", 0, "astro", 2)
     assert dataset[1][1].index == list(competition.ids).index("cort01") == 5
     assert target.layers.dtype == torch.int32
     assert target.boxes.tolist() == [[6, 4, 21, 10], [10, 7, 26, 13]]
@@ -51,7 +51,7 @@ def test_sample_is_the_picture_and_its_exact_cells(tiny_competition: Path) -> No
     assert [int((target.layers[target.layer_of[k]] == target.ids[k]).sum()) for k in range(2)] == [90, 96]
 
 
-def test_picture_without_cells(tiny_competition: Path) -> None:
+def test_image_without_cells(tiny_competition: Path) -> None:
     _, target = InstanceDataset(Competition(tiny_competition), ["cort03"])[0]
     assert len(target) == 0
     assert target.cell_type == "cort"
@@ -60,14 +60,12 @@ def test_picture_without_cells(tiny_competition: Path) -> None:
     assert target.layer_of.shape == target.cell_types.shape == target.ids.shape == (0,)
 
 
-def test_sample_is_a_function_of_seed_epoch_picture_and_repeat(tiny_competition: Path) -> None:
+def test_sample_is_a_function_of_seed_epoch_image_and_repeat(tiny_competition: Path) -> None:
     competition = Competition(tiny_competition)
-    one = InstanceDataset(competition, ["astro00", "astro01"], RANDOM, seed=1, samples_per_picture=3)
-    other = InstanceDataset(
-        competition, ["cort00", "astro01"], RANDOM, seed=1, samples_per_picture=3, cache_bytes=10**6
-    )
+    one = InstanceDataset(competition, ["astro00", "astro01"], RANDOM, seed=1, samples_per_image=3)
+    other = InstanceDataset(competition, ["cort00", "astro01"], RANDOM, seed=1, samples_per_image=3, cache_bytes=10**6)
     assert len(one) == 6
-    assert same(one[(4, 5)], other[(4, 5)])  # the same picture at the same place in another subset
+    assert same(one[(4, 5)], other[(4, 5)])  # the same image at the same place in another subset
     assert same(one[(4, 5)], one[(4, 5)])
     assert not same(one[(4, 5)], one[(5, 5)])
     assert not same(one[(4, 5)], one[(4, 4)])
@@ -75,9 +73,9 @@ def test_sample_is_a_function_of_seed_epoch_picture_and_repeat(tiny_competition:
     assert same(one[0], one[(0, 0)])
 
 
-def test_unknown_picture_and_index_past_the_end(tiny_competition: Path) -> None:
+def test_unknown_image_and_index_past_the_end(tiny_competition: Path) -> None:
     competition = Competition(tiny_competition)
-    with pytest.raises(InputError, match="no picture 'ghost'"):
+    with pytest.raises(InputError, match="no image 'ghost'"):
         InstanceDataset(competition, ["ghost"])
     with pytest.raises(IndexError):
         InstanceDataset(competition, ["astro00"])[1]
@@ -100,12 +98,12 @@ def test_cache_decodes_once_and_changes_nothing(tiny_competition: Path) -> None:
 def test_cache_drops_the_least_recently_used() -> None:
     cache, loads = SampleCache(2 * (100 + 200)), []
 
-    def load(picture: str) -> tuple[GreyImage, Instances]:
-        loads.append(picture)
+    def load(image_id: str) -> tuple[GreyImage, Instances]:
+        loads.append(image_id)
         return np.zeros((10, 10), np.uint8), Instances.empty(10, 10)
 
-    for picture in "abacab":
-        cache.get(picture, load)
+    for image_id in "abacab":
+        cache.get(image_id, load)
     assert loads == ["a", "b", "c", "b"]
     assert cache.bytes == 600
     nothing = SampleCache(0)
@@ -120,5 +118,5 @@ def test_batches_keep_sizes_and_move(tiny_competition: Path) -> None:
     moved = batch.to("meta")
     assert isinstance(moved, Batch)
     assert moved.images[0].device.type == moved.targets[1].layers.device.type == "meta"
-    assert (moved.targets[0].picture, moved.targets[0].cell_type) == ("astro00", "astro")
+    assert (moved.targets[0].image_id, moved.targets[0].cell_type) == ("astro00", "astro")
     assert batch.images[0].device.type == "cpu"

@@ -14,16 +14,16 @@ from tests.conftest import write_competition
 
 
 def like_the_competition(seed: int) -> tuple[list[str], list[str], list[int]]:
-    """606 pictures: wells of 1 to 20 pictures of one type, cells as dense as each type's."""
+    """606 images: wells of 1 to 20 images of one type, cells as dense as each type's."""
     rng = np.random.default_rng(seed)
     wells, types, cells = [], [], []
-    for cell_type, pictures, dense in (("cort", 320, 34), ("shsy5y", 155, 337), ("astro", 131, 80)):
-        while pictures > 0:
-            size = min(int(rng.integers(1, 21)), pictures)
-            wells += [f"{cell_type}_{pictures}"] * size
+    for cell_type, images, dense in (("cort", 320, 34), ("shsy5y", 155, 337), ("astro", 131, 80)):
+        while images > 0:
+            size = min(int(rng.integers(1, 21)), images)
+            wells += [f"{cell_type}_{images}"] * size
             types += [cell_type] * size
             cells += rng.poisson(dense * rng.uniform(0.3, 2.0), size).tolist()
-            pictures -= size
+            images -= size
     return wells, types, cells
 
 
@@ -39,16 +39,16 @@ def test_wells_stay_together_and_types_and_cells_balance(seed: int, n_folds: int
     assert all(len(folds) == 1 for folds in folds_of_well.values())
     for cell_type in set(types):
         chosen = np.array(types) == cell_type
-        pictures = np.bincount(fold[chosen], minlength=n_folds) / chosen.sum()
+        images = np.bincount(fold[chosen], minlength=n_folds) / chosen.sum()
         share = (
             np.bincount(fold[chosen], weights=np.array(cells)[chosen], minlength=n_folds)
             / np.array(cells)[chosen].sum()
         )
-        assert np.abs(pictures - 1 / n_folds).max() < 0.05
+        assert np.abs(images - 1 / n_folds).max() < 0.05
         assert np.abs(share - 1 / n_folds).max() < 0.1
 
 
-def test_single_picture_wells_balance_to_one_picture() -> None:
+def test_single_image_wells_balance_to_one_image() -> None:
     types = ["cort"] * 21 + ["astro"] * 7
     fold = deal([str(k) for k in range(28)], types, [10] * 28, 7, 0)
     assert np.bincount(fold).tolist() == [4] * 7
@@ -105,14 +105,14 @@ def test_file_reads_back(tiny_competition: Path, tmp_path: Path) -> None:
 
 
 BAD_FILES = {
-    "other pictures": (lambda lines: lines[:-1], r"lacks 1 pictures \(shsy5y03\)"),
-    "unknown picture": (lambda lines: [*lines, "ghost,0,cort,x"], r"also names 1 pictures \(ghost\)"),
-    "twice": (lambda lines: [*lines, lines[1]], "row 14: picture astro00 a second time"),
+    "other images": (lambda lines: lines[:-1], r"lacks 1 images \(shsy5y03\)"),
+    "unknown image": (lambda lines: [*lines, "ghost,0,cort,x"], r"also names 1 images \(ghost\)"),
+    "twice": (lambda lines: [*lines, lines[1]], "row 14: image astro00 a second time"),
     "no number": (lambda lines: [lines[0], lines[1].replace(",", ",x", 1), *lines[2:]], "row 2: fold 'x"),
     "no column": (lambda lines: ["id,part", *[line.rsplit(",", 2)[0] for line in lines[1:]]], "no column fold"),
     "gap": (
         lambda lines: [lines[0]] + [f"{line.split(',')[0]},{9 * (k == 0)},," for k, line in enumerate(lines[1:])],
-        "no picture in fold 1",
+        "no image in fold 1",
     ),
     "empty": (lambda lines: [], "not a readable fold file"),
 }
@@ -133,7 +133,7 @@ def test_file_that_tears_a_well_is_refused(own_competition: Path, tmp_path: Path
     text = (own_competition / "train.csv").read_text().replace("cort[x]_B2", "cort[x]_A1")
     (own_competition / "train.csv").write_text(text)
     competition = Competition(own_competition)
-    lines = [f"{picture},{int(picture == 'cort01')},," for picture in competition.ids]
+    lines = [f"{image_id},{int(image_id == 'cort01')},," for image_id in competition.ids]
     (tmp_path / "folds.csv").write_text("\n".join(["id,fold,cell_type,well", *lines]))
     with pytest.raises(
         InputError, match=r"cort00 \(fold 0\) and cort01 \(fold 1\) are of one plate well 'cort\[x\]_A1'"
@@ -147,9 +147,9 @@ def test_leak_guard() -> None:
     wells = {"a": "w1", "b": "w1", "c": "w2"}
     check_leak(["a", "b"], ["c"], wells)
     check_leak([], ["c"], wells)
-    with pytest.raises(InputError, match="validation picture b shares plate well 'w1' with a"):
+    with pytest.raises(InputError, match="validation image b shares plate well 'w1' with a"):
         check_leak(["a"], ["b", "c"], wells)
-    with pytest.raises(InputError, match="validation picture a is also a training picture"):
+    with pytest.raises(InputError, match="validation image a is also a training image"):
         check_leak(["a"], ["a"], wells)
 
 

@@ -1,4 +1,4 @@
-"""No run is scored on pictures that the weights it starts from have seen."""
+"""No run is scored on images that the weights it starts from have seen."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sartorius.data.datamodules import SupervisedDataModule
-from sartorius.data.livecell_data import LiveCellDataModule
+from sartorius.data.livecell.datamodule import LiveCellDataModule
 from sartorius.data.provenance import KEY, check_start, note, noted, trained_on
 from sartorius.errors import InputError
 from tests.conftest import write_competition
-from tests.data.livecell_folder import write_livecell
+from tests.data.livecell.livecell_folder import write_livecell
 
 FOLDS = 4
 
@@ -24,20 +24,20 @@ def fold(root: Path, number: int, **options: Any) -> SupervisedDataModule:
     return datamodule
 
 
-def test_the_note_names_pictures_and_wells(tiny_competition: Path, tmp_path: Path) -> None:
+def test_the_note_names_images_and_wells(tiny_competition: Path, tmp_path: Path) -> None:
     datamodule = fold(tiny_competition, 0)
     found = trained_on(datamodule)
-    assert list(found) == datamodule.train_pictures and len(found) == 12 - 3
-    assert all(found[picture] == datamodule.competition.wells[picture] != picture for picture in found)
+    assert list(found) == datamodule.train_images and len(found) == 12 - 3
+    assert all(found[image_id] == datamodule.competition.wells[image_id] != image_id for image_id in found)
     live = LiveCellDataModule(write_livecell(tmp_path))
     live.setup("fit")
     assert trained_on(live)["A172_Phase_A1_1_00d00h00m_1"] == "A172_Phase_A1_1_00d00h00m"
     assert trained_on(SimpleNamespace()) == {}
-    assert trained_on(SimpleNamespace(train_pictures=["a"], pseudo_pictures=["b"])) == {"a": "a", "b": "b"}
+    assert trained_on(SimpleNamespace(train_images=["a"], pseudo_images=["b"])) == {"a": "a", "b": "b"}
 
 
-def test_no_validation_picture_of_any_fold_comes_in_through_weights(tiny_competition: Path) -> None:
-    """Weights of fold f may start fold f only: those of every other fold have seen all its validation pictures."""
+def test_no_validation_image_of_any_fold_comes_in_through_weights(tiny_competition: Path) -> None:
+    """Weights of fold f may start fold f only: those of every other fold have seen all its validation images."""
     notes = [trained_on(fold(tiny_competition, number)) for number in range(FOLDS)]
     for number in range(FOLDS):
         here = fold(tiny_competition, number)
@@ -45,7 +45,7 @@ def test_no_validation_picture_of_any_fold_comes_in_through_weights(tiny_competi
             if other == number:
                 check_start(notes[other], here, "a.ckpt")
                 assert not {*notes[other], *notes[other].values()} & {
-                    *here.val_pictures, *(here.place_of(p) for p in here.val_pictures)
+                    *here.val_images, *(here.place_of(p) for p in here.val_images)
                 }  # fmt: skip
             else:
                 with pytest.raises(InputError, match=r"model\.weights=a\.ckpt: was trained on 3 of the 3 validation"):
@@ -54,18 +54,18 @@ def test_no_validation_picture_of_any_fold_comes_in_through_weights(tiny_competi
 
 def test_a_well_is_enough(tiny_competition: Path) -> None:
     here = fold(tiny_competition, 0)
-    well = here.place_of(here.val_pictures[0])
-    with pytest.raises(InputError, match=r"1 of the 3 validation pictures.*shares with another"):
+    well = here.place_of(here.val_images[0])
+    with pytest.raises(InputError, match=r"1 of the 3 validation images.*shares with another"):
         check_start({"another": well}, here, "a.ckpt")
     check_start({"another": "elsewhere"}, here, "a.ckpt")
 
 
-def test_without_wells_pictures_are_compared(tmp_path: Path) -> None:
+def test_without_wells_images_are_compared(tmp_path: Path) -> None:
     root = write_competition(tmp_path / "plain", wells=False)
     with pytest.warns(UserWarning, match="sample_id"):
         here, other = fold(root, 0), fold(root, 1)
     check_start(trained_on(here), here, "a")
-    with pytest.raises(InputError, match="validation pictures or their neighbours"):
+    with pytest.raises(InputError, match="validation images or their neighbours"):
         check_start(trained_on(other), here, "a")
 
 
@@ -77,22 +77,20 @@ def test_livecell_before_the_competition(tiny_competition: Path, tmp_path: Path)
     check_start(trained_on(live), live, "a")
     shared = LiveCellDataModule(tmp_path)
     shared.setup()
-    with pytest.raises(
-        InputError, match=r"1 of the 2 validation pictures.*A172_Phase_A1_1_00d00h00m.*drop_shared=true"
-    ):
+    with pytest.raises(InputError, match=r"1 of the 2 validation images.*A172_Phase_A1_1_00d00h00m.*drop_shared=true"):
         check_start(trained_on(shared), live, "a")
 
 
-def test_test_pictures_are_held_back_too(tmp_path: Path) -> None:
+def test_test_images_are_held_back_too(tmp_path: Path) -> None:
     live = LiveCellDataModule(write_livecell(tmp_path), drop_shared=True)
     live.setup()
-    with pytest.raises(InputError, match="1 of the 2 test pictures"):
-        check_start({live.test_pictures[0]: "x"}, live, "a")
+    with pytest.raises(InputError, match="1 of the 2 test images"):
+        check_start({live.test_images[0]: "x"}, live, "a")
 
 
 def test_overfitting_on_purpose_is_not_checked(tiny_competition: Path) -> None:
     with pytest.warns(UserWarning, match="scores mean memory"):
-        here = fold(tiny_competition, 0, pictures=2)
+        here = fold(tiny_competition, 0, images=2)
     check_start(trained_on(here), here, "a")
 
 
@@ -111,5 +109,5 @@ def test_the_note_adds_up(tiny_competition: Path) -> None:
 def test_a_checkpoint_without_a_note_is_refused() -> None:
     assert noted(None, "a") == {}
     for recipe in ({}, {KEY: None}, {KEY: ["a"]}):
-        with pytest.raises(InputError, match=r"a\.ckpt: the checkpoint does not say which pictures.*train it again"):
+        with pytest.raises(InputError, match=r"a\.ckpt: the checkpoint does not say which images.*train it again"):
             noted(recipe, "a.ckpt")

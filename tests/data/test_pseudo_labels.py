@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sartorius.cells import CELL_TYPES, DOUBTFUL
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.pseudo_labels import BACKGROUND, CELL, UNSURE, PseudoLabelled
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
+from sartorius.structures.cell_types import CELL_TYPES, DOUBTFUL
 from tests.conftest import WIDTH
-from tests.data.pseudo_folder import CELLS, row, settings, write_file, write_pictures
+from tests.data.pseudo_folder import CELLS, row, settings, write_file, write_images
 
 
 def source_of(root: Path, rows: list[dict[str, Any]], **changes: Any) -> PseudoLabelled:
-    """The source of a file of these rows; the pictures a, b and c are there."""
-    write_pictures(root / "pictures", ["a", "b", "c"])
-    return settings(write_file(root, rows), root / "pictures", **changes).read(CELL_TYPES)
+    """The source of a file of these rows; the images a, b and c are there."""
+    write_images(root / "images", ["a", "b", "c"])
+    return settings(write_file(root, rows), root / "images", **changes).read(CELL_TYPES)
 
 
 def test_what_becomes_of_a_row(tmp_path: Path) -> None:
@@ -58,16 +58,16 @@ def test_cut_offs_by_cell_type(tmp_path: Path) -> None:
     rows = [row("a", CELLS[0], 0.5, "astro"), row("b", CELLS[0], 0.5, "cort"), row("c", CELLS[0], 0.5, "shsy5y")]
     by_type = {"shsy5y": 0.8, "astro": 0.4, "cort": 0.6}
     source = source_of(tmp_path, rows, min_score=by_type, doubtful_score={"shsy5y": 0.7, "astro": 0.9, "cort": 0.5})
-    assert [len(source.cells(picture, CELL)) for picture in "abc"] == [1, 0, 0]  # a cell is never background
-    assert [len(source.cells(picture, UNSURE)) for picture in "abc"] == [0, 1, 0]
-    assert [source.cell_type(picture) for picture in source.ids] == ["astro", "cort", "shsy5y"]
+    assert [len(source.cells(image_id, CELL)) for image_id in "abc"] == [1, 0, 0]  # a cell is never background
+    assert [len(source.cells(image_id, UNSURE)) for image_id in "abc"] == [0, 1, 0]
+    assert [source.cell_type(image_id) for image_id in source.ids] == ["astro", "cort", "shsy5y"]
     with pytest.raises(
         InputError, match=r"min_score has no value for cell type 'cort'.*\+pseudo_labels.min_score.cort"
     ):
         source_of(tmp_path, rows, min_score={"astro": 0.4, "shsy5y": 0.8})
 
 
-def test_a_picture_without_cells_is_background(tmp_path: Path) -> None:
+def test_a_image_without_cells_is_background(tmp_path: Path) -> None:
     source = source_of(tmp_path, [row("a", "", ""), row("b", CELLS[0], 0.9)])
     source.check(source.ids)
     assert len(source.instances("a")) == 0
@@ -77,7 +77,7 @@ def test_a_picture_without_cells_is_background(tmp_path: Path) -> None:
 
 def test_wells_are_of_the_name_or_the_column(tmp_path: Path) -> None:
     name = "cort[density]_C6-1_Vessel-376_2020-11-03_13h30m00s_Ph_4"
-    write_pictures(tmp_path / "pictures", [name])
+    write_images(tmp_path / "images", [name])
     assert source_of(tmp_path, [row(name, CELLS[0], 0.9)]).well(name) == "cort[density]_C6"
     assert source_of(tmp_path, [row("a", CELLS[0], 0.9)]).well("a") == "a"
     named = source_of(tmp_path, [row("a", CELLS[0], 0.9, sample_id="x[y]_B12-3_Vessel-1_Ph_4")])
@@ -107,25 +107,25 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "score above 1": (
         rows_with(score=1.5),
         {},
-        r"pseudo.csv row 3: score '1.5' of picture a, expected a number from 0",
+        r"pseudo.csv row 3: score '1.5' of image a, expected a number from 0",
     ),
     "score missing": (rows_with(score=""), {}, "row 3: score ''"),
     "score is text": (rows_with(score="high"), {}, "row 3: score 'high'"),
     "score is NaN": (rows_with(score="nan"), {}, "row 3: score"),
-    "agreement": ([{**r, "agreement": -1} for r in rows_with()], {}, "row 2: agreement '-1' of picture a"),
+    "agreement": ([{**r, "agreement": -1} for r in rows_with()], {}, "row 2: agreement '-1' of image a"),
     "no agreement": (rows_with(), {"min_agreement": 0.5}, "no column agreement, which pseudo_labels.min_agreement=0.5"),
     "ignore": ([{**r, "ignore": "maybe"} for r in rows_with()], {}, "row 2: ignore 'maybe'.*expected true or false"),
-    "cell type": ([row("a", CELLS[0], 0.9, "neuron")], {}, "row 2: picture a has cell type 'neuron', expected one of"),
-    "two types": (rows_with(cell_type="astro"), {}, "row 3: picture a has cell_type 'astro', but row 2 says 'cort'"),
+    "cell type": ([row("a", CELLS[0], 0.9, "neuron")], {}, "row 2: image a has cell type 'neuron', expected one of"),
+    "two types": (rows_with(cell_type="astro"), {}, "row 3: image a has cell_type 'astro', but row 2 says 'cort'"),
     "other size": ([{**row("a", CELLS[0], 0.9), "width": 70}], {}, r"a\.png: 64x48 pixels, but .*row 2 says 70x48"),
-    "other pictures": (
+    "other images": (
         [row("a", "", ""), *(row(f"x{k}", "", "") for k in range(4))],
         {},
-        r"4 of its pictures are not in .*pictures \(x0, x1, x2\).*pseudo_labels.folder=FOLDER",
+        r"4 of its images are not in .*images \(x0, x1, x2\).*pseudo_labels.folder=FOLDER",
     ),
     "no rows": ([dict.fromkeys(row("a", "", ""), "")], {}, "no rows; expected one for each cell"),
-    "a second empty row": ([row("a", "", ""), row("a", "", "")], {}, "row 3: picture a has a second empty annotation"),
-    "an empty row among cells": (rows_with(annotation=""), {}, "row 3: an empty annotation, but picture a has cells"),
+    "a second empty row": ([row("a", "", ""), row("a", "", "")], {}, "row 3: image a has a second empty annotation"),
+    "an empty row among cells": (rows_with(annotation=""), {}, "row 3: an empty annotation, but image a has cells"),
     "overlap": (
         [
             row("b", CELLS[0], 0.9),
@@ -134,9 +134,9 @@ BAD: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
             row("a", f"{4 * WIDTH + 8} 3", 0.1),
         ],
         {},
-        "rows 3 and 5: two cells of picture a share 3 pixels",
+        "rows 3 and 5: two cells of image a share 3 pixels",
     ),
-    "beyond the picture": (rows_with(annotation="3070 9"), {}, "row 3: annotation of picture a"),
+    "beyond the image": (rows_with(annotation="3070 9"), {}, "row 3: annotation of image a"),
 }
 
 
@@ -148,18 +148,18 @@ def test_a_bad_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_a_file_that_is_not_there_or_has_no_scores(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", ["a"])
+    write_images(tmp_path / "images", ["a"])
     with pytest.raises(InputError, match=r"missing\.csv: no such file"):
-        settings(tmp_path / "missing.csv", tmp_path / "pictures").read(CELL_TYPES)
+        settings(tmp_path / "missing.csv", tmp_path / "images").read(CELL_TYPES)
     (tmp_path / "old.csv").write_text(f"id,annotation,width,height,cell_type\na,{CELLS[0]},64,48,cort\n")
     with pytest.raises(InputError, match=r"old\.csv: no column score; expected id, .*, score"):
-        settings(tmp_path / "old.csv", tmp_path / "pictures").read(CELL_TYPES)
+        settings(tmp_path / "old.csv", tmp_path / "images").read(CELL_TYPES)
     file = write_file(tmp_path, [row("a", CELLS[0], 0.9)])
-    with pytest.raises(InputError, match="no such folder of pictures"):
+    with pytest.raises(InputError, match="no such folder of images"):
         settings(file, tmp_path / "elsewhere").read(CELL_TYPES)
-    Image.new("RGB", (64, 48)).save(tmp_path / "pictures" / "a.png")
-    with pytest.raises(InputError, match=r"a\.png: a picture of mode 'RGB'"):
-        settings(file, tmp_path / "pictures").read(CELL_TYPES)
+    Image.new("RGB", (64, 48)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: an image of mode 'RGB'"):
+        settings(file, tmp_path / "images").read(CELL_TYPES)
 
 
 @pytest.mark.parametrize(

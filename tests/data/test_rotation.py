@@ -1,4 +1,4 @@
-"""Turned crops: against SciPy, exact at right angles, never anything from outside the picture where they fit."""
+"""Turned crops: against SciPy, exact at right angles, never anything from outside the image where they fit."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sartorius.data.competition import Competition
 from sartorius.data.rotation import RotatedCrop, cut_warped, turned, warp
 from sartorius.data.transforms import LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 OPTIONS: dict[str, Any] = {"angle": (-180, 180), "scale": (0.8, 1.25), "mirror": 0.5, "on_cell": 0.0, "fill": 255}
 
 
-def picture(height: int = 90, width: int = 130) -> tuple[np.ndarray, np.ndarray]:
+def make_image(height: int = 90, width: int = 130) -> tuple[np.ndarray, np.ndarray]:
     """Smooth grey levels, and two layers: squares of 9 pixels under ids up to 65535, the second one shifted."""
     rng = np.random.default_rng(0)
     image = ndimage.gaussian_filter(rng.normal(size=(height, width)), 3)
@@ -44,7 +44,7 @@ def reference(plane: np.ndarray, matrix: np.ndarray, size: tuple[int, int], orde
 @pytest.mark.parametrize("angle", [-137.0, -20.0, 3.0, 45.0, 81.5])
 @pytest.mark.parametrize("scale", [0.7, 1.0, 1.6])
 def test_as_scipy_warps(angle: float, scale: float, mirrored: bool) -> None:
-    image, layers = picture()
+    image, layers = make_image()
     matrix = np.column_stack([turned(angle, mirrored) / scale, [66.3, 47.2]])
     matrix[:, 2] -= matrix[:, :2] @ (14.5, 9.5)
     cut = warp(image, layers, matrix, (20, 30), 255)
@@ -59,7 +59,7 @@ def test_as_scipy_warps(angle: float, scale: float, mirrored: bool) -> None:
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("quarter", [0, 1, 2, 3])
 def test_right_angles_move_pixels_and_mix_none(quarter: int, mirrored: bool) -> None:
-    image, layers = picture(40, 56)
+    image, layers = make_image(40, 56)
     size = (40, 56) if quarter % 2 == 0 else (56, 40)
     matrix = turned(90 * quarter, mirrored)
     cut = cut_warped(image, layers, np.random.default_rng(0), matrix, size, on_cell=0.0, fill=255)
@@ -74,7 +74,7 @@ def test_right_angles_move_pixels_and_mix_none(quarter: int, mirrored: bool) -> 
 
 
 def test_every_place_is_drawn_at_right_angles() -> None:
-    image, layers = picture(12, 15)
+    image, layers = make_image(12, 15)
     crop = RotatedCrop(height=10, width=12, **OPTIONS | {"angle": (0, 0), "scale": (1, 1), "mirror": 0})
     windows = {image[y : y + 10, x : x + 12].tobytes() for y in range(3) for x in range(4)}
     assert {crop(image, layers, np.random.default_rng(s)).image.tobytes() for s in range(150)} == windows
@@ -90,7 +90,7 @@ def test_every_place_is_drawn_at_right_angles() -> None:
     seed=st.integers(0, 1000),
     on_cell=st.sampled_from([0.0, 1.0]),
 )
-def test_nothing_from_outside_the_picture_where_the_crop_fits(
+def test_nothing_from_outside_the_image_where_the_crop_fits(
     angle: float, height: int, width: int, seed: int, on_cell: float
 ) -> None:
     image, layers = np.full((90, 130), 50, np.uint8), np.full((1, 90, 130), 7, np.uint16)
@@ -106,7 +106,7 @@ def test_nothing_from_outside_the_picture_where_the_crop_fits(
 
 
 def test_the_scale_is_as_large_as_the_angle_needs() -> None:
-    image, layers = picture(101, 141)
+    image, layers = make_image(101, 141)
     crop = RotatedCrop(height=81, width=81, **OPTIONS | {"angle": (45, 45)})
     needed = 80 * 2**0.5 / 100
     scales = [crop(image, layers, np.random.default_rng(seed)).area ** 0.5 for seed in range(200)]
@@ -116,7 +116,7 @@ def test_the_scale_is_as_large_as_the_angle_needs() -> None:
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (1, 1), (70, 10)])
-def test_smaller_pictures_are_seen_whole_with_fill_around(shape: tuple[int, int]) -> None:
+def test_smaller_images_are_seen_whole_with_fill_around(shape: tuple[int, int]) -> None:
     image, layers = np.full(shape, 50, np.uint8), np.full((1, *shape), 7, np.uint16)
     crop = RotatedCrop(height=64, width=64, **OPTIONS | {"angle": (0, 0), "scale": (1, 1)})
     for seed in range(10):
@@ -168,7 +168,7 @@ def test_in_a_transform_cells_are_those_of_masks_warped_one_by_one(monkeypatch: 
         return warp(image, layers, matrix, *rest)
 
     monkeypatch.setattr(rotation, "warp", recorded)
-    image, instances = picture(120, 160)[0], squares()
+    image, instances = make_image(120, 160)[0], squares()
     transform = LayerTransform((), RotatedCrop(height=70, width=70, **OPTIONS | {"on_cell": 0.8}), min_visible=0.6)
     for seed in range(5):
         result = transform(image, instances, np.random.default_rng(seed))
@@ -190,7 +190,7 @@ def test_in_a_transform_cells_are_those_of_masks_warped_one_by_one(monkeypatch: 
 
 
 def test_the_same_generator_gives_the_same_crop_in_another_process() -> None:
-    image, instances = picture(120, 160)[0], squares()
+    image, instances = make_image(120, 160)[0], squares()
     transform = LayerTransform((), RotatedCrop(height=50, width=60, **OPTIONS | {"on_cell": 0.5}))
     first = transform(image, instances, np.random.default_rng(3))
     again = pickle.loads(pickle.dumps(transform))(image, instances, np.random.default_rng(3))
@@ -199,7 +199,7 @@ def test_the_same_generator_gives_the_same_crop_in_another_process() -> None:
     assert not np.array_equal(first.image, transform(image, instances, np.random.default_rng(4)).image)
 
 
-def test_pictures_larger_than_opencv_warps() -> None:
+def test_images_larger_than_opencv_warps() -> None:
     image = np.full((33_000, 40), 50, np.uint8)
     layers = np.zeros((1, 33_000, 40), np.uint16)
     layers[0, 32_950:32_960, 10:20] = 9
@@ -225,7 +225,7 @@ def test_settings_that_cannot_be(bad: dict[str, Any], message: str) -> None:
         RotatedCrop(**{"height": 8, "width": 8, **OPTIONS, **bad})
 
 
-def test_densest_real_picture(real_data: Path) -> None:
+def test_densest_real_image(real_data: Path) -> None:
     competition = Competition(real_data / "sartorius")
     image, instances = competition.image("5d066f4c3eef"), competition.instances("5d066f4c3eef")
     crop = RotatedCrop(height=384, width=384, **OPTIONS | {"on_cell": 0.8, "fill": 0})

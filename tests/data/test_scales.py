@@ -13,13 +13,13 @@ from sartorius.data.scales import ShortEdgeCrop, resized
 from sartorius.data.slices import SliceCrop
 from sartorius.data.transforms import LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import Instances
-from sartorius.windows import tiles
+from sartorius.structures.instances import Instances
+from sartorius.structures.windows import tiles
 
 EDGES: dict[str, Any] = {"short_edges": [40, 60, 80], "max_size": 110, "on_cell": 0.0, "fill": 255}
 
 
-def picture(height: int = 60, width: int = 90) -> tuple[np.ndarray, np.ndarray]:
+def make_image(height: int = 60, width: int = 90) -> tuple[np.ndarray, np.ndarray]:
     """Noise, and two layers in which each pixel is its own cell."""
     image = np.random.default_rng(0).integers(0, 255, (height, width)).astype(np.uint8)
     layers = (np.arange(height * width) + 65536 - height * width).astype(np.uint16).reshape(1, height, width)
@@ -28,7 +28,7 @@ def picture(height: int = 60, width: int = 90) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("size", [(120, 180), (60, 90), (76, 98), (30, 45), (44, 68), (1, 1)])
 def test_ids_are_those_of_the_nearest_pixel_centre(size: tuple[int, int]) -> None:
-    image, layers = picture()
+    image, layers = make_image()
     cut = resized(image, layers, *size)
     rows, columns = (
         np.floor((np.arange(new) + 0.5) * (old / new)).astype(int) for new, old in zip(size, (60, 90), strict=True)
@@ -40,7 +40,7 @@ def test_ids_are_those_of_the_nearest_pixel_centre(size: tuple[int, int]) -> Non
 
 
 def test_grey_levels_are_interpolated_at_pixel_centres() -> None:
-    image, layers = picture()
+    image, layers = make_image()
     expected = skimage_resize(image.astype(float), (120, 180), order=1, mode="edge", anti_aliasing=False)
     assert np.abs(resized(image, layers, 120, 180).image - expected).max() <= 1
     means = image.reshape(30, 2, 45, 2).mean(axis=(1, 3))
@@ -48,7 +48,7 @@ def test_grey_levels_are_interpolated_at_pixel_centres() -> None:
 
 
 def test_short_edges_are_drawn_evenly_and_the_long_edge_is_bounded() -> None:
-    image, layers = picture()
+    image, layers = make_image()
     crop = ShortEdgeCrop(height=None, width=None, **EDGES)
     sizes = [crop(image, layers, np.random.default_rng(seed)).image.shape for seed in range(90)]
     limited = (round(60 * 110 / 90), 110)  # 80 x 120 would be longer than 110
@@ -99,7 +99,7 @@ def test_short_edges_that_cannot_be(bad: dict[str, Any], message: str) -> None:
 
 
 def test_slices_are_windows_of_the_grid_enlarged() -> None:
-    image, layers = picture()
+    image, layers = make_image()
     crop = SliceCrop(height=32, width=40, overlap=8, factor=2.0)
     windows = {layers[0, window.top, window.left]: window for window in crop.windows(60, 90)}
     assert [(w.top, w.left) for w in windows.values()] == [(t, x) for t in (0, 24, 28) for x in (0, 32, 50)]
@@ -119,8 +119,8 @@ def test_square_slices_are_tiles(shape: tuple[int, int]) -> None:
     assert SliceCrop(height=32, width=32, overlap=8, factor=1.5).windows(*shape) == tiles(*shape, 32, 8)
 
 
-def test_slices_of_smaller_pictures_and_odd_factors() -> None:
-    image, layers = picture(20, 90)
+def test_slices_of_smaller_images_and_odd_factors() -> None:
+    image, layers = make_image(20, 90)
     cut = SliceCrop(height=33, width=33, overlap=8, factor=1.5)(image, layers, np.random.default_rng(0))
     assert cut.image.shape == cut.layers.shape[1:] == (50, 50)  # 49.5, to the even one
     assert cut.layers[:, :30].all() and not cut.layers[:, 31:].any()

@@ -12,7 +12,7 @@ import pytest
 from sartorius.data.competition import Competition
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
-from sartorius.instances import Instances
+from sartorius.structures.instances import Instances
 
 AFFINE = {"scale": (0.8, 1.25), "rotate": (-45, 45), "fill": 128, "p": 1.0}
 GEOMETRIC = {
@@ -24,7 +24,7 @@ GEOMETRIC = {
 
 
 def cells(count: int = 12, seed: int = 0, height: int = 90, width: int = 120) -> tuple[np.ndarray, Instances]:
-    """A noise picture and rectangles, many of which overlap."""
+    """A noise image and rectangles, many of which overlap."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((count, height, width), bool)
     for mask in masks:
@@ -142,7 +142,7 @@ def test_crops_have_their_size_and_hold_a_cell() -> None:
     assert any(len(never(image, instances, np.random.default_rng(s)).instances) == 0 for s in range(30))
 
 
-def test_picture_smaller_than_the_crop_is_padded() -> None:
+def test_image_smaller_than_the_crop_is_padded() -> None:
     image, instances = cells(height=60, width=70)
     result = LayerTransform((), CellCrop(100, 65, fill=7))(image, instances, np.random.default_rng(0))
     assert result.image.shape == (100, 65)
@@ -150,7 +150,7 @@ def test_picture_smaller_than_the_crop_is_padded() -> None:
     assert not result.instances.layers[:, 60:].any()
 
 
-def test_picture_without_cells() -> None:
+def test_image_without_cells() -> None:
     image, _ = cells()
     transform = LayerTransform(GEOMETRIC["all"](), CellCrop(32, 32, 1.0), 0.5)
     result = transform(image, Instances.empty(90, 120), np.random.default_rng(0))
@@ -217,7 +217,7 @@ def test_bad_settings(bad: dict[str, float]) -> None:
         LayerTransform((), **bad)  # type: ignore[arg-type]
 
 
-def test_densest_real_picture_against_its_masks(real_data: Path) -> None:
+def test_densest_real_image_against_its_masks(real_data: Path) -> None:
     competition = Competition(real_data / "sartorius")
     image, instances = competition.image("5d066f4c3eef"), competition.instances("5d066f4c3eef")
     result = LayerTransform([A.Affine(**AFFINE)])(image, instances, np.random.default_rng(3))

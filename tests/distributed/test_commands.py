@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sartorius.detections import DetectionsFolder
+from sartorius.structures.detections import DetectionsFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -68,8 +68,8 @@ def test_a_sweep_leaves_one_folder_a_member(tiny_competition: Path, tmp_path: Pa
     assert not list((tmp_path / "runs").glob("20*"))
     for member in ("0", "1"):
         folder = sweep / member
-        table = pd.read_csv(folder / "per_picture.csv")
-        assert len(table) == 3 == len(DetectionsFolder(folder / "detections").pictures())
+        table = pd.read_csv(folder / "per_image.csv")
+        assert len(table) == 3 == len(DetectionsFolder(folder / "detections").image_ids())
         assert len(list((folder / "overlays").iterdir())) == 3
         curve = pd.read_csv(folder / "metrics.csv")
         assert not curve.duplicated(["epoch", "step"]).any()
@@ -98,7 +98,7 @@ def test_two_processes_evaluate_and_predict_the_same(checkpoint: Path, tiny_comp
         assert [file.name for file in files[0]] == [file.name for file in files[1]]
         assert len(files[0]) == count
         assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
-    for name in ("per_picture.csv", "metrics.json"):
+    for name in ("per_image.csv", "metrics.json"):
         assert (tmp_path / "one/evaluated" / name).read_bytes() == (tmp_path / "two/evaluated" / name).read_bytes()
     assert "holds detections already" in run(tmp_path, "predict", *predicted, *TWO, "output=two/predicted", code=1)
 
@@ -150,7 +150,7 @@ def test_a_run_killed_within_an_epoch_ends_in_the_same_weights(
     assert whole.keys() == part.keys() and len(whole) > 50
     for name, value in whole.items():
         assert torch.equal(value, part[name]) if isinstance(value, torch.Tensor) else value == part[name], name
-    for name in ("metrics.csv", "batches.csv", "per_picture.csv"):
+    for name in ("metrics.csv", "batches.csv", "per_image.csv"):
         tables = [pd.read_csv(tmp_path / folder / name) for folder in ("whole", "part")]
         measured = [column for column in tables[0] if column.startswith("throughput/")]
         pd.testing.assert_frame_equal(*(table.drop(columns=measured) for table in tables), check_exact=True)
@@ -158,8 +158,8 @@ def test_a_run_killed_within_an_epoch_ends_in_the_same_weights(
 
 
 @pytest.mark.slow
-def test_more_processes_than_pictures(checkpoint: Path, tmp_path: Path) -> None:
+def test_more_processes_than_images(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     Image.fromarray(np.full((48, 64), 128, np.uint8)).save(tmp_path / "images" / "a.png")
     run(tmp_path, "predict", f"checkpoint={checkpoint}", "images=images", "output=found", "data.num_workers=0", *TWO)
-    assert DetectionsFolder(tmp_path / "found" / "detections").pictures() == ["a"]
+    assert DetectionsFolder(tmp_path / "found" / "detections").image_ids() == ["a"]

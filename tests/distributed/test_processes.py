@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from optuna.distributions import FloatDistribution
 
-from sartorius import ranks
 from sartorius.errors import InputError
+from sartorius.running import processes
 from sartorius.sweeps.members import was_pruned
 from sartorius.sweeps.search import Search
 from tests.distributed import work
@@ -25,7 +25,7 @@ def find_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_scores_are_those_of_one_process_and_a_search_stops_both(tiny_competition: Path, tmp_path: Path) -> None:
-    """Two processes, started once: three pictures, one of which the sampler repeats, and a trial that is given up."""
+    """Two processes, started once: three images, one of which the sampler repeats, and a trial that is given up."""
     search = Search(tmp_path / "study.journal", {"x": FloatDistribution(0.0, 1.0)}, "max", 0, 10, {})
     (good, _), (bad, _) = search.ask(2)
     assert work.fit_in_search(tmp_path, good, 1.0) == [4]
@@ -34,12 +34,12 @@ def test_scores_are_those_of_one_process_and_a_search_stops_both(tiny_competitio
         (work.validate, [tiny_competition, tmp_path / "two", 2]),
         (work.fit_in_search, [tmp_path, bad, 0.5, 4, 2]),
     ]
-    two, epochs = ranks.launch(work.in_turn, [calls], 2)
+    two, epochs = processes.launch(work.in_turn, [calls], 2)
 
     one = work.validate(tiny_competition, tmp_path / "one", 1)
     assert len(one["rows"]) == 3 and one["logged"]["val/map"] > 0
     assert two == one
-    for kind, names in (("detections", ["meta.json", *(f"{name}.npz" for name in one["pictures"])]), ("overlays", [])):
+    for kind, names in (("detections", ["meta.json", *(f"{name}.npz" for name in one["images"])]), ("overlays", [])):
         files = [sorted((tmp_path / folder / kind).iterdir()) for folder in ("one", "two")]
         assert [file.name for file in files[0]] == [file.name for file in files[1]]
         assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
@@ -51,7 +51,7 @@ def test_scores_are_those_of_one_process_and_a_search_stops_both(tiny_competitio
 
 
 def fit(root: Path, folder: Path, processes: int, *options: Any, **more: Any) -> dict[str, Any]:
-    result: dict[str, Any] = ranks.launch(work.fit_with, [root, folder, processes, options, more], processes)
+    result: dict[str, Any] = processes.launch(work.fit_with, [root, folder, processes, options, more], processes)
     return result
 
 
@@ -65,7 +65,7 @@ def test_a_signal_to_one_process_stops_both_and_nothing_is_lost(
     tiny_competition: Path, tmp_path: Path, number: int, signum: int, batch: int
 ) -> None:
     whole = fit(tiny_competition, tmp_path / "whole", 2)
-    assert len(whole["seen"]) == 3 * 9  # 9 pictures twice, half of them here
+    assert len(whole["seen"]) == 3 * 9  # 9 images twice, half of them here
     with pytest.raises(KeyboardInterrupt):
         fit(tiny_competition, tmp_path / "part", 2, work.Signal(1, batch, number, signum))
     resumed = fit(tiny_competition, tmp_path / "part", 2, resume=True)

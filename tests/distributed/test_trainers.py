@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
-from sartorius import distributed, ranks, wiring
 from sartorius.errors import InputError
+from sartorius.running import distributed, processes, wiring
 
 STARTED = (
     "LOCAL_RANK", "RANK", "WORLD_SIZE", "SLURM_NTASKS", "SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS",
@@ -35,24 +35,24 @@ def trainer(verb: str, *overrides: str) -> DictConfig:
 def test_every_verb_with_a_network_takes_them(verb: str, name: str) -> None:
     cfg = trainer(verb, f"trainer={name}", "trainer.accelerator=cpu", "trainer.devices=2")
     assert get_class(cfg.strategy._target_).__name__ == "DDPStrategy"
-    assert distributed.processes(cfg) == 2
+    assert distributed.process_count(cfg) == 2
 
 
 @pytest.mark.parametrize("verb", ["train", "predict", "evaluate"])
 def test_one_device_is_the_default_and_needs_no_other_process(verb: str) -> None:
     assert trainer(verb).devices == 1
-    assert distributed.processes(trainer(verb)) == 0
+    assert distributed.process_count(trainer(verb)) == 0
 
 
 def test_debugging_is_on_one_device() -> None:
     cfg = trainer("train", "debug=fast", "trainer=ddp")
-    assert cfg.devices == 1 and distributed.processes(cfg) == 1
+    assert cfg.devices == 1 and distributed.process_count(cfg) == 1
 
 
 def test_processes_that_are_started_are_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = trainer("train", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert distributed.processes(cfg) == 0
+    assert distributed.process_count(cfg) == 0
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_one_task_of_a_job_starts_its_own_processes(monkeypatch: pytest.MonkeyPa
     for name, value in {**slurm, "SLURM_JOB_ID": "77", "SLURM_PROCID": "0"}.items():
         monkeypatch.setenv(name, value)
     launched = []
-    monkeypatch.setattr(ranks, "launch", lambda function, arguments, count: launched.append(count))
+    monkeypatch.setattr(processes, "launch", lambda function, arguments, count: launched.append(count))
     cfg = trainer("train", "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    distributed.spread("train")(breaks)(DictConfig({"trainer": cfg}))
+    distributed.run_on_devices("train")(breaks)(DictConfig({"trainer": cfg}))
     assert launched == [2]
 
 
@@ -94,7 +94,7 @@ def test_several_processes_for_one_device_are_refused(monkeypatch: pytest.Monkey
     for name, value in started.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(InputError, match=r"4 processes were started .* add trainer=ddp_multinode"):
-        distributed.spread("train")(breaks)(DictConfig({"trainer": trainer("train")}))
+        distributed.run_on_devices("train")(breaks)(DictConfig({"trainer": trainer("train")}))
 
 
 def test_several_machines_are_not_started_from_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +102,7 @@ def test_several_machines_are_not_started_from_here(monkeypatch: pytest.MonkeyPa
     cfg = trainer("train", "trainer=ddp_multinode", "trainer.accelerator=cpu", "trainer.devices=2")
     assert cfg.num_nodes == 3
     with pytest.raises(InputError, match=r"trainer.num_nodes=3: .* run it by srun or torchrun"):
-        distributed.processes(cfg)
+        distributed.process_count(cfg)
     monkeypatch.delenv("SLURM_JOB_NUM_NODES")
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")  # torchrun
     assert trainer("train", "trainer=ddp_multinode").num_nodes == 2

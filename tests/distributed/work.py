@@ -72,7 +72,7 @@ def trainer(processes: int, **options: Any) -> pl.Trainer:
 
 
 def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> dict[str, Any]:
-    """Score 3 pictures with every callback that gathers; returns all that they found."""
+    """Score 3 images with every callback that gathers; returns all that they found."""
     from sartorius.callbacks.competition_map import CompetitionMap
     from sartorius.callbacks.overlays import Overlays
     from sartorius.callbacks.pixel_report import PixelReport
@@ -83,13 +83,13 @@ def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> d
 
     postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
     scored, pixels = CompetitionMap(postprocess), PixelReport(folder)
-    drawn = Overlays(folder / "overlays", postprocess, pictures=2)
+    drawn = Overlays(folder / "overlays", postprocess, images=2)
     callbacks = [scored, pixels, drawn, PredictionWriter(folder / "detections")]
     running = trainer(processes, callbacks=callbacks, enable_checkpointing=False)
     data = SupervisedDataModule(root, fold=0, n_folds=4, val_batch_size=batch_size)
     running.validate(ToySegmenter(), data, verbose=False)
     return {
-        "rows": scored.rows.tolist(), "pictures": scored.pictures, "scores": scored.results,
+        "rows": scored.rows.tolist(), "images": scored.images, "scores": scored.results,
         "pixels": pixels.table.to_dict("list"), "pixel scores": pixels.results,
         "logged": {name: float(value) for name, value in running.callback_metrics.items()},
     }  # fmt: skip
@@ -98,7 +98,7 @@ def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> d
 def fit(
     root: Path, folder: Path, processes: int, stop: Signal | None = None, resume: bool = False, **last: Any
 ) -> dict[str, Any]:
-    """Train the toy for 3 epochs; returns its number, and the pictures that this process saw, by order."""
+    """Train the toy for 3 epochs; returns its number, and the images that this process saw, by order."""
     from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
     from sartorius.data.datamodules import SupervisedDataModule
     from tests.doubles import ToyModule

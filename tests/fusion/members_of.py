@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sartorius.detections import Detections
 from sartorius.fusion.pool import Pool, Seen, pool
+from sartorius.structures.detections import Detections
 
 POST = {
     "_target_": "sartorius.postprocess.Postprocess",
@@ -19,26 +19,26 @@ POST = {
 def found(
     boxes: list[list[float]], scores: list[float], types: list[int] | None = None, size: int = 8, value: float = 1.0
 ) -> Detections:
-    """Full boxes in a picture of 40 x 60."""
+    """Full boxes in an image of 40 x 60."""
     n = len(boxes)
     box, kinds = np.asarray(boxes, np.float32).reshape(n, 4), np.asarray(types or [0] * n, np.int64)
     masks = np.full((n, size, size), value, np.float16)
-    return Detections("picture", 40, 60, box, np.asarray(scores, np.float32), kinds, masks)
+    return Detections("image_id", 40, 60, box, np.asarray(scores, np.float32), kinds, masks)
 
 
 def seen(detections: Detections, weight: float = 1.0, cut: float = 0.5, typed: bool = True) -> Seen:
     return Seen(detections, np.full(3, weight), np.full(3, cut), typed)
 
 
-def pooled(*members: Seen, min_score: float = 0.0, level: bool = True, picture_type: str = "each") -> Pool:
-    return pool(members, min_score=min_score, level=level, picture_type=picture_type)  # type: ignore[arg-type]
+def pooled(*members: Seen, min_score: float = 0.0, level: bool = True, image_type: str = "each") -> Pool:
+    return pool(members, min_score=min_score, level=level, image_type=image_type)  # type: ignore[arg-type]
 
 
-def write_folder(path: Path, *pictures: Detections, names: tuple[str, ...] = ("shsy5y", "astro", "cort")) -> Path:
+def write_folder(path: Path, *images: Detections, names: tuple[str, ...] = ("shsy5y", "astro", "cort")) -> Path:
     """A folder of detections as `predict` writes it."""
     path.mkdir(parents=True)
     meta = {"format_version": 1, "cell_types": list(names), "mask_size": 8, "postprocess": POST}
     (path / "meta.json").write_text(json.dumps(meta))
-    for picture in pictures:
-        picture.save(path)
+    for image in images:
+        image.save(path)
     return path

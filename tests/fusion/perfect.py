@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sartorius import rle
-from sartorius.detections import Detections
-from sartorius.instances import Instances
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures import rle
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 
 
 def coded(height: int, width: int) -> Tensor:
-    """A picture [1, H, W] in which each pixel says where it is, so that a detector knows which window it sees."""
+    """An image [1, H, W] in which each pixel says where it is, so that a detector knows which window it sees."""
     return torch.arange(height * width).reshape(1, height, width)
 
 

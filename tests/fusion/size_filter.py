@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sartorius.cells import CELL_TYPES
-from sartorius.fusion.cell_features import FEATURES
-from sartorius.fusion.second_level import SecondLevel
-from sartorius.fusion.trees import Trees
+from sartorius.rescoring.cell_features import FEATURES
+from sartorius.rescoring.filter import SecondLevel
+from sartorius.rescoring.trees import Trees
+from sartorius.structures.cell_types import CELL_TYPES
 
 
 def larger_than(area: float, names: tuple[str, ...] = CELL_TYPES) -> SecondLevel:

@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sartorius import rle
 from sartorius.errors import InputError
 from sartorius.fusion.hard_masks import JoinRule, free_cells, match
-from sartorius.rle import Runs
+from sartorius.structures import rle
+from sartorius.structures.rle import Runs
 
 H, W = 40, 60
 

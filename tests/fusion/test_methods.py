@@ -7,28 +7,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.fusion.clusters import cluster
-from sartorius.fusion.methods import Nms, Vote, Wbf
+from sartorius.fusion.methods import NMS, WBF, Vote
 from sartorius.fusion.pool import levelled
 from sartorius.postprocess.nms import box_nms
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures.detections import Detections
 from tests.fusion.members_of import found, pooled, seen
 from tests.postprocess.shapes import random_detections
 
-WBF = Wbf(box_iou=0.4, mask_iou=0.4, share_power=1.0)
+WBF_ = WBF(box_iou=0.4, mask_iou=0.4, share_power=1.0)
 VOTE = Vote(box_iou=0.4, mask_iou=0.4, share_power=1.0, min_share=0.25)
-NMS = Nms(box_nms=0.7, mask_nms=0.3, mask_iou=0.5)
-METHODS = [WBF, VOTE, NMS]
+NMS_ = NMS(box_nms=0.7, mask_nms=0.3, mask_iou=0.5)
+METHODS = [WBF_, VOTE, NMS_]
 BOX = [10, 10, 30, 20]
 
 
 def pixels(detections: Detections, k: int = 0, cut: float = 0.5) -> np.ndarray:
     one = detections.select([k])
-    picture = np.zeros(one.height * one.width, bool)
-    picture[paste_masks(one.boxes, one.masks, np.full(1, cut), one.height, one.width).pixel] = True
-    return picture.reshape(one.height, one.width)
+    image = np.zeros(one.height * one.width, bool)
+    image[paste_masks(one.boxes, one.masks, np.full(1, cut), one.height, one.width).pixel] = True
+    return image.reshape(one.height, one.width)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,7 +60,7 @@ def test_a_cell_of_one_member_keeps_its_mask_and_loses_score(method) -> None:
     assert len(joined) == 2
     np.testing.assert_array_equal(joined.boxes[0], BOX)
     assert (joined.masks == 1).all()
-    if method is not NMS:
+    if method is not NMS_:
         np.testing.assert_allclose(joined.scores, [0.8 / 3, 0.5 / 3], rtol=1e-6)
     np.testing.assert_allclose(joined.agreement, 1 / 3, rtol=1e-6)
 
@@ -104,7 +104,7 @@ def test_wbf_gives_the_papers_boxes_and_scores() -> None:
         scores.append(random.uniform(0.3, 1, len(kept)))
         members.append(seen(found(boxes[-1].tolist(), scores[-1].tolist())))
     expected_boxes, expected_scores = naive_wbf(boxes, scores, 0.4)
-    joined = WBF(pooled(*members))
+    joined = WBF_(pooled(*members))
     assert len(joined) == len(expected_boxes) > 8
     np.testing.assert_allclose(joined.scores, expected_scores, rtol=1e-5)
     np.testing.assert_allclose(joined.boxes, expected_boxes, rtol=1e-5)
@@ -112,7 +112,7 @@ def test_wbf_gives_the_papers_boxes_and_scores() -> None:
 
 def test_wbf_weights() -> None:
     a, b = found([[10, 10, 30, 20]], [0.8], [0]), found([[12, 10, 32, 20]], [0.4], [1])
-    joined = WBF(pooled(seen(a, 1.0), seen(b, 3.0)))
+    joined = WBF_(pooled(seen(a, 1.0), seen(b, 3.0)))
     part = 0.8 * 1 / (0.8 * 1 + 0.4 * 3)
     np.testing.assert_allclose(joined.boxes[0], [10 * part + 12 * (1 - part), 10, 30 * part + 32 * (1 - part), 20])
     np.testing.assert_allclose(joined.scores, (0.8 * 1 + 0.4 * 3) / (1 + 3), rtol=1e-6)
@@ -120,13 +120,13 @@ def test_wbf_weights() -> None:
 
 
 def test_wbf_without_penalty_for_being_alone() -> None:
-    joined = replace(WBF, share_power=0.0)(pooled(seen(found([BOX], [0.8])), seen(found([], []))))
+    joined = replace(WBF_, share_power=0.0)(pooled(seen(found([BOX], [0.8])), seen(found([], []))))
     np.testing.assert_allclose(joined.scores, 0.8)
     np.testing.assert_allclose(joined.agreement, 1 / 2)
 
 
 def test_wbf_averages_probabilities() -> None:
-    joined = WBF(pooled(seen(found([BOX], [0.9])), seen(found([BOX], [0.9], value=0.6))))
+    joined = WBF_(pooled(seen(found([BOX], [0.9])), seen(found([BOX], [0.9], value=0.6))))
     np.testing.assert_allclose(joined.masks[0].astype(float), (1 + 0.6) / 2, atol=1e-3)
 
 
@@ -156,7 +156,7 @@ def test_vote_leaves_out_a_single_slip() -> None:
 
 def test_nms_keeps_the_largest_weight_times_score() -> None:
     a, b = found([BOX, [40, 30, 50, 39]], [0.6, 0.3]), found([[11, 10, 31, 20]], [0.9])
-    joined = NMS(pooled(seen(a, 1.0), seen(b, 0.5)))
+    joined = NMS_(pooled(seen(a, 1.0), seen(b, 0.5)))
     np.testing.assert_allclose(joined.scores, [0.6, 0.3], rtol=1e-6)
     np.testing.assert_array_equal(joined.boxes[0], BOX)
     np.testing.assert_allclose(joined.agreement, [(1 + 0.5 * 19 / 21) / 1.5, 1 / 1.5], rtol=1e-5)
@@ -167,7 +167,7 @@ def test_neighbours_with_shared_boxes_stay_two_cells() -> None:
     bar = np.zeros((2, 8, 8), np.float16)
     bar[0, np.arange(8), np.arange(8)], bar[1, np.arange(8), 7 - np.arange(8)] = 1, 1
     both = replace(found([[10, 10, 34, 34]] * 2, [0.9, 0.8]), masks=bar)
-    for method in (WBF, VOTE):
+    for method in (WBF_, VOTE):
         joined = method(pooled(seen(both), seen(both)))
         assert len(joined) == 2 and joined.agreement.min() > 0.7
 
@@ -181,7 +181,7 @@ def test_a_detection_goes_to_the_cell_it_agrees_with_most() -> None:
 
 
 def test_second_thoughts_of_one_member_are_dropped() -> None:
-    joined = WBF(pooled(seen(found([BOX, [11, 10, 31, 20]], [0.9, 0.8])), seen(found([BOX], [0.7]))))
+    joined = WBF_(pooled(seen(found([BOX, [11, 10, 31, 20]], [0.9, 0.8])), seen(found([BOX], [0.7]))))
     assert len(joined) == 1
     np.testing.assert_allclose(joined.scores, (0.9 + 0.7) / 2, rtol=1e-6)
 
@@ -204,20 +204,20 @@ def test_thresholds_are_levelled() -> None:
     np.testing.assert_allclose(levelled(masks, np.array([0.8])), expected, atol=1e-6)
     np.testing.assert_allclose(levelled(masks, np.array([0.5])), masks, atol=1e-6)
     low = found([BOX], [0.9], value=0.7)
-    joined = WBF(pooled(seen(low, cut=0.65), seen(low, cut=0.6)))
+    joined = WBF_(pooled(seen(low, cut=0.65), seen(low, cut=0.6)))
     np.testing.assert_allclose(joined.masks.astype(float), (1 - 0.5 * 0.3 / 0.35 + 1 - 0.5 * 0.3 / 0.4) / 2, atol=1e-3)
 
 
 def test_members_without_types_take_the_prevailing_one() -> None:
     typed, hard = found([BOX], [0.3], [2]), found([BOX, [40, 2, 50, 9]], [1.0, 1.0], [0, 0])
-    assert WBF(pooled(seen(typed), seen(hard, typed=False))).cell_types.tolist() == [2, 2]
-    assert WBF(pooled(seen(hard, typed=False))).cell_types.tolist() == [0, 0]
+    assert WBF_(pooled(seen(typed), seen(hard, typed=False))).cell_types.tolist() == [2, 2]
+    assert WBF_(pooled(seen(hard, typed=False))).cell_types.tolist() == [0, 0]
 
 
-def test_one_type_a_picture() -> None:
+def test_one_type_a_image() -> None:
     a = found([BOX, [40, 2, 50, 9], [40, 22, 50, 29]], [0.5, 0.5, 0.9], [2, 2, 1])
-    assert WBF(pooled(seen(a))).cell_types.tolist() == [1, 2, 2]
-    assert WBF(pooled(seen(a), picture_type="majority")).cell_types.tolist() == [2, 2, 2]
+    assert WBF_(pooled(seen(a))).cell_types.tolist() == [1, 2, 2]
+    assert WBF_(pooled(seen(a), image_type="majority")).cell_types.tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize("method", METHODS)

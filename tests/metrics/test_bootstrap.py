@@ -24,7 +24,7 @@ def test_is_a_function_of_the_seed() -> None:
     assert bootstrap_interval(scores, seed=3) != bootstrap_interval(scores, seed=4)
 
 
-def test_pairing_removes_what_the_pictures_share() -> None:
+def test_pairing_removes_what_the_images_share() -> None:
     random = np.random.default_rng(0)
     hard = random.uniform(0, 1, 200)
     paired = paired_bootstrap(hard + 0.01, hard, samples=500)
@@ -32,16 +32,16 @@ def test_pairing_removes_what_the_pictures_share() -> None:
     assert paired.low == pytest.approx(0.01) and paired.high == pytest.approx(0.01)
 
 
-def test_one_picture_and_none() -> None:
+def test_one_image_and_none() -> None:
     assert bootstrap_interval(np.array([0.4])) == Interval(0.4, 0.4, 0.4)
     assert all(math.isnan(x) for x in vars(bootstrap_interval(np.zeros(0))).values())
 
 
 def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="same pictures"):
+    with pytest.raises(ValueError, match="same images"):
         paired_bootstrap(np.zeros(3), np.zeros(4))
     for arguments in ({"samples": 0}, {"level": 1.0}, {"level": 95}):
         with pytest.raises(InputError, match="samples"):
             bootstrap_interval(np.zeros(3), **arguments)
-    with pytest.raises(ValueError, match="one score per picture"):
+    with pytest.raises(ValueError, match="one score per image"):
         bootstrap_interval(np.zeros((3, 2)))

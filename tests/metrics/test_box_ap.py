@@ -7,24 +7,24 @@ import torch
 from sartorius.metrics.box_ap import BoxAP
 
 TYPES = ("shsy5y", "astro", "cort")
-Picture = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Image = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def random_pictures(seed: int, n: int, cells: int) -> list[Picture]:
-    """Boxes, scores, types, true boxes, true types of n pictures; detections are jittered cells and noise."""
+def random_images(seed: int, n: int, cells: int) -> list[Image]:
+    """Boxes, scores, types, true boxes, true types of n images; detections are jittered cells and noise."""
     random = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for _ in range(n):
         corner, size = random.uniform(0, 400, (cells, 2)), random.uniform(8, 40, (cells, 2))
         truth = np.concatenate([corner, corner + size], axis=1)
         types = random.integers(0, 3, cells)
         boxes = np.concatenate([truth + random.normal(0, 2, truth.shape), truth[: cells // 2] + 15])
         found = np.concatenate([types, types[: cells // 2]])
-        pictures.append((boxes, random.uniform(0, 1, len(boxes)), found, truth, types))
-    return pictures
+        images.append((boxes, random.uniform(0, 1, len(boxes)), found, truth, types))
+    return images
 
 
-def reference(pictures: list[Picture], max_detections: int) -> float:
+def reference(images: list[Image], max_detections: int) -> float:
     """pycocotools."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -46,12 +46,12 @@ def reference(pictures: list[Picture], max_detections: int) -> float:
     truth, found = COCO(), COCO()
     for coco, part in ((truth, slice(3, 5)), (found, slice(0, 3))):
         annotations = []
-        for k, picture in enumerate(pictures):
-            boxes, *rest = picture[part]
+        for k, image in enumerate(images):
+            boxes, *rest = image[part]
             scores, types = rest if len(rest) == 2 else (np.ones(len(boxes)), rest[0])
             annotations += rows(k, boxes, types, scores)
         coco.dataset = {
-            "images": [{"id": k} for k in range(len(pictures))],
+            "images": [{"id": k} for k in range(len(images))],
             "categories": [{"id": k} for k in range(3)],
             "annotations": [{**a, "id": k + 1} for k, a in enumerate(annotations)],
         }
@@ -66,12 +66,12 @@ def reference(pictures: list[Picture], max_detections: int) -> float:
 
 @pytest.mark.parametrize("max_detections", [100, 2000])
 def test_agrees_with_pycocotools(max_detections: int) -> None:
-    pictures = random_pictures(0, 3, 500)
+    images = random_images(0, 3, 500)
     metric = BoxAP(TYPES, max_detections)
-    for k, picture in enumerate(pictures):
-        metric.update(k, *picture)
+    for k, image in enumerate(images):
+        metric.update(k, *image)
     result = metric.compute()
-    assert result["box_ap"] == pytest.approx(reference(pictures, max_detections), abs=1e-9)
+    assert result["box_ap"] == pytest.approx(reference(images, max_detections), abs=1e-9)
     assert 0 < result["box_ap"] < result["box_ap_50"] <= 1
 
 
@@ -97,11 +97,11 @@ def test_empties() -> None:
     assert result["box_ap_astro"] == pytest.approx(51 / 101) and result["box_ap_cort"] is None
 
 
-def test_a_picture_that_two_processes_saw_counts_once() -> None:
-    picture = random_pictures(1, 1, 30)[0]
+def test_a_image_that_two_processes_saw_counts_once() -> None:
+    image = random_images(1, 1, 30)[0]
     alone = BoxAP(TYPES)
     twice = BoxAP(TYPES, distributed_available_fn=lambda: True, dist_sync_fn=lambda x, group=None: [x, x.clone()])
     for metric in (alone, twice):
-        metric.update(7, *picture)
+        metric.update(7, *image)
     assert twice.compute() == alone.compute()
     assert all(isinstance(state, torch.Tensor) for state in twice.detections)

@@ -7,19 +7,19 @@ import numpy as np
 import torch
 
 from sartorius.metrics.competition_map import CompetitionMap
-from sartorius.metrics.functional import competition_map, picture_row
+from sartorius.metrics.functional import competition_map, image_row
 
 PERFECT, EMPTY = np.eye(6, dtype=int), np.zeros((6, 6), int)
 
 
-def test_is_the_mean_over_pictures_of_its_rows() -> None:
+def test_is_the_mean_over_images_of_its_rows() -> None:
     metric = CompetitionMap()
     metric.update(4, PERFECT, PERFECT)
     metric.update(1, EMPTY, PERFECT)
     assert metric.compute().item() == 0.5
     assert metric.compute().dtype == torch.float64
     rows = metric.gathered_rows()
-    np.testing.assert_array_equal(rows, [picture_row(1, EMPTY, PERFECT), picture_row(4, PERFECT, PERFECT)])
+    np.testing.assert_array_equal(rows, [image_row(1, EMPTY, PERFECT), image_row(4, PERFECT, PERFECT)])
     assert competition_map(rows) == 0.5
 
 
@@ -31,8 +31,8 @@ def test_nothing_seen_and_reset() -> None:
     assert len(metric.gathered_rows()) == 0
 
 
-def test_gathered_rows_of_processes_that_repeat_pictures_count_once() -> None:
-    other = torch.from_numpy(np.stack([picture_row(0, PERFECT, PERFECT), picture_row(1, EMPTY, PERFECT)]))
+def test_gathered_rows_of_processes_that_repeat_images_count_once() -> None:
+    other = torch.from_numpy(np.stack([image_row(0, PERFECT, PERFECT), image_row(1, EMPTY, PERFECT)]))
     metric = CompetitionMap(distributed_available_fn=lambda: True, dist_sync_fn=lambda x, group=None: [x, other])
     metric.update(0, PERFECT, PERFECT)
     metric.update(2, EMPTY, PERFECT)
@@ -50,7 +50,7 @@ def _process(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_a_process_without_pictures_takes_part(tmp_path: Path) -> None:
+def test_a_process_without_images_takes_part(tmp_path: Path) -> None:
     import warnings
 
     with warnings.catch_warnings():

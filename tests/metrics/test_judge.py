@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sartorius.metrics.functional import judge, picture_row
+from sartorius.metrics.functional import image_row, judge
 from tests.metrics.test_functional import dense_row, masks_to_runs, random_masks
 
 
@@ -17,7 +17,7 @@ def test_as_many_pairs_as_the_score_counts(seed: int) -> None:
     predictions = np.concatenate((noisy, random_masks(random, 3)))
     left, right = masks_to_runs(predictions), masks_to_runs(truth)
     judged = judge(left, right)
-    assert (judged.cell >= 0).sum() == (judged.prediction >= 0).sum() == picture_row(0, left, right)[1]
+    assert (judged.cell >= 0).sum() == (judged.prediction >= 0).sum() == image_row(0, left, right)[1]
     assert (judged.cell >= 0).sum() == dense_row(0, predictions, truth)[1]
     for i, j in enumerate(judged.cell.tolist()):
         ious = [(p & q).sum() / (p | q).sum() for p, q in ((predictions[i], one) for one in truth)]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_accuracy, binary_f1_score, binary_jaccard_index
 
 from sartorius.metrics import pixels
-from sartorius.metrics.pixels import PixelScores, per_picture_table, pixel_row, print_table, scores_per_picture, summary
+from sartorius.metrics.pixels import PixelScores, per_image_table, pixel_row, print_table, scores_per_image, summary
 
 NONE, ALL = torch.zeros(3, 4), torch.ones(3, 4)
 LEFT = (torch.arange(4) < 2).float().expand(3, 4)  # 6 of 12 pixels
@@ -21,10 +21,10 @@ def scored(*pairs: tuple[torch.Tensor, torch.Tensor], threshold: float = 0.5) ->
     return torch.stack(rows).numpy(), torch.stack(bce).double().numpy()
 
 
-def test_counts_and_scores_of_one_picture() -> None:
+def test_counts_and_scores_of_one_image() -> None:
     rows, bce = scored((0.8 * LEFT + 0.1, (torch.arange(4) < 3).float().expand(3, 4)))
     np.testing.assert_array_equal(rows, [[0, 6, 0, 3, 3]])
-    values = {name: value.item() for name, value in scores_per_picture(rows, bce).items()}
+    values = {name: value.item() for name, value in scores_per_image(rows, bce).items()}
     assert values == pytest.approx(
         {
             "accuracy": 9 / 12,
@@ -43,7 +43,7 @@ def test_agrees_with_torchmetrics() -> None:
     truth = torch.rand(5, 40, 30, generator=generator) < torch.linspace(0.1, 0.9, 5)[:, None, None]
     for threshold in (0.5, 0.3):
         rows, bce = scored(*zip(foreground, truth, strict=True), threshold=threshold)
-        ours = scores_per_picture(rows, bce)
+        ours = scores_per_image(rows, bce)
         for name, reference in (
             ("accuracy", binary_accuracy),
             ("iou", binary_jaccard_index),
@@ -62,7 +62,7 @@ def test_agrees_with_torchmetrics() -> None:
 )
 def test_extremes(foreground: torch.Tensor, truth: torch.Tensor, overlap: int) -> None:
     rows, bce = scored((foreground, truth))
-    values = scores_per_picture(rows, bce)
+    values = scores_per_image(rows, bce)
     assert (values["iou"], values["dice"], values["accuracy"]) == (overlap, overlap, overlap)
     reference = F.binary_cross_entropy(foreground, truth).item()
     assert values["bce"].item() == pytest.approx(reference) == pytest.approx(100 * (1 - overlap))
@@ -84,7 +84,7 @@ def test_different_sizes() -> None:
         pixel_row(0, NONE, NONE.T.bool(), 0.5)
 
 
-def test_pooled_pixels_are_not_the_mean_over_pictures() -> None:
+def test_pooled_pixels_are_not_the_mean_over_images() -> None:
     one = torch.zeros(3, 4)
     one[0, 0] = 1
     rows, bce = scored((one, one), (NONE, LEFT))
@@ -108,14 +108,14 @@ def test_nothing_scored() -> None:
     metric = PixelScores(0.5)
     assert summary(*metric.gathered()) == {}
     assert metric.gathered()[0].shape == (0, 5)
-    assert list(per_picture_table(*metric.gathered(), [], []).columns) == [
-        "picture", "cell_type", "accuracy", "iou", "dice", "bce", "confluence_true", "confluence_predicted",
+    assert list(per_image_table(*metric.gathered(), [], []).columns) == [
+        "image_id", "cell_type", "accuracy", "iou", "dice", "bce", "confluence_true", "confluence_predicted",
     ]  # fmt: skip
 
 
 def test_the_table_has_a_line_for_all_and_each_type(capsys: pytest.CaptureFixture[str]) -> None:
-    table = per_picture_table(*scored((LEFT, LEFT), (NONE, LEFT), (NONE, NONE)), ["a", "b", "c"], ["x", "x", "y"])
-    assert table.picture.tolist() == ["a", "b", "c"]
+    table = per_image_table(*scored((LEFT, LEFT), (NONE, LEFT), (NONE, NONE)), ["a", "b", "c"], ["x", "x", "y"])
+    assert table.image_id.tolist() == ["a", "b", "c"]
     print_table("val", table)
     lines = {line.split("│")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "│" in line}
     assert list(lines) == ["all", "x", "y"]
@@ -124,7 +124,7 @@ def test_the_table_has_a_line_for_all_and_each_type(capsys: pytest.CaptureFixtur
     assert [text.strip() for text in lines["all"].split("│")[2:4]] == ["3", f"{100 * (1 + 0.5 + 1) / 3:.2f}"]
 
 
-def test_the_state_sorts_pictures_and_counts_each_once() -> None:
+def test_the_state_sorts_images_and_counts_each_once() -> None:
     metric = PixelScores(0.5)
     for index, found in ((4, LEFT), (1, NONE), (4, ALL)):
         metric.update(index, found, LEFT.bool())
@@ -137,7 +137,7 @@ def test_the_state_sorts_pictures_and_counts_each_once() -> None:
     assert len(metric.gathered()[0]) == 0
 
 
-def test_processes_that_repeat_pictures_count_once() -> None:
+def test_processes_that_repeat_images_count_once() -> None:
     others = {pixels.ROW_LENGTH: torch.tensor([[0, 6, 0, 0, 6], [1, 0, 0, 6, 6]]), 1: torch.tensor([0.0, 600.0])}
 
     def gather(state: torch.Tensor, group: object = None) -> list[torch.Tensor]:
@@ -153,7 +153,7 @@ def test_processes_that_repeat_pictures_count_once() -> None:
     assert len(metric.rows) == 2, "the process keeps its own rows"
 
 
-def test_a_process_without_pictures_takes_part() -> None:
+def test_a_process_without_images_takes_part() -> None:
     sent: list[tuple[torch.dtype, tuple[int, ...]]] = []
 
     def gather(state: torch.Tensor, group: object = None) -> list[torch.Tensor]:

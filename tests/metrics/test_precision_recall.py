@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_curve
 
-from sartorius.instances import Instances
 from sartorius.metrics import precision_recall
-from sartorius.metrics.functional import THRESHOLD_PERCENT, picture_row
+from sartorius.metrics.functional import THRESHOLD_PERCENT, image_row
 from sartorius.metrics.precision_recall import curve
+from sartorius.structures.instances import Instances
 
 
 def hits(predictions: Instances, truth: Instances, percents: list[int]) -> np.ndarray:
@@ -53,7 +53,7 @@ def test_as_many_hits_as_the_competition_counts(seed: int) -> None:
         label_map[max(y, 0) : y + h, max(x, 0) : x + w] = k + 1
     found = Instances.from_label_map(label_map, np.zeros(8, np.int64))
     counted = hits(found, truth, THRESHOLD_PERCENT.tolist()).sum(axis=0)
-    assert counted.tolist() == picture_row(0, found, truth)[1:-2].tolist()
+    assert counted.tolist() == image_row(0, found, truth)[1:-2].tolist()
 
 
 def test_the_curve_by_hand() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sartorius.metrics.pseudo_labels import Counts, Report, matched
-from sartorius.rle import RleError
+from sartorius.structures.rle import RleError
 
 
 def test_sure_and_doubtful_cells_against_the_truth() -> None:
@@ -23,21 +23,21 @@ def test_one_label_over_two_cells_matches_one() -> None:
     assert matched(["1 4"], [False], ["1 4", "1 4"], 8, 10) == (1, 1)
 
 
-def test_a_mask_beyond_the_picture() -> None:
+def test_a_mask_beyond_the_image() -> None:
     with pytest.raises(RleError):
         matched(["1 4"], [False], ["79 4"], 8, 10)
 
 
 def test_lines_of_the_report() -> None:
     report = Report(empty=["d"], bad={"e": "e.npz: broken"}, unpredicted=list("fghi"))
-    report.counts["cort"] = Counts(pictures=2, kept=4, doubtful=1, dropped=7, cells=5, found=3, found_or_doubtful=4)
+    report.counts["cort"] = Counts(images=2, kept=4, doubtful=1, dropped=7, cells=5, found=3, found_or_doubtful=4)
     assert report.lines(compared=True) == [
-        "cort: 2 pictures, 4 cells, 1 doubtful, 7 detections dropped; 3 of the cells are right (precision 0.750), of 5 "
+        "cort: 2 images, 4 cells, 1 doubtful, 7 detections dropped; 3 of the cells are right (precision 0.750), of 5 "
         "true ones (recall 0.600, with the doubtful 0.800)",
-        "1 pictures have no cell that passes, and no row: d",
-        "4 pictures of the folder have no detections: f, g, h, ...",
-        "1 pictures cannot be read and are left out: e",
+        "1 images have no cell that passes, and no row: d",
+        "4 images of the folder have no detections: f, g, h, ...",
+        "1 images cannot be read and are left out: e",
         "  e.npz: broken",
     ]
-    assert report.lines(compared=False)[0] == "cort: 2 pictures, 4 cells, 1 doubtful, 7 detections dropped"
+    assert report.lines(compared=False)[0] == "cort: 2 images, 4 cells, 1 doubtful, 7 detections dropped"
     assert "precision -" in Report(counts={"cort": Counts()}).lines(compared=True)[0]

@@ -19,7 +19,7 @@ def test_summary_names_every_average_and_serialises() -> None:
     assert numbers["competition_map_cort"] == (1 + 0) / 2
     assert numbers["competition_map_astro"] == 0.5
     assert numbers["competition_map_shsy5y"] is None and numbers["competition_map_interval_shsy5y"] is None
-    assert (numbers["pictures"], numbers["cells"], numbers["predictions"]) == (3, 6, 5)
+    assert (numbers["images"], numbers["cells"], numbers["predictions"]) == (3, 6, 5)
     assert numbers["precision_by_threshold"]["0.50"] == pytest.approx(2 / 3)
     assert numbers["pooled_precision_by_threshold"]["0.50"] == 3 / (5 + 6 - 3)
     assert numbers["pooled_precision_by_threshold"]["0.95"] == 1 / (5 + 6 - 1)
@@ -28,36 +28,36 @@ def test_summary_names_every_average_and_serialises() -> None:
     json.dumps(numbers, allow_nan=False)
 
 
-def test_summary_of_no_pictures_is_null_not_nan() -> None:
+def test_summary_of_no_images_is_null_not_nan() -> None:
     numbers = report.summary(ROWS[:0], [], ("cort",))
-    assert numbers["competition_map"] is None and numbers["pooled_map"] is None and numbers["pictures"] == 0
+    assert numbers["competition_map"] is None and numbers["pooled_map"] is None and numbers["images"] == 0
     json.dumps(numbers, allow_nan=False)
 
 
-def test_per_picture_table_round_trips(tmp_path: Path) -> None:
-    table = report.per_picture_table(ROWS, ["07", "b", "c"], TYPES)
+def test_per_image_table_round_trips(tmp_path: Path) -> None:
+    table = report.per_image_table(ROWS, ["07", "b", "c"], TYPES)
     assert table.average_precision.tolist() == [1.0, 0.0, 0.5]
     assert table.true_positives_70.tolist() == [1, 0, 2] and table.true_positives_75.tolist() == [1, 0, 0]
-    table.to_csv(tmp_path / "per_picture.csv", index=False)
-    for path in (tmp_path, tmp_path / "per_picture.csv"):
-        assert report.read_per_picture(path).picture.tolist() == ["07", "b", "c"]
+    table.to_csv(tmp_path / "per_image.csv", index=False)
+    for path in (tmp_path, tmp_path / "per_image.csv"):
+        assert report.read_per_image(path).image_id.tolist() == ["07", "b", "c"]
 
 
-def test_compare_pairs_by_picture() -> None:
-    ours = report.per_picture_table(ROWS, ["a", "b", "c"], TYPES)
+def test_compare_pairs_by_image() -> None:
+    ours = report.per_image_table(ROWS, ["a", "b", "c"], TYPES)
     theirs = ours.iloc[[2, 0]].assign(average_precision=[0.25, 0.5])
-    difference, pictures = report.compare(ours, theirs, samples=100)
-    assert pictures == 2 and difference.mean == ((0.5 - 0.25) + (1 - 0.5)) / 2
+    difference, images = report.compare(ours, theirs, samples=100)
+    assert images == 2 and difference.mean == ((0.5 - 0.25) + (1 - 0.5)) / 2
 
 
 def test_bad_tables(tmp_path: Path) -> None:
-    table = report.per_picture_table(ROWS, ["a", "b", "c"], TYPES)
-    with pytest.raises(InputError, match="share no picture"):
-        report.compare(table, table.assign(picture=["x", "y", "z"]))
-    with pytest.raises(InputError, match="picture x appears twice"):
-        report.compare(table, table.assign(picture=["x", "x", "z"]))
+    table = report.per_image_table(ROWS, ["a", "b", "c"], TYPES)
+    with pytest.raises(InputError, match="share no image"):
+        report.compare(table, table.assign(image_id=["x", "y", "z"]))
+    with pytest.raises(InputError, match="image x appears twice"):
+        report.compare(table, table.assign(image_id=["x", "x", "z"]))
     with pytest.raises(InputError, match="no such file"):
-        report.read_per_picture(tmp_path)
-    (tmp_path / "per_picture.csv").write_text("id,score\na,1\n")
-    with pytest.raises(InputError, match="expected columns picture"):
-        report.read_per_picture(tmp_path)
+        report.read_per_image(tmp_path)
+    (tmp_path / "per_image.csv").write_text("id,score\na,1\n")
+    with pytest.raises(InputError, match="expected columns image"):
+        report.read_per_image(tmp_path)

@@ -58,8 +58,8 @@ def test_a_compiled_network_gives_the_same_numbers_and_gradients() -> None:
     plain, compiled = network(), network()
     compile_network(compiled, **OPTIONS)
     for size in (16, 24):
-        picture = torch.randint(0, 255, (1, 1, size, size), dtype=torch.uint8)
-        found = [made(picture) for made in (plain, compiled)]
+        image = torch.randint(0, 255, (1, 1, size, size), dtype=torch.uint8)
+        found = [made(image) for made in (plain, compiled)]
         assert torch.allclose(*found, atol=1e-5)
         for logits in found:
             logits.square().mean().backward()

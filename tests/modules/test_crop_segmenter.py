@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from sartorius.callbacks.crop_scores import CropScores, cell_scores
-from sartorius.callbacks.csv_log import CSVLog
 from sartorius.callbacks.run_record import RunRecord
 from sartorius.data.cell_chunks import CellsDataModule
 from sartorius.data.competition import Competition
 from sartorius.data.dataset import Batch, InstanceDataset, collate
 from sartorius.errors import InputError
+from sartorius.loggers.csv import CSVLog
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.encoders import PlainEncoder
@@ -107,7 +107,7 @@ def test_jitter_of_training_is_a_function_of_the_step(tiny_competition: Path) ->
     assert loss(0) == loss(0) != loss(1)
 
 
-def test_given_boxes_are_a_function_of_seed_and_picture(tiny_competition: Path) -> None:
+def test_given_boxes_are_a_function_of_seed_and_image(tiny_competition: Path) -> None:
     targets = batch(tiny_competition).targets
     built, again, other = module(jitter=0.1), module(jitter=0.1), module(jitter=0.1, seed=1)
     again.given_boxes(targets[1])
@@ -124,11 +124,11 @@ def test_detections_are_the_given_cells_in_their_order(tiny_competition: Path) -
         found = built.validation_step(given, 0)
     assert [len(detections) for detections in found] == [2, 4, 0]
     for detections, target in zip(found, given.targets, strict=True):
-        assert detections.picture == target.picture
+        assert detections.image_id == target.image_id
         assert detections.scores.tolist() == [1.0] * len(target)
         assert detections.cell_types.tolist() == target.cell_types.tolist()
         assert detections.masks.shape[1:] == (28, 28)
-        cells = Competition(tiny_competition).instances(target.picture)  # rectangles
+        cells = Competition(tiny_competition).instances(target.image_id)  # rectangles
         assert (cell_scores(detections, cells, target.boxes.numpy(), 0.5)[:, 0] > 0.97).all()
         assert np.abs(detections.boxes - target.boxes.numpy()).max(initial=0) < 1.5
 

@@ -1,4 +1,4 @@
-"""Ignored pixels and weights of pictures in the losses of the dense networks."""
+"""Ignored pixels and weights of images in the losses of the dense networks."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from sartorius.data.dataset import Batch, Target
-from sartorius.instances import Instances
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
+from sartorius.structures.instances import Instances
 
 LAYOUT = MapLayout(types=3, border=2, offset_scale=8.0)
 HEIGHT, WIDTH, SPLIT = 48, 64, 40
@@ -49,7 +49,7 @@ def unet_module() -> UNetModule:
 
 
 def test_a_unet_does_not_see_ignored_pixels() -> None:
-    """Every term is that of the picture without them, and no gradient reaches them."""
+    """Every term is that of the image without them, and no gradient reaches them."""
     built = unet_module()
     logits = torch.randn((2, LAYOUT.channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
     logits.requires_grad_()
@@ -61,14 +61,14 @@ def test_a_unet_does_not_see_ignored_pixels() -> None:
     assert logits.grad is not None
     assert (logits.grad[..., SPLIT:] == 0).all()
     assert logits.grad[..., :SPLIT].any()
-    one = built.losses(logits, [target(right()), target()])  # the other picture keeps all its pixels
+    one = built.losses(logits, [target(right()), target()])  # the other image keeps all its pixels
     assert cut["foreground"].item() != pytest.approx(one["foreground"].item(), rel=1e-3)
     everything = torch.ones((HEIGHT, WIDTH), dtype=torch.bool)
     nothing = built.losses(logits, [target(everything)] * 2)
     assert nothing["foreground"].item() == nothing["border"].item() == nothing["centre"].item() == 0
 
 
-def test_a_unet_counts_pictures_with_their_weight() -> None:
+def test_a_unet_counts_images_with_their_weight() -> None:
     built = unet_module()
     logits = torch.randn((2, LAYOUT.channels, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(0))
     first, both, half = (built.losses(logits, [target(right()), target(weight=weight)]) for weight in (0.0, 1.0, 0.5))
@@ -89,7 +89,7 @@ class Given(torch.nn.Module):
 
 
 def crop_step(first: Target, second: Target) -> tuple[float, Tensor]:
-    """The loss of a training step on two pictures, and its gradient of the logits [6, 2, 32, 32]."""
+    """The loss of a training step on two images, and its gradient of the logits [6, 2, 32, 32]."""
     torch.manual_seed(0)
     network = CropNetwork(Given(6, 32), size=32, margin=0.5, min_side=12, mean=128.0, std=11.0, prompt=True)
     built = CropSegmenterModule(network, torch.optim.SGD, None, jitter=0.0, low=0.1, mask_size=28, crops_at_once=3)
@@ -111,15 +111,15 @@ def test_a_crop_segmenter_does_not_see_ignored_pixels() -> None:
     hidden = (gradient == 0) & (whole != 0)
     assert hidden[2].any()
     assert not hidden[:2].any()
-    assert not hidden[3:].any()  # the other picture
+    assert not hidden[3:].any()  # the other image
     left, right_ = hidden[2, :, :, :10], hidden[2, :, :, 26:]
     assert right_.all()
     assert not left.any()
     _, gradient = crop_step(target(torch.ones_like(mask)), target())
-    assert not gradient[2].any()  # a square that lies in the picture
+    assert not gradient[2].any()  # a square that lies in the image
 
 
-def test_a_crop_segmenter_counts_pictures_with_their_weight() -> None:
+def test_a_crop_segmenter_counts_images_with_their_weight() -> None:
     (one, _), (both, _), (half, _) = (crop_step(target(), target(weight=weight)) for weight in (0.0, 1.0, 0.5))
     assert half == pytest.approx((one + both) / 2)
     assert one < both

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sartorius.errors import InputError
-from sartorius.fusion.windows import Tiles
+from sartorius.inference.windows import Tiles
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.networks.roi_heads import RawDetections
 
@@ -26,7 +26,7 @@ class Toy(nn.Module):
 
 
 def batch(n: int = 2) -> SimpleNamespace:
-    targets = [SimpleNamespace(picture=f"p{k}") for k in range(n)]
+    targets = [SimpleNamespace(image_id=f"p{k}") for k in range(n)]
     return SimpleNamespace(images=[torch.zeros(1, 12, 10, dtype=torch.uint8)] * n, targets=targets)
 
 
@@ -42,16 +42,16 @@ def test_loss_is_the_weighted_sum(monkeypatch) -> None:
     assert logged == {"train/loss": 12, "train/loss_a": 2, "train/loss_b": 20}
 
 
-def test_a_broken_loss_stops_with_the_pictures() -> None:
+def test_a_broken_loss_stops_with_the_images() -> None:
     with pytest.raises(InputError, match="not finite on p0, p1: loss_a nan, loss_b nan"):
         module(Toy(float("nan"))).training_step(batch(), 0)
 
 
 @pytest.mark.parametrize("step", ["validation_step", "predict_step"])
-def test_detections_are_numpy_and_inside_the_picture(step: str) -> None:
+def test_detections_are_numpy_and_inside_the_image(step: str) -> None:
     with torch.no_grad():
         first, second = getattr(module(Toy()), step)(batch(), 0)
-    assert (first.picture, second.picture) == ("p0", "p1")
+    assert (first.image_id, second.image_id) == ("p0", "p1")
     assert (first.height, first.width) == (12, 10)
     assert first.boxes.tolist() == [[1, 2, 5, 6], [0, 3, 4, 12]]
     assert str(first.masks.dtype) == "float16"
@@ -78,17 +78,17 @@ class Bright(nn.Module):
 
 
 @pytest.mark.parametrize("windows", [None, Tiles(16, 6, margin=1, batch=2, join_iou=0.5)])
-def test_a_picture_may_be_looked_at_in_windows(windows: Tiles | None) -> None:
+def test_a_image_may_be_looked_at_in_windows(windows: Tiles | None) -> None:
     image = torch.zeros(1, 12, 26, dtype=torch.uint8)
     image[:, 3:9, 5:21] = 200  # from the first tile into the second, neither sees it whole
     network = Bright()
-    pictures = SimpleNamespace(images=[image, image[..., :16]], targets=batch().targets)
+    images = SimpleNamespace(images=[image, image[..., :16]], targets=batch().targets)
     with torch.no_grad():
-        first, second = module(network, inference=windows).predict_step(pictures, 0)
+        first, second = module(network, inference=windows).predict_step(images, 0)
     assert network.seen == ([(1, 12, 16)] * 3 if windows else [(1, 12, 26), (1, 12, 16)])
     assert (first.boxes.tolist(), first.cell_types.tolist()) == ([[5, 3, 21, 9]], [1])
-    assert (first.picture, first.height, first.width) == ("p0", 12, 26)
-    assert (second.picture, second.boxes.tolist()) == ("p1", [[5, 3, 16, 9]])
+    assert (first.image_id, first.height, first.width) == ("p0", 12, 26)
+    assert (second.image_id, second.boxes.tolist()) == ("p1", [[5, 3, 16, 9]])
 
 
 def test_the_recipe_travels_with_the_checkpoint() -> None:

@@ -47,7 +47,7 @@ def test_random_numbers_of_a_step_are_a_function_of_seed_step_and_rank() -> None
     assert len({tuple(draw(*key)) for key in [(1, 5), (1, 6), (2, 5), (1, 5, 1)]}) == 4
 
 
-def test_the_error_of_a_broken_loss_names_pictures_and_terms() -> None:
+def test_the_error_of_a_broken_loss_names_images_and_terms() -> None:
     error = NonFiniteLossError(["a1", "b2"], {"loss_box": torch.tensor(float("nan")), "loss_mask": torch.tensor(0.5)})
     assert "a1, b2" in str(error)
     assert "loss_box nan, loss_mask 0.5" in str(error)

@@ -1,4 +1,4 @@
-"""Where a module's weights come from: loaded, noted in the recipe, refused where they have seen held back pictures."""
+"""Where a module's weights come from: loaded, noted in the recipe, refused where they have seen held back images."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def saved(path: Path, source: UNetModule, **note: Any) -> str:
 
 def fit_on(started: UNetModule, train: list[str], val: list[str]) -> None:
     """What Lightning does before a fit."""
-    started.trainer = SimpleNamespace(datamodule=SimpleNamespace(train_pictures=train, val_pictures=val))  # type: ignore[assignment]
+    started.trainer = SimpleNamespace(datamodule=SimpleNamespace(train_images=train, val_images=val))  # type: ignore[assignment]
     started.setup("fit")
 
 
 def test_a_unet_starts_from_one_of_other_cell_types(tmp_path: Path) -> None:
     source = module(LINES)
     path = saved(tmp_path / "a.ckpt", source, **{KEY: {}})
-    started = module(weights=path, head_map={"shsy5y": "SHSY5Y"})
+    started = module(weights=path, class_mapping={"shsy5y": "SHSY5Y"})
     assert started.started_from is not None
     assert started.started_from.missing == started.started_from.reshaped == ()
     theirs, ours = source.network.head.bias, started.network.head.bias
@@ -53,7 +53,7 @@ def test_a_unet_starts_from_one_of_other_cell_types(tmp_path: Path) -> None:
     assert plain.started_from is not None and plain.started_from.reshaped == ()
 
 
-def test_the_recipe_notes_all_pictures_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
+def test_the_recipe_notes_all_images_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.ckpt", module(LINES), **{KEY: {"x": "field"}})
     started = module(weights=path)
     fit_on(started, ["a", "b"], ["c"])
@@ -68,11 +68,11 @@ def test_the_recipe_notes_all_pictures_and_a_resumed_run_keeps_them(tmp_path: Pa
     resumed.on_load_checkpoint({})
 
 
-def test_weights_that_have_seen_validation_pictures_are_refused(tmp_path: Path) -> None:
+def test_weights_that_have_seen_validation_images_are_refused(tmp_path: Path) -> None:
     started = module(weights=saved(tmp_path / "a.ckpt", module(), **{KEY: {"c": "c", "x": "x"}}))
-    with pytest.raises(InputError, match=r"a\.ckpt: was trained on 1 of the 2 validation pictures"):
+    with pytest.raises(InputError, match=r"a\.ckpt: was trained on 1 of the 2 validation images"):
         fit_on(started, ["a"], ["c", "d"])
-    with pytest.raises(InputError, match="does not say which pictures it was trained on"):
+    with pytest.raises(InputError, match="does not say which images it was trained on"):
         fit_on(module(weights=saved(tmp_path / "b.ckpt", module())), ["a"], ["c"])
 
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius.detections import Detections, DetectionsFolder
 from sartorius.errors import InputError
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.modules.two_stage import TwoStageModule
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule
 from tests.modules.test_crop_segmenter import BoxItself, module
 
@@ -21,19 +21,19 @@ HEIGHT, WIDTH = 60, 80
 BOXES = np.array([[10, 10, 30, 22], [40, 5, 50, 35], [60.5, 40.25, 79, 60]], np.float32)
 
 
-def given(picture: str = "a", size: int = 28, count: int = 3) -> Detections:
+def given(image_id: str = "a", size: int = 28, count: int = 3) -> Detections:
     """Detections whose masks are 0.6 in the left half of their box."""
     masks = np.zeros((3, size, size), np.float16)
     masks[:, :, : size // 2] = 0.6
     scores = np.array([0.9, 0.04, 0.5], np.float32)
-    whole = Detections(picture, HEIGHT, WIDTH, BOXES, scores, np.array([0, 2, 1]), masks, ("x", "y", "z"))
+    whole = Detections(image_id, HEIGHT, WIDTH, BOXES, scores, np.array([0, 2, 1]), masks, ("x", "y", "z"))
     return whole.select(np.arange(count))
 
 
-def batch(*pictures: str) -> SimpleNamespace:
-    targets = [SimpleNamespace(picture=picture) for picture in pictures]
+def batch(*images: str) -> SimpleNamespace:
+    targets = [SimpleNamespace(image_id=image_id) for image_id in images]
     return SimpleNamespace(
-        images=[torch.full((1, HEIGHT, WIDTH), 128, dtype=torch.uint8)] * len(pictures), targets=targets
+        images=[torch.full((1, HEIGHT, WIDTH), 128, dtype=torch.uint8)] * len(images), targets=targets
     )
 
 
@@ -46,7 +46,7 @@ class First(ToyModule):
         self.recipe = {"postprocess": {"score": 0.1}, "data": "tiny", "model": {"first": 1}}
 
     def detect(self, batch) -> list[Detections]:
-        return [given(target.picture, count=self.count) for target in batch.targets]
+        return [given(target.image_id, count=self.count) for target in batch.targets]
 
 
 def two_stage(first=None, second: CropSegmenterModule | None = None, **options) -> TwoStageModule:
@@ -55,9 +55,9 @@ def two_stage(first=None, second: CropSegmenterModule | None = None, **options) 
     return TwoStageModule(First() if first is None else first, second, **options).eval()
 
 
-def detect(stages: TwoStageModule, *pictures: str) -> list[Detections]:
+def detect(stages: TwoStageModule, *images: str) -> list[Detections]:
     with torch.inference_mode():
-        return stages.predict_step(batch(*(pictures or ("a",))), 0)
+        return stages.predict_step(batch(*(images or ("a",))), 0)
 
 
 def pasted(detections: Detections, threshold: float = 0.5) -> np.ndarray:
@@ -120,14 +120,14 @@ def folder(path: Path) -> DetectionsFolder:
     written.write_meta(
         cell_types=["x", "y", "z"], mask_size=28, postprocess={"score": 0.3}, model={"m": 1}, data="tiny"
     )
-    for picture in ("a", "b"):
-        written.write(given(picture))
+    for image_id in ("a", "b"):
+        written.write(given(image_id))
     return written
 
 
 def test_a_folder_as_the_first_stage(tmp_path: Path) -> None:
     stages = two_stage(folder(tmp_path))
-    assert [found.picture for found in detect(stages, "b", "a")] == ["b", "a"]
+    assert [found.image_id for found in detect(stages, "b", "a")] == ["b", "a"]
     assert np.array_equal(detect(stages)[0].masks, detect(two_stage())[0].masks)
     assert stages.cell_type_names == ("x", "y", "z")
     assert stages.recipe["postprocess"] == {"score": 0.3}
@@ -135,7 +135,7 @@ def test_a_folder_as_the_first_stage(tmp_path: Path) -> None:
         detect(stages, "c")
     larger = batch("a")
     larger.images = [torch.zeros(1, 90, 100, dtype=torch.uint8)]
-    with pytest.raises(InputError, match="a was 80x60 pixels when it was predicted, the picture here has 100x90"):
+    with pytest.raises(InputError, match="a was 80x60 pixels when it was predicted, the image here has 100x90"):
         stages.predict_step(larger, 0)
 
 

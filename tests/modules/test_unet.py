@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from sartorius.data.dataset import Target
 from sartorius.errors import InputError
-from sartorius.fusion.windows import Tiles
-from sartorius.instances import Instances
+from sartorius.inference.windows import Tiles
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
 from sartorius.postprocess import Postprocess
-from sartorius.postprocess.decode import Basins, Components
+from sartorius.postprocess.decode import Components, Watershed
+from sartorius.structures.instances import Instances
 
 LAYOUT = MapLayout(types=3, border=2, offset_scale=8.0)
 KEEP = Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=0.5, min_area=1)
@@ -33,14 +33,14 @@ def cells() -> Instances:
     return Instances.from_masks(np.stack(discs), [2, 2, 0])
 
 
-def batch_of(*pictures: Instances) -> Any:
-    targets = [Target.from_instances(f"p{k}", k, instances, "cort") for k, instances in enumerate(pictures)]
-    images = [torch.full((1, i.height, i.width), 128, dtype=torch.uint8) for i in pictures]
+def batch_of(*image_ids: Instances) -> Any:
+    targets = [Target.from_instances(f"p{k}", k, instances, "cort") for k, instances in enumerate(image_ids)]
+    images = [torch.full((1, i.height, i.width), 128, dtype=torch.uint8) for i in image_ids]
     return SimpleNamespace(images=images, targets=targets)
 
 
 class Perfect(nn.Module):
-    """Logits of the true maps of one picture; the picture holds each pixel's place, so that a crop is found again."""
+    """Logits of the true maps of one image; the image holds each pixel's place, so that a crop is found again."""
 
     def __init__(self, instances: Instances, layout: MapLayout) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Perfect(nn.Module):
 
 
 def module(network: nn.Module, layout: MapLayout = LAYOUT, **options: Any) -> UNetModule:
-    decoder = options.pop("decoder", None) or Basins(
+    decoder = options.pop("decoder", None) or Watershed(
         foreground_low=0.3, smooth=0.0, border_weight=0.0, depth=0.1, peak=0.3, min_area=5
     )
     return UNetModule(network, layout, decoder, torch.optim.AdamW, **options)
@@ -127,7 +127,7 @@ def test_only_the_foreground() -> None:
     assert found.cell_type_names == ("shsy5y", "astro", "cort")
 
 
-def test_pictures_without_cells_and_of_odd_sizes() -> None:
+def test_images_without_cells_and_of_odd_sizes() -> None:
     built = module(tiny())
     batch = batch_of(Instances.empty(37, 51), Instances.empty(37, 51))
     assert torch.isfinite(built.losses(torch.zeros(2, LAYOUT.channels, 37, 51), batch.targets)["types"])
@@ -147,12 +147,12 @@ def test_validation_leaves_the_foreground_and_logs_the_loss(monkeypatch: pytest.
     assert 0 <= float(built.foreground[0].min()) <= float(built.foreground[0].max()) <= 1
 
 
-def test_training_pictures_of_different_sizes_are_refused() -> None:
-    with pytest.raises(InputError, match=r"pictures p0, p1 of one batch have sizes .*: train on crops of one size"):
+def test_training_images_of_different_sizes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"images p0, p1 of one batch have sizes .*: train on crops of one size"):
         module(tiny()).training_step(batch_of(cells(), Instances.empty(9, 9)), 0)
 
 
-def test_a_broken_loss_stops_with_the_pictures() -> None:
+def test_a_broken_loss_stops_with_the_images() -> None:
     network = tiny()
     with torch.no_grad():
         next(network.parameters()).fill_(float("nan"))

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius.instances import Instances
 from sartorius.networks.anchors import AnchorGrid
 from sartorius.networks.backbones import resnet_fpn
 from sartorius.networks.mask_rcnn import MaskRCNN, mask_rcnn
+from sartorius.structures.instances import Instances
 
 
 def target_of(instances: Instances) -> Any:
@@ -80,8 +80,8 @@ def tiny_network(
 
 
 @pytest.fixture
-def picture() -> tuple[torch.Tensor, Instances]:
-    """A grey picture 70x90 with a bright cell and a brighter one that overlap, and their truth."""
+def example() -> tuple[torch.Tensor, Instances]:
+    """A grey image 70x90 with a bright cell and a brighter one that overlap, and their truth."""
     masks = np.zeros((2, 70, 90), bool)
     masks[0, 10:30, 20:44] = masks[1, 26:46, 40:64] = True
     image = np.full((1, 70, 90), 128, np.uint8)

@@ -140,7 +140,7 @@ class Reference:
         return [*levels, F.max_pool2d(levels[-1], 1, 2)]
 
     def rpn(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """Objectness [A, H, W] and deltas [A, 4, H, W] of one picture."""
+        """Objectness [A, H, W] and deltas [A, 4, H, W] of one image."""
         head = "proposal_generator.rpn_head."
         hidden = self.convolution(feature, f"{head}conv", 1, 1).relu()
         deltas = self.convolution(hidden, f"{head}anchor_deltas")[0]

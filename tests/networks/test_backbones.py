@@ -37,9 +37,9 @@ def torch_backbone(norm: str = "group", trainable_layers: int = 5, name: str = "
     return resnet_fpn(name, norm, trainable_layers, 32, **options)
 
 
-def step(network: nn.Module, picture: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def step(network: nn.Module, example: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """The loss and the gradients of one training step, with the same random samples each time."""
-    image, instances = picture
+    image, instances = example
     torch.manual_seed(1)
     loss = torch.stack(list(network([image], [target_of(instances)]).values())).sum()
     loss.backward()
@@ -66,28 +66,28 @@ def with_and_without(build: Callable[..., nn.Module], **options: Any) -> list[nn
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_trains_and_predicts(name: str, picture: Any) -> None:
+def test_every_family_trains_and_predicts(name: str, example: Any) -> None:
     """One step, the same with activations computed again; then predictions in half precision."""
     plain, again = with_and_without(timm_backbone, name=name)
     calls = [count_calls(network.backbone.body) for network in (plain, again)]
-    (loss, gradients), (loss_again, gradients_again) = step(plain, picture), step(again, picture)
+    (loss, gradients), (loss_again, gradients_again) = step(plain, example), step(again, example)
     torch.testing.assert_close(loss_again, loss)
     torch.testing.assert_close(gradients_again, gradients, rtol=1e-4, atol=1e-5)
     assert sum(calls[0].values()) < sum(calls[1].values())
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    assert 0 < norm < 1000  # flat parts of a picture do not let it explode
+    assert 0 < norm < 1000  # flat parts of an image do not let it explode
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = plain.eval()([picture[0]])[0]
+        found = plain.eval()([example[0]])[0]
     assert len(found.boxes) == 20
     assert torch.isfinite(found.boxes).all() and torch.isfinite(found.masks).all()
     assert found.boxes[:, 2].max() <= 90
 
 
-def test_torchvisions_resnet_gives_the_same_with_activations_computed_again(picture: Any) -> None:
+def test_torchvisions_resnet_gives_the_same_with_activations_computed_again(example: Any) -> None:
     plain, again = with_and_without(torch_backbone)
     assert plain.state_dict().keys() == again.state_dict().keys()
     calls = [count_calls(network.backbone.body) for network in (plain, again)]
-    (loss, gradients), (loss_again, gradients_again) = step(plain, picture), step(again, picture)
+    (loss, gradients), (loss_again, gradients_again) = step(plain, example), step(again, example)
     assert torch.equal(loss, loss_again)
     torch.testing.assert_close(gradients_again, gradients)
     stage = {name: n for name, n in calls[0].items() if name.startswith("layer")}

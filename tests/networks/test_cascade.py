@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from sartorius.instances import Instances
 from sartorius.networks.cascade import CascadeHeads, Stage
+from sartorius.structures.instances import Instances
 
 from .conftest import STAGES, target_of, tiny_network
 
@@ -22,8 +22,8 @@ def cascade(**heads: Any) -> nn.Module:
     return tiny_network(parts={"cascade": STAGES}, **heads)
 
 
-def test_every_parameter_learns_and_every_stage_has_its_losses(picture: Any) -> None:
-    image, instances = picture
+def test_every_parameter_learns_and_every_stage_has_its_losses(example: Any) -> None:
+    image, instances = example
     network = cascade()
     losses = network([image, image], [target_of(instances)] * 2)
     assert set(losses) == LOSSES | {"loss_objectness", "loss_rpn_box", "loss_mask"}
@@ -32,8 +32,8 @@ def test_every_parameter_learns_and_every_stage_has_its_losses(picture: Any) -> 
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
-def test_a_picture_without_cells_or_without_proposals_trains(picture: Any) -> None:
-    image, instances = picture
+def test_a_image_without_cells_or_without_proposals_trains(example: Any) -> None:
+    image, instances = example
     for options, target in (({}, Instances.empty(70, 90)), ({"min_size": 1e4}, instances)):
         network = cascade(**options)
         losses = network([image], [target_of(target)])
@@ -42,22 +42,22 @@ def test_a_picture_without_cells_or_without_proposals_trains(picture: Any) -> No
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
-def test_detections_are_bounded_and_half_precision_works(picture: Any) -> None:
+def test_detections_are_bounded_and_half_precision_works(example: Any) -> None:
     network = cascade(detections=7).eval()
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        found = network([picture[0]])[0]
+        found = network([example[0]])[0]
     assert 0 < len(found.boxes) <= 7
     assert (found.boxes[:, 2].max() <= 90) and (found.boxes[:, 3].max() <= 70)
     assert ((found.scores >= 0) & (found.scores <= 1)).all() and (found.scores.diff() <= 0).all()
     assert found.masks.shape[1:] == (28, 28)
     with torch.no_grad():
-        nothing = cascade(score=1.1).eval()([picture[0]])[0]
+        nothing = cascade(score=1.1).eval()([example[0]])[0]
     assert nothing.boxes.shape == (0, 4) and nothing.masks.shape == (0, 28, 28)
 
 
-def test_it_learns(picture: Any) -> None:
+def test_it_learns(example: Any) -> None:
     torch.manual_seed(0)
-    image, instances = picture
+    image, instances = example
     network = cascade()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     totals = []
@@ -131,7 +131,7 @@ def by_hand(k: int, box: list[float]) -> tuple[list[float], list[float]]:
 
 
 def moved(k: int, box: list[float], code: list[float], width: int, height: int) -> list[float]:
-    """The box that a code of stage k means (Girshick et al. 2014, R-CNN, appendix C), cut at the picture's edges."""
+    """The box that a code of stage k means (Girshick et al. 2014, R-CNN, appendix C), cut at the image's edges."""
     weights = STAGES[k]["coder"]
     w, h = box[2] - box[0], box[3] - box[1]
     x, y = box[0] + w / 2 + code[0] / weights[0] * w, box[1] + h / 2 + code[1] / weights[1] * h

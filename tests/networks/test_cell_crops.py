@@ -45,12 +45,12 @@ def test_jitter_stays_within_its_amount_and_is_a_function_of_the_generator() -> 
     assert jitter(NOTHING, 0.1).shape == (0, 4)
 
 
-def test_a_crop_is_the_picture_and_outside_it_nothing() -> None:
+def test_a_crop_is_the_image_and_outside_it_nothing() -> None:
     image = torch.arange(48.0).reshape(1, 6, 8) + 1
     whole = cut(image, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 4)
     assert torch.equal(whole[0], image[:, 1:5, 2:6])
     beyond = cut(image, torch.tensor([[-4.0, 0.0, 0.0, 4.0], [6.0, 4.0, 10.0, 8.0]]), 4)[:, 0]
-    assert beyond[0, :, :3].abs().max() == 0  # the pixel beside the picture repeats its edge, as RoIAlign has it
+    assert beyond[0, :, :3].abs().max() == 0  # the pixel beside the image repeats its edge, as RoIAlign has it
     assert torch.equal(beyond[1, :2, :2], image[0, 4:, 6:])
     assert beyond[1, 3, 3] == 0
     assert cut(image, NOTHING, 4).shape == (0, 1, 4, 4)
@@ -101,7 +101,7 @@ def test_tight_boxes_hold_what_is_above() -> None:
     probability[2, :, :] = 1.0
     regions = torch.tensor([[10.0, 20.0, 18.0, 28.0], [0.0, 0.0, 8.0, 8.0], [-4.0, -8.0, 12.0, 8.0]])
     boxes, found = tighten(probability, regions, 0.5, height=30, width=10)
-    assert found.tolist() == [False, False, True]  # the first lies outside a picture 10 pixels wide
+    assert found.tolist() == [False, False, True]  # the first lies outside an image 10 pixels wide
     assert boxes[2].tolist() == [0, 0, 10, 8]
     boxes, found = tighten(probability, regions, 0.5, height=30, width=40)
     assert found.tolist() == [True, False, True]

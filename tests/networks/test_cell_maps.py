@@ -10,8 +10,8 @@ import torch
 from scipy import ndimage
 
 from sartorius.data.competition import Competition
-from sartorius.instances import Instances
 from sartorius.networks.cell_maps import MapLayout, MapTargets, border_map, map_targets
+from sartorius.structures.instances import Instances
 
 LAYOUT = MapLayout(types=3, border=2, offset_scale=4.0)
 

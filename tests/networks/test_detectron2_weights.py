@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius import wiring
 from sartorius.errors import InputError
 from sartorius.networks.anchors import AnchorGrid
 from sartorius.networks.detectron2_weights import check_parts, convert, is_detectron2
 from sartorius.networks.mask_rcnn import MaskRCNN
 from sartorius.networks.weights import load_weights
+from sartorius.running import wiring
 
 from .detectron2_reference import (
     Reference,
@@ -83,7 +83,7 @@ def test_it_computes_the_same(zoo: State, file: Path) -> None:
         ours, theirs = list(network.backbone(grey).values()), reference.pyramid(grey)
         for own, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-4)
-        # grey pictures do not tell BGR from RGB
+        # grey images do not tell BGR from RGB
         torch.testing.assert_close(reference.pyramid(grey.flip(1))[0], theirs[0])
         scores, deltas = network.rpn.head(theirs)
         for k, feature in enumerate(theirs):

@@ -2,17 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius.instances import Instances
 from sartorius.networks.backbones import norm_layer, resnet_fpn
 from sartorius.networks.roi_heads import PyramidRoIAlign
+from sartorius.structures.instances import Instances
 
 from .conftest import target_of, tiny_network
 
 LOSSES = {"loss_objectness", "loss_rpn_box", "loss_classifier", "loss_box", "loss_mask"}
 
 
-def test_losses_are_finite_and_reach_every_parameter(picture) -> None:
-    image, instances = picture
+def test_losses_are_finite_and_reach_every_parameter(example) -> None:
+    image, instances = example
     network = tiny_network()
     losses = network([image, image], [target_of(instances)] * 2)
     assert set(losses) == LOSSES
@@ -22,8 +22,8 @@ def test_losses_are_finite_and_reach_every_parameter(picture) -> None:
     assert without == []
 
 
-def test_a_picture_without_cells_trains(picture) -> None:
-    image, _ = picture
+def test_a_image_without_cells_trains(example) -> None:
+    image, _ = example
     network = tiny_network()
     losses = network([image], [target_of(Instances.empty(70, 90))])
     torch.stack(list(losses.values())).sum().backward()
@@ -33,8 +33,8 @@ def test_a_picture_without_cells_trains(picture) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_detections_are_in_picture_pixels_and_bounded(picture, scale: float) -> None:
-    image, _ = picture
+def test_detections_are_in_image_pixels_and_bounded(example, scale: float) -> None:
+    image, _ = example
     network = tiny_network(scale=scale, detections=7).eval()
     with torch.no_grad():
         small, large = network([image, image.repeat(1, 1, 2)[:, :64]])
@@ -50,18 +50,18 @@ def test_detections_are_in_picture_pixels_and_bounded(picture, scale: float) -> 
         assert (middle[:, 1] < height).all()
 
 
-def test_nothing_above_the_score_gives_no_detections(picture) -> None:
+def test_nothing_above_the_score_gives_no_detections(example) -> None:
     network = tiny_network(score=1.1).eval()
     with torch.no_grad():
-        found = network([picture[0]])[0]
+        found = network([example[0]])[0]
     assert found.boxes.shape == (0, 4)
     assert found.masks.shape == (0, 28, 28)
 
 
-def test_it_learns_one_picture(picture) -> None:
+def test_it_learns_one_image(example) -> None:
     """A few dozen steps on two squares: the box, mask and type of both are found, to the pixel or nearly."""
     torch.manual_seed(0)
-    image, instances = picture
+    image, instances = example
     network = tiny_network()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
     for _ in range(100):
@@ -139,7 +139,7 @@ def test_trainable_layers() -> None:
 
 
 def test_regions_are_cut_from_the_level_of_their_size_on_the_pixel_convention() -> None:
-    """On features that hold the picture coordinate of their middle, a cut returns those of its bins' middles."""
+    """On features that hold the image coordinate of their middle, a cut returns those of its bins' middles."""
     align = PyramidRoIAlign(4, 2, [4, 8], canonical_size=64, canonical_level=1)
     levels = [
         ((torch.arange(128 // s) + 0.5) * s).expand(128 // s, -1)[None, None] + 1000 * k for k, s in enumerate((4, 8))
@@ -162,11 +162,11 @@ def test_half_precision_features_do_not_round_the_coordinates_of_regions() -> No
     assert (half - shifted).abs().max() > 0.1  # what rounding would have done
 
 
-def test_boxes_end_where_their_picture_ends(picture) -> None:
-    """Padding (70 rows to 96) is not part of the picture: masks are cut from the boxes that are reported."""
+def test_boxes_end_where_their_image_ends(example) -> None:
+    """Padding (70 rows to 96) is not part of the image: masks are cut from the boxes that are reported."""
     network = tiny_network(detections=30).eval()
     with torch.no_grad():
-        found = network([picture[0]])[0]
+        found = network([example[0]])[0]
     assert found.boxes[:, 2].max() <= 90
     assert found.boxes[:, 3].max() <= 70
     assert ((found.boxes[:, 2:] - found.boxes[:, :2]) >= 1).all()

@@ -1,4 +1,4 @@
-"""Fixed grey levels and each picture's own; the same alone, in a batch, in training and in prediction."""
+"""Fixed grey levels and each image's own; the same alone, in a batch, in training and in prediction."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sartorius.fusion.windows import Tiles, Whole
+from sartorius.inference.windows import Tiles, Whole
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.normalisation import normalise
@@ -15,38 +15,38 @@ from sartorius.networks.unet import UNet, unet
 from tests.networks.conftest import tiny_network
 
 
-def pictures(count: int = 2, height: int = 48, width: int = 64) -> Tensor:
-    """Noise of another mean and contrast in each picture, uint8 [B, 1, H, W]."""
+def arrays(count: int = 2, height: int = 48, width: int = 64) -> Tensor:
+    """Noise of another mean and contrast in each image, uint8 [B, 1, H, W]."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(count, 1, height, width))
     levels = 90 + 30 * np.arange(count) + (6 + 4 * np.arange(count)) * np.moveaxis(noise, 0, -1)
     return torch.from_numpy(np.moveaxis(levels, -1, 0).clip(0, 255).astype(np.uint8))
 
 
-def test_fixed_levels_are_one_formula_for_all_pictures() -> None:
-    images = pictures()
+def test_fixed_levels_are_one_formula_for_all_images() -> None:
+    images = arrays()
     expected = (images.numpy().astype(np.float64) - 128) / 11.58
     np.testing.assert_allclose(normalise(images, 128.0, 11.58).numpy(), expected, atol=1e-5)
     assert normalise(images, 128.0, 11.58).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("mean", "std"), [(None, None), (None, 10.0), (100.0, None)])
-def test_what_is_null_is_each_pictures_own(mean: float | None, std: float | None) -> None:
-    images = pictures(3)
+def test_what_is_null_is_each_images_own(mean: float | None, std: float | None) -> None:
+    images = arrays(3)
     for image, ready in zip(images.numpy().astype(np.float64), normalise(images, mean, std).numpy(), strict=True):
         shift, scale = image.mean() if mean is None else mean, image.std() if std is None else std
         np.testing.assert_allclose(ready, (image - shift) / scale, atol=1e-4)
 
 
 def test_exposure_and_contrast_are_taken_away() -> None:
-    image = pictures(1)[0].float()
+    image = arrays(1)[0].float()
     ready = normalise(image, None, None)
     assert float(ready.mean()) == pytest.approx(0, abs=1e-5)
     assert float(ready.std(correction=0)) == pytest.approx(1, abs=1e-5)
     torch.testing.assert_close(normalise(0.5 * image + 40, None, None), ready, atol=1e-4, rtol=0)
 
 
-def test_a_flat_picture_stays_flat_and_faint_noise_faint() -> None:
+def test_a_flat_image_stays_flat_and_faint_noise_faint() -> None:
     flat = torch.full((1, 8, 8), 77, dtype=torch.uint8)
     assert not normalise(flat, None, None).any()
     faint = torch.full((1, 8, 8), 77.0)
@@ -62,7 +62,7 @@ def own_unet() -> UNet:
 
 @pytest.mark.parametrize("change", [lambda x: x, lambda x: 0.5 * x + 60])
 def test_networks_do_not_see_exposure(change: object) -> None:
-    image = pictures(1)[0].float()
+    image = arrays(1)[0].float()
     other = change(image)  # type: ignore[operator]
     network = own_unet()
     torch.testing.assert_close(network(other[None]), network(image[None]), atol=1e-3, rtol=1e-3)
@@ -74,8 +74,8 @@ def test_networks_do_not_see_exposure(change: object) -> None:
     torch.testing.assert_close(detector.normalise([other]), detector.normalise([image]), atol=1e-3, rtol=1e-3)
 
 
-def test_a_picture_is_the_same_alone_and_in_a_batch_training_or_not() -> None:
-    images, network, detector = pictures(3), own_unet(), tiny_network()
+def test_a_image_is_the_same_alone_and_in_a_batch_training_or_not() -> None:
+    images, network, detector = arrays(3), own_unet(), tiny_network()
     together = network(images)
     for k in range(3):
         torch.testing.assert_close(together[k], network(images[k : k + 1])[0], atol=1e-4, rtol=1e-4)
@@ -88,8 +88,8 @@ def test_a_picture_is_the_same_alone_and_in_a_batch_training_or_not() -> None:
 
 
 def test_a_tile_has_statistics_of_its_own() -> None:
-    """Whole pictures and tiles differ by design; a tile is treated as a training crop of those pixels is."""
-    image = pictures(1, 64, 96)[0]
+    """Whole images and tiles differ by design; a tile is treated as a training crop of those pixels is."""
+    image = arrays(1, 64, 96)[0]
     image[:, :, 48:] = image[:, :, 48:] // 2 + 90  # its right half is fainter
 
     def ready(crops: Tensor) -> Tensor:

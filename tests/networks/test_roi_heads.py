@@ -30,13 +30,13 @@ def test_detections_are_put_in_the_order_of_their_new_scores() -> None:
     assert torch.equal(found.boxes, boxes[[1, 0, 2]]) and torch.equal(found.masks, masks[[1, 0, 2]])
 
 
-def test_a_network_ranks_by_masks_when_that_is_asked_for(picture: Any) -> None:
+def test_a_network_ranks_by_masks_when_that_is_asked_for(example: Any) -> None:
     torch.manual_seed(0)
     network = tiny_network().eval()
     with torch.no_grad():
-        plain = network([picture[0]])[0]
+        plain = network([example[0]])[0]
         network.roi_heads.rerank = "mask"
-        ranked = network([picture[0]])[0]
+        ranked = network([example[0]])[0]
     expected = (plain.scores * maskness(plain.masks)).sort(descending=True, stable=True)
     assert torch.equal(ranked.scores, expected.values)
     assert torch.equal(ranked.boxes, plain.boxes[expected.indices])
@@ -46,8 +46,8 @@ def test_a_network_ranks_by_masks_when_that_is_asked_for(picture: Any) -> None:
 
 
 @pytest.mark.parametrize("size", [28, 56])
-def test_masks_of_either_size_train_and_come_out(size: int, picture: Any) -> None:
-    image, instances = picture
+def test_masks_of_either_size_train_and_come_out(size: int, example: Any) -> None:
+    image, instances = example
     torch.manual_seed(0)
     network = tiny_network(parts={"mask_size": size})
     losses = network([image], [target_of(instances)])

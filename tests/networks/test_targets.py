@@ -1,4 +1,4 @@
-"""Ignored pixels and weights of pictures in the losses of a Mask R-CNN."""
+"""Ignored pixels and weights of images in the losses of a Mask R-CNN."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from sartorius.data.dataset import Target
-from sartorius.instances import Instances
 from sartorius.networks.anchors import AnchorGrid
 from sartorius.networks.matching import BACKGROUND, BETWEEN, match_boxes
 from sartorius.networks.rpn import RegionProposals
 from sartorius.networks.targets import certain_bins, leave_out, mask_bce, share_inside
+from sartorius.structures.instances import Instances
 
 from .conftest import tiny_network
 
@@ -29,14 +29,14 @@ def target(instances: Instances, ignored: Tensor | None = None, weight: float = 
 
 
 def region(height: int = 70, width: int = 90, seed: int = 0) -> Tensor:
-    """bool [H, W]: random blobs over a third of the picture."""
+    """bool [H, W]: random blobs over a third of the image."""
     noise = torch.rand((1, height, width), generator=torch.Generator().manual_seed(seed))
     smooth = F.avg_pool2d(noise, 9, 1, 4, count_include_pad=False)[0]
     return smooth > smooth.flatten().quantile(2 / 3)
 
 
 def by_pixels(mask: Tensor, box: list[float]) -> float:
-    """The share of the box inside the picture, from the overlap of the box with every single pixel."""
+    """The share of the box inside the image, from the overlap of the box with every single pixel."""
     overlaps = []
     for low, high, count in ((box[1], box[3], mask.shape[0]), (box[0], box[2], mask.shape[1])):
         edges = np.arange(count)
@@ -59,20 +59,20 @@ def test_share_of_a_box_is_exact() -> None:
     assert share_inside(mask, torch.zeros(0, 4)).shape == (0,)
 
 
-def test_only_background_is_left_out(picture: tuple[Tensor, Instances]) -> None:
+def test_only_background_is_left_out(example: tuple[Tensor, Instances]) -> None:
     mask = torch.zeros(70, 90, dtype=torch.bool)
     mask[:, :10] = True
     boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 20, 10], [0, 0, 19, 10], [50, 50, 60, 60], [0, 0, 5, 5]])
     match = torch.tensor([BACKGROUND, BACKGROUND, BACKGROUND, BACKGROUND, 1])
-    own = target(picture[1], mask)
+    own = target(example[1], mask)
     assert leave_out(match, boxes, own, 0.5, 1.0).tolist() == [BETWEEN, BACKGROUND, BETWEEN, BACKGROUND, 1]
     assert leave_out(match, 2 * boxes, own, 0.5, 2.0).tolist() == [BETWEEN, BACKGROUND, BETWEEN, BACKGROUND, 1]
-    assert leave_out(match, boxes, target(picture[1]), 0.5, 1.0) is match
+    assert leave_out(match, boxes, target(example[1]), 0.5, 1.0) is match
 
 
-def test_anchors_in_ignored_pixels_have_no_loss(picture: tuple[Tensor, Instances]) -> None:
+def test_anchors_in_ignored_pixels_have_no_loss(example: tuple[Tensor, Instances]) -> None:
     """The loss is that over the other anchors alone, and its gradient is zero at those left out."""
-    mask, instances = region(), picture[1]
+    mask, instances = region(), example[1]
     mask &= torch.from_numpy(~instances.foreground())
     rpn = RegionProposals(
         AnchorGrid([[8, 16]], [1.0]), 4, foreground_iou=0.6, background_iou=0.3, batch=EVERYTHING,
@@ -101,9 +101,9 @@ def test_anchors_in_ignored_pixels_have_no_loss(picture: tuple[Tensor, Instances
     assert nothing != pytest.approx(expected.item(), rel=1e-3)
 
 
-def test_bins_that_read_ignored_pixels_have_no_loss(picture: tuple[Tensor, Instances]) -> None:
+def test_bins_that_read_ignored_pixels_have_no_loss(example: tuple[Tensor, Instances]) -> None:
     mask = region(seed=1)
-    own, other = target(picture[1], mask), target(picture[1])
+    own, other = target(example[1], mask), target(example[1])
     rois = torch.tensor([[18.3, 8.1, 46.0, 33.2], [38, 24, 66, 48]])
     found = certain_bins([own, other], [rois, rois[:1]], 14)
     assert found is not None
@@ -132,11 +132,11 @@ def test_mask_loss_with_weights_as_arithmetic() -> None:
     assert float(mask_bce(logits, wanted, certain, weights)) == pytest.approx((2 + 0.5) * log2 / 3)
 
 
-def losses_of(weights: tuple[float, float], ignored: Tensor | None, picture: tuple[Tensor, Instances]) -> Any:
-    """All losses and the gradient of two pictures of these weights; the second has other grey levels."""
+def losses_of(weights: tuple[float, float], ignored: Tensor | None, example: tuple[Tensor, Instances]) -> Any:
+    """All losses and the gradient of two images of these weights; the second has other grey levels."""
     torch.manual_seed(0)
     network = tiny_network()
-    image, instances = picture
+    image, instances = example
     torch.manual_seed(1)
     losses = network([image, 255 - image], [target(instances, ignored, weight) for weight in weights])
     network.zero_grad()
@@ -145,15 +145,15 @@ def losses_of(weights: tuple[float, float], ignored: Tensor | None, picture: tup
     return {**{name: value.item() for name, value in losses.items()}, "gradient": gradient}
 
 
-def test_a_picture_of_half_the_weight_has_half_its_share(picture: tuple[Tensor, Instances]) -> None:
-    both, second, half = (losses_of(weights, region(), picture) for weights in ((1.0, 1.0), (0.0, 1.0), (0.5, 1.0)))
+def test_a_image_of_half_the_weight_has_half_its_share(example: tuple[Tensor, Instances]) -> None:
+    both, second, half = (losses_of(weights, region(), example) for weights in ((1.0, 1.0), (0.0, 1.0), (0.5, 1.0)))
     for name, value in both.items():
         torch.testing.assert_close((value + second[name]) / 2, half[name], rtol=1e-4, atol=1e-5)
         assert torch.as_tensor(value != second[name]).any()
 
 
-def test_a_picture_that_is_ignored_altogether_trains(picture: tuple[Tensor, Instances]) -> None:
-    image, instances = picture
+def test_a_image_that_is_ignored_altogether_trains(example: tuple[Tensor, Instances]) -> None:
+    image, instances = example
     network, everywhere = tiny_network(), torch.ones(70, 90, dtype=torch.bool)
     for cells in (Instances.empty(70, 90), instances):
         losses = network([image], [target(cells, everywhere)])

@@ -1,4 +1,4 @@
-"""U-Net: any size comes back at its own size, and padding mirrors the picture."""
+"""U-Net: any size comes back at its own size, and padding mirrors the image."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_fewer_blocks_are_interpolated() -> None:
         plain(channels=[8, 8, 8])
 
 
-def test_a_scale_comes_back_in_picture_pixels() -> None:
+def test_a_scale_comes_back_in_image_pixels() -> None:
     network = plain(scale=2.0)
     inner = []
     network.encoder.register_forward_pre_hook(lambda _, inputs: inner.append(inputs[0].shape[-2:]))
@@ -45,10 +45,10 @@ def test_transformers_and_networks_without_a_fine_level() -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 7), (9, 2), (1, 3)])
 def test_reflection_is_numpys(size: tuple[int, int]) -> None:
-    picture = torch.arange(size[0] * size[1]).view(1, 1, *size)
-    padded = reflect_to_multiple(picture, 8)
+    image = torch.arange(size[0] * size[1]).view(1, 1, *size)
+    padded = reflect_to_multiple(image, 8)
     pads = [(0, -n % 8) for n in size]
-    assert torch.equal(padded[0, 0], torch.from_numpy(np.pad(picture[0, 0].numpy(), pads, mode="reflect")))
+    assert torch.equal(padded[0, 0], torch.from_numpy(np.pad(image[0, 0].numpy(), pads, mode="reflect")))
 
 
 def test_outputs_of_a_layout_and_the_first_bias() -> None:
@@ -59,7 +59,7 @@ def test_outputs_of_a_layout_and_the_first_bias() -> None:
     assert float(network.head.bias[0].detach()) == pytest.approx(np.log(0.1 / 0.9))
 
 
-def test_it_learns_one_picture() -> None:
+def test_it_learns_one_image() -> None:
     torch.manual_seed(0)
     network = unet(PlainEncoder(8, 2, "group"), 1, channels=[16, 8], norm="group", mean=128.0, std=20.0)
     image = torch.full((1, 1, 32, 32), 120.0)

@@ -102,7 +102,7 @@ def test_a_checkpoint_of_other_cell_types(tmp_path) -> None:
     source = checkpoint(tmp_path / "a.ckpt", ("A172", "SHSY5Y", "BV2", "SkBr3"), trained_on={})
     network = tiny_network()
     report = load_weights(
-        network, tmp_path / "a.ckpt", cell_types=("shsy5y", "astro", "cort"), head_map={"shsy5y": "SHSY5Y"}
+        network, tmp_path / "a.ckpt", cell_types=("shsy5y", "astro", "cort"), class_mapping={"shsy5y": "SHSY5Y"}
     )
     assert report.missing == report.reshaped == report.unused == ()
     assert report.heads == "shsy5y from SHSY5Y; astro, cort from the mean of all 4"
@@ -122,8 +122,10 @@ def test_a_checkpoint_of_other_cell_types(tmp_path) -> None:
 
 def test_a_head_map_needs_cell_types(tmp_path) -> None:
     torch.save(tiny_network().state_dict(), tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"model\.head_map=.*a\.pth does not say which cell types.*head_map=null"):
-        load_weights(tiny_network(), tmp_path / "a.pth", cell_types=("a", "b", "c"), head_map={"a": "A"})
+    with pytest.raises(
+        InputError, match=r"model\.class_mapping=.*a\.pth does not name the cell types.*class_mapping=null"
+    ):
+        load_weights(tiny_network(), tmp_path / "a.pth", cell_types=("a", "b", "c"), class_mapping={"a": "A"})
 
 
 def test_a_larger_body_is_refused_and_what_is_not_used_is_named(tmp_path) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from sartorius.detections import Detections
+from sartorius.structures.detections import Detections
 
 
 def detections(
     boxes: list[list[float]], scores: list[float], types: list[int] | None = None, size: int = 8
 ) -> Detections:
-    """Full boxes (probability 1) in a picture of 40 x 60."""
+    """Full boxes (probability 1) in an image of 40 x 60."""
     n = len(boxes)
     return Detections(
-        "picture",
+        "image_id",
         40,
         60,
         np.asarray(boxes, np.float32).reshape(n, 4),
@@ -24,7 +24,7 @@ def detections(
 
 
 def random_detections(seed: int, n: int = 40) -> Detections:
-    """Blobs of random probabilities, in clusters, some reaching outside the picture of 50 x 70."""
+    """Blobs of random probabilities, in clusters, some reaching outside the image of 50 x 70."""
     random = np.random.default_rng(seed)
     centres = random.uniform([-3, -3], [73, 53], (max(n // 3, 1), 2))[random.integers(0, max(n // 3, 1), n)]
     centres = centres + random.normal(0, 2, (n, 2))
@@ -47,7 +47,7 @@ def dense_paste(box: np.ndarray, mask: np.ndarray, height: int, width: int) -> n
     """Probabilities [H, W] pixel by pixel in float64; 0 outside the box."""
     x1, y1, x2, y2 = np.asarray(box, dtype=np.float64)
     size = len(mask)
-    picture = np.zeros((height, width))
+    image = np.zeros((height, width))
     for row in range(height):
         for column in range(width):
             x, y = column + 0.5, row + 0.5
@@ -60,5 +60,5 @@ def dense_paste(box: np.ndarray, mask: np.ndarray, height: int, width: int) -> n
             m = mask.astype(np.float64)
             top = m[j, i] * (1 - a) + m[j, i + 1] * a
             bottom = m[j + 1, i] * (1 - a) + m[j + 1, i + 1] * a
-            picture[row, column] = top * (1 - b) + bottom * b
-    return picture
+            image[row, column] = top * (1 - b) + bottom * b
+    return image

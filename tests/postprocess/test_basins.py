@@ -63,7 +63,7 @@ def test_agrees_with_h_maxima_and_a_flooding_watershed(seed: int, depth: float) 
 @pytest.mark.parametrize("levels", [0, 3, 12])
 @pytest.mark.parametrize("seed", range(4))
 def test_summits_are_those_of_a_merge_tree(seed: int, levels: int) -> None:
-    """On a part of the picture, with heights below zero, and (levels) with plateaus."""
+    """On a part of the image, with heights below zero, and (levels) with plateaus."""
     height = field(seed, (30, 36), 1.5) - np.float32(0.5)
     if levels:
         height = np.round(height * levels).astype(np.float32)
@@ -84,7 +84,7 @@ def test_basins_are_connected_and_never_cross_the_background(seed: int) -> None:
     assert everything.max() == count == len(np.unique(pieces[inside] * 1000 + everything[inside]))
 
 
-def test_sides_of_the_picture_do_not_touch() -> None:
+def test_sides_of_the_image_do_not_touch() -> None:
     inside = np.zeros((5, 6), bool)
     inside[:, [0, 5]] = True
     assert label_map(np.ones((5, 6), np.float32), inside, 1.0).max() == 2

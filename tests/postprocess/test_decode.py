@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from sartorius.errors import InputError
-from sartorius.instances import MAX_CELLS
-from sartorius.postprocess.decode import Basins, Components, Votes
+from sartorius.postprocess.decode import Components, OffsetVoting, Watershed
 from sartorius.postprocess.maps import CellMaps, Decoded
+from sartorius.structures.instances import MAX_CELLS
 
-BASINS = Basins(foreground_low=0.3, border_weight=0.0, smooth=0.0, depth=0.2, peak=0.3, min_area=5)
-VOTES = Votes(foreground_low=0.3, smooth=1.0, depth=0.3, min_area=5, largest_piece=True)
+BASINS = Watershed(foreground_low=0.3, border_weight=0.0, smooth=0.0, depth=0.2, peak=0.3, min_area=5)
+VOTES = OffsetVoting(foreground_low=0.3, smooth=1.0, depth=0.3, min_area=5, largest_piece=True)
 COMPONENTS = Components(threshold=0.5, min_area=5)
 DECODERS = pytest.mark.parametrize("decoder", [BASINS, VOTES, COMPONENTS], ids=lambda d: type(d).__name__)
 
-# row, column, half axes, angle: two pairs that touch, one that stands alone and is cut by the picture
+# row, column, half axes, angle: two pairs that touch, one that stands alone and is cut by the image
 ELLIPSES = [(30, 30, 16, 6, 0.3), (43, 31, 16, 6, 0.3), (80, 70, 9, 7, 0.0), (80, 86, 9, 7, 0.0), (20, 97, 12, 6, 1.2)]
 
 
@@ -101,17 +101,17 @@ def test_scores() -> None:
     np.testing.assert_allclose(decoded.scores, np.sqrt(means * [0.9, 0.5]), rtol=1e-6)
     offset = np.zeros((2, 1, 6), np.float32)
     offset[1, 0, 1:4] = 1.0, 0.0, -1.0  # all agree on a point
-    decoded = Votes(0.3, 0.0, 0.3, 1, False)(CellMaps(foreground, offset=offset))
+    decoded = OffsetVoting(0.3, 0.0, 0.3, 1, False)(CellMaps(foreground, offset=offset))
     assert decoded.regions.tolist() == [[1, 1, 1, 1, 2, 2]]
     np.testing.assert_allclose(decoded.scores, np.sqrt(means), rtol=1e-6)
     offset[1, 0, 1:4] = 0.5, 0.0, -0.5  # half way to it: a quarter of the variance is left
-    decoded = Votes(0.3, 1.0, 0.5, 1, False)(CellMaps(foreground[:, :5], offset=offset[..., :5]))
+    decoded = OffsetVoting(0.3, 1.0, 0.5, 1, False)(CellMaps(foreground[:, :5], offset=offset[..., :5]))
     np.testing.assert_allclose(decoded.scores, np.sqrt(means[:1] * (1 - 0.5**2)), rtol=1e-6)
 
 
 def test_pixels_that_do_not_move_have_no_confidence() -> None:
     block = np.full((8, 8), 0.9, np.float32)
-    decoded = Votes(0.3, 3.0, 0.5, 1, False)(CellMaps(block, offset=np.zeros((2, 8, 8), np.float32)))
+    decoded = OffsetVoting(0.3, 3.0, 0.5, 1, False)(CellMaps(block, offset=np.zeros((2, 8, 8), np.float32)))
     assert decoded.scores.tolist() == [0.0]
 
 
@@ -157,7 +157,7 @@ def test_pieces_of_a_vote() -> None:
     assert (all_pieces[102, 7] == all_pieces[80, 70]) and all_pieces[102, 7]
 
 
-def test_votes_may_fall_outside_the_picture() -> None:
+def test_votes_may_fall_outside_the_image() -> None:
     maps = CellMaps(np.ones((4, 5), np.float32), offset=np.full((2, 4, 5), -1e9, np.float32))
     assert VOTES(maps).regions.tolist() == [[1] * 5] * 4
 

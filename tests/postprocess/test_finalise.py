@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sartorius import rle
-from sartorius.detections import Detections
 from sartorius.errors import InputError
 from sartorius.postprocess import Postprocess
+from sartorius.structures import rle
+from sartorius.structures.detections import Detections
 from tests.postprocess.shapes import dense_paste, detections, random_detections
 
 LOOSE = Postprocess(score=0.0, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
@@ -48,7 +48,7 @@ def test_agrees_with_dense_masks(seed: int) -> None:
     assert (final.instances.layers[0] == label_map).mean() > 0.999  # float32 against float64 at the mask threshold
     np.testing.assert_array_equal(final.scores, d.scores[source])
     np.testing.assert_array_equal(final.cell_types, d.cell_types[source])
-    assert final.instances.layers[0].dtype == np.uint16 and final.picture == d.picture
+    assert final.instances.layers[0].dtype == np.uint16 and final.image_id == d.image_id
 
 
 def test_no_pixel_twice_and_the_better_score_gets_it() -> None:
@@ -74,11 +74,11 @@ def test_a_cell_that_lies_under_another_vanishes() -> None:
     assert LOOSE(detections([[5, 5, 15, 15], [7, 7, 9, 9]], [0.9, 0.8])).source.tolist() == [0]
 
 
-def test_thresholds_of_each_type_or_of_the_picture() -> None:
+def test_thresholds_of_each_type_or_of_the_image() -> None:
     found = detections([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], [0.8, 0.7, 0.3], [2, 2, 0])
     each = replace(LOOSE, score={"shsy5y": 0.15, "astro": 0.35, "cort": 0.55})
     assert each(found).source.tolist() == [0, 1, 2]
-    majority = replace(each, picture_type="majority")
+    majority = replace(each, image_type="majority")
     assert majority(found).source.tolist() == [0, 1]
     assert majority(found.select([2])).source.tolist() == [0]
 
@@ -112,7 +112,7 @@ def test_cleaning_is_optional() -> None:
 
 
 def test_no_detections_give_no_cells() -> None:
-    for post in (LOOSE, replace(LOOSE, picture_type="majority", largest_piece=True, fill_holes=True)):
+    for post in (LOOSE, replace(LOOSE, image_type="majority", largest_piece=True, fill_holes=True)):
         for found in (Detections.empty("p", 40, 60), detections([[3, 3, 3, 3]], [0.9])):
             final = post(found)
             assert len(final) == 0 and final.instances.layers.shape == (1, 40, 60)
@@ -128,7 +128,7 @@ def test_more_cells_than_a_byte_holds() -> None:
 
 def test_bad_settings_are_named() -> None:
     for change, message in (
-        ({"picture_type": "any"}, "picture_type: expected each or majority, got 'any'"),
+        ({"image_type": "any"}, "image_type: expected each or majority, got 'any'"),
         ({"overlap": "dice"}, "overlap: expected iou or iom"),
         ({"max_detections": 70_000}, "max_detections: expected 1 to 65535"),
         ({"score": 2}, "postprocess.score: expected"),

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from sartorius import rle
-from sartorius.cells import CELL_TYPES
-from sartorius.detections import Detections
-from sartorius.instances import Instances
 from sartorius.postprocess import paste
 from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.structures import rle
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 from tests.postprocess.shapes import dense_paste, random_detections
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from sartorius.cells import CELL_TYPES
 from sartorius.errors import InputError
 from sartorius.postprocess import Thresholds
+from sartorius.structures.cell_types import CELL_TYPES
 
 
 def thresholds(**changes: object) -> Thresholds:

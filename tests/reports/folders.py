@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 
 from sartorius.data.competition import Competition
-from sartorius.detections import Detections, DetectionsFolder
-from sartorius.instances import Instances
 from sartorius.metrics import report
+from sartorius.structures.detections import Detections, DetectionsFolder
+from sartorius.structures.instances import Instances
 
 POST = {
     "_target_": "sartorius.postprocess.Postprocess",
@@ -28,9 +28,9 @@ METRICS = (
 )
 
 
-def imperfect(truth: Competition, picture: str, seed: int = 0) -> Detections:
+def imperfect(truth: Competition, image_id: str, seed: int = 0) -> Detections:
     """The cells without the first of several, of another type where their number is odd, and a false alarm."""
-    cells = truth.instances(picture)
+    cells = truth.instances(image_id)
     keep = np.arange(len(cells)) >= (len(cells) > 1)
     random = np.random.default_rng(seed)
     wrong = np.zeros((1, cells.height, cells.width), bool)
@@ -40,16 +40,16 @@ def imperfect(truth: Competition, picture: str, seed: int = 0) -> Detections:
     masks = np.concatenate((masks.reshape(-1, cells.height, cells.width), wrong))
     made = Instances.from_masks(masks, [*types, 0])
     scores = random.uniform(0.6, 0.95, len(made)).astype(np.float32)
-    return Detections.from_instances(picture, made, scores, cell_type_names=truth.cell_type_names)
+    return Detections.from_instances(image_id, made, scores, cell_type_names=truth.cell_type_names)
 
 
-def write_run(folder: Path, root: Path, pictures: Sequence[str], *, curves: bool = True, seed: int = 0) -> Path:
-    """A folder of `train` over these pictures of a competition folder; metrics.json is the metric code's own."""
+def write_run(folder: Path, root: Path, images: Sequence[str], *, curves: bool = True, seed: int = 0) -> Path:
+    """A folder of `train` over these images of a competition folder; metrics.json is the metric code's own."""
     truth = Competition(root)
     written = DetectionsFolder(folder / "detections")
     written.write_meta(cell_types=list(truth.cell_type_names), mask_size=28, postprocess=POST)
-    for picture in pictures:
-        written.write(imperfect(truth, picture, seed))
+    for image_id in images:
+        written.write(imperfect(truth, image_id, seed))
     config = {
         "seed": seed,
         "run_dir": str(folder),
@@ -64,10 +64,10 @@ def write_run(folder: Path, root: Path, pictures: Sequence[str], *, curves: bool
     return folder
 
 
-def write_scores(folder: Path, rows: np.ndarray, pictures: Sequence[str], types: Sequence[str]) -> dict[str, object]:
-    """per_picture.csv and metrics.json of rows, as `train` writes them; returns the numbers."""
-    table = report.per_picture_table(rows, pictures, types)
-    table.to_csv(folder / "per_picture.csv", index=False)
+def write_scores(folder: Path, rows: np.ndarray, images: Sequence[str], types: Sequence[str]) -> dict[str, object]:
+    """per_image.csv and metrics.json of rows, as `train` writes them; returns the numbers."""
+    table = report.per_image_table(rows, images, types)
+    table.to_csv(folder / "per_image.csv", index=False)
     numbers = {**report.summary(rows, types, sorted(set(types))), "epochs": 2, "seconds": 50.0, "cpu_seconds": 40.0}
     (folder / "metrics.json").write_text(json.dumps(numbers))
     return numbers

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import report, wiring
+from sartorius import report
+from sartorius.running import wiring
 from tests.reports.folders import write_run
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -45,7 +46,7 @@ def written(output: Path, *runs: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A page of one run over 12 pictures and one of two runs, as files."""
+    """A page of one run over 12 images and one of two runs, as files."""
     folder = tmp_path_factory.mktemp("pages")
     first = write_run(folder / "first", tiny_competition, PICTURES[:12])
     second = write_run(folder / "second", tiny_competition, PICTURES[:3], seed=1)
@@ -83,7 +84,7 @@ def seen(browser: Any, selector: str) -> int:
 
 
 def names(browser: Any) -> list[str]:
-    """The pictures that are shown, in their order."""
+    """The images that are shown, in their order."""
     script = "return [...document.querySelectorAll('.card:not([hidden])')].map(card => card.dataset.name)"
     return list(browser.execute_script(script))
 
@@ -160,7 +161,7 @@ def test_order_and_filter(page: Any) -> None:
     assert names(page) == PICTURES[:12]
 
 
-def test_one_picture_enlarged(page: Any) -> None:
+def test_one_image_enlarged(page: Any) -> None:
     choose(page, "#order", "name")
     click(page, ".card[data-name=astro02] .open")
     assert seen(page, "#large") == 1 and page.find_element("id", "large-name").text == "astro02"

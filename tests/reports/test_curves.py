@@ -18,7 +18,7 @@ def csv(folder: Path, text: str) -> Path:
 
 
 def drawn(folder: Path, text: str) -> tuple[int, int] | None:
-    """Size of the picture of such a metrics.csv; None where nothing was drawn."""
+    """Size of the image of such a metrics.csv; None where nothing was drawn."""
     done = draw_curves(read_curves(csv(folder, text)), folder / "plots" / "curves.png")
     assert done == (folder / "plots" / "curves.png").exists()
     if not done:
@@ -35,7 +35,7 @@ def test_losses_and_scores_side_by_side(tmp_path: Path) -> None:
     )
 
 
-def test_one_of_the_two_fills_the_picture(tmp_path: Path) -> None:
+def test_one_of_the_two_fills_the_image(tmp_path: Path) -> None:
     assert drawn(tmp_path, "epoch,step,train/loss\n0,0,3.3\n") == PANEL
     assert drawn(tmp_path, "epoch,step,val/iou\n0,9,0\n") == PANEL
 

@@ -7,8 +7,8 @@ import re
 import cv2
 import numpy as np
 
-from sartorius.instances import Instances
 from sartorius.reports.outlines import outline
+from sartorius.structures.instances import Instances
 
 PAIR = re.compile(r"(-?\d+(?:\.\d+)?)[ ]?(-?\d+(?:\.\d+)?)")
 

@@ -12,7 +12,6 @@ from scipy import ndimage
 
 from sartorius.data.competition import Competition
 from sartorius.errors import InputError
-from sartorius.instances import Instances
 from sartorius.postprocess.saved import from_saved
 from sartorius.reports import numbers, page
 from sartorius.reports.gallery import Card, Style, card, chosen
@@ -20,22 +19,23 @@ from sartorius.reports.judging import Predicted, judge_all, table_of
 from sartorius.reports.page import FILES
 from sartorius.reports.runs import read_run
 from sartorius.reports.views import Entry, View, pooled
+from sartorius.structures.instances import Instances
 from tests.reports.folders import POST, imperfect, write_run
 
-STYLE = Style(pictures=60, best=0.25, width=704, quality=70)
+STYLE = Style(images=60, best=0.25, width=704, quality=70)
 
 
-def view_of(root: Path, folder: Path, pictures: list[str]) -> View:
+def view_of(root: Path, folder: Path, images: list[str]) -> View:
     truth, post = Competition(root), from_saved(POST, None, "test")
 
-    def cells(picture: str) -> tuple[Instances, np.ndarray]:
-        final = post(imperfect(truth, picture))
+    def cells(image_id: str) -> tuple[Instances, np.ndarray]:
+        final = post(imperfect(truth, image_id))
         return final.instances, final.scores
 
-    predicted = Predicted(pictures, cells, truth.cell_type_names)
-    judged = judge_all(predicted, truth, pictures)
-    entry = Entry(read_run(write_run(folder, root, pictures), "toy"), predicted, truth, True)
-    return View("toy", table_of(judged), judged, dict.fromkeys(pictures, entry))
+    predicted = Predicted(images, cells, truth.cell_type_names)
+    judged = judge_all(predicted, truth, images)
+    entry = Entry(read_run(write_run(folder, root, images), "toy"), predicted, truth, True)
+    return View("toy", table_of(judged), judged, dict.fromkeys(images, entry))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_by_type(view: View) -> None:
 
 
 def test_confusion(view: View) -> None:
-    """Found cells of pictures with 3 cells are of the type after their own; the false alarm is of the first type."""
+    """Found cells of images with 3 cells are of the type after their own; the false alarm is of the first type."""
     table = numbers.confusion(view, ["astro", "cort"])
     assert table is not None and list(table.columns) == ["annotated", "as astro", "as cort", "as shsy5y", "missed"]
     assert [list(line) for line in table.rows] == [
@@ -69,18 +69,18 @@ def test_confusion(view: View) -> None:
 
 def test_by_threshold(view: View) -> None:
     table = numbers.by_threshold(view, ["astro", "cort", "shsy5y"])
-    assert [line[0] for line in table.rows] == ["astro", "cort", "all"], "no picture is of the third"
+    assert [line[0] for line in table.rows] == ["astro", "cort", "all"], "no image is of the third"
     assert table.rows[1][1] == pytest.approx((1 / 3 + 0) / 2)
     assert table.rows[0][1] == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
 def test_worst_first(view: View) -> None:
-    table = numbers.per_picture([view])
+    table = numbers.per_image([view])
     assert table is not None and table.rows[0][0] == "cort03"
     assert list(table.rows[0][3:6]) == [0, 0, 1]
     assert chosen([view], STYLE)[0] == "cort03" and len(chosen([view], STYLE)) == 4
-    of_three = chosen([view], Style(pictures=3, best=0.34, width=704, quality=70))
-    best = max(view.scores, key=lambda picture: view.scores[picture])
+    of_three = chosen([view], Style(images=3, best=0.34, width=704, quality=70))
+    best = max(view.scores, key=lambda image_id: view.scores[image_id])
     assert of_three[0] == "cort03" and of_three[-1] == best and len(of_three) == 3
 
 
@@ -88,9 +88,9 @@ def test_layers_of_a_card(view: View) -> None:
     """Two runs of which the second finds nothing: cells that the first finds are missed by the other only."""
     source = view.sources["astro02"]
     none = Predicted(["astro02"], lambda _: (Instances.empty(48, 64), np.zeros(0, np.float32)), ("astro",))
-    other = Entry(source.run, none, source.pictures, True)
-    assert source.pictures is not None
-    judged = judge_all(none, source.pictures, ["astro02"])
+    other = Entry(source.run, none, source.images, True)
+    assert source.images is not None
+    judged = judge_all(none, source.images, ["astro02"])
     empty = View("empty", table_of(judged), judged, {"astro02": other})
     made = card("astro02", [view, empty], STYLE)
     assert {layer.classes: layer.path.count("M") for layer in made.layers} == {
@@ -100,11 +100,11 @@ def test_layers_of_a_card(view: View) -> None:
     assert made.counts == [(2, 1, 1), (0, 3, 0)] and made.scores[1] == 0 and made.image.startswith("data:image/webp")
 
 
-def test_pictures_wider_than_asked_are_shrunk(view: View) -> None:
-    small = card("astro00", [view], Style(pictures=1, best=0, width=16, quality=50))
+def test_images_wider_than_asked_are_shrunk(view: View) -> None:
+    small = card("astro00", [view], Style(images=1, best=0, width=16, quality=50))
     assert len(small.image) < len(card("astro00", [view], STYLE).image) and (small.width, small.height) == (64, 48)
     with pytest.raises(InputError, match="gallery.width=8"):
-        Style(pictures=1, best=0, width=8, quality=50)
+        Style(images=1, best=0, width=8, quality=50)
 
 
 def test_views_of_folds_are_one(view: View) -> None:
@@ -113,7 +113,7 @@ def test_views_of_folds_are_one(view: View) -> None:
     assert together.table is not None and len(together.table) == 8 and list(together.judged)[-1] == "x"
 
 
-def test_60_crowded_pictures_are_below_15_megabytes() -> None:
+def test_60_crowded_images_are_below_15_megabytes() -> None:
     """600 cells in each, annotated and predicted, at the competition's size and with noise of 6 grey levels."""
     random = np.random.default_rng(0)
     label_map, distance = np.zeros((520, 704), np.uint16), np.hypot(*np.mgrid[-8:9, -8:9])
@@ -132,9 +132,9 @@ def test_60_crowded_pictures_are_below_15_megabytes() -> None:
     assert 60 * size_of(made) < 14e6
 
 
-def test_60_of_the_densest_real_picture_are_below_15_megabytes(real_data: Path) -> None:
+def test_60_of_the_densest_real_image_are_below_15_megabytes(real_data: Path) -> None:
     truth = Competition(real_data / "sartorius")
-    densest = max(truth.ids, key=lambda picture: len(truth.record(picture)))
+    densest = max(truth.ids, key=lambda image_id: len(truth.record(image_id)))
     cells = truth.instances(densest)
     predicted = Predicted([densest], lambda _: (cells, np.full(len(cells), 0.5, np.float32)), truth.cell_type_names)
     judged = judge_all(predicted, truth, [densest])
@@ -156,7 +156,7 @@ def test_values_as_they_are_shown() -> None:
 
 
 def test_what_an_annotated_cell_says_stands_in_the_place_of_its_view(view: View) -> None:
-    """Of three runs the first has not predicted the picture."""
+    """Of three runs the first has not predicted the image."""
     nothing = View("none", None, {}, {})
     layers = [layer for layer in card("cort01", [nothing, view, view], STYLE).layers if "truth" in layer.classes]
     texts = [text.split("/") for layer in layers for text in layer.cells.split(";")]

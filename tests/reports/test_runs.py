@@ -20,9 +20,9 @@ def test_all_of_a_run(tiny_competition: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
-    (tmp_path / "per_picture.csv").write_text("picture,average_precision\n007,0.5\n")
+    (tmp_path / "per_image.csv").write_text("image_id,average_precision\n007,0.5\n")
     run = read_run(tmp_path, "scores")
-    assert run.table is not None and run.table.picture.tolist() == ["007"], "an id is a text"
+    assert run.table is not None and run.table.image_id.tolist() == ["007"], "an id is a text"
     assert [note.split(":")[0] for note in run.notes] == [
         "no metrics.csv with numbers", "no detections", "no config.yaml",
     ]  # fmt: skip
@@ -41,7 +41,7 @@ def test_a_folder_of_evaluate_names_its_detections(tiny_competition: Path, tmp_p
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [("metrics.json", "{", "not valid JSON"), ("metrics.json", "[1]", "expected an object"),
-     ("config.yaml", "a: [", "not valid YAML"), ("per_picture.csv", "a,b\n1,2\n", "expected columns picture")],
+     ("config.yaml", "a: [", "not valid YAML"), ("per_image.csv", "a,b\n1,2\n", "expected columns image")],
 )  # fmt: skip
 def test_damaged_files_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)

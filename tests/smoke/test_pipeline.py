@@ -56,8 +56,8 @@ def test_train_predict_evaluate_submit(tiny_competition: Path, tmp_path: Path) -
     assert sorted(path.name for path in (tmp_path / "found" / "overlays").iterdir()) == ["test00.png", "test01.png"]
 
     run(tmp_path, "evaluate", f"detections=[{folder / 'detections'}]", data, "output=scored")
-    again, first = (pd.read_csv(path / "per_picture.csv") for path in (tmp_path / "scored", folder))
-    assert again.picture.tolist() == first.picture.tolist()
+    again, first = (pd.read_csv(path / "per_image.csv") for path in (tmp_path / "scored", folder))
+    assert again.image_id.tolist() == first.image_id.tolist()
     assert again.average_precision.tolist() == first.average_precision.tolist()
 
     output = run(tmp_path, "submit", "detections=found/detections", "output=submission.csv", data)

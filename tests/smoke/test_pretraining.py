@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from sartorius.data.livecell import CELL_LINES
+from sartorius.data.livecell.folder import CELL_LINES
 from tests.smoke.test_pipeline import run
 
 SMALL = [
@@ -17,7 +17,7 @@ SMALL = [
 
 
 def test_pretrain_and_finetune(tiny_competition: Path, tmp_path: Path) -> None:
-    size = ["source.pictures={train: 8, val: 8, test: 8}", "source.height=40", "source.width=56"]
+    size = ["source.images={train: 8, val: 8, test: 8}", "source.height=40", "source.width=56"]
     run(tmp_path, "prepare", "source=synthetic_livecell", *size)
     pretraining = ["experiment=pretrain_livecell", "data=synthetic_livecell", "hydra.run.dir=runs/pretrain_livecell"]
     run(tmp_path, "train", *pretraining, *SMALL)
@@ -34,7 +34,7 @@ def test_pretrain_and_finetune(tiny_competition: Path, tmp_path: Path) -> None:
     assert set(first["sartorius"]["trained_on"]) < set(note)
     assert note["astro00"].startswith("astro[x]_A1") or note["astro01"].startswith("astro[x]_B2")
 
-    weights = ["model.weights=fold0/checkpoints/best.ckpt", "model.head_map=null"]
+    weights = ["model.weights=fold0/checkpoints/best.ckpt", "model.class_mapping=null"]
     error = run(tmp_path, "train", *folder, *weights, "data.fold=1", "hydra.run.dir=fold1", code=1)
-    assert "error: model.weights=fold0/checkpoints/best.ckpt: was trained on 3 of the 3 validation pictures" in error
+    assert "error: model.weights=fold0/checkpoints/best.ckpt: was trained on 3 of the 3 validation images" in error
     assert not (tmp_path / "fold1" / "checkpoints").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sartorius.detections import DetectionsFolder
+from sartorius.structures.detections import DetectionsFolder
 from tests.smoke.test_pipeline import run
 
 SMALL = ["trainer.precision=32-true", "transform=none", "debug=fast", "data.n_folds=4", "leaderboard=null"]
@@ -40,13 +40,13 @@ def test_unet_then_tiles_then_second_stage(tiny_competition: Path, tmp_path: Pat
     stages = ["model=two_stage", "model.first=tiled/detections", "model.second=crops/checkpoints/best.ckpt"]
     run(tmp_path, "predict", *stages, *images, "output=both")
     first, both = (DetectionsFolder(tmp_path / name / "detections") for name in ("tiled", "both"))
-    assert first.pictures() == both.pictures() == ["test00", "test01"]
+    assert first.image_ids() == both.image_ids() == ["test00", "test01"]
     assert [len(d) for d in first] == [len(d) for d in both]
     run(tmp_path, "submit", "detections=both/detections", "output=submission.csv", data)
 
 
 def test_livecell(tmp_path: Path) -> None:
-    size = ["source.pictures={train: 8, val: 8, test: 8}", "source.height=40", "source.width=56", "source.shared=1"]
+    size = ["source.images={train: 8, val: 8, test: 8}", "source.height=40", "source.width=56", "source.shared=1"]
     text = run(tmp_path, "prepare", "source=synthetic_livecell", *size)
     assert "A172" in text
     small = ["model.network.encoder.filters=4", "model.network.channels=[8,8,4]", "data.limits.train=4"]

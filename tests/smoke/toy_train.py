@@ -1,7 +1,8 @@
 """`python -m tests.smoke.toy_train`: the train verb, also for the models of tests.doubles."""
 
-from sartorius import recipes, train
+from sartorius import train
+from sartorius.networks import checkpoints
 
 if __name__ == "__main__":
-    recipes.TRUSTED = (*recipes.TRUSTED, "tests.doubles.")
+    checkpoints.TRUSTED = (*checkpoints.TRUSTED, "tests.doubles.")
     train.main()

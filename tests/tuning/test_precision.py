@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sartorius.detections import Detections
+from sartorius.structures.detections import Detections
 from sartorius.tuning.precision import NONE, Judged, cut_off, cut_offs, judge
-from tests.tuning.pictures import NAMES, START, Pictures
+from tests.tuning.images import NAMES, START, Images
 
 
 def test_the_cells_and_which_are_right() -> None:
     """The same cells as at any cut-off, judged by full-size masks."""
-    pictures = Pictures(3)
+    images = Images(3)
     rights = 0
-    for picture, found in pictures.found.items():
-        truth = pictures.truth[picture]
+    for make_image, found in images.found.items():
+        truth = images.truth[make_image]
         judged = judge(found, truth, START)
         sums = [found.scores[found.cell_types == k].astype(float).sum() for k in range(3)]
         assert judged.cell_type == NAMES[int(np.argmax(sums))]
@@ -34,7 +34,7 @@ def test_the_cells_and_which_are_right() -> None:
 
 
 def test_nothing_found() -> None:
-    judged = judge(Detections.empty("p", 50, 70), Pictures(1).truth["p0"], START)
+    judged = judge(Detections.empty("p", 50, 70), Images(1).truth["p0"], START)
     assert (judged.cell_type, len(judged.scores), len(judged.right)) == ("shsy5y", 0, 0)
     entry = cut_offs([judged], np.zeros(1, np.int64), {"astro": 0.9}, 1)["astro"]
     assert entry == {
@@ -69,12 +69,16 @@ def test_equal_scores_stay_together_and_few_cells_are_no_evidence() -> None:
 
 
 def test_cross_fitted_cut_offs_do_not_see_the_fold() -> None:
-    def picture(*right: bool) -> Judged:
+    def make_image(*right: bool) -> Judged:
         return Judged("cort", np.array([0.9, 0.6, 0.3]), np.array(right))
 
-    judged = [picture(True, True, False), picture(True, False, False), Judged("astro", np.ones(1), np.ones(1, bool))]
+    judged = [
+        make_image(True, True, False),
+        make_image(True, False, False),
+        Judged("astro", np.ones(1), np.ones(1, bool)),
+    ]
     entry = cut_offs(judged, np.array([0, 1, 1]), {"cort": 0.9}, 1)["cort"]
     assert (entry["min_score"], entry["cells"], entry["precision"]) == (0.9, 2, 1.0)
-    # without the first picture 0.9, without the second 0.6: the first has 1 of 1 right, the second 1 of 2
+    # without the first image 0.9, without the second 0.6: the first has 1 of 1 right, the second 1 of 2
     assert (entry["cross_fitted_cells"], entry["cross_fitted_precision"]) == (3, 2 / 3)
     assert "cross_fitted_cells" not in cut_offs(judged, None, {"cort": 0.9}, 1)["cort"]

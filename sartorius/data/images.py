@@ -1,0 +1,181 @@
+"""Reading grey images: their size without decoding, their pixels, and folders of them.
+
+The competition's images are 8-bit grey PNGs, and anything else in its layout is a mistake worth stopping for. A
+person's own folder may hold grey images saved as RGB; those are read when the channels agree. What is coloured or has
+more than 8 bits is converted only where asked for (`levels`), since a model knows the grey levels it was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sartorius.errors import InputError
+from sartorius.structures.instances import Instances
+
+GreyImage = NDArray[np.uint8]
+
+SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+# What Pillow raises for files that are no image, are cut off or are absurdly large.
+_PIL_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_REMEDY_GREY = "expected 8-bit grey; convert it (scale the values to 0..255, one channel)"
+_REMEDY_LEVELS = ", or have it converted: data.levels=standardise"
+_GREY_IN_COLOUR = ("RGB", "RGBA", "LA", "P", "1")  # modes that grey images come in
+
+LEVELS = ("exact", "range", "standardise")
+# Mean and standard deviation of the competition's images, and `mean` and `std` in conf/model.
+GREY_MEAN, GREY_STD = 128.0, 11.58
+_LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
+
+
+def read_header(path: str | Path) -> tuple[int, int, str]:
+    """(height, width, Pillow mode) from the file's header alone, no decoding.
+
+    Raises InputError where the file is missing or is no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width, image.mode
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image; restore the file or remove its rows") from error
+    except _PIL_ERRORS as error:
+        raise InputError(f"{path}: not a readable image ({error}); copy it again, or save it as PNG") from error
+
+
+def read_grey(path: str | Path, accept_rgb: bool = False, levels: str = "exact") -> GreyImage:
+    """The pixels of an image, uint8 [H, W], 0 to 255.
+
+    accept_rgb: also take RGB(A) and palette images whose three channels are equal (alpha is ignored).
+    levels: `exact` leaves grey levels as they are. The others also take 16- and 32-bit and float images, and coloured
+    ones by their luminance: `standardise` shifts and scales each image to mean 128 and standard deviation 11.58,
+    which models trained on the competition expect; `range` scales its lowest..highest value to 0..255, for models
+    trained on such images. Both round, and clip to 0..255; an image of one value becomes 128.
+
+    Raises InputError where the file is missing or cut off, has several pages or 16 bits in each of several channels,
+    holds NaN or infinity, and with `exact` where it is not 8-bit or is coloured.
+    """
+    if levels not in LEVELS:
+        raise InputError(f"data.levels={levels}: expected one of {', '.join(LEVELS)}")
+    _, _, mode = read_header(path)
+    remedy = _REMEDY_GREY + (_REMEDY_LEVELS if accept_rgb else "")
+    if levels == "exact" and mode != "L" and not (accept_rgb and mode in _GREY_IN_COLOUR):
+        raise InputError(f"{path}: an image of mode '{mode}'; {remedy}")
+    pixels = _decode(path, mode)
+    if levels != "exact":
+        return _to_levels(path, pixels, levels)
+    if pixels.ndim == 2:
+        return pixels
+    if not (pixels == pixels[..., :1]).all():
+        raise InputError(f"{path}: a coloured image; {remedy}, for instance `convert in.png -colorspace gray out.png`")
+    return np.ascontiguousarray(pixels[..., 0])
+
+
+def _decode(path: str | Path, mode: str) -> NDArray[Any]:
+    """[H, W] of the file's numbers for a grey image, uint8 [H, W, 3] for any other."""
+    try:
+        with Image.open(path) as image:
+            if (pages := getattr(image, "n_frames", 1)) > 1:
+                raise InputError(f"{path}: {pages} pages; expected one image a file: save the pages apart")
+            if mode in _GREY_IN_COLOUR and ";16" in _raw_mode(image):
+                raise InputError(f"{path}: 16 bits in each of several channels; save it with one channel")
+            return np.array(image if mode == "L" or mode.startswith(("I", "F")) else image.convert("RGB"))
+    except InputError:
+        raise
+    except _PIL_ERRORS as error:
+        raise InputError(f"{path}: cut off or damaged ({error}); copy or download it again") from error
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file stores a pixel, `RGB;16B` say: Pillow drops the low bytes of such an image without a word."""
+    tiles = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _to_levels(path: str | Path, pixels: NDArray[Any], levels: str) -> GreyImage:
+    values = pixels.astype(np.float64) if pixels.ndim == 2 else pixels @ _LUMINANCE
+    if not np.isfinite(values).all():
+        raise InputError(f"{path}: {int((~np.isfinite(values)).sum())} pixels are NaN or infinite; mend the image")
+    low, spread = float(values.min()), float(np.ptp(values))
+    if spread == 0:
+        return np.full(values.shape, round(GREY_MEAN), np.uint8)
+    if levels == "range":
+        values = (values - low) * (255 / spread)
+    else:
+        values = (values - values.mean()) * (GREY_STD / values.std()) + GREY_MEAN
+    return np.asarray(np.rint(values).clip(0, 255).astype(np.uint8))
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """The image files of a folder (not of its subfolders), sorted by name; hidden files are left out.
+
+    Raises InputError where the folder is missing or two files share a name without suffix (the image's id).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of images")
+    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in seen:
+            raise InputError(
+                f"{folder}: {seen[path.stem].name} and {path.name} have the same id '{path.stem}'; rename one"
+            )
+        seen[path.stem] = path
+    return paths
+
+
+class Source(Protocol):
+    """Where a dataset takes images and cells from: a competition folder, a cleaned one, a folder of images."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """All ids, sorted; an image's index is its place here."""
+
+    def image(self, image_id: str) -> GreyImage:
+        """uint8 [H, W]."""
+
+    def instances(self, image_id: str) -> Instances:
+        """The cells, at the size of the image."""
+
+    def cell_type(self, image_id: str) -> str:
+        """Name of the image's cell type, "" where it is not known."""
+
+
+class ImageFolder:
+    """Images without truth, as a source of a dataset: each one's `instances` are empty.
+
+    `paths` default to the images of `folder`; ids are file names without suffix, sorted. `levels`: see `read_grey`.
+    Raises InputError where there is no image, or (from `image`) where one cannot be read.
+    """
+
+    def __init__(self, folder: str | Path, paths: Sequence[Path] | None = None, levels: str = "exact") -> None:
+        self.folder, self.levels = Path(folder), levels
+        chosen = list_images(folder) if paths is None else paths
+        self.paths = {path.stem: path for path in sorted(chosen, key=lambda path: path.stem)}
+        if not self.paths:
+            raise InputError(f"{folder}: no images in it; expected files ending in {', '.join(SUFFIXES)}")
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the images, sorted."""
+        return tuple(self.paths)
+
+    def image(self, image_id: str) -> GreyImage:
+        """The pixels of an image, uint8 [H, W]; see `read_grey` for RGB ones."""
+        return read_grey(self.paths[image_id], accept_rgb=True, levels=self.levels)
+
+    def instances(self, image_id: str) -> Instances:
+        """No cells, at the size of the image."""
+        height, width, _ = read_header(self.paths[image_id])
+        return Instances.empty(height, width)
+
+    def cell_type(self, image_id: str) -> str:
+        """Not known: ""."""
+        return ""

@@ -1,0 +1,1 @@
+"""The LIVECell data set: its folder, its COCO files, its audit and datamodule."""

@@ -1,0 +1,126 @@
+"""What is in a LIVECell folder: a page of text, and a table with a row per image and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sartorius.data.annotation_rows import well_of
+from sartorius.data.audit import DUPLICATE_IOU
+from sartorius.data.livecell.coco_cells import cell_runs, cut_off
+from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
+from sartorius.errors import InputError
+from sartorius.structures import rle
+
+COLUMNS = (
+    "split", "id", "line", "well", "field", "height", "width", "cells", "area_sum", "area_mean", "without_pixels",
+    "cut_off", "annotated_twice", "crowds",
+)  # fmt: skip
+KNOWN = (
+    "Known of the published files: train and val share images, which flatters validation scores "
+    "(https://github.com/sartorius-research/LIVECell/issues/26); test is apart. data.drop_shared=true leaves fields of "
+    "view of val and test out of training."
+)
+
+
+@dataclass(frozen=True)
+class LiveCellAudit:
+    """What was found.
+
+    images: a row (COLUMNS) per readable image of each split.  shared: for each pair of splits.
+    problems: what keeps images from being used, a sentence each.  notes: what deserves a look, a sentence each.
+    """
+
+    folder: LiveCell
+    images: pd.DataFrame
+    shared: list[Shared]
+    problems: list[str]
+    notes: list[str]
+
+    def text(self) -> str:
+        """The page: images and cells by split and line, what splits share, problems and notes."""
+        counts = [f"{n} {split}" for split, n in self.images["split"].value_counts(sort=False).items()]
+        head = f"{self.folder.root}: {', '.join(counts)} images, {int(self.images['cells'].sum())} cells"
+        parts = [head, f"By split and cell line (areas in pixels)\n{_by_line(self.images).to_string()}"]
+        parts.append("\n".join(["Shared between splits", *(_sentence(pair) for pair in self.shared), KNOWN]))
+        for title, lines in (("Problems (these images cannot be used)", self.problems), ("Notes", self.notes)):
+            parts.append("\n".join([f"{title}: {len(lines) or 'none'}", *(f"  - {line}" for line in lines)]))
+        return "\n\n".join(parts) + "\n"
+
+
+def audit_livecell(folder: LiveCell) -> LiveCellAudit:
+    """Read and rasterise everything in the folder once, about 10 ms an image; a split without a file is noted.
+
+    Raises InputError for an annotation file that cannot be read as a whole, and where there is none.
+    """
+    names = [name for name in SPLITS if folder.file(name) is not None]
+    splits = {name: folder.split(name) for name in names or SPLITS}
+    rows, problems = [], []
+    for name, split in splits.items():
+        for image_id in split.ids:
+            try:
+                split.check([image_id])
+                rows.append(_measure(name, split, image_id))
+            except InputError as error:
+                problems.append(str(error))
+    table = pd.DataFrame(rows, columns=list(COLUMNS))
+    shared = shared_images({name: split.ids for name, split in splits.items()})
+    notes = [f"no annotation file of {name}" for name in SPLITS if name not in splits]
+    for name, split in splits.items():
+        notes += _named(f"{name}: images listed twice, read with the most cells", split.repeated_names)
+    return LiveCellAudit(folder, table, shared, problems, notes + _notes(table))
+
+
+def _measure(name: str, split: LiveCellSplit, image_id: str) -> tuple[object, ...]:
+    """One row of the table."""
+    record = split.record(image_id)
+    runs = cell_runs(split.file, record.coco)
+    first, second, common = rle.overlaps(runs)
+    iou = common / (runs.areas[first] + runs.areas[second] - common)
+    cells, area = runs.count, int(runs.areas.sum())
+    return (
+        name, image_id, record.line, well_of(image_id), field_of(image_id), record.coco.height, record.coco.width,
+        cells, area, round(area / max(cells, 1), 1), int((runs.areas == 0).sum()), cut_off(record.coco),
+        int((iou > DUPLICATE_IOU).sum()), record.coco.crowds,
+    )  # fmt: skip
+
+
+def _by_line(table: pd.DataFrame) -> pd.DataFrame:
+    groups = table.groupby(["split", "line"], sort=False)
+    result = groups.agg(
+        images=("id", "size"), fields=("field", "nunique"), wells=("well", "nunique"), cells=("cells", "sum"),
+        fewest=("cells", "min"), most=("cells", "max"),
+    )  # fmt: skip
+    return result.assign(area_mean=(groups["area_sum"].sum() / result["cells"].clip(lower=1)).round(1))
+
+
+def _sentence(pair: Shared) -> str:
+    return (
+        f"{pair.first} and {pair.second}: {len(pair.images)} images of one name, {len(pair.fields)} fields of view "
+        f"and {len(pair.wells)} wells{_some(pair.images or pair.fields or pair.wells)}"
+    )
+
+
+def _notes(table: pd.DataFrame) -> list[str]:
+    notes = _named("images without cells", table["id"][table["cells"] == 0].tolist())
+    for column, what in (
+        ("without_pixels", "annotations without a pixel (left out)"),
+        ("cut_off", "polygons that leave the image by up to a pixel (cut off)"),
+        ("annotated_twice", f"cells annotated twice (IoU > {DUPLICATE_IOU})"),
+        ("crowds", "regions of crowds (iscrowd=1, left out)"),
+    ):
+        images = table["id"][table[column] > 0].tolist()
+        if images:
+            notes.append(f"{what}: {int(table[column].sum())} in {len(images)} images{_some(images)}")
+    return notes
+
+
+def _named(what: str, names: Sequence[str]) -> list[str]:
+    """A line with the count and the first names, or none."""
+    return [f"{what}: {len(names)}{_some(names)}"] if names else []
+
+
+def _some(names: Sequence[str]) -> str:
+    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""

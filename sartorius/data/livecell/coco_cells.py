@@ -1,0 +1,152 @@
+"""The cells of a COCO image as runs.
+
+Polygons are rasterised by faster_coco_eval's port of pycocotools' code, so masks are exactly COCO's. Their column-major
+runs become row-major ones over the pixels of the cells; no mask is ever decoded at the size of its image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.data.livecell.coco import Annotation, CocoImage
+from sartorius.errors import InputError
+from sartorius.structures import rle
+from sartorius.structures.rle import Runs
+
+FloatArray = NDArray[np.float64]
+
+OUTSIDE = 1.0  # pixels by which a polygon may leave its image; what lies outside is cut off
+_COMPRESSED = re.compile(r"[0-o]*[0-O]")  # 6 bits a character; the last one says that no more follow
+
+
+def check_cells(path: str | Path, image: CocoImage) -> None:
+    """Raise InputError for the first annotation of `image` that is no mask in it; no polygon is rasterised.
+
+    A polygon has at least 3 points, an even count of coordinates and lies in the image up to `OUTSIDE`; an RLE has
+    the image's size and fills it. `path` is what the message names.
+    """
+    polygons: list[tuple[Annotation, FloatArray]] = []
+    for cell in image.cells:
+        if isinstance(cell.shape, dict):
+            problem = _rle_problem(cell.shape, image)
+        else:
+            problem = None if cell.shape else "neither polygons (lists of x, y, x, y, ...) nor an RLE"
+            polygons += [(cell, part) for part in cell.shape or ()]
+        if problem is not None:
+            raise _bad(path, image, cell, problem)
+    for cell, part in polygons:
+        if part.ndim != 1 or part.size % 2:
+            raise _bad(path, image, cell, f"a polygon of {part.size} coordinates, expected x, y, x, y, ...")
+        if part.size < 6:
+            raise _bad(path, image, cell, f"a polygon of {part.size // 2} points, expected at least 3")
+    _check_inside(path, image, polygons)
+    _rle_runs(path, image)
+
+
+def _bad(path: str | Path, image: CocoImage, cell: Annotation, problem: str) -> InputError:
+    return InputError(f"{path}: annotation {cell.id} of image {image.file_name}: {problem}; correct or remove it")
+
+
+def _rle_problem(shape: dict[str, Any], image: CocoImage) -> str | None:
+    counts, size = shape.get("counts"), shape.get("size")
+    if size != [image.height, image.width]:
+        return f"an RLE of size {size}, expected [{image.height}, {image.width}] (rows, columns)"
+    if isinstance(counts, str):
+        return None if _COMPRESSED.fullmatch(counts) else "the counts of its RLE are not COCO's compressed text"
+    if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts):
+        return "an RLE without counts: a text, or a list of numbers of pixels"
+    if sum(counts) != image.height * image.width:
+        return f"the counts of its RLE cover {sum(counts)} pixels, expected {image.height * image.width}"
+    return None
+
+
+def _check_inside(path: str | Path, image: CocoImage, polygons: Sequence[tuple[Annotation, FloatArray]]) -> None:
+    if not polygons:
+        return
+    points = np.concatenate([part for _, part in polygons]).reshape(-1, 2)
+    inside = ((points >= -OUTSIDE) & (points <= (image.width + OUTSIDE, image.height + OUTSIDE))).all(axis=1)
+    if not inside.all():  # NaN is outside too
+        k = int(np.argmin(inside))
+        owner = int(np.searchsorted(np.cumsum([part.size // 2 for _, part in polygons]), k, side="right"))
+        problem = (
+            f"the point ({points[k, 0]:g}, {points[k, 1]:g}) lies outside the image of {image.width}x"
+            f"{image.height} pixels by more than {OUTSIDE:g}"
+        )
+        raise _bad(path, image, polygons[owner][0], problem)
+
+
+def cut_off(image: CocoImage) -> int:
+    """How many cells have a polygon that leaves the image, by at most `OUTSIDE` when `check_cells` let them pass."""
+    corner = np.array([image.width, image.height])
+    shapes = [cell.shape for cell in image.cells if isinstance(cell.shape, list)]
+    points = [np.concatenate(shape).reshape(-1, 2) for shape in shapes]
+    return sum(bool(((p < 0) | (p > corner)).any()) for p in points)
+
+
+def _rle_runs(path: str | Path, image: CocoImage, masks: Sequence[dict[str, Any]] | None = None) -> Runs:
+    """Column-major runs of `masks`, one a cell of the image; without them, of the cells that are RLEs in the file."""
+    cells = image.cells
+    if masks is None:
+        cells = tuple(cell for cell in cells if isinstance(cell.shape, dict))
+        masks = [_compressed(cell.shape) for cell in cells]
+    try:
+        return rle.from_coco(masks, height=image.width, width=image.height)
+    except rle.RleError as error:
+        raise _bad(path, image, cells[error.cell], f"its RLE: {error.problem}") from error
+
+
+def _compressed(shape: dict[str, Any]) -> dict[str, Any]:
+    """An RLE with its counts as COCO's text, whichever way the file has it."""
+    if isinstance(shape["counts"], str):
+        return shape
+    from faster_coco_eval.core import mask as coco_mask
+
+    found: dict[str, Any] = coco_mask.frPyObjects(shape, *shape["size"])
+    return found
+
+
+def cell_runs(path: str | Path, image: CocoImage) -> Runs:
+    """The row-major runs of the image's cells, in their order; a cell may have no pixels (a sliver).
+
+    What a polygon has outside the image is cut off. Raises InputError as `check_cells` does.
+    """
+    from faster_coco_eval.core import mask as coco_mask
+
+    check_cells(path, image)
+    shapes = [cell.shape if isinstance(cell.shape, list) else [cell.shape] for cell in image.cells]
+    polygons = [part for shape in shapes for part in shape if isinstance(part, np.ndarray)]
+    drawn = iter(coco_mask.frPyObjects(polygons, image.height, image.width) if polygons else ())
+    masks = []
+    for shape in shapes:
+        parts = [next(drawn) if isinstance(part, np.ndarray) else _compressed(part) for part in shape]
+        masks.append(parts[0] if len(parts) == 1 else coco_mask.merge(parts))
+    return transposed(_rle_runs(path, image, masks))
+
+
+def transposed(runs: Runs) -> Runs:
+    """The same cells in the transposed image [width, height]; its runs are the column-major ones of this image."""
+    pixel, cell = runs.pixels()
+    row, column = np.divmod(pixel, max(runs.width, 1))
+    stride = runs.height * runs.width + 1  # one more than there are pixels: the last of a cell and the first of the
+    key = cell * stride + column * runs.height + row  # next never look like neighbours
+    key.sort()
+    new = np.ones(len(key), bool)
+    new[1:] = np.diff(key) != 1
+    first = np.flatnonzero(new)
+    cell, start = np.divmod(key[first], stride)
+    return Runs(start, np.diff(first, append=len(key)), cell, runs.count, runs.width, runs.height)
+
+
+def uncompressed(runs: Runs, k: int) -> list[int]:
+    """COCO's uncompressed counts of cell k: of background and of the cell in turn, over the runs as they are."""
+    mine: NDArray[np.bool_] = runs.cell == k
+    start, length = runs.start[mine], runs.length[mine]
+    edges = np.column_stack((start, start + length)).ravel()
+    counts: list[int] = np.diff(edges, prepend=0, append=runs.height * runs.width).tolist()
+    return counts[:-1] if counts[-1] == 0 else counts

@@ -1,0 +1,1 @@
+"""How a network is applied to an image: windows, their merging and stitching, enlargement, test-time augmentation."""

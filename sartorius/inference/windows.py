@@ -1,0 +1,188 @@
+"""Inference on images of any size: whole, by tiles, or by five crops.
+
+A network sees windows that overlap, and what it says near the edge of one is trusted less than what the next one says
+there. Dense maps are blended; detections are merged, so that a cell across a seam comes out once and in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sartorius.errors import InputError
+from sartorius.inference.merge import merge
+from sartorius.structures.detections import Detections
+from sartorius.structures.windows import Window, five_crops, tiles
+
+NetworkFn = Callable[[Tensor], Tensor]  # [B, 1, h, w] -> [B, C, h, w]
+DetectFn = Callable[[Tensor], Detections]  # [1, h, w] -> detections of that crop, in its pixels
+
+
+class Windows(Protocol):
+    """How a module looks at an image."""
+
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+        """Dense outputs [C, H, W] of an image [1, H, W], from a function of crops [B, 1, h, w] -> [B, C, h, w].
+
+        vectors: the channels (dy, dx) in pixels of the crop, if any: who turns or enlarges crops must know them.
+        """
+
+    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+        """Detections of an image [1, H, W] with this id, from a function that gives those of a crop [1, h, w]."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The image in one piece."""
+
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+        """What the network gives for the image."""
+        return network_fn(image[None])[0]
+
+    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+        """What the function gives for the image."""
+        return detect_fn(image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Overlapping:
+    """Windows that share pixels with their neighbours.
+
+    margin: pixels along each edge inside the image where a window's dense output counts nothing; at least the
+    network's receptive field radius makes the result that of the whole image. batch: windows that go through the
+    network at once (dense outputs only). join_iou: detections of two windows are one cell when the masks' IoU, within
+    what both windows see, is at least this.
+    """
+
+    margin: int
+    batch: int
+    join_iou: float
+
+    def __post_init__(self) -> None:
+        if self.margin < 0 or self.batch < 1 or not 0 < self.join_iou <= 1:
+            raise InputError(
+                f"inference: expected margin >= 0, batch >= 1 and 0 < join_iou <= 1, "
+                f"got {self.margin}, {self.batch} and {self.join_iou}"
+            )
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """Windows of one size that cover an image of this size."""
+        raise NotImplementedError
+
+    def shared(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns that neighbours share, at least."""
+        raise NotImplementedError
+
+    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+        """Blended outputs [C, H, W] of an image [1, H, W], in the device and dtype of the network's.
+
+        Where windows agree the result is exactly theirs. One image-sized map and one batch of windows are held.
+        """
+        height, width = image.shape[-2:]
+        windows = self.windows(height, width)
+        ramps = [shared - 2 * self.margin for shared in self.shared(height, width)]
+        result: Tensor | None = None
+        for start in range(0, len(windows), self.batch):
+            chosen = windows[start : start + self.batch]
+            predicted = network_fn(torch.stack([image[:, window.rows, window.columns] for window in chosen]))
+            if result is None:
+                result = predicted.new_zeros((predicted.shape[1], height, width))
+                total = torch.zeros((height, width), device=predicted.device)
+            for window, output in zip(chosen, predicted, strict=True):
+                _blend(result, total, window, output, self.margin, ramps)
+        assert result is not None
+        return result
+
+    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+        """Detections of the image [1, H, W], best score first; those of a single window as they are. See `merge`."""
+        height, width = image.shape[-2:]
+        windows = self.windows(height, width)
+        if len(windows) == 1:
+            return detect_fn(image)
+        parts = [(window, detect_fn(image[:, window.rows, window.columns])) for window in windows]
+        return merge(parts, image_id, height, width, margin=self.margin, join_iou=self.join_iou)
+
+
+@dataclass(frozen=True)
+class Tiles(_Overlapping):
+    """Square tiles of `size` px of which neighbours share at least `overlap` px.
+
+    Raises InputError where margins would leave nothing of the overlap.
+    """
+
+    size: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        tiles(1, 1, self.size, self.overlap)
+        if self.overlap <= 2 * self.margin:
+            raise InputError(
+                f"inference: tiles that share {self.overlap} px, with a margin of {self.margin} px at each edge, leave "
+                f"pixels to nobody; give overlap={2 * self.margin + 1} or more, or a smaller margin"
+            )
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """The tiles, row by row; see `sartorius.structures.windows.tiles`."""
+        return tiles(height, width, self.size, self.overlap)
+
+    def shared(self, height: int, width: int) -> tuple[int, int]:
+        """The overlap, in both directions."""
+        return self.overlap, self.overlap
+
+
+@dataclass(frozen=True)
+class FiveCrops(_Overlapping):
+    """The four corners and the centre, each `height` x `width` px."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        five_crops(1, 1, self.height, self.width)
+
+    def windows(self, height: int, width: int) -> list[Window]:
+        """The crops. Raises InputError where they do not cover an image of this size, margins left out."""
+        needed = [min(length, (length + 2 * self.margin) // 2 + 1) for length in (height, width)]
+        if self.height < needed[0] or self.width < needed[1]:
+            raise InputError(
+                f"inference: five crops of {self.height} x {self.width} px (height x width) with a margin of "
+                f"{self.margin} px do not cover an image of {height} x {width} px; the smallest that do have "
+                f"{needed[0]} x {needed[1]} px"
+            )
+        return five_crops(height, width, self.height, self.width)
+
+    def shared(self, height: int, width: int) -> tuple[int, int]:
+        """What crops in opposite corners share."""
+        return 2 * self.height - height, 2 * self.width - width
+
+
+def _blend(result: Tensor, total: Tensor, window: Window, output: Tensor, margin: int, ramps: list[int]) -> None:
+    """Blend a window's output [C, h, w] into `result` [C, H, W], where `total` [H, W] is the weight of those before."""
+    trusted = window.without(margin, *total.shape)
+    rows = slice(trusted.top - window.top, trusted.bottom - window.top)
+    columns = slice(trusted.left - window.left, trusted.right - window.left)
+    top, left, bottom, right = window.inner_edges(*total.shape)
+    own = torch.outer(
+        _ramp(trusted.height, top, bottom, ramps[0], total), _ramp(trusted.width, left, right, ramps[1], total)
+    )
+    total[trusted.rows, trusted.columns] += own
+    share = (own / total[trusted.rows, trusted.columns]).to(result.dtype)
+    # out + share * (tile - out): the first tile stays as it is, and equal values stay equal
+    result[:, trusted.rows, trusted.columns].lerp_(output[:, rows, columns], share)
+
+
+def _ramp(length: int, low: bool, high: bool, steps: int, like: Tensor) -> Tensor:
+    """Weights [length] above 0 that rise to 1 over `steps` pixels from the ends that lie inside the image."""
+    rising = torch.arange(1, length + 1, device=like.device, dtype=like.dtype).div(steps + 1).clamp(max=1)
+    weights = torch.ones_like(rising)
+    if low:
+        weights *= rising
+    if high:
+        weights *= rising.flip(0)
+    return weights

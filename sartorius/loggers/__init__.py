@@ -1,0 +1,1 @@
+"""Loggers of a run: csv, Weights & Biases, TensorBoard, and the protocol that callbacks write to."""

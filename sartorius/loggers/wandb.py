@@ -1,0 +1,215 @@
+"""Weights & Biases: numbers, images with toggled masks and boxes, tables, lines and files of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
+
+from sartorius.loggers.protocol import CellsView, Lines
+from sartorius.structures.instances import Instances
+from sartorius.visualise.overlays import Image, outlines
+
+
+class WandbLog(WandbLogger):
+    """Lightning's logger of W&B with what `run_loggers` lists.
+
+    Where W&B cannot be reached when the run starts (no network, no account), it is logged offline with a warning;
+    `wandb sync` sends it later. Where that fails too (the disk is full), each call raises the first error at once.
+
+    Args:
+        project, entity, group, job_type, tags, name: as W&B has them; entity null is the account's own.
+        save_dir: folder that gets `wandb/`, with all that waits to be sent: images of tables too, unless the
+            environment's WANDB_DATA_DIR puts them elsewhere.
+        id: of the run: one that continues in its folder goes on in its own W&B run.
+        offline: send nothing; `wandb sync` does later. The environment's WANDB_MODE=offline does the same.
+        init_timeout: seconds to wait for W&B when the run starts.
+        finish_timeout: seconds to wait at the end until all is sent; 0 for as long as it takes. Newer versions of
+            wandb know it.
+        boxes: predicted boxes of an image that are sent, those of the highest scores; annotated ones only where there
+            are no more of them.
+        rim: width of outlines, pixels.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        save_dir: str,
+        name: str,
+        id: str,
+        group: str,
+        job_type: str,
+        tags: Sequence[str],
+        offline: bool,
+        init_timeout: float,
+        finish_timeout: float,
+        boxes: int,
+        rim: int,
+        entity: str | None = None,
+    ) -> None:
+        import wandb
+
+        wanted = {"init_timeout": init_timeout, "finish_timeout": finish_timeout}
+        settings = {key: value for key, value in wanted.items() if hasattr(wandb.Settings, "model_fields")
+                    and key in wandb.Settings.model_fields}  # fmt: skip
+        more: dict[str, Any] = {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags)}
+        if offline:  # Lightning's own way is the environment, where it would hold for the next run of a sweep too
+            more["mode"] = "offline"
+        Path(save_dir).mkdir(parents=True, exist_ok=True)  # W&B goes elsewhere otherwise
+        self._waiting = Path(save_dir).absolute() / "wandb"
+        super().__init__(name=name, save_dir=save_dir, id=id, project=project, settings=settings, **more)
+        self._wandb_init.pop("anonymous", None)  # no setting of W&B any more, which warns of it
+        self.boxes, self.rim = boxes, rim
+        self._broken: Exception | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """W&B's run, begun at the first call."""
+        if self._broken is not None:
+            raise self._broken
+        if self._experiment is None:
+            try:
+                self._begin()
+            except Exception as error:
+                self._broken = error
+                raise
+        return self._experiment
+
+    def _begin(self) -> None:
+        """Begin the run, offline where W&B does not answer."""
+        try:
+            _ = super().experiment
+        except Exception as error:
+            if self._wandb_init.get("mode") == "offline":
+                raise
+            reason = " ".join(str(error).split())[:200]
+            rank_zero_warn(
+                f"logger.wandb: W&B cannot be reached ({type(error).__name__}: {reason}); this run is logged offline "
+                f"in {self._save_dir}/wandb, send it with `wandb sync {self._save_dir}/wandb/offline-run-*`"
+            )
+            import wandb
+
+            wandb.teardown()  # its service still holds the id of the run that failed
+            self._wandb_init["mode"] = "offline"
+            _ = super().experiment
+
+    @rank_zero_only
+    def log_cells(self, key: str, view: CellsView, step: int) -> None:
+        """The image with outlines and boxes of true and predicted cells, which can be switched on and off."""
+        import wandb
+
+        labels = {k + 1: name for k, name in enumerate(view.names)}
+        sides = {"truth": (view.truth, None), "prediction": (view.found, view.scores)}
+        masks = {
+            side: {"mask_data": outline_types(cells, self.rim), "class_labels": labels}
+            for side, (cells, _) in sides.items()
+        }
+        boxes = {
+            side: {"box_data": boxes_of(cells, scores, view.names, self.boxes), "class_labels": labels}
+            for side, (cells, scores) in sides.items()
+        }
+        shown = {side: one for side, one in boxes.items() if one["box_data"]}  # W&B refuses a side without boxes
+        image = wandb.Image(view.stretched(), masks=masks, boxes=shown or None, caption=view.caption, file_type="jpg")
+        self._show(key, image, step)
+
+    @rank_zero_only
+    def log_lines(self, key: str, title: str, lines: Lines, axes: tuple[str, str], step: int) -> None:
+        """A chart of W&B's."""
+        import wandb
+
+        across, up = zip(*((x.tolist(), y.tolist()) for x, y in lines.values()), strict=True)
+        chart = wandb.plot.line_series(list(across), list(up), list(lines), title, axes[0])
+        self._show(key, chart, step)
+
+    @rank_zero_only
+    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
+        """A table; RGB arrays uint8 [H, W, 3] in `data` are shown as images."""
+        import wandb
+
+        table = wandb.Table(columns=list(columns), data=[[_cell(value) for value in row] for row in data])
+        self._show(key, table, step)
+
+    @rank_zero_only
+    def log_files(self, name: str, kind: str, paths: Sequence[Path], metadata: Mapping[str, Any]) -> None:
+        """An artifact `<name>-<id of the run>` of the type `kind`: files, and folders under their own names.
+
+        Files are not copied: W&B sends them from where they are.
+        """
+        import wandb
+
+        artifact = wandb.Artifact(f"{name}-{self.experiment.id}", kind, metadata=dict(metadata))
+        for path in paths:
+            if path.is_dir():
+                artifact.add_dir(str(path), name=path.name, policy="immutable", skip_cache=True)
+            else:
+                artifact.add_file(str(path), policy="immutable", skip_cache=True)
+        with self._waiting_room():
+            self.experiment.log_artifact(artifact, aliases=["best"])
+
+    def _show(self, key: str, value: Any, step: int) -> None:
+        with self._waiting_room():
+            self.log_metrics({key: value}, step)
+
+    @contextmanager
+    def _waiting_room(self) -> Iterator[None]:
+        """W&B keeps what belongs to tables and artifacts in the home folder until it is sent; here in the run's."""
+        own = "WANDB_DATA_DIR" not in os.environ
+        if own:
+            os.environ["WANDB_DATA_DIR"] = str(self._waiting)
+        try:
+            yield
+        finally:
+            if own:
+                del os.environ["WANDB_DATA_DIR"]  # the next run of a sweep has a folder of its own
+
+
+def _cell(value: Any) -> Any:
+    import wandb
+
+    return wandb.Image(value, file_type="jpg") if isinstance(value, np.ndarray) else value
+
+
+def outline_types(cells: Instances, rim: int) -> Image:
+    """uint8 [H, W]: k + 1 on the `rim` outermost pixels of cells of type k, 0 elsewhere, inside cells too."""
+    kinds = np.append(0, cells.cell_types + 1).astype(np.uint8)
+    drawn: Image = np.zeros((cells.height, cells.width), np.uint8)
+    for layer in cells.layers:
+        inside: NDArray[np.uint16] = layer.copy()
+        for _ in range(rim):
+            edge = outlines(inside)
+            drawn[edge] = kinds[inside[edge]]
+            inside[edge] = 0
+    return drawn
+
+
+def boxes_of(
+    cells: Instances, scores: NDArray[np.float32] | None, names: Sequence[str], limit: int
+) -> list[dict[str, Any]]:
+    """W&B's `box_data`, pixels: of the `limit` highest scores; without scores of all cells, or none above it."""
+    if scores is None:
+        chosen = np.flatnonzero(cells.areas) if len(cells) <= limit else np.zeros(0, np.int64)
+    else:
+        chosen = np.argsort(-scores, kind="stable")[:limit]
+    found = []
+    for k in chosen.tolist():
+        x1, y1, x2, y2 = cells.boxes[k].astype(int).tolist()
+        kind = int(cells.cell_types[k])
+        box: dict[str, Any] = {
+            "position": {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2},
+            "domain": "pixel",
+            "class_id": kind + 1,
+            "box_caption": names[kind] if scores is None else f"{names[kind]} {scores[k]:.2f}",
+        }
+        if scores is not None:
+            box["scores"] = {"confidence": float(scores[k])}
+        found.append(box)
+    return found

@@ -1,0 +1,177 @@
+"""What a checkpoint says about itself: the recipe beside the weights, read without running code from the file."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sartorius.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+KEY = "sartorius"  # of the recipe in a checkpoint
+FORMAT_VERSION = 1
+# A recipe names the classes that it is built from, and comes with a file from elsewhere: only what is defined in these
+# packages may be called.
+TRUSTED = (
+    "sartorius.modules.",
+    "sartorius.networks.",
+    "sartorius.fusion.",
+    "sartorius.inference.",
+    "sartorius.postprocess.",
+    "torch.nn.",
+    "torch.optim.",
+)
+
+
+def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint of this program (tensors on the CPU, no code is run); raises InputError otherwise."""
+    import torch
+
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; expected a file such as runs/<run>/checkpoints/best.ckpt")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
+        raise InputError(
+            f"{path}: not a checkpoint of sartorius.train, or a damaged one ({type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict) or KEY not in state or "state_dict" not in state:
+        raise InputError(f"{path}: not a checkpoint of sartorius.train (it has no '{KEY}' entry)")
+    version = state[KEY].get("format_version")
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; update sartorius")
+    return state
+
+
+def check_resume(checkpoint: str | Path, module: nn.Module, split: Sequence[str]) -> None:
+    """Raise InputError when `checkpoint` cannot continue the training of `module` (with its recipe).
+
+    split: keys of the data config that decide on the split.
+
+    That is: no checkpoint, another model, another split, with which validation images would be trained on, or another
+    kind of weight averaging than the one that it holds.
+    """
+    state = read_checkpoint(checkpoint)
+    _check_split(checkpoint, split, *(_data(recipe) for recipe in (state[KEY], module.recipe)))
+    _check_averaging(checkpoint, *(_averaging(recipe) for recipe in (state[KEY], module.recipe)))
+    saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    if saved == wanted:
+        return
+    name = min(n for n in saved.keys() | wanted.keys() if saved.get(n) != wanted.get(n))
+    raise InputError(
+        f"{checkpoint}: holds another model than the one configured: '{name}' is {saved.get(name, 'absent')} there and "
+        f"{wanted.get(name, 'absent')} here; resume with the experiment and options that wrote it"
+    )
+
+
+def _data(recipe: Any) -> dict[str, Any]:
+    data: dict[str, Any] = recipe.get("config", {}).get("data", {})
+    return data
+
+
+def _check_split(checkpoint: str | Path, split: Sequence[str], saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for key in split:
+        if saved.get(key) != wanted.get(key):
+            raise InputError(
+                f"{checkpoint}: was trained with data.{key}={saved.get(key)}, resumed with data.{key}="
+                f"{wanted.get(key)}: it could train on validation images; give the same split, or start a new run"
+            )
+
+
+def _averaging(recipe: Any) -> str:
+    """The class that averages a run's weights, "" for none."""
+    return str((recipe.get("config", {}).get("averaging") or {}).get("_target_", ""))
+
+
+def _check_averaging(checkpoint: str | Path, saved: str, wanted: str) -> None:
+    """Starting an average is fine; leaving one behind would train on from the mean and not from the run's weights."""
+    if saved not in ("", wanted):
+        name = saved.rpartition(".")[2].lower()
+        raise InputError(f"{checkpoint}: holds weights averaged by {saved}; resume with averaging={name}")
+
+
+def model_config(recipe: dict[str, Any], checkpoint: str | Path) -> dict[str, Any]:
+    """The config of the recipe's model, without pretrained weights; raises InputError as `check_calls` does."""
+    config: dict[str, Any] = without_weights(recipe["model"])
+    check_calls(config, str(checkpoint))
+    return config
+
+
+def check_calls(config: Any, source: str) -> None:
+    """Raise InputError where the resolved config of a model calls anything that is not defined in TRUSTED.
+
+    The object that a `_target_` names counts, not the name: modules hold what they import. An interpolation is refused
+    too, for it could bring a `_target_` in later. `source` is what the message names.
+    """
+    for value in _leaves(config):
+        if "${" in value:
+            raise InputError(f"{source}: refused, '{value}' is not a resolved value of a model's config")
+    for target in _targets(config):
+        if not target.startswith(TRUSTED) or not _defined_at(target, source).startswith(TRUSTED):
+            packages = ", ".join(name.rstrip(".") for name in TRUSTED)
+            raise InputError(
+                f"{source}: refused, it calls {target}; a model is built from classes and functions of {packages}: "
+                "put one of your own there"
+            )
+
+
+def _defined_at(target: str, source: str) -> str:
+    """Module and qualified name of the class or function that `target` names, "" for another object."""
+    first, *rest = target.split(".")
+    name = first
+    found: Any = importlib.import_module(first)
+    try:
+        for part in rest:
+            name = f"{name}.{part}"
+            if not hasattr(found, part):
+                importlib.import_module(name)
+            found = getattr(found, part)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{source}: there is no {name}, which its config calls ({error})") from error
+    if not (inspect.isclass(found) or inspect.isfunction(found)):
+        return ""
+    return f"{found.__module__}.{found.__qualname__}"
+
+
+def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Path) -> None:
+    """Load the weights of a checkpoint's content; raises InputError when they do not fit."""
+    try:
+        module.load_state_dict(state["state_dict"])
+    except RuntimeError as error:
+        raise InputError(f"{checkpoint}: the weights do not fit the model of its recipe: {_shorten(error)}") from error
+
+
+def _shorten(error: BaseException, characters: int = 300) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= characters else text[:characters] + "..."
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in nested plain containers."""
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
+    if isinstance(node, dict) and "_target_" in node:
+        yield str(node["_target_"])
+    for child in children:
+        yield from _targets(child)
+
+
+def _leaves(node: Any) -> Iterator[str]:
+    """Every text in nested plain containers, keys left out."""
+    if isinstance(node, str):
+        yield node
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
+        yield from _leaves(child)
+
+
+def without_weights(node: Any) -> Any:
+    """The same containers with every `weights` set to None: the checkpoint brings them."""
+    if isinstance(node, dict):
+        return {key: None if key == "weights" else without_weights(value) for key, value in node.items()}
+    return [without_weights(value) for value in node] if isinstance(node, list) else node

@@ -1,0 +1,79 @@
+"""How cells are shaped, from their runs: area, elongation, how well an ellipse describes them.
+
+And what an image shows by the shape of its cells: the competition's three types differ so much in it that a file of
+masks without cell types says which type each image is of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.errors import InputError
+from sartorius.structures.rle import Runs
+
+Floats = NDArray[np.float64]
+_PIXEL = 1 / 12  # second moment of a square pixel about its centre, px^2: a single pixel has an extent too
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Shapes of N cells, each float64 [N]; zeros for a cell without pixels.
+
+    area: pixels. x, y: the centre of mass, px, pixel centres at +0.5. elongation: long over short axis of the ellipse
+    of equal second moments, 1 or more. fill: area over that ellipse's area; 1 for an ellipse, less for holes and arms.
+    """
+
+    area: Floats
+    x: Floats
+    y: Floats
+    elongation: Floats
+    fill: Floats
+
+    @classmethod
+    def of(cls, runs: Runs) -> Shapes:
+        """The shapes of the cells of an image."""
+        pixel, cell = runs.pixels()
+        count, area = runs.count, runs.areas.astype(np.float64)
+        some = np.maximum(area, 1)
+        dx, dy = (pixel % runs.width + 0.5), (pixel // runs.width + 0.5)
+        x, y = np.bincount(cell, dx, count) / some, np.bincount(cell, dy, count) / some
+        dx, dy = dx - x[cell], dy - y[cell]
+        xx, yy, xy = (np.bincount(cell, w, count) / some for w in (dx * dx, dy * dy, dx * dy))
+        middle, half = (xx + yy) / 2 + _PIXEL, np.hypot((xx - yy) / 2, xy)
+        long, short = np.sqrt(middle + half), np.sqrt(np.maximum(middle - half, _PIXEL))
+        there = area > 0
+        elongation = np.where(there, long / short, 0.0)
+        return cls(area, x, y, elongation, area / (4 * np.pi * long * short))
+
+
+@dataclass(frozen=True)
+class ShapeTypes:
+    """The cell type of an image by the medians over its cells.
+
+    Args:
+        astro_fill: astro where the median fill is below it, 0..1.
+        shsy5y_elongation: shsy5y where the median elongation is above it, cort below, 1 or more.
+    """
+
+    astro_fill: float
+    shsy5y_elongation: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.astro_fill <= 1 or self.shsy5y_elongation < 1:
+            raise InputError(
+                f"astro_fill={self.astro_fill}, shsy5y_elongation={self.shsy5y_elongation}: expected 0 to 1, and 1 or "
+                "more"
+            )
+
+    def __call__(self, runs: Runs) -> str:
+        """`astro`, `shsy5y` or `cort`; an image without cells, where nothing depends on it, is `cort`."""
+        shapes = Shapes.of(runs)
+        there = shapes.area > 0
+        if not there.any():
+            return "cort"
+        if np.median(shapes.fill[there]) < self.astro_fill:
+            return "astro"
+        return "shsy5y" if np.median(shapes.elongation[there]) > self.shsy5y_elongation else "cort"

@@ -1,0 +1,1 @@
+"""How a command runs: configs become objects, input errors one line, devices processes."""

@@ -1,0 +1,52 @@
+"""Which exceptions are the user's to mend, and the one line that says how. All others are bugs."""
+
+from __future__ import annotations
+
+from hydra.errors import CompactHydraException, InstantiationException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from sartorius.errors import InputError
+
+# The packages that bring hydra/launcher/NAME, by NAME: the extra of ours to install.
+_EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers", "ray": "ray"}
+
+
+def expected(error: BaseException | None) -> BaseException | None:
+    """The input error at or below `error` (Hydra wraps what constructors raise), or None when it is a bug."""
+    while error is not None:
+        if isinstance(error, InputError | OSError | OmegaConfBaseException) or _of_trainer(error):
+            return error
+        if isinstance(error, CompactHydraException) and not isinstance(error, InstantiationException):
+            return error
+        error = error.__cause__ if isinstance(error, InstantiationException) else None
+    return None
+
+
+def _of_trainer(error: BaseException) -> bool:
+    """Whether Lightning says that options do not fit, or the machine; by name, for importing it takes seconds."""
+    return type(error).__name__ == "MisconfigurationException"
+
+
+def line_of(error: Exception) -> str | None:
+    """One line about an error that is the user's to mend, None about a bug."""
+    return None if expected(error) is None else message(error)
+
+
+def message(error: Exception) -> str:
+    """One line about an error that is `expected`."""
+    known = expected(error)
+    if isinstance(known, MissingMandatoryValue):
+        return missing(known)
+    if isinstance(known, OSError) and known.filename is not None:
+        return f"{known.filename}: {known.strerror}"
+    text = f"trainer: {known}" if known is not None and _of_trainer(known) else str(known)
+    for name, extra in _EXTRAS.items():
+        if f"'hydra/launcher/{name}'" in text:
+            return f"this launcher needs packages that are not installed: pip install 'sartorius[{extra}]'"
+    detail = f"; {known.__cause__}" if isinstance(known, CompactHydraException) and known.__cause__ else ""
+    return " ".join(f"{text}{detail}".split())
+
+
+def missing(error: MissingMandatoryValue) -> str:
+    """One line about an option that was not given."""
+    return f"'{error.full_key}' is not set; give it on the command line: {error.full_key}=..."

@@ -1,0 +1,121 @@
+"""What config files compute: `${run_folder:...}`, `${stamp:}`, `${around:...}` and others, each documented below."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from sartorius.errors import InputError
+from sartorius.running import processes
+from sartorius.sweeps.job import in_multirun
+
+
+def register() -> None:
+    """Let all config files use the functions of this module, by their names without the underscore."""
+    for resolver in (
+        _default_norm, _by_weights, _count, _either, _run_folder, _last_part, _file_name, _stable_id, _multirun_or,
+        _around, _of_model, _own_folder,
+    ):  # fmt: skip
+        OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, replace=True)
+    OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+
+
+def _default_norm(weights: Any) -> str:
+    """Norm layers that suit the start: group norm from nothing, frozen batch norm under pretrained weights."""
+    return "group" if weights in (None, "none", "None") else "frozen_batch"
+
+
+def _by_weights(weights: Any, pretrained: Any, fresh: Any) -> Any:
+    """The first value with pretrained weights, the second from nothing."""
+    return fresh if weights in (None, "none", "None") else pretrained
+
+
+def _either(first: Any, second: Any) -> Any:
+    """The first value unless it is null."""
+    return second if first in (None, "None", "null") else first
+
+
+def _run_folder(checkpoint: str | None, new: str) -> str:
+    """The run folder of the checkpoint to resume from, or a new one when it lies in none."""
+    folder = Path(str(checkpoint)).parent
+    return str(folder.parent) if folder.name == "checkpoints" and folder.is_dir() else new
+
+
+def _last_part(path: str) -> str:
+    """The last part of a path."""
+    return Path(path).name
+
+
+def _file_name(text: str) -> str:
+    """Text as a file name of at most 120 plain characters, which a command line takes without quotes."""
+    return re.sub(r"[^A-Za-z0-9_.+-]", "-", text)[:120]
+
+
+def _stable_id(text: str) -> str:
+    """Eight characters that depend on the text alone."""
+    return hashlib.sha256(os.path.abspath(text).encode()).hexdigest()[:8]
+
+
+def _multirun_or(run_dir: str, single: str) -> str:
+    """The name of the multirun's folder that the run folder lies in; `single` for a run of its own."""
+    return Path(run_dir).parent.name if in_multirun() else single
+
+
+def _count(values: ListConfig) -> int:
+    """How many entries a list has."""
+    return len(values)
+
+
+def _stamp() -> str:
+    """What tells a run's folder from those of other runs: date and time, or the job's id under srun and torchrun.
+
+    Those start a process for each device, all of which must come to the same folder, but not in the same second.
+    """
+    if processes.by_srun():
+        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        if (name := os.environ["TORCHELASTIC_RUN_ID"]) in ("", "none"):
+            raise InputError("torchrun names no run: give it --standalone or --rdzv-id=NAME, or set hydra.run.dir=")
+        return f"torchrun-{_file_name(name)}"
+    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _around(value: float, factor: float, count: int) -> str:
+    """`count` values from value / factor to value * factor, evenly spaced by their logarithm, two digits each."""
+    return ",".join(f"{number:.2g}" for number in np.geomspace(value / factor, value * factor, count))
+
+
+def _of_model(choices: DictConfig, _root_: DictConfig) -> dict[str, Any]:
+    """What `choices` names for the part of the model that has one of its `_target_`s: keys are the part's, or whole
+    ones that begin with `model.`. InputError where the model has no such part.
+    """
+    for where, target in _targets(_root_.get("model"), "model"):
+        if target in choices:
+            keys = choices[target].items()
+            return {key if key.startswith("model.") else f"{where}.{key}": values for key, values in keys}
+    raise InputError(f"the model has no part to exchange; choose an experiment with one of: {', '.join(choices)}")
+
+
+def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
+    """(path, `_target_`) of each dict with one, the inner ones too; what interpolations stand for is left out."""
+    if OmegaConf.is_dict(node):
+        for key in node:
+            if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
+                continue
+            if key == "_target_":
+                yield where, str(node[key])
+            yield from _targets(node[key], f"{where}.{key}")
+
+
+def _own_folder(folder: str) -> str:
+    """The folder; in a multirun that of the member, since all would write to the same one."""
+    return str(HydraConfig.get().runtime.output_dir) if in_multirun() else folder

@@ -1,0 +1,41 @@
+"""A loop over images on several cores."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing import get_context
+from typing import Any
+
+from sartorius.errors import InputError
+
+_CHUNK = 8  # images that a worker gets at once
+
+
+@contextmanager
+def worker_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` of a picklable function over images by so many processes, results and errors in the images' order.
+
+    One worker is this process. Raises InputError where a worker is killed.
+    """
+    if workers == 1:
+        yield map
+        return
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupt)
+    try:
+        yield partial(pool.map, chunksize=_CHUNK)
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker was killed; did the machine's memory run out? With fewer workers= the same command goes on from "
+            "the images that are done"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

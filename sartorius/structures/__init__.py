@@ -1,0 +1,1 @@
+"""The nouns: run lengths, instances, detections, windows, cell types."""

@@ -1,0 +1,11 @@
+"""The cell types of the competition, and the size of its images."""
+
+# The order is that of the public threshold tables; class index k in this project is CELL_TYPES[k] unless a
+# model was trained with other names (they travel with its detections).
+CELL_TYPES: tuple[str, ...] = ("shsy5y", "astro", "cort")
+
+# Class index of a cell that may or may not be one: neither cell nor background to any loss.
+DOUBTFUL = -1
+
+HEIGHT = 520  # pixels, of every image of the competition
+WIDTH = 704

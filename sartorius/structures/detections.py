@@ -1,0 +1,252 @@
+"""Detections: what a model says about an image before any decision is made, and the folder they are written to.
+
+Boxes with scores, cell types and small probability masks in box coordinates. Stages hand these on through the disk,
+so that thresholds are tuned and models are joined without running a network twice.
+
+The pixel convention, everywhere: boxes are half-open pixel edges (x1, y1, x2, y2), x2 = last column + 1; pixel
+centres lie at +0.5; a mask of M x M cells divides its box evenly, as RoIAlign with `aligned=True` does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from sartorius.errors import InputError
+from sartorius.files import atomic_path, write_json
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import IntArray
+
+FORMAT_VERSION = 1
+_ARRAYS = ("boxes", "scores", "cell_types", "masks")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """N detections of one image; N may be 0.
+
+    image_id: its id. height, width: its size in pixels. boxes: float32 [N, 4]. scores: float32 [N] in 0..1.
+    cell_types: int64 [N], index into `cell_type_names`. masks: float16 [N, M, M], probabilities in 0..1.
+    agreement: float32 [N] in 0..1, how far members of an ensemble agree (see `fusion.methods`); None of one model.
+    """
+
+    image_id: str
+    height: int
+    width: int
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    cell_types: IntArray
+    masks: NDArray[np.float16]
+    cell_type_names: tuple[str, ...] = CELL_TYPES
+    agreement: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.boxes)
+        shapes = (self.boxes.shape, self.scores.shape, self.cell_types.shape, self.masks.shape[:1], self.masks.ndim)
+        if shapes != ((n, 4), (n,), (n,), (n,), 3) or self.masks.shape[1] != self.masks.shape[2]:
+            raise ValueError(
+                f"image {self.image_id}: boxes [N, 4], scores [N], cell_types [N] and masks [N, M, M] expected, got "
+                f"{self.boxes.shape}, {self.scores.shape}, {self.cell_types.shape}, {self.masks.shape}"
+            )
+        if self.agreement is not None and self.agreement.shape != (n,):
+            raise ValueError(f"image {self.image_id}: agreement [{n}] expected, got {self.agreement.shape}")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def mask_size(self) -> int:
+        """M, the side of the probability masks."""
+        return self.masks.shape[1]
+
+    @classmethod
+    def empty(
+        cls, image_id: str, height: int, width: int, mask_size: int = 28, cell_type_names: tuple[str, ...] = CELL_TYPES
+    ) -> Detections:
+        """An image in which nothing was found."""
+        none, masks = np.zeros(0, np.float32), np.zeros((0, mask_size, mask_size), np.float16)
+        return cls(image_id, height, width, none.reshape(0, 4), none, none.astype(np.int64), masks, cell_type_names)
+
+    @classmethod
+    def from_instances(
+        cls,
+        image_id: str,
+        instances: Instances,
+        scores: ArrayLike,
+        mask_size: int = 28,
+        cell_type_names: tuple[str, ...] = CELL_TYPES,
+    ) -> Detections:
+        """What a perfect model would give: each cell in its own box, its mask sampled as training targets are.
+
+        Raises ValueError for a cell without pixels (it has no box).
+        """
+        import torch
+
+        from sartorius.structures.mask_sampling import gather_mask_targets
+
+        if (instances.areas == 0).any():
+            raise ValueError(f"image {image_id}: cell {int(np.argmin(instances.areas))} has no pixels")
+        layers, layer_of = torch.from_numpy(instances.layers.astype(np.int32)), torch.from_numpy(instances.layer_of)
+        numbers, boxes = torch.arange(1, len(instances) + 1), torch.from_numpy(instances.boxes)
+        masks = gather_mask_targets(layers, layer_of, numbers, boxes, mask_size).numpy().astype(np.float16)
+        arrays = (instances.boxes, np.asarray(scores, np.float32), instances.cell_types, masks)
+        return cls(image_id, instances.height, instances.width, *arrays, cell_type_names)
+
+    @classmethod
+    def from_regions(
+        cls,
+        image_id: str,
+        regions: NDArray[np.uint16],
+        probability: NDArray[np.float32],
+        scores: ArrayLike,
+        cell_types: ArrayLike,
+        mask_size: int = 28,
+        cell_type_names: tuple[str, ...] = CELL_TYPES,
+    ) -> Detections:
+        """What a dense network saw: regions uint16 [H, W], k the k-th of N cells, 0 none; probability float32 [H, W].
+
+        Each cell in the box of its region, its mask the probability inside the region and 0 outside. Raises ValueError
+        where a cell has no region (it has no box) or a region no score.
+        """
+        from sartorius.structures.mask_sampling import sample_regions
+
+        found, count = ndimage.find_objects(regions), len(np.asarray(scores))
+        if None in found or len(found) != count:
+            raise ValueError(f"image {image_id}: {count} scores but regions {np.unique(regions[regions > 0]).tolist()}")
+        boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in found], np.int64).reshape(-1, 4)
+        masks = sample_regions(regions, probability, boxes, mask_size).astype(np.float16)
+        arrays = (boxes.astype(np.float32), np.asarray(scores, np.float32), np.asarray(cell_types, np.int64), masks)
+        return cls(image_id, regions.shape[0], regions.shape[1], *arrays, cell_type_names)
+
+    def select(self, index: ArrayLike) -> Detections:
+        """The detections of a boolean mask [N] or of indices, in that order."""
+        chosen = np.asarray(index)
+        if chosen.dtype != bool:
+            chosen = chosen.astype(np.int64)
+        agreement = None if self.agreement is None else self.agreement[chosen]
+        return replace(self, agreement=agreement, **{name: getattr(self, name)[chosen] for name in _ARRAYS})
+
+    @property
+    def prevailing_type(self) -> int:
+        """The cell type with the largest sum of scores, of equal ones the first; 0 where nothing was found."""
+        return int(np.argmax(np.bincount(self.cell_types, weights=self.scores, minlength=1)))
+
+    def sorted(self) -> Detections:
+        """By falling score; equal scores keep their order."""
+        return self.select(np.argsort(-self.scores, kind="stable"))
+
+    def save(self, folder: str | Path) -> Path:
+        """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path."""
+        path = Path(folder) / f"{self.image_id}.npz"
+        about: dict[str, Any] = {
+            "version": FORMAT_VERSION,
+            "image_id": self.image_id,
+            "size": (self.height, self.width),
+        }
+        arrays = {name: getattr(self, name) for name in (*_ARRAYS, "cell_type_names")}
+        if self.agreement is not None:
+            arrays["agreement"] = self.agreement
+        with atomic_path(path) as temporary:
+            np.savez_compressed(temporary, **about, **arrays)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Detections:
+        """Read what `save` wrote.
+
+        Raises InputError for a missing, damaged or newer file, values that are no numbers, and unknown cell types.
+        """
+        try:
+            with open(path, "rb") as opened:
+                if opened.read(4) != b"PK\3\4":  # numpy takes it for a pickle, and advises to trust it
+                    raise ValueError("no zip archive")
+                opened.seek(0)
+                file = np.load(opened, allow_pickle=False)
+                if int(file["version"]) != FORMAT_VERSION:
+                    raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
+                height, width = file["size"].tolist()
+                names = tuple(file["cell_type_names"].tolist())
+                boxes, scores, types, masks = (file[name] for name in _ARRAYS)
+                agreement = file["agreement"] if "agreement" in file.files else None
+                found = cls(str(file["image_id"]), height, width, boxes, scores, types, masks, names, agreement)
+        except InputError:
+            raise
+        except Exception as error:  # zipfile, numpy and the file system each raise their own
+            raise InputError(f"{path}: not a readable detections file ({error}); predict this image again") from error
+        for name in ("boxes", "scores", "masks"):
+            if not np.isfinite(getattr(found, name)).all():
+                raise InputError(f"{path}: {name} that are not numbers; predict this image again")
+        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(names):
+            raise InputError(f"{path}: cell types from 0 to {len(names) - 1} expected; predict this image again")
+        return found
+
+
+class DetectionsFolder:
+    """A folder of detections: one `<id>.npz` an image and a `meta.json`.
+
+    meta.json: format_version, cell_types, mask_size, model, data, thresholds of writing.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._read: Mapping[str, Any] | None = None  # meta.json, once an image was loaded
+
+    def write_meta(self, **meta: Any) -> None:
+        """Write meta.json: `cell_types`, `mask_size` and whatever else tells where the detections come from."""
+        write_json(self.folder / "meta.json", {"format_version": FORMAT_VERSION, **meta})
+        self._read = None
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """The content of meta.json. Raises InputError where the folder is not one of detections."""
+        path = self.folder / "meta.json"
+        if not path.is_file():
+            inner = self.folder / "detections"
+            more = f"give {inner}" if (inner / "meta.json").is_file() else "`predict` writes one"
+            raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; {more}")
+        try:
+            meta = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error})") from error
+        if not isinstance(meta, dict) or meta.get("format_version") != FORMAT_VERSION:
+            raise InputError(f"{path}: format_version {FORMAT_VERSION} expected; predict again with this program")
+        return meta
+
+    def check_empty(self) -> None:
+        """Raise InputError where detections are in the folder already: old and new ones would be read as one set."""
+        if self.image_ids():
+            raise InputError(f"{self.folder}: holds detections already; delete them or give another output=")
+
+    def write(self, detections: Detections) -> Path:
+        """Write one image."""
+        return detections.save(self.folder)
+
+    def image_ids(self) -> list[str]:
+        """The ids in the folder, sorted."""
+        return sorted(path.stem for path in self.folder.glob("*.npz") if not path.name.startswith("."))
+
+    def load(self, image_id: str) -> Detections:
+        """One image. Raises InputError where it is missing, damaged, renamed, or of cell types not in meta.json."""
+        detections = Detections.load(self.folder / f"{image_id}.npz")
+        if detections.image_id != image_id:
+            raise InputError(f"{self.folder / image_id}.npz holds image {detections.image_id}: was it renamed?")
+        if self._read is None:  # not for each image: it may hold a filter, and a list of unreadable files
+            self._read = self.meta
+        expected = tuple(self._read.get("cell_types", detections.cell_type_names))
+        if detections.cell_type_names != expected:
+            raise InputError(
+                f"{self.folder / image_id}.npz: cell types {detections.cell_type_names}, in meta.json {expected}"
+            )
+        return detections
+
+    def __iter__(self) -> Iterator[Detections]:
+        """All images in the order of their ids, one at a time in memory."""
+        return (self.load(image_id) for image_id in self.image_ids())

@@ -1,0 +1,161 @@
+"""What masks in box coordinates hold, read from the label maps of `instances` as RoIAlign would read dense masks.
+
+The value of cell k at a pixel is `layers[layer_of[k], y, x] == id`, so the target of a region is a gather of the
+pixels that `torchvision.ops.roi_align(aligned=True)` would read from the cell's dense mask, and the same bilinear
+weights. No mask is ever built, on the CPU or the GPU.
+
+Boxes of whole pixels around regions that do not overlap (`sample_regions`, NumPy) need no gather: the weights of an
+axis depend on the box's extent alone, so all boxes of one width are one matrix product, then all of one height.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+GATHERED_AT_ONCE = 2**22  # pixels; bounds the memory of one step of the gather to some 50 MB
+
+
+def gather_mask_targets(
+    layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Tensor, size: int, sampling_ratio: int = 0
+) -> Tensor:
+    """Masks of the cells in their regions, as RoIAlign of dense masks gives them.
+
+    layers: integer [L, H, W] label map (int32 or wider: torch's uint16 lacks most operations). layer_of, ids:
+    int64 [N], for each region the layer of its cell and the value of the cell in it. rois: float [N, 4], x1 y1 x2 y2
+    in half-open pixel edges. size: M. sampling_ratio: samples per bin and axis, 0 for as many as the bin has pixels
+    (what roi_align calls -1).
+
+    Returns float32 [N, M, M] in 0..1, on the device of `layers`; [0, M, M] for no regions.
+    """
+    result = torch.zeros((len(rois), size, size), dtype=torch.float32, device=layers.device)
+    if not len(rois):
+        return result
+    rois = rois.to(torch.float32)
+    extent = rois[:, 2:] - rois[:, :2]
+    if sampling_ratio > 0:
+        samples = torch.full((len(rois), 2), sampling_ratio, device=rois.device, dtype=torch.int64)
+    else:
+        samples = (extent / size).ceil().clamp(min=1).long()
+    for across, down in torch.unique(samples, dim=0).tolist():
+        group = torch.nonzero((samples == samples.new_tensor([across, down])).all(dim=1)).flatten()
+        chunk = max(1, GATHERED_AT_ONCE // (4 * size * size * across * down))
+        for part in group.split(chunk):
+            result[part] = _gather(layers, layer_of[part], ids[part], rois[part], size, across, down)
+    return result
+
+
+def _gather(layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Tensor, size: int, across: int, down: int) -> Tensor:
+    _, height, width = layers.shape
+    x, x_weight = _corners(rois[:, 0], rois[:, 2], size, across, width)
+    y, y_weight = _corners(rois[:, 1], rois[:, 3], size, down, height)
+    index = (layer_of[:, None] * height + y)[:, :, None] * width + x[:, None, :]
+    hit = layers.reshape(-1)[index] == ids[:, None, None].to(layers.dtype)
+    # mean over the samples of a bin: fold the 1 / (across * down) and the bilinear weights into two sums
+    rows = (hit * y_weight[:, :, None]).unflatten(1, (size, 2 * down)).sum(2)
+    return (rows * x_weight[:, None, :]).unflatten(2, (size, 2 * across)).sum(3) / (across * down)
+
+
+def _corners(low: Tensor, high: Tensor, size: int, samples: int, limit: int) -> tuple[Tensor, Tensor]:
+    """Pixels that the samples of one axis read and their weights, both [N, size * samples * 2].
+
+    Follows torchvision's roi_align kernel: pixel centres lie at +0.5 (hence the half pixel), samples more than a
+    pixel outside count nothing, samples near the border read the border pixel.
+    """
+    # in the kernel's own order of float32 operations, so that both round alike
+    start, step = low - 0.5, ((high - 0.5) - (low - 0.5)) / size
+    within = torch.arange(samples, device=low.device) + 0.5
+    bins = start[:, None] + torch.arange(size, device=low.device) * step[:, None]
+    at = (bins[:, :, None] + within * step[:, None, None] / samples).flatten(1)
+    inside = (at >= -1.0) & (at <= limit)
+    at = at.clamp(min=0.0, max=limit - 1.0)
+    first = at.floor()
+    second_weight = at - first
+    pixel = torch.stack((first, (first + 1).clamp(max=limit - 1)), dim=-1).long()
+    weight = torch.stack((1 - second_weight, second_weight), dim=-1) * inside[..., None]
+    return pixel.flatten(1), weight.flatten(1)
+
+
+def sample_regions(
+    regions: NDArray[np.uint16], probability: NDArray[np.float32], boxes: NDArray[np.int64], size: int
+) -> NDArray[np.float32]:
+    """Masks float32 [N, M, M] of `probability` within each region, 0 outside it; M is `size`.
+
+    regions: uint16 [H, W], value k is region k - 1. probability: float32 [H, W]. boxes: int64 [N, 4], x1 y1 x2 y2 in
+    half-open pixel edges, around all pixels of each region. Up to rounding what `roi_align(aligned=True)` makes of the
+    dense probabilities. N may be 0.
+    """
+    height, width = regions.shape
+    pixel = np.flatnonzero(regions)
+    cell = regions.ravel()[pixel].astype(np.int64) - 1
+    y, x = np.divmod(pixel, width)
+    return sample_pixels(cell, y, x, probability.ravel()[pixel], boxes, height, width, size)
+
+
+def sample_pixels(
+    cell: NDArray[np.int64],
+    y: NDArray[np.int64],
+    x: NDArray[np.int64],
+    probability: NDArray[np.float32],
+    boxes: NDArray[np.int64],
+    image_height: int,
+    image_width: int,
+    size: int,
+) -> NDArray[np.float32]:
+    """As `sample_regions`, from the pixels of each cell, which may overlap: cell, y, x and probability, each [A]."""
+    columns = _alike(boxes[:, 0], boxes[:, 2], image_width, size)
+    by_width = np.concatenate([np.zeros(0, np.int64), *(cells for cells, _ in columns)])
+    width, height = (boxes[:, 2:] - boxes[:, :2]).T
+    # the boxes behind each other in that order; only the pixels of regions need to be written
+    first_row, first_pixel = _starts(height, by_width), _starts(width * height, by_width)
+    inside = (y - boxes[cell, 1]) * width[cell] + x - boxes[cell, 0]
+    dense = np.zeros(int((width * height).sum()), np.float32)
+    dense[first_pixel[cell] + inside] = probability
+
+    lines = np.zeros((int(height.sum()), size), np.float32)  # the rows of all boxes, M values each
+    for cells, weights in columns:
+        rows, pixels = int(height[cells].sum()), weights.shape[1]
+        row, at = int(first_row[cells[0]]), int(first_pixel[cells[0]])
+        lines[row : row + rows] = dense[at : at + rows * pixels].reshape(rows, pixels) @ weights.T
+    result = np.zeros((len(boxes), size, size), np.float32)
+    for cells, weights in _alike(boxes[:, 1], boxes[:, 3], image_height, size):
+        result[cells] = weights @ lines[first_row[cells, None] + np.arange(weights.shape[1])]
+    return result
+
+
+def _starts(lengths: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each of the pieces begins when they lie behind each other in `order`."""
+    starts = np.zeros(len(lengths), np.int64)
+    starts[order] = np.cumsum(lengths[order]) - lengths[order]
+    return starts
+
+
+def _alike(
+    low: NDArray[np.int64], high: NDArray[np.int64], limit: int, size: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Boxes with the same weights along one axis: (their indices, weights [M, pixels of the extent])."""
+    key = 4 * (high - low) + 2 * (low == 0) + (high == limit)
+    order = np.argsort(key, kind="stable")
+    keys, first = np.unique(key[order], return_index=True)
+    parts = np.split(order, first[1:])
+    weights = [_bin_weights(k // 4, bool(k & 2), bool(k & 1), size) for k in keys.tolist()]
+    return list(zip(parts, weights, strict=False))
+
+
+def _bin_weights(extent: int, at_low_edge: bool, at_high_edge: bool, size: int) -> NDArray[np.float32]:
+    """float32 [M, extent]: what each pixel of a box adds to each of its M bins along one axis.
+
+    As many samples a bin as it has pixels, each shared by its two neighbours; beyond the box is nothing, but at the
+    edge of the image the last pixel is repeated, as the kernel of roi_align does.
+    """
+    samples = -(-extent // size)
+    at = (np.arange(size * samples) + 0.5) * (extent / (size * samples)) - 0.5
+    at = at.clip(0 if at_low_edge else -1, extent - 1 if at_high_edge else extent)
+    first = np.floor(at).astype(np.int64)
+    framed = np.arange(size).repeat(samples) * (extent + 3) + first + 1  # a pixel before the box, two behind it
+    weights = np.bincount(
+        np.concatenate([framed, framed + 1]), np.concatenate([first + 1 - at, at - first]), size * (extent + 3)
+    )
+    return (weights.reshape(size, extent + 3)[:, 1 : extent + 1] / samples).astype(np.float32)

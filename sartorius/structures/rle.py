@@ -1,0 +1,279 @@
+"""Run-length masks: the competition's text, COCO's RLE, and label maps, all cells of an image at once.
+
+This is the one module that knows the formats. A cell's mask is a set of runs over the image scanned **row by
+row**. The competition's text is `start length start length ...`, starts counted from 1. COCO's RLE is
+column-major, 0-based and begins with a background run; row-major runs of an image [H, W] are therefore the COCO
+RLE of the transposed image (`size` [W, H]), and tools that compare COCO RLEs work on them without decoding.
+
+`Runs` holds the runs of all cells of an image flat, so that every operation here is one pass over arrays.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.errors import InputError
+
+IntArray = NDArray[np.int64]
+
+
+class RleError(InputError):
+    """A run-length text that breaks the format. `cell` is the 0-based position of the bad text."""
+
+    def __init__(self, cell: int, problem: str) -> None:
+        super().__init__(f"cell {cell}: {problem}")
+        self.cell = cell
+        self.problem = problem
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Runs of `count` cells of one image; cells may overlap each other and may be empty.
+
+    start: int64 [R], 0-based index of the first pixel, row-major; length: int64 [R], at least 1;
+    cell: int64 [R], in 0..count-1, non-decreasing. Within a cell the runs are sorted and disjoint.
+    """
+
+    start: IntArray
+    length: IntArray
+    cell: IntArray
+    count: int
+    height: int
+    width: int
+
+    @cached_property
+    def areas(self) -> IntArray:
+        """Pixels of each cell, int64 [count]; 0 for an empty cell."""
+        return np.bincount(self.cell, weights=self.length, minlength=self.count).astype(np.int64)
+
+    def pixels(self) -> tuple[IntArray, IntArray]:
+        """Every covered pixel: (flat row-major index, cell), both int64 [sum of areas], in the order of the runs."""
+        first = np.cumsum(self.length) - self.length
+        within = np.arange(int(self.length.sum()), dtype=np.int64) - np.repeat(first, self.length)
+        return np.repeat(self.start, self.length) + within, np.repeat(self.cell, self.length)
+
+
+def parse(texts: Sequence[str], height: int, width: int) -> Runs:
+    """Read the competition's text of every cell of an image; "" is an empty cell.
+
+    Raises RleError for an odd count, text that is not integers, a start below 1, a length below 1, a run past the
+    end of the image, and runs of one cell that are unsorted or overlap.
+    """
+    values, tokens = _integers(texts)
+    if (tokens % 2).any():
+        cell = int(np.argmax(tokens % 2))
+        raise RleError(cell, f"{tokens[cell]} numbers, expected pairs of start and length; the text may be cut off")
+    start, length = values[0::2] - 1, values[1::2]
+    runs = Runs(start, length, np.repeat(np.arange(len(texts)), tokens // 2), len(texts), height, width)
+    _check(runs)
+    return runs
+
+
+def _integers(texts: Sequence[str]) -> tuple[IntArray, IntArray]:
+    """All numbers of all texts, and how many numbers each text holds."""
+    tokens = np.array([len(text.split()) for text in texts], dtype=np.int64)
+    try:
+        values = np.array(" ".join(texts).split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        for cell, text in enumerate(texts):
+            for token in text.split():
+                if not re.fullmatch(r"-?\d{1,18}", token):
+                    raise RleError(
+                        cell, f"{token!r} is not a whole number; expected 'start length start length ...'"
+                    ) from None
+        raise
+    return values, tokens
+
+
+def _check(runs: Runs) -> None:
+    end, pixels = runs.start + runs.length, runs.height * runs.width
+    follows = np.zeros(len(end), dtype=bool)
+    follows[1:] = (runs.cell[1:] == runs.cell[:-1]) & (runs.start[1:] < end[:-1])
+    for bad, problem in (
+        (runs.start < 0, "a start of {start}; starts are counted from 1"),
+        (runs.length < 1, "a length of {length}; lengths are at least 1"),
+        (end > pixels, "a run past the end: start {start}, length {length}, in an image of {size} pixels"),
+        (follows, "the run at {start} begins before the run in front of it ends: runs must be sorted and disjoint"),
+    ):
+        if bad.any():
+            r = int(np.argmax(bad))
+            text = problem.format(
+                start=runs.start[r] + 1, length=runs.length[r], size=f"{runs.width}x{runs.height} = {pixels}"
+            )
+            raise RleError(int(runs.cell[r]), text)
+
+
+def format(runs: Runs) -> list[str]:
+    """The competition's text of every cell, "" for an empty one. The inverse of `parse`."""
+    pairs = np.column_stack((runs.start + 1, runs.length)).ravel().tolist()
+    tokens = list(map(str, pairs))
+    last = 2 * np.searchsorted(runs.cell, np.arange(runs.count), side="right")
+    first = np.concatenate(([0], last[:-1])) if runs.count else last
+    return [" ".join(tokens[a:b]) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+
+
+def from_layers(layers: NDArray[np.integer], count: int | None = None) -> Runs:
+    """Runs of the cells of a label map [H, W] or of layers [L, H, W], in one pass.
+
+    Pixels with value k become cell k-1; 0 is background; each value lives in one layer only. `count` is the
+    number of cells (default: the largest value); ids that do not occur give empty cells.
+    """
+    height, width = layers.shape[-2:]
+    flat = np.ascontiguousarray(layers).reshape(-1)
+    boundary = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    first = np.concatenate((np.zeros(min(1, len(flat)), dtype=np.int64), boundary))
+    length = np.diff(first, append=len(flat))
+    ids = flat[first].astype(np.int64)
+    kept = np.flatnonzero(ids)
+    order = kept[np.argsort(ids[kept], kind="stable")]
+    ids = ids[order]
+    if count is None:
+        count = int(ids[-1]) if len(ids) else 0
+    return Runs(first[order] % max(height * width, 1), length[order], ids - 1, count, height, width)
+
+
+def to_coco(runs: Runs) -> list[dict[str, object]]:
+    """COCO's compressed RLE of each cell in the transposed image: {"size": [W, H], "counts": bytes}."""
+    counts, cells = _alternating(runs)
+    position = np.arange(len(counts)) - np.searchsorted(cells, cells)
+    delta = counts.copy()
+    delta[position > 2] -= counts[np.flatnonzero(position > 2) - 2]
+    # pycocotools' rleToString: 5 bits a character, least significant first, the 6th bit says that more follow
+    groups = np.ones(len(delta), dtype=np.int64)
+    while (wide := (delta >= 1 << (5 * groups - 1)) | (delta < -(1 << (5 * groups - 1)))).any():
+        groups += wide
+    column = np.arange(groups.max(initial=1))
+    characters = ((delta[:, None] >> (5 * column)) & 31) + 32 * (column < groups[:, None] - 1) + 48
+    data = characters.astype(np.uint8)[column < groups[:, None]].tobytes()
+    ends = np.cumsum(np.bincount(cells, weights=groups, minlength=runs.count)).astype(np.int64).tolist()
+    size = [runs.width, runs.height]
+    return [{"size": size, "counts": data[a:b]} for a, b in zip([0, *ends[:-1]], ends, strict=False)]
+
+
+def _alternating(runs: Runs) -> tuple[IntArray, IntArray]:
+    """Background and foreground counts in turn, and the cell of each; a trailing background only where there is one."""
+    start, length, cell = _merge_touching(runs)
+    end = start + length
+    new_cell = np.ones(len(start), dtype=bool)
+    new_cell[1:] = cell[1:] != cell[:-1]
+    gap = start - np.where(new_cell, 0, np.concatenate(([0], end[:-1])) if len(end) else end)
+    last = np.zeros(runs.count, dtype=np.int64)
+    last[cell] = end  # runs are sorted, so the last assignment stays
+    tail = runs.height * runs.width - last
+    counts = np.concatenate((np.column_stack((gap, length)).ravel(), tail))
+    cells = np.concatenate((np.repeat(cell, 2), np.arange(runs.count)))
+    keep = np.ones(len(counts), dtype=bool)
+    keep[2 * len(cell) :] = (tail > 0) | (last == 0)
+    counts, cells = counts[keep], cells[keep]
+    order = np.argsort(cells, kind="stable")
+    return counts[order], cells[order]
+
+
+def _merge_touching(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
+    """Runs of a cell that touch, as one: COCO's counts after the first are positive."""
+    touches = np.zeros(len(runs.start), dtype=bool)
+    touches[1:] = (runs.cell[1:] == runs.cell[:-1]) & (runs.start[1:] == (runs.start + runs.length)[:-1])
+    if not touches.any():
+        return runs.start, runs.length, runs.cell
+    first = np.flatnonzero(~touches)
+    return runs.start[first], np.add.reduceat(runs.length, first), runs.cell[first]
+
+
+def from_coco(rles: Sequence[Mapping[str, object]], height: int, width: int) -> Runs:
+    """The inverse of `to_coco`: cells of an image [height, width] from COCO RLEs of its transpose.
+
+    Raises RleError where a size is not [width, height] or the counts do not fill the image.
+    """
+    texts: list[bytes] = []
+    for k, rle in enumerate(rles):
+        if list(rle["size"]) != [width, height]:  # type: ignore[call-overload]
+            raise RleError(k, f"size {rle['size']}, expected [{width}, {height}]: the transposed image")
+        counts = rle["counts"]
+        texts.append(counts.encode() if isinstance(counts, str) else bytes(counts))  # type: ignore[call-overload]
+    raw = np.frombuffer(b"".join(texts), dtype=np.uint8).astype(np.int64) - 48
+    value_end = np.flatnonzero((raw & 32) == 0)
+    value_start = np.concatenate(([0], value_end[:-1] + 1)) if len(value_end) else value_end
+    size = value_end - value_start + 1
+    shift = 5 * (np.arange(len(raw)) - np.repeat(value_start, size)) if len(size) else raw
+    values = np.add.reduceat((raw & 31) << shift, value_start) if len(size) else raw
+    values -= np.where(raw[value_end] & 16, 1 << (5 * size), 0)
+    text_end = np.cumsum([len(text) for text in texts], dtype=np.int64)
+    cell = np.searchsorted(text_end, value_start, side="right")
+    counts_of = _undo_delta(values, cell)
+    return _from_alternating(counts_of, cell, len(texts), height, width)
+
+
+def _undo_delta(values: IntArray, cell: IntArray) -> IntArray:
+    """From the fourth count of a cell on, a count is stored as the difference to the one two places before it."""
+    position = np.arange(len(values)) - np.searchsorted(cell, cell)
+    order = np.lexsort((position, position & 1, cell))
+    v, restart = values[order], (position < 3)[order]
+    total = np.cumsum(v)
+    if len(v):
+        total -= (total - v)[np.flatnonzero(restart)][np.cumsum(restart) - 1]
+    result = np.empty_like(values)
+    result[order] = total
+    return result
+
+
+def _from_alternating(counts: IntArray, cell: IntArray, n: int, height: int, width: int) -> Runs:
+    position = np.arange(len(counts)) - np.searchsorted(cell, cell)
+    total = np.bincount(cell, weights=counts, minlength=n).astype(np.int64)
+    wrong = total != height * width
+    negative = counts < 0
+    if wrong.any() or negative.any():
+        k = int(np.argmax(wrong)) if wrong.any() else int(cell[np.argmax(negative)])
+        raise RleError(k, f"counts cover {total[k]} pixels, expected {width}x{height} = {height * width}")
+    end = np.cumsum(counts) - cell * (height * width)
+    kept = (position % 2 == 1) & (counts > 0)
+    return Runs((end - counts)[kept], counts[kept], cell[kept], n, height, width)
+
+
+def intersections(a: Runs, b: Runs) -> tuple[IntArray, IntArray, IntArray]:
+    """Pairs of a cell of `a` and a cell of `b` that share pixels: (i, j, shared pixels), each int64 [P].
+
+    Sorted by i, then j. Cells may overlap on both sides. Works on runs, never on images: cost grows with
+    the runs that meet. Both must be of images of one size (ValueError).
+    """
+    if (a.height, a.width) != (b.height, b.width):
+        raise ValueError(f"images of {a.width}x{a.height} and {b.width}x{b.height} pixels cannot be compared")
+    a_start, a_end, a_cell = _rows(a)
+    b_start, b_end, b_cell = _rows(b)
+    order = np.argsort(b_start, kind="stable")
+    b_start, b_end, b_cell = b_start[order], b_end[order], b_cell[order]
+    # All runs of b that end after a run of a starts and start before it ends; with overlaps in b the ends are not
+    # sorted, their running maximum is, and gives a superset that the sign of `shared` corrects.
+    low = np.searchsorted(np.maximum.accumulate(b_end), a_start, side="right")
+    met = np.maximum(np.searchsorted(b_start, a_end, side="left") - low, 0)
+    i = np.repeat(np.arange(len(a_start)), met)
+    j = np.arange(int(met.sum())) - np.repeat(np.cumsum(met) - met, met) + np.repeat(low, met)
+    shared = np.minimum(a_end[i], b_end[j]) - np.maximum(a_start[i], b_start[j])
+    kept = shared > 0
+    key = a_cell[i[kept]] * max(b.count, 1) + b_cell[j[kept]]
+    pairs, inverse = np.unique(key, return_inverse=True)
+    pixels = np.bincount(inverse, weights=shared[kept], minlength=len(pairs)).astype(np.int64)
+    return pairs // max(b.count, 1), pairs % max(b.count, 1), pixels
+
+
+def _rows(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
+    """Start, end and cell of the runs, long ones cut at row ends: bounds the work on masks that fill the image."""
+    start, end, cell = runs.start, runs.start + runs.length, runs.cell
+    if len(start) == 0 or runs.length.max() <= runs.width:
+        return start, end, cell
+    pieces = (end - 1) // runs.width - start // runs.width + 1
+    origin = np.repeat(np.arange(len(start)), pieces)
+    row = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces) + (start // runs.width)[origin]
+    return np.maximum(start[origin], row * runs.width), np.minimum(end[origin], (row + 1) * runs.width), cell[origin]
+
+
+def overlaps(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
+    """Pairs i < j of cells of one image that share pixels: (i, j, shared pixels), each int64 [P]."""
+    i, j, pixels = intersections(runs, runs)
+    upper = i < j
+    return i[upper], j[upper], pixels[upper]

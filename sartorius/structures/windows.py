@@ -1,0 +1,88 @@
+"""Windows that cover an image of any size: a grid of tiles, or four corners and the centre.
+
+Geometry only, so that training crops and inference cut images alike. All windows of an image have one size, which
+is what lets them go through a network together; where the image is smaller than a window, they are as small as it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sartorius.errors import InputError
+
+
+@dataclass(frozen=True)
+class Window:
+    """Rows top .. top + height and columns left .. left + width of an image, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def bottom(self) -> int:
+        """One past the last row."""
+        return self.top + self.height
+
+    @property
+    def right(self) -> int:
+        """One past the last column."""
+        return self.left + self.width
+
+    @property
+    def rows(self) -> slice:
+        """Index of the rows."""
+        return slice(self.top, self.bottom)
+
+    @property
+    def columns(self) -> slice:
+        """Index of the columns."""
+        return slice(self.left, self.right)
+
+    def shared(self, other: Window) -> Window | None:
+        """What both windows see; None where they see nothing together."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
+        return Window(top, left, height, width) if height > 0 and width > 0 else None
+
+    def inner_edges(self, height: int, width: int) -> tuple[bool, bool, bool, bool]:
+        """Which of top, left, bottom, right lie inside an image of this size, and not on its border."""
+        return self.top > 0, self.left > 0, self.bottom < height, self.right < width
+
+    def without(self, margin: int, height: int, width: int) -> Window:
+        """The window without the `margin` pixels nearest to each edge that lies inside an image of this size."""
+        top, left, bottom, right = (margin * inner for inner in self.inner_edges(height, width))
+        return Window(self.top + top, self.left + left, self.height - top - bottom, self.width - left - right)
+
+
+def tiles(height: int, width: int, size: int, overlap: int) -> list[Window]:
+    """Square tiles of `size` px that cover the image, row by row; neighbours share at least `overlap` px.
+
+    The last row and column are shifted back inside the image. Raises InputError unless 0 <= overlap < size.
+    """
+    if not 0 <= overlap < size:
+        raise InputError(
+            f"tiles of {size} px that share {overlap} px: the overlap must be at least 0 and below the size"
+        )
+    tops, lefts = (_starts(length, size, overlap) for length in (height, width))
+    return [Window(top, left, min(size, height), min(size, width)) for top in tops for left in lefts]
+
+
+def five_crops(height: int, width: int, crop_height: int, crop_width: int) -> list[Window]:
+    """The four corners and the centre, without repetition: fewer than five where a crop is as large as the image.
+
+    Raises InputError for a crop without extent.
+    """
+    if min(crop_height, crop_width) < 1:
+        raise InputError(f"crops of {crop_height} x {crop_width} px (height x width): expected at least 1 x 1")
+    crop_height, crop_width = min(crop_height, height), min(crop_width, width)
+    below, right = height - crop_height, width - crop_width
+    places = [(0, 0), (0, right), (below, 0), (below, right), (below // 2, right // 2)]
+    return [Window(top, left, crop_height, crop_width) for top, left in dict.fromkeys(places)]
+
+
+def _starts(length: int, size: int, overlap: int) -> list[int]:
+    """Where the tiles along one side of the image begin."""
+    last = max(length - size, 0)
+    return [*range(0, last, size - overlap), last]

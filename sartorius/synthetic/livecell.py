@@ -1,0 +1,220 @@
+"""A synthetic LIVECell: drawn images and their exact truth in LIVECell's published layout.
+
+Each of the 8 cell lines is drawn as one of the three populations of `synthetic_cells`, with counts of its own
+(`LINES`): the lines differ in number, size and shape of cells, but do not look like the real ones. Written are
+
+    images/livecell_{train_val,test}_images/<line>/<image>.tif
+    annotations/LIVECell/livecell_coco_{train,val,test}.json     polygons; RLEs for masks with holes or several pieces
+    synthetic.json                                               what it was made with
+
+Every image is a function of (seed, split, line, number in it): asking for more changes none of the others.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from skimage.measure import find_contours
+
+from sartorius.data.livecell.coco_cells import transposed, uncompressed
+from sartorius.data.livecell.folder import FOLDERS, SPLITS, LiveCell
+from sartorius.errors import InputError
+from sartorius.files import atomic_path, write_text
+from sartorius.structures import rle
+from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
+from sartorius.synthetic.generated import write_whole
+from sartorius.synthetic.image import Appearance, SyntheticImage, draw_image
+
+VERSION = 1  # of the drawing; another one gives other images for the same seed
+# Line -> population that it is drawn as, and between which cumulative shares of that population's cells an image its
+# counts lie: few and large, or many and small cells. BV2 is the densest line of the real set, SKOV3 among the sparsest.
+LINES: dict[str, tuple[str, float, float]] = {
+    "A172": ("astro", 0.5, 0.9),  # 74 to 135 cells
+    "BT474": ("shsy5y", 0.05, 0.5),  # 85 to 306
+    "BV2": ("shsy5y", 0.75, 1.0),  # 419 to 790
+    "Huh7": ("astro", 0.1, 0.5),  # 28 to 74
+    "MCF7": ("shsy5y", 0.25, 0.75),  # 198 to 419
+    "SHSY5Y": ("shsy5y", 0.0, 0.25),  # 49 to 198
+    "SkBr3": ("cort", 0.5, 1.0),  # 30 to 108
+    "SKOV3": ("astro", 0.0, 0.25),  # 5 to 50
+}
+ROWS = {"train": "ABCD", "val": "EF", "test": "GH"}  # of a 96-well plate: no well lies in two splits
+CROPS = 4  # images of one field of view
+HOURS = 4  # between two images of a well
+SMALLEST = 32  # pixels; the smallest height and width
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Which image this is: its number among those of its split and line; its name says well, time and crop."""
+
+    split: str
+    line: str
+    number: int
+    name: str
+
+
+def write_synthetic_livecell(
+    folder: str | Path,
+    seed: int,
+    images: Mapping[str, int],
+    shared: int = 0,
+    height: int = HEIGHT,
+    width: int = WIDTH,
+    contrast: float = 1.0,
+    noise: float = 1.5,
+    unevenness: float = 0.6,
+    debris: float = 1.0,
+) -> LiveCell:
+    """Write a synthetic LIVECell folder and return it.
+
+    The same arguments give byte-identical files; a folder that was written with them already is left as it is, one
+    written with others is replaced as a whole (see `write_whole`).
+
+    Args:
+        folder: where to; it may not hold anything else.
+        seed: of everything, at least 0.
+        images: number of each split (train, val, test), dealt evenly to the lines; at least one each.
+        shared: training images that are listed under the same name in the validation file too, beside its own: a leak
+            on purpose, to try what finds it.
+        height, width: of every image in pixels, at least 32; the number of cells is in proportion to the area.
+        contrast, noise, unevenness, debris: see `Appearance`.
+
+    Raises:
+        InputError: an argument out of its range, or a folder that holds something else.
+    """
+    appearance = Appearance(contrast, noise, unevenness, debris)
+    counts = {split: int(images.get(split, 0)) for split in SPLITS}
+    made_with = {"generator": "sartorius.synthetic.livecell", "version": VERSION, "seed": seed, "images": counts}
+    made_with |= {"shared": shared, "height": height, "width": width, **asdict(appearance)}
+    _check_arguments(images, made_with)
+
+    def write(partial: Path) -> None:
+        _write(partial, seed, counts, shared, (height, width), appearance)
+
+    proof = "annotations/LIVECell/livecell_coco_test.json"
+    contents = {"images", "annotations"}
+    return LiveCell(write_whole(Path(folder), "a synthetic LIVECell", made_with, contents, proof, write))
+
+
+def _check_arguments(images: Mapping[str, int], made_with: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(images) - set(SPLITS)):
+        raise InputError(f"synthetic LIVECell: unknown split {unknown[0]!r}, expected {', '.join(SPLITS)}")
+    for split, number in made_with["images"].items():
+        if number < 1:
+            raise InputError(f"synthetic LIVECell: {number} images of {split}, expected at least 1")
+    for name in ("seed", "shared", "contrast", "noise", "unevenness", "debris"):
+        if not made_with[name] >= 0:
+            raise InputError(f"synthetic LIVECell: {name} is {made_with[name]}, expected 0 or more")
+    if made_with["shared"] > made_with["images"]["train"]:
+        raise InputError(
+            f"synthetic LIVECell: shared is {made_with['shared']}, but there are {made_with['images']['train']} "
+            "training images"
+        )
+    for name in ("height", "width"):
+        if made_with[name] < SMALLEST:
+            raise InputError(f"synthetic LIVECell: {name} is {made_with[name]}, expected at least {SMALLEST} pixels")
+
+
+def _write(
+    folder: Path, seed: int, counts: Mapping[str, int], shared: int, size: tuple[int, int], appearance: Appearance
+) -> None:
+    files = {split: CocoFile(*size) for split in SPLITS}
+    for split in SPLITS:
+        for k, place in enumerate(_places(split, counts[split])):
+            drawn = _draw(seed, place, size, appearance)
+            path = folder / "images" / FOLDERS[split] / place.line / place.name
+            with atomic_path(path) as temporary:
+                Image.fromarray(drawn.image).save(temporary)
+            files[split].add(place.name, drawn.runs)
+            if split == "train" and k < shared:
+                files["val"].add(place.name, drawn.runs)
+    for split, file in files.items():
+        file.write(folder / "annotations" / "LIVECell" / f"livecell_coco_{split}.json")
+
+
+def _places(split: str, count: int) -> Iterator[_Place]:
+    """The images of a split, the lines in turn; four crops of one field, then the next well, then the next time."""
+    wells = [f"{row}{column}" for row in ROWS[split] for column in range(1, 13)]
+    for k in range(count):
+        number, line = k // len(LINES), list(LINES)[k % len(LINES)]
+        field, crop = divmod(number, CROPS)
+        time, well = divmod(field, len(wells))
+        days, hours = divmod(time * HOURS, 24)
+        name = f"{line}_Phase_{wells[well]}_1_{days:02d}d{hours:02d}h00m_{crop + 1}.tif"
+        yield _Place(split, line, number, name)
+
+
+def _draw(seed: int, place: _Place, size: tuple[int, int], appearance: Appearance) -> SyntheticImage:
+    key = [seed, SPLITS.index(place.split), list(LINES).index(place.line)]
+    population, low, high = LINES[place.line]
+    rng, field_rng = (
+        np.random.default_rng([*key, 0, place.number]),
+        np.random.default_rng([*key, 1, place.number // CROPS]),
+    )
+    count, area = rng.random(2)
+    return draw_image(rng, field_rng, population, (low + (high - low) * count, area), *size, appearance)
+
+
+class CocoFile:
+    """A COCO file in the making: images of one size and their cells, with ids in the order of adding."""
+
+    def __init__(self, height: int, width: int) -> None:
+        self.height, self.width = height, width
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+
+    def add(self, name: str, runs: Runs) -> None:
+        """Add an image and its cells, none of them without pixels."""
+        drawn = len(self.images) + 1
+        about = {"file_name": name, "original_filename": name, "height": self.height, "width": self.width}
+        self.images.append({"id": drawn, **about})
+        cells = Instances.from_runs(runs, np.zeros(runs.count))
+        upright = transposed(runs)
+        compressed = rle.to_coco(upright)
+        for k, (x1, y1, x2, y2) in enumerate(cells.boxes.tolist()):
+            shape: Any = _outline(cells, k)
+            number = len(self.annotations) + 1
+            if shape is None and number % 2:  # both of COCO's ways to write an RLE
+                shape = {"size": [self.height, self.width], "counts": uncompressed(upright, k)}
+            elif shape is None:
+                shape = {"size": [self.height, self.width], "counts": compressed[k]["counts"].decode()}  # type: ignore[attr-defined]
+            box, area = [x1, y1, x2 - x1, y2 - y1], int(cells.areas[k])
+            self.annotations.append(
+                {"id": number, "image_id": drawn, "category_id": 1, "iscrowd": 0, "area": area, "bbox": box}
+                | {"segmentation": shape}
+            )
+
+    def write(self, path: Path) -> None:
+        """Write the file, atomically."""
+        content = {
+            "info": {"description": "drawn by sartorius.synthetic.livecell"},
+            "categories": [{"id": 1, "name": "cell", "supercategory": "cell"}],
+            "images": self.images,
+            "annotations": self.annotations,
+        }
+        write_text(path, json.dumps(content) + "\n")
+
+
+def _outline(cells: Instances, k: int) -> list[list[float]] | None:
+    """The polygon [x, y, x, y, ...] around a mask, through the middles of pixel edges; None for holes and pieces.
+
+    COCO's rasteriser gives the mask back exactly.
+    """
+    top, left, mask = cells.crop_mask(k)
+    contours = find_contours(np.pad(mask, 1).astype(float), 0.5)
+    if len(contours) != 1:
+        return None
+    points = contours[0][:-1]
+    ahead = np.diff(points, axis=0, append=points[:1])
+    behind = np.roll(ahead, 1, axis=0)
+    corners = points[ahead[:, 0] * behind[:, 1] != ahead[:, 1] * behind[:, 0]]
+    return [(corners[:, ::-1] + (left - 0.5, top - 0.5)).ravel().tolist()]  # the crop is padded by 1, centres are + 0.5

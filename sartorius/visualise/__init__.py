@@ -1,0 +1,1 @@
+"""Drawings: cells over images, and the targets that a model is trained on."""

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from sartorius.data.provenance import SPLIT
+from sartorius.errors import InputError
+from sartorius.inference.windows import Tiles, Whole
+from sartorius.networks import checkpoints
+from sartorius.running import wiring
+from tests.doubles import ToyModule, toy_config
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
+
+
+def save(path: Path, **changes: Any) -> Path:
+    module = wiring.build_module(toy_config())
+    torch.save({"state_dict": module.state_dict(), "epoch": 3, checkpoints.KEY: {**module.recipe, **changes}}, path)
+    return path
+
+
+@pytest.mark.usefixtures("trusted")
+def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
+    module = wiring.build_module(toy_config())
+    module.level.data[:] = 4.0
+    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, tmp_path / "a.ckpt")
+    loaded, recipe = wiring.load_module(tmp_path / "a.ckpt")
+    assert isinstance(loaded, ToyModule)
+    assert loaded.level.item() == 4.0
+    assert not loaded.training
+    assert recipe == module.recipe == loaded.recipe
+
+
+class Windowed(ToyModule):
+    """A module that looks at images in windows; before there was a choice it took no `inference`."""
+
+    def __init__(self, inference: Any = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.inference = inference
+
+
+@pytest.mark.parametrize("before", [{}, {"inference": {"_target_": "sartorius.inference.windows.Whole"}}])
+def test_windows_of_a_checkpoint_can_be_replaced(
+    before: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "TRUSTED", (f"{__name__}.", "sartorius.inference."))
+    path = save(tmp_path / "a.ckpt", model={"_target_": f"{__name__}.Windowed", **before})
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        saved, tiles = (compose("predict", [f"inference={name}"]).inference for name in ("saved", "tiles"))
+    for unchanged in (None, saved):
+        module, recipe = wiring.load_module(path, unchanged)
+        assert module.inference == (Whole() if before else None)
+        assert recipe["model"] == {"_target_": f"{__name__}.Windowed", **before}
+    module, recipe = wiring.load_module(path, tiles)
+    assert module.inference == Tiles(256, 64, margin=16, batch=4, join_iou=0.5)
+    assert recipe["model"]["inference"] == wiring.plain(tiles) and module.recipe is recipe
+
+
+@pytest.mark.usefixtures("trusted")
+def test_windows_for_a_module_that_takes_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.ckpt: a ToyModule sees whole images only; leave out inference="):
+        wiring.load_module(save(tmp_path / "a.ckpt"), {"_target_": "sartorius.inference.windows.Whole"})
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.ckpt: no such checkpoint"):
+        checkpoints.read_checkpoint(tmp_path / "no.ckpt")
+    for content in (b"", b"hello", b"PK\x03\x04half a zip"):
+        (tmp_path / "text.ckpt").write_bytes(content)
+        with pytest.raises(InputError, match=r"text\.ckpt: not a checkpoint"):
+            checkpoints.read_checkpoint(tmp_path / "text.ckpt")
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="not a checkpoint of sartorius"):
+        checkpoints.read_checkpoint(tmp_path / "other.ckpt")
+    with pytest.raises(InputError, match="format version 99"):
+        checkpoints.read_checkpoint(save(tmp_path / "new.ckpt", format_version=99))
+
+
+def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
+    for model in (
+        {"_target_": "os.system", "command": "true"},
+        {
+            "_target_": "sartorius.modules.mask_rcnn.MaskRCNNModule",
+            "network": {"deep": [{"_target_": "torch.hub.load"}]},
+        },
+    ):
+        with pytest.raises(InputError, match="a.ckpt: refused, it calls (os.system|torch.hub.load)"):
+            wiring.load_module(save(tmp_path / "a.ckpt", model=model))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "sartorius.networks.anchors.torch.os.system",  # a module holds what it imports
+        "sartorius.networks.anchors.torch.hub.load",
+        "torch.nn.modules.module.functools.partial",
+        "torch.nn.Module.__class__",
+        "torch.nn.modules",  # neither class nor function
+        "torch.optimal.AdamW",
+        "sartorius.metrics.box_ap.BoxAP",
+        "timm.create_model",
+    ],
+)
+def test_what_a_name_stands_for_counts(target: str) -> None:
+    with pytest.raises(InputError, match=f"a: refused, it calls {target}; a model is built from .* put one"):
+        checkpoints.check_calls({"x": [{"_target_": target}]}, "a")
+
+
+def test_interpolations_and_names_of_nothing_are_refused() -> None:
+    with pytest.raises(InputError, match="refused, '.*oc.create.*' is not a resolved value"):
+        checkpoints.check_calls({"_target_": "torch.nn.Linear", "a": ["${oc.create:{_target_:os.system}}"]}, "a")
+    for target in ("torch.nn.Lineal", "sartorius.networks.yours.Network", "torch.nn."):
+        with pytest.raises(InputError, match="a: there is no .*which its config calls"):
+            checkpoints.check_calls({"_target_": target}, "a")
+
+
+@pytest.mark.parametrize("experiment", ["maskrcnn_r50", "demo"])
+@pytest.mark.parametrize("choice", ["optimizer=sgd", "scheduler=warmup_steps", "model=maskrcnn_r50"])
+def test_the_shipped_models_are_trusted(experiment: str, choice: str) -> None:
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        model = compose("train", [f"experiment={experiment}", choice]).model
+    checkpoints.check_calls(wiring.plain(model), "model")
+
+
+@pytest.mark.parametrize("choice", ["whole", "tiles", "five_crops"])
+def test_the_shipped_windows_are_trusted(choice: str) -> None:
+    with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+        windows = compose("predict", [f"inference={choice}"]).inference
+    checkpoints.check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
+
+
+def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:
+    config = checkpoints.model_config(
+        {"model": {"_target_": "torch.nn.Linear", "weights": "coco", "a": [{"weights": "x"}]}}, "a"
+    )
+    assert config == {"_target_": "torch.nn.Linear", "weights": None, "a": [{"weights": None}]}
+
+
+@pytest.mark.usefixtures("trusted")
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    changed = {"_target_": "tests.doubles.ToyModule", "width": 3}
+    with pytest.raises(InputError, match="the weights do not fit"):
+        wiring.load_module(save(tmp_path / "a.ckpt", model=changed))
+
+
+def test_a_run_resumes_only_with_its_own_model(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.ckpt")
+    checkpoints.check_resume(path, wiring.build_module(toy_config()), SPLIT)
+    with pytest.raises(InputError, match=r"another model.*'level' is \(1,\) there and \(2,\) here"):
+        checkpoints.check_resume(path, wiring.build_module(toy_config(width=2)), SPLIT)
+
+
+def test_a_run_resumes_only_with_its_own_split(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.ckpt", config={"data": {"root": "a", "fold": 1, "images": ["x", "y"]}})
+    resumed = ToyModule()
+    resumed.recipe = {"config": {"data": {"root": "moved", "fold": 1, "images": ["x", "y"], "batch_size": 4}}}
+    checkpoints.check_resume(path, resumed, SPLIT)
+    changes = {"fold": 0, "images": None, "n_folds": 5, "fold_seed": 1, "fold_file": "f.csv", "val_images": ["x"]}
+    for key, value in changes.items():
+        resumed.recipe = {"config": {"data": {"fold": 1, "images": ["x", "y"], key: value}}}
+        with pytest.raises(InputError, match=rf"a.ckpt: was trained with data.{key}=.*, resumed with data.{key}="):
+            checkpoints.check_resume(path, resumed, SPLIT)

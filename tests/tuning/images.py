@@ -1,0 +1,63 @@
+"""Random images with true cells that overlap, in memory, and searches over them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sartorius.postprocess import Postprocess
+from sartorius.structures import rle
+from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
+from sartorius.tuning.tables import Tables
+from tests.postprocess.shapes import random_detections
+
+NAMES = ("shsy5y", "astro", "cort")
+START = Postprocess(score=0.3, mask=0.5, box_nms=0.9, mask_nms=0.3, min_area=10)
+FLOOR = {"score": 0.0, "box_nms": 0.0, "mask_nms": 0.0, "mask": 0.0, "min_area": 0.0}
+
+
+def truth_of(found: Detections, seed: int) -> rle.Runs:
+    """Some of the detections pasted at 0.4 as true cells, moved by up to a pixel; they overlap, and one is empty."""
+    random = np.random.default_rng([seed, 1])
+    everything = Postprocess(score=0.0, mask=0.4, box_nms=1.0, mask_nms=1.0, min_area=0)
+    masks = [np.zeros((found.height, found.width), bool)]
+    for k in random.permutation(len(found))[: len(found) // 2]:
+        cell = everything(found.select([k])).instances.foreground()
+        masks.append(np.roll(cell, random.integers(-1, 2, 2), (0, 1)))
+    return Instances.from_masks(np.array(masks), np.zeros(len(masks))).to_runs()
+
+
+class Images:
+    """P random images; `loaded` notes every look at one. One type each where `single`, and `last` without cells."""
+
+    def __init__(self, count: int, detections: int = 25, single: bool = False) -> None:
+        self.found: dict[str, Detections] = {}
+        self.truth: dict[str, rle.Runs] = {}
+        self.loaded: list[str] = []
+        for seed in range(count):
+            found = replace(random_detections(seed, detections), image_id=f"p{seed}")
+            if single:
+                found = replace(found, cell_types=np.full(len(found), seed % 2))
+            self.found[found.image_id], self.truth[found.image_id] = found, truth_of(found, seed)
+
+    def load(self, image_id: str) -> Detections:
+        self.loaded.append(image_id)
+        return self.found[image_id]
+
+    def tables(self, post: Postprocess = START, floor: dict[str, float] | None = None, megabytes: float = 10) -> Tables:
+        return Tables(list(self.found), self.load, self.truth.__getitem__, post, floor or FLOOR, megabytes)
+
+
+def random_thresholds(seed: int) -> dict[str, Any]:
+    """Five thresholds for three types, from loose to strict."""
+    random = np.random.default_rng(seed)
+    return {
+        "score": random.uniform(0, 0.8, 3),
+        "mask": random.choice([0.2, 0.4, 0.5, 0.6, 0.8], 3),
+        "box_nms": random.choice([0.1, 0.3, 0.6, 1.0], 3),
+        "mask_nms": random.choice([0.0, 0.05, 0.3, 0.6, 1.0], 3),
+        "min_area": random.integers(0, 60, 3).astype(float),
+    }

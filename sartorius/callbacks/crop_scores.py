@@ -22,9 +22,10 @@ from sartorius.data.dataset import Batch
 from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures.arrays import Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import IntArray, Runs
+from sartorius.structures.rle import Runs
 
 COLUMNS = ("iou", "dice", "iou_ellipse")
 
@@ -103,7 +104,7 @@ def cell_scores(
 
 
 def _overlap(
-    a: tuple[IntArray, IntArray], b: tuple[IntArray, IntArray], count: int, size: int
+    a: tuple[Ints, Ints], b: tuple[Ints, Ints], count: int, size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """IoU and Dice of mask k of `a` and mask k of `b`, given as (pixel, mask); 0 where both are empty."""
     both = np.intersect1d(a[1] * size + a[0], b[1] * size + b[0], assume_unique=True)

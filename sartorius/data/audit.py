@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import EIGHT, Cleaning, CleaningReport
 from sartorius.data.competition import Competition
 from sartorius.data.folds import Folds
-from sartorius.data.images import GreyImage, read_grey
+from sartorius.data.images import read_grey
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.arrays import Bools, GreyImage
 from sartorius.structures.instances import Instances
 
 DUPLICATE_IOU = 0.9  # two cells of an image that overlap more are one cell annotated twice
@@ -108,7 +108,7 @@ def measure(competition: Competition, image_id: str, image: GreyImage, instances
     }  # fmt: skip
 
 
-def _shape(mask: NDArray[np.bool_]) -> tuple[bool, bool, bool]:
+def _shape(mask: Bools) -> tuple[bool, bool, bool]:
     """(has an enclosed hole, is in several pieces, has a spike) of a cell's crop."""
     padded = np.pad(mask, 2)
     holes = ndimage.label(~padded)[1] > 1

@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from sartorius.data.images import GreyImage, Source
+from sartorius.data.images import Source
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage, Ints, Mask
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import IntArray, Runs
+from sartorius.structures.rle import Runs
 
-Mask = NDArray[np.bool_]
 # Foreground is 8-connected and background 4-connected, the usual pair: a diagonal step neither tears a cell nor opens
 # a ring.
 EIGHT = np.ones((3, 3), bool)
@@ -53,7 +52,7 @@ class CleaningReport:
 
     COLUMNS = ("cells", "holes_filled", "pixels_filled", "pieces_dropped", "pixels_dropped", "cells_dropped")
     cell_type_names: Sequence[str]
-    counts: IntArray = field(default_factory=lambda: np.zeros((0, 0), np.int64))
+    counts: Ints = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     def __post_init__(self) -> None:
         if not self.counts.size:

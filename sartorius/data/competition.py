@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from sartorius.data.annotation_rows import LabelledImage, labelled_image, parse_runs, read_table
-from sartorius.data.images import GreyImage, list_images, read_grey
+from sartorius.data.images import list_images, read_grey
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
 

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from sartorius.data.cut_cells import Backdrop, Cut, Donor, Floats
+from sartorius.data.cut_cells import Backdrop, Cut, Donor
 from sartorius.data.dataset import Load
-from sartorius.data.images import GreyImage
 from sartorius.errors import InputError
+from sartorius.structures.arrays import Floats, Floats32, GreyImage, Ints
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import MAX_CELLS, Instances
-from sartorius.structures.rle import IntArray
 
 Patch = tuple[slice, slice]
 Below = dict[int, int]  # cell, pixels of it
@@ -34,7 +32,7 @@ class Pasted:
 
     image: GreyImage
     instances: Instances
-    kept: NDArray[np.int64]
+    kept: Ints
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class CopyPaste:
                 return self._paste(image, instances, [(donors[place], cell) for place, cell in drawn], rng)
         return Pasted(image, instances, np.arange(len(instances)))
 
-    def _draw(self, available: Sequence[IntArray], at_most: int, rng: np.random.Generator) -> list[tuple[int, int]]:
+    def _draw(self, available: Sequence[Ints], at_most: int, rng: np.random.Generator) -> list[tuple[int, int]]:
         """Cells without repetition, as (place in `available`, cell)."""
         pairs = [(place, cell) for place, cells in enumerate(available) for cell in cells.tolist()]
         count = min(int(rng.integers(self.cells[0], self.cells[1] + 1)), at_most)
@@ -130,7 +128,7 @@ class CopyPaste:
                 canvas.paste(cut, *place)
         return canvas.result()
 
-    def _turns(self, count: int, rng: np.random.Generator) -> Floats:
+    def _turns(self, count: int, rng: np.random.Generator) -> Floats32:
         """Rotation, mirroring and scale of each cell as matrices float32 [count, 2, 2]."""
         angle = np.deg2rad(rng.uniform(self.rotate[0], self.rotate[1], count))
         scale = rng.uniform(self.scale[0], self.scale[1], count)
@@ -138,7 +136,7 @@ class CopyPaste:
         a, b = scale * np.cos(angle), scale * np.sin(angle)
         return np.stack([sign * a, -b, sign * b, a], axis=1).reshape(-1, 2, 2).astype(np.float32)
 
-    def _place(self, canvas: Canvas, cut: Cut, shares: NDArray[np.float64]) -> tuple[Patch, Below] | None:
+    def _place(self, canvas: Canvas, cut: Cut, shares: Floats) -> tuple[Patch, Below] | None:
         """The first place inside the image, of those at `shares` [tries, 2] of the room, that the cell may have."""
         height, width = cut.mask.shape
         down, right = canvas.light.shape[0] - height, canvas.light.shape[1] - width

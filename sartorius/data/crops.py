@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sartorius.data.images import GreyImage
+from sartorius.structures.arrays import GreyImage, Layers
 from sartorius.structures.windows import Window, five_crops, tiles
-
-Layers = NDArray[np.uint16]
 
 
 class Cut(NamedTuple):

@@ -15,15 +15,10 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from sartorius.data.images import GreyImage
+from sartorius.structures.arrays import Floats32, GreyImage, Ints, Mask
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import IntArray
-
-Floats = NDArray[np.float32]
-Mask = NDArray[np.bool_]
 
 # How the background is measured. Nothing here decides what a sample looks like by more than a grey level or two.
 GRID = 8  # pixels: one value in a square of so many
@@ -44,9 +39,9 @@ class Backdrop:
     light: float32 [H, W], difference of the image from it.
     """
 
-    depth: NDArray[np.uint8]
-    level: Floats
-    light: Floats
+    depth: GreyImage
+    level: Floats32
+    light: Floats32
 
     @classmethod
     def of(cls, image: GreyImage, instances: Instances) -> Backdrop:
@@ -68,7 +63,7 @@ class Backdrop:
         return cls(depth, level, np.asarray(cv2.subtract(image, level, dtype=cv2.CV_32F), np.float32))
 
 
-def _levels(image: GreyImage, free: NDArray[np.uint8]) -> tuple[int, int, int]:
+def _levels(image: GreyImage, free: GreyImage) -> tuple[int, int, int]:
     """Median of the pixels where `free` is 1 (of all, where none is), between 3 deviations below and above it.
 
     The deviation is 1.4826 times the median distance, which is the standard deviation of normal noise; at least 1.
@@ -92,8 +87,8 @@ class Cut:
 
     mask: Mask
     area: int
-    light: Floats
-    rest: Floats
+    light: Floats32
+    rest: Floats32
     cell_type: int
 
 
@@ -104,7 +99,7 @@ class Donor:
     image: GreyImage
     instances: Instances
 
-    def cells(self, max_shared: float) -> IntArray:
+    def cells(self, max_shared: float) -> Ints:
         """The cells that may be cut out, int64 indices.
 
         No doubtful ones, none that the image's edge cuts, and none of which others cover more than `max_shared`.
@@ -124,7 +119,7 @@ class Donor:
     def _boxes(self) -> list[list[int]]:
         return self.instances.boxes.astype(int).tolist()
 
-    def cut(self, k: int, turn: Floats, rim: int) -> Cut | None:
+    def cut(self, k: int, turn: Floats32, rim: int) -> Cut | None:
         """Cell k, turned, mirrored and scaled by `turn` (float32 [2, 2], acts on x, y), with `rim` px around it.
 
         None where scaling leaves nothing. What is near another cell does not belong to the rim: nothing of others comes
@@ -142,7 +137,7 @@ class Donor:
         return Cut(mask, area, patch[..., 2], 1 - patch[..., 1], int(self.instances.cell_types[k]))
 
 
-def _alpha(mask: Mask, others: Mask, rim: int) -> Floats:
+def _alpha(mask: Mask, others: Mask, rim: int) -> Floats32:
     """float32 [h, w]: 1 in the cell and the inner half of its rim, falling to 0 beyond `rim` px; 0 near other cells."""
     distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
     # The halo lies in the inner half of the rim
@@ -152,7 +147,7 @@ def _alpha(mask: Mask, others: Mask, rim: int) -> Floats:
     return alpha
 
 
-def _warp(planes: Floats, turn: Floats) -> Floats:
+def _warp(planes: Floats32, turn: Floats32) -> Floats32:
     """planes [h, w, 3] turned about their centre, without the margin where nothing is.
 
     Cubic: linear interpolation takes 30 % of a real image's finest contrast (cubic 12 %), and blurred cells among

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sartorius.data.images import GreyImage, Source
+from sartorius.data.images import Source
 from sartorius.data.sample_cache import SampleCache
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage, Ints
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import IntArray
 
 Transform = Callable[[GreyImage, Instances, np.random.Generator], Any]
 Load = Callable[[str], tuple[GreyImage, Instances]]
@@ -192,7 +192,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         image, target, _ = self._sample(epoch, self.images[place], repeat)
         return image, target
 
-    def _sample(self, epoch: int, image_id: str, repeat: int) -> tuple[Tensor, Target, IntArray]:
+    def _sample(self, epoch: int, image_id: str, repeat: int) -> tuple[Tensor, Target, Ints]:
         """Image, target and, for each cell of the target, its place among the image's cells (-1: of another)."""
         image, instances = self.load(image_id)
         kept = np.arange(len(instances))

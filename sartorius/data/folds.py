@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sartorius.data.competition import Competition
 from sartorius.errors import InputError
 from sartorius.files import write_csv
+from sartorius.structures.arrays import Floats, Ints
 
 COLUMNS = ("id", "fold", "cell_type", "well")
 # Beside the images of each type, which weigh 1: the cells of each type, so that no fold gets all dense images.
@@ -69,9 +69,7 @@ def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
     return Folds(pd.DataFrame({"id": ids, "fold": fold, "cell_type": types, "well": shown}))
 
 
-def deal(
-    wells: Sequence[str], types: Sequence[str], cells: Sequence[int], n_folds: int, seed: int
-) -> NDArray[np.int64]:
+def deal(wells: Sequence[str], types: Sequence[str], cells: Sequence[int], n_folds: int, seed: int) -> Ints:
     """The fold of each image, int64 [images], from its well, cell type and number of cells.
 
     Greedy: wells in falling order of size (ties in an order drawn from `seed`), each to the fold that keeps the sum of
@@ -95,14 +93,14 @@ def deal(
     return _exchange(load, fold_of_well, n_folds)[well]
 
 
-def deal_images(competition: Competition, images: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
+def deal_images(competition: Competition, images: Sequence[str], n_folds: int, seed: int) -> Ints:
     """The fold of each of some labelled images, int64 [images], as `deal` deals them; raises InputError as it."""
     records = [competition.record(image_id) for image_id in images]
     wells = [competition.wells[image_id] for image_id in images]
     return deal(wells, [record.cell_type for record in records], [len(record) for record in records], n_folds, seed)
 
 
-def _exchange(load: NDArray[np.float64], fold: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
+def _exchange(load: Floats, fold: Ints, n_folds: int) -> Ints:
     """Exchange or move single wells between folds while that lowers the sum of squares."""
     load = np.concatenate((load, np.zeros((n_folds, load.shape[1]))))  # an empty well in each fold: its partner moves
     fold = np.concatenate((fold, np.arange(n_folds)))
@@ -122,14 +120,14 @@ def _exchange(load: NDArray[np.float64], fold: NDArray[np.int64], n_folds: int) 
     return fold[:-n_folds]
 
 
-def _shares(well: NDArray[np.int64], types: Sequence[str], cells: Sequence[int]) -> NDArray[np.float64]:
+def _shares(well: Ints, types: Sequence[str], cells: Sequence[int]) -> Floats:
     """[wells, 2 x types + 1]: weighted shares of each type's images, its cells and all images, in each well."""
     names, kind = np.unique(np.asarray(types), return_inverse=True)
     load = np.zeros((int(well.max()) + 1, 2 * len(names) + 1))
     np.add.at(load, (well, kind), 1.0)
     np.add.at(load, (well, kind + len(names)), np.asarray(cells, float))
     load[:, -1] = np.bincount(well)
-    share: NDArray[np.float64] = load / np.maximum(load.sum(axis=0), 1)
+    share: Floats = load / np.maximum(load.sum(axis=0), 1)
     share[:, len(names) : -1] *= CELLS_WEIGHT
     share[:, -1] *= ALL_WEIGHT
     return share

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
-
-GreyImage = NDArray[np.uint8]
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 # What Pillow raises for files that are no image, are cut off or are absurdly large.

@@ -13,9 +13,9 @@ from collections.abc import Collection
 
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.competition import Competition
-from sartorius.data.images import GreyImage
 from sartorius.data.pseudo_labels import PseudoLabelled
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage
 
 log = logging.getLogger(__name__)
 

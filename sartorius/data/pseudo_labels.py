@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import yaml
-from numpy.typing import NDArray
 
 from sartorius.data import annotation_rows
 from sartorius.data.annotation_rows import LabelledImage, labelled_image, parse_runs, read_table, well_of
-from sartorius.data.images import GreyImage, list_images, read_grey
+from sartorius.data.images import list_images, read_grey
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.arrays import Bools, Floats, GreyImage
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
 
@@ -140,7 +140,7 @@ class PseudoLabelled:
         agreement, ignored = np.ones(len(cells)), np.zeros(len(cells), bool)
         types = {name: cells["cell_type"].to_numpy() == name for name in dict.fromkeys(cells["cell_type"])}
 
-        def cut_offs(key: str) -> NDArray[np.float64]:
+        def cut_offs(key: str) -> Floats:
             return sum((own * settings.cut_off(key, name) for name, own in types.items()), np.zeros(len(cells)))
 
         least = cut_offs("min_agreement")
@@ -159,19 +159,19 @@ class PseudoLabelled:
         fate[ignored] = UNSURE
         return dict(zip(cells["row"].tolist(), fate.tolist(), strict=True))
 
-    def _numbers(self, cells: pd.DataFrame, column: str) -> NDArray[np.float64]:
+    def _numbers(self, cells: pd.DataFrame, column: str) -> Floats:
         values = pd.to_numeric(cells[column], errors="coerce").to_numpy(np.float64)
         if not (fine := (values >= 0) & (values <= 1)).all():
             self._refuse(cells, column, fine, "a number from 0 to 1")
         return values
 
-    def _flags(self, cells: pd.DataFrame) -> NDArray[np.bool_]:
+    def _flags(self, cells: pd.DataFrame) -> Bools:
         text = cells["ignore"].str.strip().str.lower()
         if not (fine := text.isin(list(_TRUTH)).to_numpy(bool)).all():
             self._refuse(cells, "ignore", fine, "true or false, 1 or 0")
         return text.map(_TRUTH).to_numpy(bool)
 
-    def _refuse(self, cells: pd.DataFrame, column: str, fine: NDArray[np.bool_], expected: str) -> None:
+    def _refuse(self, cells: pd.DataFrame, column: str, fine: Bools, expected: str) -> None:
         bad = cells[~fine].iloc[0]
         raise InputError(
             f"{self.file} row {bad['row']}: {column} '{bad[column]}' of image {bad['id']}, expected {expected}"

@@ -13,11 +13,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.data.crops import Cut, Layers, pixel_of_a_cell
-from sartorius.data.images import GreyImage
+from sartorius.data.crops import Cut, pixel_of_a_cell
 from sartorius.errors import InputError
+from sartorius.structures.arrays import Floats, GreyImage, Layers
 
-Floats = NDArray[np.float64]
 # Places tried for a crop that shall hold a pixel; the corners of an image are out of reach of a crop turned by 45
 # degrees, and no number of places is enough there.
 TRIES = 32

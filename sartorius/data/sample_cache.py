@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from sartorius.data.images import GreyImage
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 
 

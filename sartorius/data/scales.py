@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sartorius.data.crops import Cut, Layers
-from sartorius.data.images import GreyImage
+from sartorius.data.crops import Cut
 from sartorius.data.rotation import check_crop, cut_warped
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage, Layers
 
 
 @dataclass(frozen=True, kw_only=True)

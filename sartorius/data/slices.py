@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from sartorius.data.crops import Cut, Layers, cut_window
-from sartorius.data.images import GreyImage
+from sartorius.data.crops import Cut, cut_window
 from sartorius.data.scales import resized
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage, Layers
 from sartorius.structures.windows import Window, tiles
 
 

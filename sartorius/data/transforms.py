@@ -17,11 +17,10 @@ import albumentations as A
 import cv2
 import numpy as np
 from albumentations.augmentations.geometric.distortion import BaseDistortion
-from numpy.typing import NDArray
 
-from sartorius.data.crops import Cut, Layers, pixel_of_a_cell
-from sartorius.data.images import GreyImage
+from sartorius.data.crops import Cut, pixel_of_a_cell
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage, Ints, Layers
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances, areas_of
 
@@ -82,7 +81,7 @@ class Transformed:
 
     image: GreyImage
     instances: Instances
-    kept: NDArray[np.int64]
+    kept: Ints
 
 
 class LayerTransform:

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 
 from sartorius.fusion.pool import Pool
 from sartorius.postprocess.paste import PastedMasks
+from sartorius.structures.arrays import Floats, Ints
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 _TOUCHING = 1e-6  # IoU of boxes; what is below shares no pixel
 
 

@@ -15,11 +15,10 @@ from scipy import ndimage
 
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.arrays import Bools, Ints
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 Box = tuple[int, int, int, int]  # x1, y1, x2, y2, half-open
 Field = tuple[Box, NDArray[np.float64]]  # signed distances within a box
 _MARGIN = 6  # px around a cell within which it may grow

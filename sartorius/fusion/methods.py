@@ -17,11 +17,9 @@ from sartorius.fusion.clusters import Clusters, Stamp, cluster
 from sartorius.fusion.pool import LEVEL, Pool, levelled
 from sartorius.postprocess.nms import box_nms, mask_nms
 from sartorius.postprocess.paste import paste_masks
+from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.resample import resample
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class Method(Protocol):

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.resample import resample
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 LEVEL = 0.5  # probability at which a levelled mask is cut
 _UNTYPED = 1e-6  # weight of a vote for a cell type that a member only borrows from the others
 

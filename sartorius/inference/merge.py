@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from sartorius.inference.stitching import unite
 from sartorius.inference.views import Pairs, Views
+from sartorius.structures.arrays import Bools, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.windows import Window
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 TOUCHING = 2  # px: a mask that ends nearer than this to an inner edge of its window is taken as cut by it
 
 

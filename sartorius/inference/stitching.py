@@ -7,10 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import roi_align
 
+from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
 from sartorius.structures.resample import bilinear
-
-Floats = NDArray[np.float64]
 
 
 def unite(pieces: Detections, areas: NDArray[np.int64]) -> tuple[Floats, NDArray[np.float16], float, int]:

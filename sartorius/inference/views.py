@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from sartorius.postprocess.paste import PastedMasks, paste_masks
 from sartorius.structures import rle
+from sartorius.structures.arrays import Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 from sartorius.structures.windows import Window
 
-Ints = NDArray[np.int64]
 _PRESENT = 0.5  # probability above which a pixel takes part in the comparison
 
 

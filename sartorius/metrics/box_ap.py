@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-Floats = NDArray[np.float64]
+from sartorius.structures.arrays import Floats
 
 # Columns of the two states, float64 (image indices stay exact): image, serial number in the image, then
 _DETECTION = 8  # x1, y1, x2, y2, cell type, score

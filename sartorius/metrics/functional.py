@@ -20,11 +20,10 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from sartorius.structures import rle
+from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 Cells = Runs | Instances | NDArray[np.integer]
 Pairs = tuple[Ints, Ints, Ints]
 

@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from sartorius.structures.arrays import Floats, Ints
 
 ROW_LENGTH = 5
 _LEAST_LOG = -100.0  # as torch's binary_cross_entropy: a wrong pixel that is certain costs 100, not infinity

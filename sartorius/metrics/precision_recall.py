@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sartorius.structures import rle
+from sartorius.structures.arrays import Floats
 from sartorius.structures.rle import Runs
-
-Floats = NDArray[np.float64]
 
 
 def hits(predictions: Runs, truth: Runs, percents: Sequence[int]) -> NDArray[np.bool_]:

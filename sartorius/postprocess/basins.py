@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float32]
+from sartorius.structures.arrays import Floats32 as Floats
+from sartorius.structures.arrays import Ints
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """From the maps of a dense network to cells: three decoders, each a callable that turns CellMaps into Decoded.
 
-Watershed follows the centre map uphill, OffsetVoting follows the offsets, Components only asks what is connected. All work on the
-flat list of foreground pixels (a quarter of a crowded image); what is known of a cell is a sum over its pixels.
+Watershed follows the centre map uphill, OffsetVoting follows the offsets, Components only asks what is connected. All
+work on the flat list of foreground pixels (a quarter of a crowded image); what is known of a cell is a sum over its
+pixels.
 
 The regions are generous, since the mask threshold is chosen later: down to a low foreground probability, and grown by
 one pixel into what lies below it. Where a region ends the mask of a detection falls to 0 at once; interpolated, that
@@ -20,10 +21,9 @@ from numpy.typing import NDArray
 from sartorius.errors import InputError
 from sartorius.postprocess.basins import find_basins
 from sartorius.postprocess.maps import CellMaps, Decoded, Map
+from sartorius.structures.arrays import AnyFloats as Floats
+from sartorius.structures.arrays import Ints
 from sartorius.structures.instances import MAX_CELLS
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

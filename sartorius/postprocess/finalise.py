@@ -20,12 +20,11 @@ from sartorius.postprocess.nms import Overlap, box_nms, mask_nms
 from sartorius.postprocess.paste import PastedMasks, paste_masks
 from sartorius.postprocess.reopen_holes import open_holes
 from sartorius.postprocess.thresholds import PerType, Thresholds, check, per_type
+from sartorius.structures.arrays import Ints, Layers
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import MAX_CELLS, Instances
 from sartorius.structures.rle import Runs
 
-Ints = NDArray[np.int64]
-Layers = NDArray[np.uint16]
 STEPS = ("overlaps", "largest_piece", "fill_holes", "reopen_holes", "min_area")
 
 

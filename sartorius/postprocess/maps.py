@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-Map = NDArray[np.float32]
+from sartorius.structures.arrays import Plane as Map
 
 
 @dataclass(frozen=True)

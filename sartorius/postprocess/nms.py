@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from sartorius.postprocess.paste import PastedMasks
+from sartorius.structures.arrays import AnyFloats as Floats
+from sartorius.structures.arrays import Ints
 
-Ints = NDArray[np.int64]
-Floats = NDArray[np.floating]
 Overlap = Literal["iou", "iom"]
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from sartorius.structures.arrays import Ints
+
 _BLOCK_PIXELS = 1 << 17  # box pixels sampled at once: some 5 MB
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-LabelMap = NDArray[np.uint16]
+from sartorius.structures.arrays import LabelMap
 
 
 def keep_largest_piece(label_map: LabelMap) -> LabelMap:

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.postprocess.paste import PastedMasks
-from sartorius.postprocess.regions import LabelMap, fill_holes
+from sartorius.postprocess.regions import fill_holes
+from sartorius.structures.arrays import LabelMap
 
 
 def open_holes(label_map: LabelMap, sure: PastedMasks) -> LabelMap:

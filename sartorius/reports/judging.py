@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.metrics import report
-from sartorius.metrics.functional import ROW_LENGTH, Floats, Ints, Judged, image_row, judge
+from sartorius.metrics.functional import ROW_LENGTH, Judged, image_row, judge
+from sartorius.structures.arrays import Floats, Ints, Scores
 from sartorius.structures.instances import Instances
-
-Scores = NDArray[np.float32]
 
 
 class Images(Protocol):

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sartorius.metrics.functional import THRESHOLDS, Floats
+from sartorius.metrics.functional import THRESHOLDS
 from sartorius.reports.figures import Plot, colours, draw
 from sartorius.reports.numbers import threshold_lines
 from sartorius.reports.views import View
+from sartorius.structures.arrays import Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

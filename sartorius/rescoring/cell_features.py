@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from sartorius.postprocess.finalise import Finalised
 from sartorius.rescoring.shapes import Shapes
+from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
 
-Floats = NDArray[np.float64]
 _FAR = 10.0  # radii
 
 FEATURES: tuple[str, ...] = (

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
+from sartorius.structures.arrays import Floats
 from sartorius.structures.rle import Runs
 
-Floats = NDArray[np.float64]
 _PIXEL = 1 / 12  # second moment of a square pixel about its centre, px^2: a single pixel has an extent too
 
 

@@ -21,14 +21,13 @@ from sartorius.rescoring.cell_features import cell_features
 from sartorius.rescoring.filter import SecondLevel
 from sartorius.rescoring.trees import Trees
 from sartorius.structures import rle
+from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Grow = Callable[[], "HistGradientBoostingRegressor"]
 
 

@@ -10,13 +10,11 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from sartorius.structures.arrays import Floats, Ints
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_json
+from sartorius.structures.arrays import Floats32, Ints, LabelMap, SoftMasks
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import IntArray
 
 FORMAT_VERSION = 1
 _ARRAYS = ("boxes", "scores", "cell_types", "masks")
@@ -41,12 +41,12 @@ class Detections:
     image_id: str
     height: int
     width: int
-    boxes: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    cell_types: IntArray
-    masks: NDArray[np.float16]
+    boxes: Floats32
+    scores: Floats32
+    cell_types: Ints
+    masks: SoftMasks
     cell_type_names: tuple[str, ...] = CELL_TYPES
-    agreement: NDArray[np.float32] | None = None
+    agreement: Floats32 | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -104,8 +104,8 @@ class Detections:
     def from_regions(
         cls,
         image_id: str,
-        regions: NDArray[np.uint16],
-        probability: NDArray[np.float32],
+        regions: LabelMap,
+        probability: Floats32,
         scores: ArrayLike,
         cell_types: ArrayLike,
         mask_size: int = 28,

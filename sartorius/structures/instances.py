@@ -13,13 +13,14 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.structures import rle
-from sartorius.structures.rle import IntArray, Runs
+from sartorius.structures.arrays import AnyInts, Bools, Floats32, Ints, LabelMap, Layers
+from sartorius.structures.rle import Runs
 
 FORMAT_VERSION = 1
 MAX_CELLS = int(np.iinfo(np.uint16).max)  # of one image; the densest real one has 790
@@ -34,8 +35,8 @@ class Instances:
     crop, say): its area is 0 and its box is all zeros; `select(areas > 0)` drops such cells.
     """
 
-    layers: NDArray[np.uint16]
-    cell_types: IntArray
+    layers: Layers
+    cell_types: Ints
 
     def __post_init__(self) -> None:
         if self.layers.ndim != 3 or self.layers.dtype != np.uint16 or not len(self.layers):
@@ -84,7 +85,7 @@ class Instances:
         return cls.from_runs(rle.parse(texts, height, width), cell_types)
 
     @classmethod
-    def from_masks(cls, masks: NDArray[np.bool_], cell_types: ArrayLike) -> Instances:
+    def from_masks(cls, masks: Bools, cell_types: ArrayLike) -> Instances:
         """From full-size masks bool [N, H, W]: for small tests and foreign files; nothing inside uses it."""
         n, height, width = masks.shape
         cell, pixel = np.nonzero(masks.reshape(n, height * width))
@@ -92,7 +93,7 @@ class Instances:
         return cls.from_runs(runs, cell_types)
 
     @classmethod
-    def from_label_map(cls, label_map: NDArray[np.integer], cell_types: ArrayLike) -> Instances:
+    def from_label_map(cls, label_map: AnyInts, cell_types: ArrayLike) -> Instances:
         """From a label map [H, W] with values 0..N, which becomes the only layer."""
         types = np.asarray(cell_types, dtype=np.int64)
         if label_map.min(initial=0) < 0 or label_map.max(initial=0) > len(types):
@@ -100,12 +101,12 @@ class Instances:
         return cls(label_map.astype(np.uint16)[None], types)
 
     @cached_property
-    def areas(self) -> IntArray:
+    def areas(self) -> Ints:
         """Pixels of each cell, int64 [N]."""
         return areas_of(self.layers, len(self))
 
     @cached_property
-    def _found(self) -> tuple[IntArray, NDArray[np.float32]]:
+    def _found(self) -> tuple[Ints, Floats32]:
         """layer_of and boxes, in one pass over each layer."""
         layer_of, boxes = np.zeros(len(self), np.int64), np.zeros((len(self), 4), np.float32)
         for index, layer in enumerate(self.layers):
@@ -116,21 +117,21 @@ class Instances:
         return layer_of, boxes
 
     @property
-    def layer_of(self) -> IntArray:
+    def layer_of(self) -> Ints:
         """The layer of each cell, int64 [N]; 0 for a cell without pixels."""
         return self._found[0]
 
     @property
-    def boxes(self) -> NDArray[np.float32]:
+    def boxes(self) -> Floats32:
         """float32 [N, 4]: x1, y1, x2, y2, half-open pixel edges (x2 = last column + 1); zeros without pixels."""
         return self._found[1]
 
-    def crop_mask(self, k: int) -> tuple[int, int, NDArray[np.bool_]]:
+    def crop_mask(self, k: int) -> tuple[int, int, Bools]:
         """Cell k in its box: (top row, left column, bool [h, w])."""
         x1, y1, x2, y2 = self.boxes[k].astype(int).tolist()
         return y1, x1, self.layers[self.layer_of[k], y1:y2, x1:x2] == k + 1
 
-    def foreground(self) -> NDArray[np.bool_]:
+    def foreground(self) -> Bools:
         """bool [H, W]: pixels that any cell covers."""
         return np.asarray(self.layers.any(axis=0))
 
@@ -175,18 +176,18 @@ class Instances:
             ) from error
 
 
-def areas_of(layers: NDArray[np.uint16], count: int) -> IntArray:
+def areas_of(layers: Layers, count: int) -> Ints:
     """Pixels of each of `count` cells in layers uint16 [L, H, W], int64 [count]."""
     flat = layers.reshape(-1)
     return np.bincount(flat[_covered(flat)], minlength=count + 1)[1:]
 
 
-def _covered(flat: NDArray[np.uint16]) -> IntArray:
+def _covered(flat: LabelMap) -> Ints:
     """Indices of the pixels of cells: a tenth of a flat map, and four times faster to work on than the whole."""
     return np.flatnonzero(flat != 0)
 
 
-def _colour(runs: Runs) -> IntArray:
+def _colour(runs: Runs) -> Ints:
     """The layer of each cell, int64 [count]: first fit in the cells' order. Only cells that overlap are looked at."""
     layer_of = np.zeros(runs.count, np.int64)
     i, j, _ = rle.overlaps(runs)

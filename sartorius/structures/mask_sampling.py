@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
+
+from sartorius.structures.arrays import Floats32, Ints, LabelMap
 
 GATHERED_AT_ONCE = 2**22  # pixels; bounds the memory of one step of the gather to some 50 MB
 
@@ -78,9 +79,7 @@ def _corners(low: Tensor, high: Tensor, size: int, samples: int, limit: int) -> 
     return pixel.flatten(1), weight.flatten(1)
 
 
-def sample_regions(
-    regions: NDArray[np.uint16], probability: NDArray[np.float32], boxes: NDArray[np.int64], size: int
-) -> NDArray[np.float32]:
+def sample_regions(regions: LabelMap, probability: Floats32, boxes: Ints, size: int) -> Floats32:
     """Masks float32 [N, M, M] of `probability` within each region, 0 outside it; M is `size`.
 
     regions: uint16 [H, W], value k is region k - 1. probability: float32 [H, W]. boxes: int64 [N, 4], x1 y1 x2 y2 in
@@ -95,15 +94,15 @@ def sample_regions(
 
 
 def sample_pixels(
-    cell: NDArray[np.int64],
-    y: NDArray[np.int64],
-    x: NDArray[np.int64],
-    probability: NDArray[np.float32],
-    boxes: NDArray[np.int64],
+    cell: Ints,
+    y: Ints,
+    x: Ints,
+    probability: Floats32,
+    boxes: Ints,
     image_height: int,
     image_width: int,
     size: int,
-) -> NDArray[np.float32]:
+) -> Floats32:
     """As `sample_regions`, from the pixels of each cell, which may overlap: cell, y, x and probability, each [A]."""
     columns = _alike(boxes[:, 0], boxes[:, 2], image_width, size)
     by_width = np.concatenate([np.zeros(0, np.int64), *(cells for cells, _ in columns)])
@@ -125,16 +124,14 @@ def sample_pixels(
     return result
 
 
-def _starts(lengths: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+def _starts(lengths: Ints, order: Ints) -> Ints:
     """Where each of the pieces begins when they lie behind each other in `order`."""
     starts = np.zeros(len(lengths), np.int64)
     starts[order] = np.cumsum(lengths[order]) - lengths[order]
     return starts
 
 
-def _alike(
-    low: NDArray[np.int64], high: NDArray[np.int64], limit: int, size: int
-) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+def _alike(low: Ints, high: Ints, limit: int, size: int) -> list[tuple[Ints, Floats32]]:
     """Boxes with the same weights along one axis: (their indices, weights [M, pixels of the extent])."""
     key = 4 * (high - low) + 2 * (low == 0) + (high == limit)
     order = np.argsort(key, kind="stable")
@@ -144,7 +141,7 @@ def _alike(
     return list(zip(parts, weights, strict=False))
 
 
-def _bin_weights(extent: int, at_low_edge: bool, at_high_edge: bool, size: int) -> NDArray[np.float32]:
+def _bin_weights(extent: int, at_low_edge: bool, at_high_edge: bool, size: int) -> Floats32:
     """float32 [M, extent]: what each pixel of a box adds to each of its M bins along one axis.
 
     As many samples a bin as it has pixels, each shared by its two neighbours; beyond the box is nothing, but at the

@@ -8,13 +8,13 @@ centres it repeats itself, outside its box is background. Nothing moves by half 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from sartorius.structures.arrays import AnyFloats, Floats, Floats32
+
 _BLOCK_VALUES = 1 << 20  # values of masks at once: some 20 MB
 
 
-def resample(masks: NDArray[np.floating], old: Floats, new: Floats, size: int) -> NDArray[np.float32]:
+def resample(masks: AnyFloats, old: Floats, new: Floats, size: int) -> Floats32:
     """Masks [N, M, M] of the boxes `old` [N, 4] as the boxes `new` [N, 4] would hold them, float32 [N, size, size].
 
     Boxes are x1, y1, x2, y2 in pixel edges and have an extent. N may be 0.
@@ -29,9 +29,7 @@ def resample(masks: NDArray[np.floating], old: Floats, new: Floats, size: int) -
     return result
 
 
-def bilinear(
-    old_low: Floats, old_high: Floats, new_low: Floats, new_high: Floats, cells: int, size: int
-) -> NDArray[np.float32]:
+def bilinear(old_low: Floats, old_high: Floats, new_low: Floats, new_high: Floats, cells: int, size: int) -> Floats32:
     """float32 [N, size, cells]: how much of each of a mask's `cells`, from old_low to old_high along one axis, each of
     `size` new ones from new_low to new_high reads. All ends are float [N]."""
     bins = (np.arange(size) + 0.5) / size

@@ -16,11 +16,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-
-IntArray = NDArray[np.int64]
+from sartorius.structures.arrays import AnyInts, Ints
 
 
 class RleError(InputError):
@@ -40,19 +38,19 @@ class Runs:
     cell: int64 [R], in 0..count-1, non-decreasing. Within a cell the runs are sorted and disjoint.
     """
 
-    start: IntArray
-    length: IntArray
-    cell: IntArray
+    start: Ints
+    length: Ints
+    cell: Ints
     count: int
     height: int
     width: int
 
     @cached_property
-    def areas(self) -> IntArray:
+    def areas(self) -> Ints:
         """Pixels of each cell, int64 [count]; 0 for an empty cell."""
         return np.bincount(self.cell, weights=self.length, minlength=self.count).astype(np.int64)
 
-    def pixels(self) -> tuple[IntArray, IntArray]:
+    def pixels(self) -> tuple[Ints, Ints]:
         """Every covered pixel: (flat row-major index, cell), both int64 [sum of areas], in the order of the runs."""
         first = np.cumsum(self.length) - self.length
         within = np.arange(int(self.length.sum()), dtype=np.int64) - np.repeat(first, self.length)
@@ -75,7 +73,7 @@ def parse(texts: Sequence[str], height: int, width: int) -> Runs:
     return runs
 
 
-def _integers(texts: Sequence[str]) -> tuple[IntArray, IntArray]:
+def _integers(texts: Sequence[str]) -> tuple[Ints, Ints]:
     """All numbers of all texts, and how many numbers each text holds."""
     tokens = np.array([len(text.split()) for text in texts], dtype=np.int64)
     try:
@@ -118,7 +116,7 @@ def format(runs: Runs) -> list[str]:
     return [" ".join(tokens[a:b]) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
 
 
-def from_layers(layers: NDArray[np.integer], count: int | None = None) -> Runs:
+def from_layers(layers: AnyInts, count: int | None = None) -> Runs:
     """Runs of the cells of a label map [H, W] or of layers [L, H, W], in one pass.
 
     Pixels with value k become cell k-1; 0 is background; each value lives in one layer only. `count` is the
@@ -156,7 +154,7 @@ def to_coco(runs: Runs) -> list[dict[str, object]]:
     return [{"size": size, "counts": data[a:b]} for a, b in zip([0, *ends[:-1]], ends, strict=False)]
 
 
-def _alternating(runs: Runs) -> tuple[IntArray, IntArray]:
+def _alternating(runs: Runs) -> tuple[Ints, Ints]:
     """Background and foreground counts in turn, and the cell of each; a trailing background only where there is one."""
     start, length, cell = _merge_touching(runs)
     end = start + length
@@ -175,7 +173,7 @@ def _alternating(runs: Runs) -> tuple[IntArray, IntArray]:
     return counts[order], cells[order]
 
 
-def _merge_touching(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
+def _merge_touching(runs: Runs) -> tuple[Ints, Ints, Ints]:
     """Runs of a cell that touch, as one: COCO's counts after the first are positive."""
     touches = np.zeros(len(runs.start), dtype=bool)
     touches[1:] = (runs.cell[1:] == runs.cell[:-1]) & (runs.start[1:] == (runs.start + runs.length)[:-1])
@@ -209,7 +207,7 @@ def from_coco(rles: Sequence[Mapping[str, object]], height: int, width: int) -> 
     return _from_alternating(counts_of, cell, len(texts), height, width)
 
 
-def _undo_delta(values: IntArray, cell: IntArray) -> IntArray:
+def _undo_delta(values: Ints, cell: Ints) -> Ints:
     """From the fourth count of a cell on, a count is stored as the difference to the one two places before it."""
     position = np.arange(len(values)) - np.searchsorted(cell, cell)
     order = np.lexsort((position, position & 1, cell))
@@ -222,7 +220,7 @@ def _undo_delta(values: IntArray, cell: IntArray) -> IntArray:
     return result
 
 
-def _from_alternating(counts: IntArray, cell: IntArray, n: int, height: int, width: int) -> Runs:
+def _from_alternating(counts: Ints, cell: Ints, n: int, height: int, width: int) -> Runs:
     position = np.arange(len(counts)) - np.searchsorted(cell, cell)
     total = np.bincount(cell, weights=counts, minlength=n).astype(np.int64)
     wrong = total != height * width
@@ -235,7 +233,7 @@ def _from_alternating(counts: IntArray, cell: IntArray, n: int, height: int, wid
     return Runs((end - counts)[kept], counts[kept], cell[kept], n, height, width)
 
 
-def intersections(a: Runs, b: Runs) -> tuple[IntArray, IntArray, IntArray]:
+def intersections(a: Runs, b: Runs) -> tuple[Ints, Ints, Ints]:
     """Pairs of a cell of `a` and a cell of `b` that share pixels: (i, j, shared pixels), each int64 [P].
 
     Sorted by i, then j. Cells may overlap on both sides. Works on runs, never on images: cost grows with
@@ -261,7 +259,7 @@ def intersections(a: Runs, b: Runs) -> tuple[IntArray, IntArray, IntArray]:
     return pairs // max(b.count, 1), pairs % max(b.count, 1), pixels
 
 
-def _rows(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
+def _rows(runs: Runs) -> tuple[Ints, Ints, Ints]:
     """Start, end and cell of the runs, long ones cut at row ends: bounds the work on masks that fill the image."""
     start, end, cell = runs.start, runs.start + runs.length, runs.cell
     if len(start) == 0 or runs.length.max() <= runs.width:
@@ -272,7 +270,7 @@ def _rows(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
     return np.maximum(start[origin], row * runs.width), np.minimum(end[origin], (row + 1) * runs.width), cell[origin]
 
 
-def overlaps(runs: Runs) -> tuple[IntArray, IntArray, IntArray]:
+def overlaps(runs: Runs) -> tuple[Ints, Ints, Ints]:
     """Pairs i < j of cells of one image that share pixels: (i, j, shared pixels), each int64 [P]."""
     i, j, pixels = intersections(runs, runs)
     upper = i < j

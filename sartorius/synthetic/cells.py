@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+
+from sartorius.structures.arrays import Bools, Floats
 
 COUNT_LEVELS = (0.0, 0.01, 0.05, 0.10, 0.25, 0.50, 0.75, 0.90, 0.95, 0.99, 1.0)
 MARGIN = 14  # pixels around a cell in its crop: room for a stray piece or a spike of a broken mask
@@ -47,7 +48,7 @@ class Population:
         """Cells (at least 1) of an image at the cumulative share `level` in [0, 1], in proportion to its area."""
         return max(1, round(float(np.interp(level, COUNT_LEVELS, self.counts)) * height * width / (520 * 704)))
 
-    def areas(self, rng: np.random.Generator, count: int, full_count: float, offset: float) -> NDArray[np.float64]:
+    def areas(self, rng: np.random.Generator, count: int, full_count: float, offset: float) -> Floats:
         """Areas float64 [count] in pixels; `offset` is the image's own deviation in standard deviations."""
         median = self.area * (full_count / self.area_count) ** self.area_exponent * np.exp(self.area_between * offset)
         spread = np.clip(rng.standard_normal(count), -2.5, 2.8)
@@ -79,11 +80,11 @@ POPULATIONS: dict[str, Population] = {
 }  # fmt: skip
 
 
-def _angles(points: int) -> NDArray[np.float64]:
+def _angles(points: int) -> Floats:
     return np.linspace(0, 2 * np.pi, points, endpoint=False)
 
 
-def _wobble(rng: np.random.Generator, angles: NDArray[np.float64], size: float, orders: int) -> NDArray[np.float64]:
+def _wobble(rng: np.random.Generator, angles: Floats, size: float, orders: int) -> Floats:
     """A smooth closed deviation of about `size`, from harmonics 2 to `orders`."""
     harmonics = np.arange(2, orders + 1)
     phases = rng.uniform(0, 2 * np.pi, len(harmonics))
@@ -91,17 +92,17 @@ def _wobble(rng: np.random.Generator, angles: NDArray[np.float64], size: float, 
     return np.asarray(np.cos(angles[:, None] * harmonics + phases) @ weights)
 
 
-def _bumps(angles: NDArray[np.float64], at: NDArray[np.float64], width: float) -> NDArray[np.float64]:
+def _bumps(angles: Floats, at: Floats, width: float) -> Floats:
     """Bumps of height 1 at the angles `at`: float64 [P, K]."""
     return np.asarray(np.exp(-(((angles[:, None] - at + np.pi) % (2 * np.pi) - np.pi) ** 2) / (2 * width**2)))
 
 
-def _polar(angles: NDArray[np.float64], radius: NDArray[np.float64], aspect: float) -> NDArray[np.float64]:
+def _polar(angles: Floats, radius: Floats, aspect: float) -> Floats:
     radius = np.maximum(radius, 0.15)
     return np.stack([radius * np.cos(angles) * np.sqrt(aspect), radius * np.sin(angles) / np.sqrt(aspect)], 1)
 
 
-def round_outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def round_outline(rng: np.random.Generator) -> Floats:
     """A cell body: nearly round, drawn out a little where one or two neurites leave it."""
     angles = _angles(40)
     corners = rng.uniform(0, 2 * np.pi, rng.integers(0, 3))
@@ -109,16 +110,14 @@ def round_outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return _polar(angles, radius, 1 + abs(rng.normal(0.15, 0.25)))
 
 
-def _points(
-    rng: np.random.Generator, angles: NDArray[np.float64], number: int, width: tuple[float, float], height: float
-) -> NDArray[np.float64]:
+def _points(rng: np.random.Generator, angles: Floats, number: int, width: tuple[float, float], height: float) -> Floats:
     """Pointed arms all around: the sum of `number` cusps up to `height` high and `width` radians wide, float64 [P]."""
     at = np.arange(number) * 2 * np.pi / number + rng.normal(0, 0.35, number)
     away = np.abs((angles[:, None] - at + np.pi) % (2 * np.pi) - np.pi)
     return np.asarray(np.exp(-away / rng.uniform(*width, number)) @ rng.uniform(0.2 * height, height, number))
 
 
-def corners_outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def corners_outline(rng: np.random.Generator) -> Floats:
     """A flattened cell with two to four corners."""
     angles = _angles(60)
     number = int(rng.choice((2, 3, 3, 3, 4)))
@@ -126,9 +125,7 @@ def corners_outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return _polar(angles, radius, rng.uniform(1.0, 1.8))
 
 
-def _ribbon(
-    along: NDArray[np.float64], width: NDArray[np.float64], length: float, bend: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _ribbon(along: Floats, width: Floats, length: float, bend: Floats) -> Floats:
     """The outline of a body of half `width` around a middle line that runs `length` along x and is bent by `bend`."""
     x = length * (along - 0.5)
     # the sides stand on the middle line, so that a bent end does not grow thin
@@ -139,7 +136,7 @@ def _ribbon(
     return np.concatenate([middle + side, (middle - side)[::-1]])
 
 
-def spindle_outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def spindle_outline(rng: np.random.Generator) -> Floats:
     """A body that tapers to both ends, slightly bent."""
     along = np.linspace(0, 1, 24)
     width = np.sin(np.pi * along ** rng.uniform(0.6, 1.6)).clip(0) ** rng.uniform(0.8, 1.7) + 0.1
@@ -147,7 +144,7 @@ def spindle_outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return _ribbon(along, width, length, rng.normal(0, 0.1) * length * (2 * along - 1) ** 2)
 
 
-def strip_outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def strip_outline(rng: np.random.Generator) -> Floats:
     """A long winding cell: a body somewhere along two arms that end blunt."""
     along = np.linspace(0, 1, 40)
     arm = rng.uniform(0.15, 0.5)
@@ -159,7 +156,7 @@ def strip_outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return _ribbon(along, width, length, length * bend)
 
 
-def star_outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def star_outline(rng: np.random.Generator) -> Floats:
     """A body drawn out to two to four pointed arms, hollow between them."""
     angles = _angles(120)
     number = int(rng.integers(2, 5))
@@ -167,7 +164,7 @@ def star_outline(rng: np.random.Generator) -> NDArray[np.float64]:
     return _polar(angles, radius, 1.2)
 
 
-def sheet_outline(rng: np.random.Generator) -> NDArray[np.float64]:
+def sheet_outline(rng: np.random.Generator) -> Floats:
     """A wide flat cell with corners and a ragged edge."""
     angles = _angles(70)
     corners = rng.uniform(0, 2 * np.pi, 4)
@@ -192,8 +189,8 @@ class Cell:
     `heading` is the direction of its long axis in radians (x to the right, y down); `top`, `left` place the crop.
     """
 
-    body: NDArray[np.bool_]
-    mask: NDArray[np.bool_]
+    body: Bools
+    mask: Bools
     shape: str
     heading: float
     top: int = 0
@@ -215,7 +212,7 @@ def draw_cell(rng: np.random.Generator, population: Population, area: float) -> 
     return Cell(body, break_mask(rng, body, population.broken), shape, turn)
 
 
-def _scale_to_area(outline: NDArray[np.float64], area: float) -> float:
+def _scale_to_area(outline: Floats, area: float) -> float:
     """The factor s for which the polygon covers `area` pixels: s^2 A + s P / 2, since fillPoly includes the border."""
     after = np.roll(outline, -1, 0)
     polygon = abs(float((outline[:, 0] * after[:, 1] - outline[:, 1] * after[:, 0]).sum())) / 2
@@ -223,9 +220,7 @@ def _scale_to_area(outline: NDArray[np.float64], area: float) -> float:
     return (np.sqrt(half**2 + polygon * area) - half) / polygon
 
 
-def break_mask(
-    rng: np.random.Generator, body: NDArray[np.bool_], broken: tuple[float, float, float]
-) -> NDArray[np.bool_]:
+def break_mask(rng: np.random.Generator, body: Bools, broken: tuple[float, float, float]) -> Bools:
     """The annotation of `body` bool [h, w]: with probabilities `broken`, a hole, a straight spike, a stray piece."""
     hole, spike, stray = rng.random(3) < np.asarray(broken)
     if not (hole or spike or stray):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.rle import Runs
 from sartorius.synthetic.cells import POPULATIONS, Cell
 from sartorius.synthetic.optics import GRAIN_SIZE, LOOKS, add_cell, add_debris, add_neurites, photograph, texture
@@ -34,7 +34,7 @@ class Appearance:
 class SyntheticImage:
     """image: uint8 [H, W]; runs: the annotated masks, overlaps kept, none empty."""
 
-    image: NDArray[np.uint8]
+    image: GreyImage
     runs: Runs
 
 

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sartorius.structures.arrays import GreyImage, Plane, Points
 from sartorius.synthetic.cells import Cell
 from sartorius.synthetic.placement import window
-
-Field = NDArray[np.float32]
-Points = NDArray[np.float64]
 
 SHARP = 0.55  # px, sigma of the point spread
 SURROUNDINGS = ((1.15, 0.67), (2.6, 0.28), (9.0, 0.05))  # px and share of the light that is taken away
@@ -81,13 +78,13 @@ LOOKS: dict[str, Look] = {
 }  # fmt: skip
 
 
-def texture(rng: np.random.Generator, height: int, width: int, sigma: float) -> Field:
+def texture(rng: np.random.Generator, height: int, width: int, sigma: float) -> Plane:
     """Smooth noise float32 [height, width] with mean 0 and standard deviation 1; `sigma` in pixels."""
     noise = cv2.GaussianBlur(rng.standard_normal((height, width), dtype=np.float32), (0, 0), sigma)
     return np.asarray(noise / max(float(noise.std()), 1e-6), np.float32)
 
 
-def add_cell(rng: np.random.Generator, field: Field, grains: Field, cell: Cell, look: Look, grain: float) -> None:
+def add_cell(rng: np.random.Generator, field: Plane, grains: Plane, cell: Cell, look: Look, grain: float) -> None:
     """Add a cell to the thickness map `field` float32 [H, W] in place: a plateau, a soft edge, grains, a nucleus."""
     height = look.thickness * look.shapes.get(cell.shape, 1.0) * float(np.exp(look.spread * rng.standard_normal()))
     depth = cv2.distanceTransform(cell.body.astype(np.uint8), cv2.DIST_L2, 3)
@@ -124,7 +121,7 @@ def _leaving_point(cell: Cell, heading: float) -> tuple[float, float]:
     return cell.left + float(x[last]), cell.top + float(y[last])
 
 
-def add_neurites(rng: np.random.Generator, field: Field, grains: Field, cells: list[Cell], look: Look) -> None:
+def add_neurites(rng: np.random.Generator, field: Plane, grains: Plane, cells: list[Cell], look: Look) -> None:
     """Add thin processes to `field` in place: some that leave the cells, thicker at first, and some from nowhere."""
     height, width = field.shape
     layer = np.zeros((height, width), np.uint8)
@@ -144,7 +141,7 @@ def add_neurites(rng: np.random.Generator, field: Field, grains: Field, cells: l
     field += layer * (look.neurite_thickness / 255) * np.clip(1 + 0.25 * grains, 0, 2)
 
 
-def add_debris(rng: np.random.Generator, field: Field, look: Look, amount: float) -> None:
+def add_debris(rng: np.random.Generator, field: Plane, look: Look, amount: float) -> None:
     """Add debris to `field` in place, `amount` times the usual: dots alone or in twos and threes, heaps of granules."""
     height, width = field.shape
     share = amount * height * width / (520 * 704)
@@ -159,7 +156,7 @@ def add_debris(rng: np.random.Generator, field: Field, look: Look, amount: float
             _add_spot(field, x + dx, y + dy, size, float(thickness))
 
 
-def _add_spot(field: Field, x: float, y: float, size: float, thickness: float) -> None:
+def _add_spot(field: Plane, x: float, y: float, size: float, thickness: float) -> None:
     """Add a dot with a steep edge of radius `size` pixels at (x, y); what lies outside the image is cut."""
     reach = int(np.ceil(2.2 * size)) + 1
     x0, y0 = max(int(x) - reach, 0), max(int(y) - reach, 0)
@@ -168,9 +165,7 @@ def _add_spot(field: Field, x: float, y: float, size: float, thickness: float) -
     part += thickness * np.exp(-((((row + y0 - y) ** 2 + (column + x0 - x) ** 2) / size**2) ** 2))
 
 
-def photograph(
-    rng: np.random.Generator, field: Field, contrast: float, noise: float, unevenness: float
-) -> NDArray[np.uint8]:
+def photograph(rng: np.random.Generator, field: Plane, contrast: float, noise: float, unevenness: float) -> GreyImage:
     """The image uint8 [H, W] of a thickness map.
 
     `contrast` multiplies the map; `noise` is the sensor's standard deviation and `unevenness` that of the background,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sartorius.structures.arrays import Bools, Floats
 from sartorius.synthetic.cells import Cell, Population, draw_cell
 
 FREE_TRIES = 30  # places looked at for a cell that should touch no other
@@ -27,12 +27,12 @@ def _move(cell: Cell, y: float, x: float) -> None:
     cell.top, cell.left = round(y - cell.mask.shape[0] / 2), round(x - cell.mask.shape[1] / 2)
 
 
-def _overlap(cell: Cell, occupied: NDArray[np.bool_]) -> int:
+def _overlap(cell: Cell, occupied: Bools) -> int:
     region, crop = window(cell, *occupied.shape)
     return int(np.count_nonzero(occupied[region] & cell.mask[crop]))
 
 
-def _place_free(rng: np.random.Generator, cell: Cell, occupied: NDArray[np.bool_]) -> None:
+def _place_free(rng: np.random.Generator, cell: Cell, occupied: Bools) -> None:
     """Move `cell` to a random place; of several tries the first without overlap, or the one with the least."""
     best = (1 << 30, 0.0, 0.0)
     for _ in range(FREE_TRIES):
@@ -44,7 +44,7 @@ def _place_free(rng: np.random.Generator, cell: Cell, occupied: NDArray[np.bool_
     _move(cell, best[1], best[2])
 
 
-def _attach(rng: np.random.Generator, cell: Cell, host: Cell, occupied: NDArray[np.bool_], overlap: float) -> bool:
+def _attach(rng: np.random.Generator, cell: Cell, host: Cell, occupied: Bools, overlap: float) -> bool:
     """Push `cell` from outside towards `host` until about `overlap` pixels are shared; False when it does not work."""
     reach = (sum(cell.mask.shape) + sum(host.mask.shape)) / 2
     y0, x0 = host.top + host.mask.shape[0] / 2, host.left + host.mask.shape[1] / 2
@@ -66,9 +66,7 @@ def _attach(rng: np.random.Generator, cell: Cell, host: Cell, occupied: NDArray[
     return True
 
 
-def place_cells(
-    rng: np.random.Generator, population: Population, areas: NDArray[np.float64], height: int, width: int
-) -> list[Cell]:
+def place_cells(rng: np.random.Generator, population: Population, areas: Floats, height: int, width: int) -> list[Cell]:
     """Draw a cell for each of `areas` (pixels) and place it in an image of `height` x `width`.
 
     Returns the cells of which at least `SMALLEST` annotated pixels lie inside the image, in the order drawn;

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.nms import mask_intersections
 from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import Ints32 as Small
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 
-Ints = NDArray[np.int64]
-Small = NDArray[np.int32]
 _BLOCK_PAIRS = 1 << 18  # box pairs compared at once: some 10 MB
 
 

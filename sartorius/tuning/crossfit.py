@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from sartorius.metrics.functional import average_precision_per_image, competition_map, mean_by_group
 from sartorius.metrics.report import limits
+from sartorius.structures.arrays import Floats
 from sartorius.tuning.scorer import Scorer, scorer_of
 from sartorius.tuning.search import Searcher
 from sartorius.tuning.space import ByType
 
-Floats = NDArray[np.float64]
 FINAL = "final"  # the name of the search on all images
 SCORED = ("untuned", "tuned", "cross_fitted")
 

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from sartorius.metrics import functional
 from sartorius.postprocess.finalise import Postprocess
+from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
 _DIGITS = 6  # of scores in a file of pseudo-labels
 NONE = 1.0  # the cut-off where no score is sure enough
 

@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 
 from sartorius.metrics.functional import ROW_LENGTH, THRESHOLD_PERCENT, image_row
 from sartorius.postprocess.finalise import Postprocess
+from sartorius.structures.arrays import Bools, Ints
 from sartorius.tuning.claims import Candidates, Claims
 from sartorius.tuning.space import ByType
 from sartorius.tuning.tables import Tables
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 class Scorer(Protocol):

@@ -15,9 +15,8 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import ArrayLike, NDArray
 
+from sartorius.structures.arrays import ColourImage as Image
 from sartorius.structures.instances import Instances
-
-Image = NDArray[np.uint8]  # RGB [H, W, 3]
 
 _GOLDEN = (5**0.5 - 1) / 2  # steps of it around the hue circle keep consecutive colours far apart
 

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 import pytest
+import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.competition_map import CompetitionMap, scores, true_cells

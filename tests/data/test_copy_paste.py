@@ -16,9 +16,9 @@ from sartorius.data.copy_paste import Canvas, CopyPaste, Pasted
 from sartorius.data.cut_cells import Backdrop, Donor
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import InstanceDataset
-from sartorius.data.images import GreyImage
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import MAX_CELLS, Instances
 

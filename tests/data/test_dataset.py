@@ -12,9 +12,9 @@ import torch
 
 from sartorius.data.competition import Competition
 from sartorius.data.dataset import Batch, InstanceDataset, SampleCache, Target, collate
-from sartorius.data.images import GreyImage
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 
 RANDOM = LayerTransform([A.D4(p=1.0), A.Affine(rotate=(-45, 45), p=1.0)], CellCrop(24, 24, 0.5))

@@ -12,14 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.data.livecell.coco import Annotation, CocoImage
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.rle import Runs
-
-FloatArray = NDArray[np.float64]
 
 OUTSIDE = 1.0  # pixels by which a polygon may leave its image; what lies outside is cut off
 _COMPRESSED = re.compile(r"[0-o]*[0-O]")  # 6 bits a character; the last one says that no more follow
@@ -31,7 +29,7 @@ def check_cells(path: str | Path, image: CocoImage) -> None:
     A polygon has at least 3 points, an even count of coordinates and lies in the image up to `OUTSIDE`; an RLE has
     the image's size and fills it. `path` is what the message names.
     """
-    polygons: list[tuple[Annotation, FloatArray]] = []
+    polygons: list[tuple[Annotation, Floats]] = []
     for cell in image.cells:
         if isinstance(cell.shape, dict):
             problem = _rle_problem(cell.shape, image)
@@ -66,7 +64,7 @@ def _rle_problem(shape: dict[str, Any], image: CocoImage) -> str | None:
     return None
 
 
-def _check_inside(path: str | Path, image: CocoImage, polygons: Sequence[tuple[Annotation, FloatArray]]) -> None:
+def _check_inside(path: str | Path, image: CocoImage, polygons: Sequence[tuple[Annotation, Floats]]) -> None:
     if not polygons:
         return
     points = np.concatenate([part for _, part in polygons]).reshape(-1, 2)
@@ -145,7 +143,7 @@ def transposed(runs: Runs) -> Runs:
 
 def uncompressed(runs: Runs, k: int) -> list[int]:
     """COCO's uncompressed counts of cell k: of background and of the cell in turn, over the runs as they are."""
-    mine: NDArray[np.bool_] = runs.cell == k
+    mine: Bools = runs.cell == k
     start, length = runs.start[mine], runs.length[mine]
     edges = np.column_stack((start, start + length)).ravel()
     counts: list[int] = np.diff(edges, prepend=0, append=runs.height * runs.width).tolist()

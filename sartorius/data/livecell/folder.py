@@ -20,10 +20,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from sartorius.data.annotation_rows import well_of
-from sartorius.data.images import GreyImage, read_grey
+from sartorius.data.images import read_grey
 from sartorius.data.livecell.coco import CocoImage, read_coco
 from sartorius.data.livecell.coco_cells import cell_runs, check_cells
 from sartorius.errors import InputError
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 
 CELL_LINES = ("A172", "BT474", "BV2", "Huh7", "MCF7", "SHSY5Y", "SkBr3", "SKOV3")

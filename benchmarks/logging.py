@@ -94,7 +94,7 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
 
     from hydra import compose, initialize_config_dir
 
-    from sartorius.running import wiring
+    from sartorius.running import building, wiring
     from sartorius.train import build_loggers
 
     warnings.simplefilter("ignore")
@@ -108,8 +108,8 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
             "callbacks.run_record=null", "callbacks.progress=null", "+trainer.enable_progress_bar=false",
             *(["logger.wandb.offline=true", "logger.wandb.group=bench"] if logs else ["callbacks.batch_losses=null"]),
         ])  # fmt: skip
-    wiring.seed_everything(0)
-    datamodule, module = wiring.instantiate(cfg.data), wiring.build_module(cfg)
+    building.seed_everything(0)
+    datamodule, module = wiring.instantiate(cfg.data), building.build_module(cfg)
     callbacks, loggers = wiring.instantiate_all(cfg.callbacks), build_loggers(cfg.logger)
     if not logs:
         callbacks = [callback for callback in callbacks if type(callback).__name__ not in LOGGING]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
-from sartorius.running import wiring
+from sartorius.running import building, wiring
+from sartorius.running.commands import command
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
@@ -163,11 +164,11 @@ def browse(
     return f"{table(drawn)}\n\nbox sides: shortest, median, longest, pixels\n{output}"
 
 
-@wiring.verb("browse")
+@command("browse")
 def main(cfg: DictConfig) -> None:
     """Build the data of the config (and with targets=true the model, without pretrained weights), draw, print."""
-    wiring.seed_everything(cfg.seed)
-    module = wiring.build_module(cfg, pretrained=False).eval() if cfg.targets else None
+    building.seed_everything(cfg.seed)
+    module = building.build_module(cfg, pretrained=False).eval() if cfg.targets else None
     datamodule = wiring.instantiate(cfg.data)
     print(browse(datamodule, Path(cfg.output), cfg.split, cfg.samples, cfg.columns, cfg.tile, cfg.epoch, module))
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.files import is_current, remove_partial
 from sartorius.running import wiring
+from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def saved_postprocess(members: Sequence[Member], changes: Mapping[str, Any], cut
     return values
 
 
-@wiring.verb("ensemble")
+@command("ensemble")
 def main(cfg: DictConfig) -> Outcome:
     """Build the ensemble of the config and join all images."""
     from sartorius.fusion import members as opening

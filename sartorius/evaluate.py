@@ -24,8 +24,9 @@ from sartorius.files import write_csv, write_json
 from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, Cells, image_row
-from sartorius.running import processes, wiring
-from sartorius.running.distributed import NOTHING_ELSE, run_on_devices
+from sartorius.running import loading, processes, wiring
+from sartorius.running.commands import command
+from sartorius.running.distributed import run_on_devices
 from sartorius.running.progress import progress_bar
 from sartorius.structures import rle
 from sartorius.structures.detections import DetectionsFolder
@@ -147,15 +148,15 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     folder = Path(cfg.output) / "detections"
     if processes.rank() == 0:  # when the others look, it may have begun
         DetectionsFolder(folder).check_empty()
-    module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
-    if cfg.tta and wiring.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
+    module, recipe = loading.load_module(cfg.checkpoint, cfg.inference)
+    if cfg.tta and loading.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
     datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
     callbacks: Any = [PredictionWriter(folder, about)]
-    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **NOTHING_ELSE)
+    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **wiring.NOTHING_ELSE)
     trainer.predict(module, datamodule, return_predictions=False)
     trainer.strategy.barrier("predicted")
     if torch.distributed.is_initialized():  # the first process scores alone: no metric may wait for the others
@@ -171,7 +172,7 @@ def chosen_images(cfg: DictConfig, truth: Competition) -> list[str]:
         folds = make_folds(truth, cfg.data.n_folds, cfg.data.fold_seed) if file is None else read_folds(file, truth)
         images = folds.split(cfg.data.fold)[1]
     if cfg.images is not None:
-        listed = {truth.record(image_id).id for image_id in wiring.listed(cfg.images)}
+        listed = {truth.record(image_id).id for image_id in wiring.path_list(cfg.images)}
         images = [image_id for image_id in images if image_id in listed]
     return images
 
@@ -209,12 +210,12 @@ def sources(
     return found
 
 
-@wiring.verb("evaluate")
+@command("evaluate")
 @run_on_devices("evaluate")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score what the config names, print a table, write the report. Returns the numbers of metrics.json."""
     check_options(cfg)
-    folders = None if cfg.detections is None else wiring.listed(cfg.detections)
+    folders = None if cfg.detections is None else wiring.path_list(cfg.detections)
     root = cfg.data.root
     if cfg.checkpoint is not None:
         folder, root = predict_validation(cfg)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.files import write_json
 from sartorius.running import wiring
+from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def worth(plain: NDArray[np.int64], filtered: NDArray[np.int64], bootstrap: Mapp
     }
 
 
-@wiring.verb("fit_filter")
+@command("fit_filter")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the filter of what the config names, write it and what it is worth. Returns the numbers of the report."""
     from sartorius.data.competition import Competition
@@ -87,7 +88,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     from sartorius.structures.cell_types import CELL_TYPES
     from sartorius.structures.detections import DetectionsFolder
 
-    listed = wiring.listed(cfg.detections)
+    listed = wiring.path_list(cfg.detections)
     if not listed or Path(cfg.output).suffix != ".npz":
         raise InputError(f"detections={listed}, output={cfg.output}: expected folders of detections, a name in .npz")
     folders = [DetectionsFolder(folder) for folder in listed]

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
-from sartorius.running import processes, wiring
-from sartorius.running.distributed import NOTHING_ELSE, run_on_devices
+from sartorius.running import building, loading, processes, wiring
+from sartorius.running.commands import command
+from sartorius.running.distributed import run_on_devices
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -66,11 +67,11 @@ def predict_apart(
         looking.inference = view
         writer = {"folder": str(folder), "meta": {**about, "view": name}}
         built = wiring.instantiate_all(callbacks, prediction_writer=writer)
-        predict(module, datamodule, wiring.instantiate(cfg.trainer, callbacks=built, **NOTHING_ELSE))
+        predict(module, datamodule, wiring.instantiate(cfg.trainer, callbacks=built, **wiring.NOTHING_ELSE))
     return folders
 
 
-@wiring.verb("predict")
+@command("predict")
 @run_on_devices("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
@@ -83,11 +84,11 @@ def main(cfg: DictConfig) -> None:
             DetectionsFolder(folder).check_empty()
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad images are named before a network is built
-    wiring.seed_everything(cfg.seed)
+    building.seed_everything(cfg.seed)
     if cfg.checkpoint is not None:
-        module, recipe = wiring.load_module(cfg.checkpoint, cfg.inference)
+        module, recipe = loading.load_module(cfg.checkpoint, cfg.inference)
     else:
-        module, recipe = wiring.load_stages(cfg.model, cfg.inference)
+        module, recipe = loading.load_stages(cfg.model, cfg.inference)
     from sartorius.postprocess.saved import from_saved, to_saved
     from sartorius.rescoring import saved as filtered
 
@@ -99,7 +100,7 @@ def main(cfg: DictConfig) -> None:
         "postprocess": to_saved(postprocess),
         filtered.KEY: filtered.to_save(cfg.filter, module.cell_type_names),  # type: ignore[arg-type]
     }
-    views = wiring.add_tta(module, cfg.tta, source) if cfg.tta else None
+    views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:
         folders = predict_apart(cfg, module, datamodule, views.apart(), about)
         print(f"{len(datamodule.images)} images: detections of each view in {', '.join(map(str, folders))}")
@@ -109,7 +110,7 @@ def main(cfg: DictConfig) -> None:
         overlays={"postprocess": filtered.with_saved(postprocess, about[filtered.KEY], source)},
         prediction_writer={"meta": about},
     )
-    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **NOTHING_ELSE)
+    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **wiring.NOTHING_ELSE)
     predict(module, datamodule, trainer)
     print(f"{len(datamodule.images)} images: detections and overlays in {output}")
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from sartorius.errors import InputError
 from sartorius.running import wiring
+from sartorius.running.commands import command
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +77,7 @@ def _write_audit(root: Path, output: Path, text: str, images: pd.DataFrame, prob
     return f"{text}\nwritten: {output / 'audit.txt'}, {output / 'audit.csv'}"
 
 
-@wiring.verb("prepare")
+@command("prepare")
 def main(cfg: DictConfig) -> Any:
     """Make or find the folder of `cfg.source`, audit it, write folds; prints the page."""
     source = wiring.instantiate(cfg.source)  # the competition's layout: its folder; LIVECell: the object

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
 from sartorius.running import wiring
+from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 from sartorius.running.workers import worker_map
 
@@ -218,7 +219,7 @@ def read_truth(path: str | Path) -> Texts:
     }
 
 
-@wiring.verb("pseudo_label")
+@command("pseudo_label")
 def main(cfg: DictConfig) -> Report:
     """Write the pseudo-labels of a folder of detections, and say what was kept."""
     from sartorius.postprocess.saved import from_saved

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from sartorius.errors import InputError
 from sartorius.running import wiring
+from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 from sartorius.structures import rle
 
@@ -132,7 +133,7 @@ def entry_of(run: Run, root: str | None, fallback: str) -> Entry:
     return Entry(run, predicted, images, labelled, () if labelled else (note,))
 
 
-@wiring.verb("report")
+@command("report")
 def main(cfg: DictConfig) -> str:
     """Write the page of the config's runs; returns its path."""
     from sartorius.reports.gallery import Style
@@ -140,7 +141,7 @@ def main(cfg: DictConfig) -> str:
     from sartorius.reports.runs import names_of, read_run
 
     given: Any = wiring.plain(cfg.run)
-    folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.listed(given)
+    folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.path_list(given)
     if not folders:
         raise InputError("run=[]: name at least one run folder")
     names = [str(name) for name in given] if isinstance(given, Mapping) else names_of(folders)

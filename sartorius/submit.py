@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.formats.submission import Problem, Row, Sizes, check_rows, validate_submission, write_submission
 from sartorius.running import wiring
+from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def validate(path: str | Path, sizes: Sizes | None, limit: int) -> None:
     print(f"{path}: a valid submission")
 
 
-@wiring.verb("submit")
+@command("submit")
 def main(cfg: DictConfig) -> None:
     """Write a submission from detections, or check one."""
     if (cfg.detections is None) == (cfg.validate is None):

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius.data.provenance import SPLIT
 from sartorius.errors import InputError
-from sartorius.networks import checkpoints
-from sartorius.running import wiring
+from sartorius.running.building import build_training
+from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-    from pytorch_lightning.loggers.logger import Logger
+    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
 
 
 def train(
@@ -75,19 +73,6 @@ def check_test(module: LightningModule, datamodule: LightningDataModule) -> None
         )
 
 
-def check_precision(precision: str | int, accelerator: str) -> None:
-    """Raise InputError for half precision (fp16) without a GPU, where Lightning would take bf16 instead."""
-    if not str(precision).startswith("16"):
-        return
-    import torch
-
-    if accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        raise InputError(
-            f"trainer.precision={precision}: fp16 needs a GPU, and this run is on the CPU "
-            f"(trainer.accelerator={accelerator}); set trainer.precision=bf16-mixed or 32-true"
-        )
-
-
 def best_checkpoint(trainer: Trainer) -> str:
     """The path of the checkpoint with the best score, "" when none was scored or it could not be written."""
     paths = (str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks)
@@ -107,29 +92,14 @@ def score_of(metrics: dict[str, float], monitor: str) -> float:
     return metrics.get(monitor, float("nan"))
 
 
-@wiring.verb("train")
+@command("train")
 @run_on_devices("train")
 def main(cfg: DictConfig) -> float:
     """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
-    wiring.seed_everything(cfg.seed)
-    datamodule = wiring.instantiate(cfg.data)
-    checkpoints.check_calls(wiring.plain(cfg.model), "model")  # or its checkpoints could be trained but not used
-    module = wiring.build_module(cfg, pretrained=cfg.ckpt_path is None)
-    if cfg.ckpt_path is not None:
-        checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)
-    module.layer_rates = wiring.instantiate(cfg.layer_rates)
-    if cfg.compile:
-        wiring.instantiate(cfg.compile, network=module.network)
-    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
-    callbacks = wiring.instantiate_all(cfg.callbacks)
-    if cfg.averaging:  # first: the others see the weights that it puts in place
-        callbacks.insert(0, wiring.instantiate(cfg.averaging))
-    loggers = build_loggers(cfg.logger)
-    if not loggers:
-        callbacks = [callback for callback in callbacks if not needs_logger(callback)]
-    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    training = build_training(cfg)
+    trainer = training.trainer
     try:
-        metrics = train(module, datamodule, trainer, cfg.ckpt_path, cfg.test)
+        metrics = train(training.module, training.datamodule, trainer, cfg.ckpt_path, cfg.test)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and trainer.is_global_zero:
             print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
@@ -147,22 +117,6 @@ def resume_hint(run_dir: str) -> str:
     if not last.is_file():
         return "nothing was saved yet"
     return f"continue with the same command and ckpt_path={last}"
-
-
-def build_loggers(cfg: DictConfig | None) -> list[Logger]:
-    """The loggers of the config, each so that it cannot stop the training; entries set to null are left out."""
-    from sartorius.loggers.tolerant import TolerantLogger
-
-    built = wiring.instantiate_all(cfg)
-    names = [name for name, entry in (cfg or {}).items() if entry is not None]
-    return [TolerantLogger(logger, f"logger.{name!s}") for name, logger in zip(names, built, strict=True)]
-
-
-def needs_logger(callback: Callback) -> bool:
-    """Whether Lightning refuses the callback where there is no logger at all."""
-    from pytorch_lightning.callbacks import LearningRateMonitor
-
-    return isinstance(callback, LearningRateMonitor)
 
 
 def finish_logging(failed: bool = False) -> None:

@@ -30,6 +30,7 @@ from sartorius.files import write_csv, write_json, write_text
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import from_saved, to_file, to_saved
 from sartorius.running import wiring
+from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import DetectionsFolder
@@ -164,17 +165,17 @@ def write_cut_offs(
     return measured
 
 
-@wiring.verb("tune")
+@command("tune")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Tune on what the config names, write the report and the thresholds. Returns the numbers of metrics.json."""
     from sartorius.networks.checkpoints import read_checkpoint
     from sartorius.tuning.search import Effort, Searcher
     from sartorius.tuning.tables import Tables
 
-    folders = [DetectionsFolder(folder) for folder in wiring.listed(cfg.detections)]
+    folders = [DetectionsFolder(folder) for folder in wiring.path_list(cfg.detections)]
     if not folders:
         raise InputError("give detections=[RUN0/detections,...]: folders that `train`, `evaluate` or `predict` wrote")
-    checkpoints = wiring.listed(cfg.checkpoint)
+    checkpoints = wiring.path_list(cfg.checkpoint)
     for checkpoint in checkpoints:
         read_checkpoint(checkpoint)  # a wrong name is said before the search, not after it
     for key, least in (("trials", 1), ("rounds", 1), ("least_images", 1), ("folds", 0), ("seed", 0)):
@@ -185,7 +186,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     names = folders[0].meta.get("cell_types", CELL_TYPES)
     asked = asked_precision(wiring.plain(cfg.pseudo_labels.precision), names)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
-    home = chosen(folder_of(folders, truth), None if cfg.images is None else wiring.listed(cfg.images))
+    home = chosen(folder_of(folders, truth), None if cfg.images is None else wiring.path_list(cfg.images))
     folds = deal_folds(truth, list(home), cfg.folds, cfg.seed)
     floor = space.floor(post.thresholds.for_types(truth.cell_type_names))
     tables = Tables(

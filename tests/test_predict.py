@@ -16,7 +16,7 @@ from sartorius.inference.windows import Whole
 from sartorius.networks import checkpoints
 from sartorius.predict import main
 from sartorius.rescoring.saved import finish_of
-from sartorius.running import wiring
+from sartorius.running import building, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule, toy_config
 from tests.fusion.size_filter import larger_than
@@ -28,7 +28,7 @@ Compose = Callable[..., DictConfig]
 def config(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compose]:
     """The predict config for a checkpoint of the toy module and the tiny test images."""
     monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
-    module = wiring.build_module(toy_config())
+    module = building.build_module(toy_config())
     torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, tmp_path / "a.ckpt")
 
     def build(*overrides: str) -> DictConfig:

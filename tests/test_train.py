@@ -18,10 +18,10 @@ from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
-from sartorius.running import wiring
+from sartorius.running import loading, wiring
+from sartorius.running.building import check_precision
 from sartorius.train import (
     best_checkpoint,
-    check_precision,
     check_test,
     finish_logging,
     last_checkpoint,
@@ -118,7 +118,7 @@ def test_an_averaged_run_saves_the_average_and_is_resumed_with_it(config: Config
     main(config("averaging=ema", "averaging.warmup=4", "trainer.accumulate_grad_batches=2"))
     last, best = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     state = checkpoints.read_checkpoint(best)
-    module, _ = wiring.load_module(best)
+    module, _ = loading.load_module(best)
     assert module.level.item() == state["state_dict"]["level"].item()
     assert module.level.item() != state["averaging"]["weights"]["level"].item()
     with pytest.raises(InputError, match="holds weights averaged by .*EMA; resume with averaging=ema"):

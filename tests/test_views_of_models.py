@@ -18,7 +18,7 @@ from sartorius.errors import InputError
 from sartorius.inference.tta import SYMMETRIES, Augmented
 from sartorius.networks import checkpoints
 from sartorius.postprocess.paste import paste_masks
-from sartorius.running import wiring
+from sartorius.running import building, loading, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.inference.test_tta import TURNS
 
@@ -54,7 +54,7 @@ def checkpoint_paths(tiny_competition: Path, tmp_path_factory: pytest.TempPathFa
         fixed = ["data.n_folds=4", "transform=none", f"data.root={tiny_competition}", f"run_dir={folder}"]
         cfg = config("train", *overrides, *fixed)
         cfg.callbacks = cfg.logger = None  # they ask which experiment was chosen
-        module = wiring.build_module(cfg)
+        module = building.build_module(cfg)
         torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, folder / f"{name}.ckpt")
     return {name: folder / f"{name}.ckpt" for name in MODELS}
 
@@ -90,7 +90,7 @@ def detect(module: Any, image: np.ndarray) -> Detections:
 
 def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoint_paths: dict[str, Path]) -> None:
     """What the network says of the turned image, turned back pixel by pixel: boxes of any position and size."""
-    module: Any = wiring.load_module(checkpoint_paths["mask_rcnn"])[0]
+    module: Any = loading.load_module(checkpoint_paths["mask_rcnn"])[0]
     plain, image = module.inference, np.random.default_rng(0).integers(0, 256, (45, 70)).astype(np.uint8)
     for name, turn in TURNS.items():
         module.inference = plain

@@ -15,10 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sartorius.errors import InputError
-from sartorius.running import failures, processes, wiring
+from sartorius.running import commands, failures, processes, wiring
 
 Main = Callable[[DictConfig], Any]
-NOTHING_ELSE = {"logger": False, "enable_checkpointing": False}  # than what callbacks write, by a trainer
 
 
 def run_on_devices(name: str) -> Callable[[Main], Main]:
@@ -61,7 +60,7 @@ def process_count(trainer: DictConfig) -> int:
                 "or add trainer=ddp_multinode"
             )
         return 0
-    built = wiring.instantiate({**wiring.plain(trainer), **NOTHING_ELSE})
+    built = wiring.instantiate({**wiring.plain(trainer), **wiring.NOTHING_ELSE})
     environment = getattr(built.strategy, "cluster_environment", None)
     if environment is None or environment.creates_processes_externally:
         return 0
@@ -75,7 +74,7 @@ def process_count(trainer: DictConfig) -> int:
 
 def _be_one(name: str, cfg: dict[str, Any], log: dict[str, Any] | None) -> Any:
     """What each process of a verb does; raises InputError for all that is the user's to mend."""
-    wiring.ignore_noise()
+    commands.ignore_noise()
     if processes.rank():
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")

@@ -19,7 +19,7 @@ from sartorius.callbacks.run_record import RunRecord
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.loggers.csv import CSVLog
 from sartorius.postprocess.finalise import Postprocess
-from sartorius.running import wiring
+from sartorius.running import building
 from sartorius.train import train
 from tests.doubles import toy_config
 
@@ -57,7 +57,7 @@ def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
         LastCheckpoint(folder / "checkpoints"),
     ]
     data = SupervisedDataModule(tiny_competition, batch_size=3, fold=0, n_folds=4)
-    logger, module = Noted(folder / "metrics.csv"), wiring.build_module(toy_config())
+    logger, module = Noted(folder / "metrics.csv"), building.build_module(toy_config())
     trainer = pl.Trainer(
         max_epochs=2, accelerator="cpu", logger=logger, callbacks=callbacks,
         log_every_n_steps=1, plugins=[AtomicCheckpointIO()], enable_model_summary=False,

@@ -27,7 +27,7 @@ from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import read_file, to_saved
-from sartorius.running import wiring
+from sartorius.running import building
 from sartorius.train import train
 from tests.callbacks.board import Board
 from tests.doubles import toy_config
@@ -65,7 +65,7 @@ def fit(
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        train(wiring.build_module(toy_config()), data, trainer, resume)
+        train(building.build_module(toy_config()), data, trainer, resume)
     return Shown(folder, board, data, trainer, scored, showcase)
 
 

@@ -11,7 +11,7 @@ from sartorius.data.provenance import SPLIT
 from sartorius.errors import InputError
 from sartorius.inference.windows import Tiles, Whole
 from sartorius.networks import checkpoints
-from sartorius.running import wiring
+from sartorius.running import building, loading, wiring
 from tests.doubles import ToyModule, toy_config
 
 
@@ -21,17 +21,17 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save(path: Path, **changes: Any) -> Path:
-    module = wiring.build_module(toy_config())
+    module = building.build_module(toy_config())
     torch.save({"state_dict": module.state_dict(), "epoch": 3, checkpoints.KEY: {**module.recipe, **changes}}, path)
     return path
 
 
 @pytest.mark.usefixtures("trusted")
 def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
-    module = wiring.build_module(toy_config())
+    module = building.build_module(toy_config())
     module.level.data[:] = 4.0
     torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, tmp_path / "a.ckpt")
-    loaded, recipe = wiring.load_module(tmp_path / "a.ckpt")
+    loaded, recipe = loading.load_module(tmp_path / "a.ckpt")
     assert isinstance(loaded, ToyModule)
     assert loaded.level.item() == 4.0
     assert not loaded.training
@@ -55,10 +55,10 @@ def test_windows_of_a_checkpoint_can_be_replaced(
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         saved, tiles = (compose("predict", [f"inference={name}"]).inference for name in ("saved", "tiles"))
     for unchanged in (None, saved):
-        module, recipe = wiring.load_module(path, unchanged)
+        module, recipe = loading.load_module(path, unchanged)
         assert module.inference == (Whole() if before else None)
         assert recipe["model"] == {"_target_": f"{__name__}.Windowed", **before}
-    module, recipe = wiring.load_module(path, tiles)
+    module, recipe = loading.load_module(path, tiles)
     assert module.inference == Tiles(256, 64, margin=16, batch=4, join_iou=0.5)
     assert recipe["model"]["inference"] == wiring.plain(tiles) and module.recipe is recipe
 
@@ -66,7 +66,7 @@ def test_windows_of_a_checkpoint_can_be_replaced(
 @pytest.mark.usefixtures("trusted")
 def test_windows_for_a_module_that_takes_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.ckpt: a ToyModule sees whole images only; leave out inference="):
-        wiring.load_module(save(tmp_path / "a.ckpt"), {"_target_": "sartorius.inference.windows.Whole"})
+        loading.load_module(save(tmp_path / "a.ckpt"), {"_target_": "sartorius.inference.windows.Whole"})
 
 
 def test_bad_files_are_named(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
         },
     ):
         with pytest.raises(InputError, match="a.ckpt: refused, it calls (os.system|torch.hub.load)"):
-            wiring.load_module(save(tmp_path / "a.ckpt", model=model))
+            loading.load_module(save(tmp_path / "a.ckpt", model=model))
 
 
 @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     changed = {"_target_": "tests.doubles.ToyModule", "width": 3}
     with pytest.raises(InputError, match="the weights do not fit"):
-        wiring.load_module(save(tmp_path / "a.ckpt", model=changed))
+        loading.load_module(save(tmp_path / "a.ckpt", model=changed))
 
 
 def test_a_run_resumes_only_with_its_own_model(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt")
-    checkpoints.check_resume(path, wiring.build_module(toy_config()), SPLIT)
+    checkpoints.check_resume(path, building.build_module(toy_config()), SPLIT)
     with pytest.raises(InputError, match=r"another model.*'level' is \(1,\) there and \(2,\) here"):
-        checkpoints.check_resume(path, wiring.build_module(toy_config(width=2)), SPLIT)
+        checkpoints.check_resume(path, building.build_module(toy_config(width=2)), SPLIT)
 
 
 def test_a_run_resumes_only_with_its_own_split(tmp_path: Path) -> None:

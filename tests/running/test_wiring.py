@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.postprocess.finalise import Postprocess
-from sartorius.running import wiring
+from sartorius.running import building, wiring
+from sartorius.running.commands import command
 from tests.doubles import ToyModule, toy_config
 
 
@@ -83,7 +84,7 @@ def test_instantiate_all_skips_null() -> None:
 
 def test_a_module_carries_its_recipe() -> None:
     cfg = toy_config(width=2)
-    module = wiring.build_module(cfg)
+    module = building.build_module(cfg)
     assert isinstance(module, ToyModule)
     assert module.recipe["format_version"] == checkpoints.FORMAT_VERSION
     assert module.recipe["model"] == {"_target_": "tests.doubles.ToyModule", "lr": 0.1, "width": 2}
@@ -96,7 +97,7 @@ def test_a_resumed_module_fetches_no_weights_and_keeps_its_recipe() -> None:
         {"model": {"_target_": f"{__name__}.Weighted", "weights": "coco", "norm": "${default_norm:${model.weights}}"}}
     )
     for pretrained in (True, False):
-        module: Any = wiring.build_module(cfg, pretrained)
+        module: Any = building.build_module(cfg, pretrained)
         assert (module.weights, module.norm) == ("coco" if pretrained else None, "frozen_batch")
         assert module.recipe["model"] == wiring.plain(cfg.model) == module.recipe["config"]["model"]
 
@@ -135,7 +136,7 @@ def run_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., N
     def run(main: Callable[[Any], Any], *overrides: str) -> None:
         quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
         monkeypatch.setattr(sys, "argv", ["small", *overrides, *quiet])
-        wiring.verb("small")(main)()
+        command("small")(main)()
 
     return run
 
@@ -209,17 +210,17 @@ def test_paths_of_digits_are_what_was_typed(run_verb: Any, tmp_path: Path) -> No
 def test_one_path_several_or_none() -> None:
     cases = ((None, []), ("a", ["a"]), (7, ["7"]), (OmegaConf.create(["a", 7]), ["a", "7"]))
     for given, expected in cases:
-        assert wiring.listed(given) == expected
+        assert wiring.path_list(given) == expected
 
 
 def test_main_can_be_called_with_a_config() -> None:
-    assert wiring.verb("small")(lambda cfg: cfg.seed)(OmegaConf.create({"seed": 4})) == 4
+    assert command("small")(lambda cfg: cfg.seed)(OmegaConf.create({"seed": 4})) == 4
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
     import torch
 
-    wiring.seed_everything(3)
+    building.seed_everything(3)
     first = torch.rand(2)
-    wiring.seed_everything(3)
+    building.seed_everything(3)
     assert torch.equal(first, torch.rand(2))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sartorius.running import wiring
+from sartorius.running.commands import command
 
 SMALL = """
 defaults:
@@ -68,7 +69,7 @@ def run(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
         quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
         monkeypatch.setattr(sys, "argv", ["small", *arguments, *quiet])
         try:
-            wiring.verb("small")(main)()
+            command("small")(main)()
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0

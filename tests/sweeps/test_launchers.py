@@ -17,10 +17,11 @@ PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
 from sartorius.running import wiring
+from sartorius.running.commands import command
 
 wiring.CONF_DIR = Path("conf").resolve()
 
-@wiring.verb("small")
+@command("small")
 def main(cfg):
     from hydra.core.hydra_config import HydraConfig
     if os.environ.get("KILL") == str(HydraConfig.get().job.num):

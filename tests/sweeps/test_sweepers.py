@@ -112,7 +112,7 @@ def test_ctrl_c_leaves_the_table(run: Any) -> None:
 def test_a_member_alone_is_the_same(run: Any) -> None:
     import numpy as np
 
-    from sartorius.running.wiring import seed_everything
+    from sartorius.running.building import seed_everything
 
     def main(cfg: Any) -> float:
         seed_everything(cfg.seed)

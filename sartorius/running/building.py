@@ -1,0 +1,109 @@
+"""The objects of a training, built from its config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from sartorius.data.provenance import SPLIT
+from sartorius.errors import InputError
+from sartorius.networks import checkpoints
+from sartorius.running.wiring import instantiate, instantiate_all, plain
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning.loggers.logger import Logger
+
+
+@dataclass(frozen=True)
+class Training:
+    """A module, its data and the trainer that fits it."""
+
+    module: LightningModule
+    datamodule: LightningDataModule
+    trainer: Trainer
+
+
+def build_training(cfg: DictConfig) -> Training:
+    """Seed everything, then build the module, the data and the trainer (with callbacks and loggers) of a config.
+
+    Raises InputError for a model that its own checkpoints could not be used with, a checkpoint to resume that does not
+    fit, and a precision that the device lacks.
+    """
+    seed_everything(cfg.seed)
+    datamodule = instantiate(cfg.data)
+    checkpoints.check_calls(plain(cfg.model), "model")  # or its checkpoints could be trained but not used
+    module = build_module(cfg, pretrained=cfg.ckpt_path is None)
+    if cfg.ckpt_path is not None:
+        checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)
+    module.layer_rates = instantiate(cfg.layer_rates)
+    if cfg.compile:
+        instantiate(cfg.compile, network=module.network)
+    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
+    callbacks = instantiate_all(cfg.callbacks)
+    if cfg.averaging:  # first: the others see the weights that it puts in place
+        callbacks.insert(0, instantiate(cfg.averaging))
+    loggers = build_loggers(cfg.logger)
+    if not loggers:
+        callbacks = [callback for callback in callbacks if not needs_logger(callback)]
+    return Training(module, datamodule, instantiate(cfg.trainer, callbacks=callbacks, logger=loggers))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, dataloader workers too."""
+    import pytorch_lightning as pl
+
+    pl.seed_everything(seed, workers=True, verbose=False)
+
+
+def build_module(cfg: DictConfig, pretrained: bool = True) -> LightningModule:
+    """Build the LightningModule of `cfg.model`, with `recipe` set: what its checkpoints need to be used later.
+
+    pretrained=False skips pretrained weights; a checkpoint supplies them.
+
+    The recipe is a plain dict: `format_version`, `model` (the resolved config of the module, network, optimizer and
+    scheduler), `cell_types`, `postprocess`, `data` (its name) and `config` (the whole resolved config).
+    """
+    model = plain(cfg.model)  # resolved first: the choice of norm layers depends on the weights
+    module: LightningModule = instantiate(model if pretrained else checkpoints.without_weights(model))
+    module.recipe = {  # type: ignore[assignment]
+        "format_version": checkpoints.FORMAT_VERSION,
+        "model": model,
+        "cell_types": list(module.cell_type_names),  # type: ignore[arg-type]
+        "postprocess": plain(cfg.get("postprocess")),
+        "data": OmegaConf.select(cfg, "data.name"),
+        "config": plain(cfg),
+    }
+    return module
+
+
+def build_loggers(cfg: DictConfig | None) -> list[Logger]:
+    """Build the loggers of the config, none of which can stop the training; entries set to null are left out."""
+    from sartorius.loggers.tolerant import TolerantLogger
+
+    names = [name for name, entry in (cfg or {}).items() if entry is not None]
+    return [
+        TolerantLogger(logger, f"logger.{name!s}") for name, logger in zip(names, instantiate_all(cfg), strict=True)
+    ]
+
+
+def needs_logger(callback: Callback) -> bool:
+    """Whether Lightning refuses the callback where there is no logger at all."""
+    from pytorch_lightning.callbacks import LearningRateMonitor
+
+    return isinstance(callback, LearningRateMonitor)
+
+
+def check_precision(precision: str | int, accelerator: str) -> None:
+    """Raise InputError for half precision (fp16) without a GPU, where Lightning would take bf16 instead."""
+    if not str(precision).startswith("16"):
+        return
+    import torch
+
+    if accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise InputError(
+            f"trainer.precision={precision}: fp16 needs a GPU, and this run is on the CPU "
+            f"(trainer.accelerator={accelerator}); set trainer.precision=bf16-mixed or 32-true"
+        )

@@ -1,0 +1,95 @@
+"""The decorator that makes a command of a function of a config."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from sartorius.running import failures, wiring
+from sartorius.sweeps.job import MembersFailed, in_multirun, run_member
+from sartorius.sweeps.sweepers import register
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
+    """Decorate `main(cfg)`: a Hydra program over conf/<config_name>.yaml; `main(cfg)` can still be called in Python.
+
+    Bad input, a mistyped option, a missing value and a file that cannot be read or written end in one line
+    `error: ...` on stderr and exit code 1, Ctrl-C in exit code 130; a bug keeps its traceback. In a multirun a failed
+    member does not stop the others, whatever its error; the exit code is 1 all the same (see `sweeps`).
+    """
+
+    def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+        @functools.wraps(main)
+        def job(cfg: DictConfig) -> Any:
+            _keep_typed_paths(cfg)
+            if in_multirun():
+                ignore_noise()  # in this process too, which a launcher may have started
+                return run_member(main, cfg, failures.line_of)
+            try:
+                return main(cfg)
+            except Exception as error:
+                _end(error)
+
+        @functools.wraps(main)
+        def program(cfg: DictConfig | None = None) -> Any:
+            if cfg is not None:
+                return main(cfg)
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
+            ignore_noise()
+            register()
+            try:
+                return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()
+            except MembersFailed:
+                sys.exit(1)
+            except KeyboardInterrupt:
+                print("interrupted", file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
+            except Exception as error:
+                _end(error)
+
+        return program
+
+    return decorate
+
+
+def ignore_noise() -> None:
+    """Ignore warnings of other libraries that ask for nothing."""
+    # Lightning 2.6 with torch 2.15, at every fit
+    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
+    # scores are of the rows of all processes: alike in each, every image counted once
+    warnings.filterwarnings("ignore", ".*sync_dist=True.*", UserWarning)
+    warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders.*", UserWarning)
+
+
+_PATHS = (  # keys of files and folders
+    "against", "checkpoint", "ckpt_path", "data.fold_file", "data.root", "detections", "filter", "images",
+    "leaderboard", "members", "model.first", "model.second", "model.weights", "output", "paths.data_dir",
+    "paths.runs_dir", "postprocess.file", "predictions", "pseudo_labels.cut_offs", "pseudo_labels.file", "run", "truth",
+    "validate",
+)  # fmt: skip
+
+
+def _keep_typed_paths(cfg: DictConfig) -> None:
+    """Make text again of a file or folder that was named by a number, `output=123`: it is what was typed."""
+    for override in HydraConfig.get().overrides.task:
+        key, _, text = override.lstrip("+").partition("=")
+        value = OmegaConf.select(cfg, key) if key in _PATHS else None
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            OmegaConf.update(cfg, key, text)
+
+
+def _end(error: Exception) -> NoReturn:
+    """Print one line and exit with 1 when `error` is the user's to mend, raise it again when it is ours."""
+    if failures.expected(error) is None:
+        raise error
+    print(f"error: {failures.message(error)}", file=sys.stderr)
+    sys.exit(1)

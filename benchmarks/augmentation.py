@@ -6,6 +6,8 @@ and crops, and the making of its masks is not counted. Then a crop warped in one
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +55,7 @@ def check(image: NDArray[np.uint8], instances: Instances, masks: list[NDArray[np
     return expect(bool(agrees), f"the {len(left)} cells left by a fixed warp, {apart} of {pixels} pixels apart")
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """Milliseconds a sample."""
     sample = images.densest()
     instances = sample.instances()
@@ -66,8 +68,9 @@ def rows() -> list[Row]:
         lambda: ours(sample.image, instances, rng), lambda: peer(image=sample.image, masks=masks)
     )
     what = f"rotate + scale + crop, {len(masks)} {sample.source} cells"
-    rows = [Row(what, "ms", milliseconds[0], milliseconds[1], "albumentations, mask a cell", same, at_least=50)]
-    return rows + [turned_crop(sample.image, instances, size) for size in (128, 384)]
+    yield Row(what, "ms", milliseconds[0], milliseconds[1], "albumentations, mask a cell", same, at_least=50)
+    for size in (128, 384):
+        yield turned_crop(sample.image, instances, size)
 
 
 def turned_crop(image: NDArray[np.uint8], instances: Instances, size: int) -> Row:

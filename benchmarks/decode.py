@@ -7,6 +7,8 @@ cell types. To Detections, the peer cuts out and resizes each cell in turn.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 import torch
@@ -25,8 +27,8 @@ from sartorius.structures.instances import Instances
 CELLS = 500
 FOREGROUND = 0.3
 MASK_SIZE = 28
-BASINS = Watershed(FOREGROUND, border_weight=0.5, smooth=0.0, depth=0.2, peak=0.3, min_area=20)
-VOTES = OffsetVoting(FOREGROUND, smooth=1.5, depth=0.3, min_area=20, largest_piece=True)
+WATERSHED = Watershed(FOREGROUND, border_weight=0.5, smooth=0.0, depth=0.2, peak=0.3, min_area=20)
+OFFSET_VOTING = OffsetVoting(FOREGROUND, smooth=1.5, depth=0.3, min_area=20, largest_piece=True)
 PEER_DISTANCE = 5  # pixels between peaks; of 2 to 6 what finds nearest to the right number of cells
 
 Label = NDArray[np.integer]
@@ -55,7 +57,7 @@ def maps_of(instances: Instances, seed: int = 0) -> CellMaps:
 
 def detections_of(maps: CellMaps) -> Detections:
     """Ours: maps to soft detections."""
-    found = BASINS(maps)
+    found = WATERSHED(maps)
     return Detections.from_regions(
         "benchmark", found.regions, maps.foreground, found.scores, found.cell_types, MASK_SIZE
     )
@@ -67,10 +69,10 @@ def peer_regions(maps: CellMaps) -> Label:
     from skimage.segmentation import watershed
 
     assert maps.centre is not None and maps.border is not None
-    height = maps.centre - np.float32(BASINS.border_weight) * maps.border
+    height = maps.centre - np.float32(WATERSHED.border_weight) * maps.border
     inside = maps.foreground > FOREGROUND
     peaks = peak_local_max(
-        height, min_distance=PEER_DISTANCE, threshold_abs=BASINS.peak, labels=inside.astype(np.uint8),
+        height, min_distance=PEER_DISTANCE, threshold_abs=WATERSHED.peak, labels=inside.astype(np.uint8),
         exclude_border=False,
     )  # fmt: skip
     seeds = np.zeros(height.shape, np.int32)
@@ -120,25 +122,24 @@ def agree(ours: Label, peer: Label, instances: Instances) -> str:
     )
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """Milliseconds an image."""
     cv2.setNumThreads(1)
     sample = images.crowded(CELLS)
     instances = sample.instances()
     maps = maps_of(instances)
     detections, other = detections_of(maps), peer_detections(maps)
+    shape, whole = maps.foreground.shape, peer_regions(maps)
     sides = [
-        ("maps -> regions, watershed", BASINS, peer_regions, above(maps, BASINS(maps).regions), peer_regions(maps)),
-        ("maps -> regions, votes", VOTES, peer_regions, above(maps, VOTES(maps).regions), peer_regions(maps)),
-        ("maps -> detections, watershed", detections_of, peer_detections,
-         pasted(detections.boxes, detections.masks, maps.foreground.shape), pasted(*other, maps.foreground.shape)),
+        ("regions, watershed", WATERSHED, peer_regions, above(maps, WATERSHED(maps).regions), whole),
+        ("regions, offset voting", OFFSET_VOTING, peer_regions, above(maps, OFFSET_VOTING(maps).regions), whole),
+        ("detections, watershed", detections_of, peer_detections,
+         pasted(detections.boxes, detections.masks, shape), pasted(*other, shape)),
     ]  # fmt: skip
-    result = []
     for what, ours, peer, mine, theirs in sides:
         same = agree(mine, theirs, instances)
         milliseconds = side_by_side(lambda f=ours: f(maps), lambda f=peer: f(maps))  # type: ignore[misc]
         name = "skimage peaks + watershed" + (", a cell at a time" if peer is peer_detections else "")
-        result.append(
-            Row(f"{what}, {len(instances)} {sample.source} cells", "ms", *milliseconds, name, same, at_most=50)
+        yield Row(
+            f"maps -> {what}, {len(instances)} {sample.source} cells", "ms", *milliseconds, name, same, at_most=50
         )
-    return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import albumentations as A
@@ -28,7 +28,7 @@ from sartorius.data.dataset import InstanceDataset
 from sartorius.data.pseudo_labels import COLUMNS, PseudoLabels
 from sartorius.data.transforms import CellCrop, LayerTransform
 
-PICTURES = 8  # as many, spread evenly over the folder
+IMAGES = 8  # as many, spread evenly over the folder
 AT_MOST = 1e3 * 16 / 100  # milliseconds a sample in one of 16 workers, for 100 a second
 
 
@@ -61,11 +61,11 @@ def check(competition: Competition, names: list[str]) -> str:
     return expect(equal, "the box of every cell without augmentation")
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """Milliseconds a sample, the mean over a pass of some images."""
     with tempfile.TemporaryDirectory() as scratch:
-        competition = Competition(images.competition_folder(Path(scratch), PICTURES))
-        names = list(competition.ids)[:: max(1, len(competition.ids) // PICTURES)][:PICTURES]
+        competition = Competition(images.competition_folder(Path(scratch), IMAGES))
+        names = list(competition.ids)[:: max(1, len(competition.ids) // IMAGES)][:IMAGES]
         same = check(competition, names)
         ours = InstanceDataset(competition, names, LayerTransform([affine()], CellCrop(CROP, CROP)))
         peer = MaskDataset(competition, names, A.Compose([affine(), A.RandomCrop(CROP, CROP)]))
@@ -75,7 +75,8 @@ def rows() -> list[Row]:
     mine, theirs = passes[0] / len(names), passes[1] / len(names)
     cells = sum(len(competition.record(name)) for name in names)
     what = f"loader, {len(names)} images, {cells} cells: {1e3 / mine:.0f} and {1e3 / theirs:.1f} samples/s"
-    return [Row(what, "ms", mine, theirs, "dataset with a mask a cell", same, at_least=1), *whole_images()]
+    yield Row(what, "ms", mine, theirs, "dataset with a mask a cell", same, at_least=1)
+    yield from whole_images()
 
 
 def kinds(competition: Competition, scratch: Path, transform: LayerTransform) -> dict[str, InstanceDataset]:
@@ -104,9 +105,9 @@ def whole_images() -> list[Row]:
     """Milliseconds a sample of whole images (transform=default without its crop), each kind beside the plain one."""
     transform = from_config(["transform.crop=null"])[0]
     with tempfile.TemporaryDirectory() as scratch:
-        competition = Competition(images.competition_folder(Path(scratch), PICTURES))
-        step = max(1, len(competition.ids) // PICTURES)
-        chosen = range(0, len(competition.ids), step)[:PICTURES]
+        competition = Competition(images.competition_folder(Path(scratch), IMAGES))
+        step = max(1, len(competition.ids) // IMAGES)
+        chosen = range(0, len(competition.ids), step)[:IMAGES]
         epochs = itertools.count()
 
         def one_pass(dataset: InstanceDataset) -> Callable[[], object]:

@@ -21,8 +21,8 @@ from pytorch_lightning import Callback
 from benchmarks import images
 from benchmarks.measure import Row, expect, in_subprocess
 
-BATCHES, PICTURES = 61, 121  # of an epoch of the competition: 485 / 8 and 606 / 5
-MEASURED_BATCHES, MEASURED_PICTURES = 20, 8
+BATCHES, IMAGES = 61, 121  # of an epoch of the competition: 485 / 8 and 606 / 5
+MEASURED_BATCHES, MEASURED_IMAGES = 20, 8
 LIMIT = 0.03  # share of the epoch
 LOGGING = ("BatchLosses", "Throughput", "Showcase", "ScoreCurves", "LearningRateMonitor")  # callbacks for loggers alone
 CALLS = ("log_metrics", "save", "log_cells", "log_lines", "log_image", "log_hyperparams")
@@ -124,22 +124,22 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
         for name in (name for name in CALLS if hasattr(logger, name)):
             meter.watch(logger, name, trainer)
     trainer.fit(module, datamodule)
-    return {"losses": clock.losses, "batch": clock.batch, "image_id": clock.image, "logging": clock.logging}
+    return {"losses": clock.losses, "batch": clock.batch, "image": clock.image, "logging": clock.logging}
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """CPU seconds of an epoch's logging, beside those of the epoch without any."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["SARTORIUS_REAL_DATA"], real = scratch, os.environ.get("SARTORIUS_REAL_DATA")
         try:  # generated images: a folder of its own, of known size
-            folder = str(images.competition_folder(Path(scratch), 2 * MEASURED_PICTURES))
+            folder = str(images.competition_folder(Path(scratch), 2 * MEASURED_IMAGES))
         finally:
             os.environ.pop("SARTORIUS_REAL_DATA")
             os.environ.update({"SARTORIUS_REAL_DATA": real} if real else {})
         ours, peer = (in_subprocess("benchmarks.logging:run", folder, logs) for logs in (True, False))
     same = expect(ours["losses"] == peer["losses"], f"the losses of {len(peer['losses'])} batches")
     cost = ours["logging"]
-    logged = BATCHES * cost["batch"] + PICTURES * cost["image_id"] + cost["validation"]
-    epoch = BATCHES * peer["batch"] + PICTURES * peer["image_id"]
-    what = f"logging of an epoch, {BATCHES} batches and {PICTURES} images"
-    return [Row(what, "s", logged, epoch, "the epoch itself, without loggers", same, at_least=1 / LIMIT)]
+    logged = BATCHES * cost["batch"] + IMAGES * cost["image"] + cost["validation"]
+    epoch = BATCHES * peer["batch"] + IMAGES * peer["image"]
+    what = f"logging of an epoch, {BATCHES} batches and {IMAGES} images"
+    yield Row(what, "s", logged, epoch, "the epoch itself, without loggers", same, at_least=1 / LIMIT)

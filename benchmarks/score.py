@@ -6,7 +6,7 @@ fastest way. From label maps it is given masks in its own memory order, the maki
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ def masks_of(instances: Instances) -> NDArray[np.uint8]:
     return masks
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """Milliseconds an image, the mean over all images of the medians of each."""
     scored, source = images.scored()
     text, maps = [], []
@@ -93,10 +93,8 @@ def rows() -> list[Row]:
     same = "true positives at 10 thresholds of every image"
     what = f"per image, mean of {len(scored)} {source} ones"
     text_ms, maps_ms = np.mean(text, axis=0).tolist(), np.mean(maps, axis=0).tolist()
-    return [
-        Row(f"score from text, {what}", "ms", text_ms[0], text_ms[1], "pycocotools, swapped runs", same, at_least=1),
-        Row(f"score from maps, {what}", "ms", maps_ms[0], maps_ms[1], "pycocotools encode + iou", same, at_least=10),
-    ]
+    yield Row(f"score from text, {what}", "ms", text_ms[0], text_ms[1], "pycocotools, swapped runs", same, at_least=1)
+    yield Row(f"score from maps, {what}", "ms", maps_ms[0], maps_ms[1], "pycocotools encode + iou", same, at_least=10)
 
 
 def instances(texts: Texts) -> Instances:

@@ -21,14 +21,14 @@ from sartorius.tuning.scorer import CountScorer, PipelineScorer
 from sartorius.tuning.space import ByType
 from sartorius.tuning.tables import Tables
 
-PICTURES, DRAWN, CELLS = 100, 10, 100  # each drawn image comes several times, with other scores
+IMAGES, DRAWN, CELLS = 100, 10, 100  # each drawn image comes several times, with other scores
 MASK_SIZE = 28
 START = Postprocess(score=0.3, mask=0.5, box_nms=0.7, mask_nms=0.3, min_area=20, image_type="majority")
 SCORES = (0.3, 0.4, 0.5, 0.6)
 MASKS = (0.4, 0.45, 0.5, 0.55)
 
 
-def tables(count: int = PICTURES, drawn: int = DRAWN, cells: int = CELLS) -> Tables:
+def tables(count: int = IMAGES, drawn: int = DRAWN, cells: int = CELLS) -> Tables:
     """`count` images in memory, in turn of the three cell types."""
     found: dict[str, Detections] = {}
     truth: dict[str, rle.Runs] = {}
@@ -55,11 +55,10 @@ def trials(names: tuple[str, ...]) -> dict[str, list[ByType]]:
     }
 
 
-def rows() -> list[Row]:
+def rows() -> Iterator[Row]:
     """Milliseconds a trial of all images; masks of the grid have been made before."""
     made = tables()
     fast, slow = CountScorer(made, made.images), PipelineScorer(made, made.images)
-    result = []
     for what, tried in trials(made.cell_type_names).items():
         differing = sum(not np.array_equal(fast.rows(thresholds), slow.rows(thresholds)) for thresholds in tried)
         same = expect(not differing, f"rows of {len(made.images)} images in {len(tried)} trials")
@@ -67,8 +66,7 @@ def rows() -> list[Row]:
         milliseconds = side_by_side(lambda t=mine: step(fast, t), lambda t=theirs: step(slow, t))  # type: ignore[misc]
         name = f"trial of {what} thresholds, {len(made.images)} images of {CELLS} cells"
         bar = {"mask": 200}.get(what, 20)
-        result.append(Row(name, "ms", *milliseconds, "post-processing and metric", same, at_most=bar))
-    return result
+        yield Row(name, "ms", *milliseconds, "post-processing and metric", same, at_most=bar)
 
 
 def step(scorer: CountScorer | PipelineScorer, tried: Iterator[ByType]) -> None:

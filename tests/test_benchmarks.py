@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,28 @@ def test_peak_is_that_of_the_process_itself() -> None:
     assert measure.in_subprocess("benchmarks.measure:peak_megabytes") < 200
 
 
-def test_table_and_line() -> None:
+def test_lines_are_aligned() -> None:
     lines = [program.line(row(at_least=5)), program.line(row(at_least=6))]
     assert lines[0][4:7] == ("5x", ">= 5x", "met")
     assert lines[1][6] == "MISSED"
-    text = program.table(lines).splitlines()
-    assert len(text) == 2 + len(lines)
-    assert len({len(printed) for printed in text}) == 1
+    first, second = map(program.table_line, lines)
+    assert [k for k, sign in enumerate(first) if sign == "|"] == [k for k, sign in enumerate(second) if sign == "|"]
+
+
+def test_a_row_is_printed_before_the_next_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[int] = []
+
+    def rows() -> Iterator[Row]:
+        for _ in range(2):
+            yield row()
+            printed.append(capsys.readouterr().out.count("| what "))
+
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--only", "rle_text"])
+    monkeypatch.setattr(rle_text, "rows", rows)
+    assert program.main() == 0
+    assert printed == [1, 1]
 
 
 def test_every_module_is_listed_and_has_rows() -> None:
@@ -149,9 +165,9 @@ def test_sides_of_the_submission() -> None:
 def test_sides_of_the_decoding() -> None:
     instances = images.generated(200).instances()
     maps = decode.maps_of(instances)
-    peer, regions = decode.peer_regions(maps), decode.above(maps, decode.BASINS(maps).regions)
+    peer, regions = decode.peer_regions(maps), decode.above(maps, decode.WATERSHED(maps).regions)
     assert decode.agree(regions, peer, instances)
-    assert decode.agree(decode.above(maps, decode.VOTES(maps).regions), peer, instances)
+    assert decode.agree(decode.above(maps, decode.OFFSET_VOTING(maps).regions), peer, instances)
     detections, (boxes, masks) = decode.detections_of(maps), decode.peer_detections(maps)
     again = decode.pasted(detections.boxes, detections.masks, regions.shape)
     assert decode.agree(again, decode.pasted(boxes, masks, regions.shape), instances)

@@ -14,8 +14,8 @@ import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+
+from sartorius.metrics.gathered import ImageRows
 
 from sartorius.structures.arrays import Floats
 
@@ -24,17 +24,15 @@ _DETECTION = 8  # x1, y1, x2, y2, cell type, score
 _CELL = 7  # x1, y1, x2, y2, cell type
 
 
-class BoxAP(Metric):
-    """COCO box AP over thresholds 0.50:0.95, gathered over processes; a repeated image counts once.
+class BoxAP(ImageRows):
+    """COCO box AP over thresholds 0.50:0.95 and all processes; a repeated image counts once.
 
     Args:
         type_names: names of the cell types 0 ... K-1; they name the results.
         max_detections: highest-scoring boxes counted per image and cell type.
     """
 
-    is_differentiable = False
-    higher_is_better = True
-    full_state_update = False
+    TABLES = {"detections": ((_DETECTION,), torch.float64), "cells": ((_CELL,), torch.float64)}  # noqa: RUF012
     detections: list[Tensor]
     cells: list[Tensor]
 
@@ -42,8 +40,6 @@ class BoxAP(Metric):
         super().__init__(**kwargs)
         self.type_names = tuple(type_names)
         self.max_detections = max_detections
-        self.add_state("detections", default=[], dist_reduce_fx="cat")
-        self.add_state("cells", default=[], dist_reduce_fx="cat")
 
     def update(
         self,
@@ -71,19 +67,12 @@ class BoxAP(Metric):
         device = self.device if self.device.type == "cuda" else "cpu"
         return torch.from_numpy(table).to(device)
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the tables; a process without images takes part with empty ones of the right shape."""
-        for state, width in ((self.detections, _DETECTION), (self.cells, _CELL)):
-            if not state:
-                state.append(torch.zeros((0, width), dtype=torch.float64, device=self.device))
-        super().sync(*args, **kwargs)
-
     def compute(self) -> dict[str, float | None]:
-        """`box_ap` (0.50:0.95), `box_ap_50`, `box_ap_75`: means over the cell types that have cells; `box_ap_<type>`.
+        """Return `box_ap` (0.50:0.95), `box_ap_50`, `box_ap_75` and `box_ap_<type>`, the former means over cell types.
 
-        None where there is no cell to find.
+        Cell types without cells are left out of the means; None where there is no cell at all.
         """
-        detections, cells = _rows(self.detections, _DETECTION), _rows(self.cells, _CELL)
+        detections, cells = (_each_once(table.numpy()) for table in self._tables().values())
         precision = box_precision(detections, cells, len(self.type_names), self.max_detections)
         results = {
             "box_ap": _mean(precision),
@@ -93,21 +82,18 @@ class BoxAP(Metric):
         return results | {f"box_ap_{name}": _mean(precision[:, :, k]) for k, name in enumerate(self.type_names)}
 
 
-def _rows(state: list[Tensor] | Tensor, width: int) -> Floats:
-    """All rows of a state, each (image, serial number) once."""
-    if isinstance(state, list) and not state:
-        return np.zeros((0, width))
-    rows = dim_zero_cat(state).cpu().numpy()
+def _each_once(rows: Floats) -> Floats:
+    """The rows, each (image, serial number) once."""
     return rows[np.unique(rows[:, :2], axis=0, return_index=True)[1]]
 
 
 def _mean(precision: Floats) -> float | None:
-    found = precision[precision > -1]  # COCO writes -1 for a type without cells
-    return float(found.mean()) if found.size else None
+    counted = precision[precision > -1]  # COCO writes -1 for a type without cells
+    return float(counted.mean()) if counted.size else None
 
 
 def box_precision(detections: Floats, cells: Floats, types: int, max_detections: int) -> Floats:
-    """COCO's precision [10 thresholds, 101 recalls, types] from the two tables; -1 for a type without cells."""
+    """Return COCO's precision [10 thresholds, 101 recalls, types] from the two tables; -1 for a type without cells."""
     if not len(cells):
         return np.full((10, 101, types), -1.0)
     images = np.unique(np.concatenate([cells[:, 0], detections[:, 0]])).astype(int)

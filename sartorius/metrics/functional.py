@@ -6,7 +6,7 @@ the mean over thresholds, and the competition's mAP the mean over images. Cell t
 
 A row is int64 [13]: image index, true positives at the ten thresholds, predictions, cells. Rows of several
 processes are concatenated, deduplicated by image and averaged in float64, so the score does not depend on
-how the images were spread. No array is cells x cells or cells x height x width: pairs are kept sparse.
+how images are distributed. No array is cells x cells or cells x height x width: pairs are kept sparse.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Which of N predictions hit which of M cells of an image, and how close they came.
+class CellMatches:
+    """The matching of N predictions with M cells of an image at an IoU above 0.50, and each one's IoU.
 
     cell: int64 [N], the cell that each prediction is matched with, -1 for a false alarm. prediction: int64 [M], the
     other way round, -1 for a missed cell. iou: float64 [N], of each prediction with its cell, or for a false alarm the
@@ -79,10 +79,10 @@ class Judged:
     cell_iou: Floats
 
 
-def judge(predictions: Cells, truth: Cells) -> Judged:
-    """The matching behind the first count of `image_row`, at an IoU above 0.50: as many pairs as it counts.
+def match_cells(predictions: Cells, truth: Cells) -> CellMatches:
+    """Match predictions with cells at an IoU above 0.50; there are as many pairs as `image_row` counts.
 
-    Where a prediction is above the threshold with several cells, the closest of them is the one that it hits. Takes
+    Where a prediction is above the threshold with several cells, it is matched with the closest of them. Takes
     what `image_row` takes, and raises as it does.
     """
     (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
@@ -97,7 +97,7 @@ def judge(predictions: Cells, truth: Cells) -> Judged:
     np.maximum.at(cell_iou, j, ratio)
     cell[i[pairs]], prediction[j[pairs]] = j[pairs], i[pairs]
     iou[i[pairs]], cell_iou[j[pairs]] = ratio[pairs], ratio[pairs]
-    return Judged(cell, prediction, iou, cell_iou)
+    return CellMatches(cell, prediction, iou, cell_iou)
 
 
 def _matching(i: Ints, j: Ints) -> Ints:

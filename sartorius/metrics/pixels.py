@@ -2,7 +2,7 @@
 
 A row is int64 [5]: image index, pixels that are true positives, false positives, false negatives, true negatives;
 beside it stands the sum of the binary cross-entropy over the image's pixels. Rows of several processes are
-concatenated, deduplicated by image and averaged in float64: how the images were spread changes nothing.
+concatenated, deduplicated by image and averaged in float64: the result does not depend on how images are distributed.
 
 A plain name (`iou`) is the mean over images; `pooled_` says that the pixels of all images were counted together, so
 that images with more cells weigh more. Of images of one size, accuracy and cross-entropy are the same both ways.
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
+
+from sartorius.metrics.gathered import ImageRows
 
 from sartorius.structures.arrays import Floats, Ints
 
@@ -29,22 +29,22 @@ _LEAST_LOG = -100.0  # as torch's binary_cross_entropy: a wrong pixel that is ce
 def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     """One image's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
 
-    foreground: float [H, W], the probability 0..1 that a pixel belongs to any cell; it is called one above `threshold`.
+    foreground: float [H, W], the probability 0..1 that a pixel belongs to any cell; above `threshold` it counts as one.
     truth: bool [H, W]. Raises ValueError when the two have different sizes.
     """
     if foreground.shape != truth.shape:
         raise ValueError(f"foreground {tuple(foreground.shape)} and truth {tuple(truth.shape)} must have one size")
     probability = foreground.float()
-    found = probability > threshold
-    hits, right = (found & truth).sum(), (found == truth).sum()
+    predicted = probability > threshold
+    hits, right = (predicted & truth).sum(), (predicted == truth).sum()
     place = torch.tensor(index, device=truth.device)
-    row = torch.stack((place, hits, found.sum() - hits, truth.sum() - hits, right - hits))
+    row = torch.stack((place, hits, predicted.sum() - hits, truth.sum() - hits, right - hits))
     entropy = -torch.where(truth, probability, 1 - probability).log().clamp(min=_LEAST_LOG).sum()
     return row, entropy.abs()  # no minus zero
 
 
 def accuracy_per_image(rows: Ints) -> Floats:
-    """The share of pixels that are called rightly, float64 [P], 0..1."""
+    """Return the share of correctly classified pixels, float64 [P], 0..1."""
     return (rows[:, 1] + rows[:, 4]) / _pixels(rows)
 
 
@@ -103,7 +103,7 @@ def summary(rows: Ints, bce: Floats) -> dict[str, float]:
 
 
 def per_image_table(rows: Ints, bce: Floats, images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
-    """One line an image: image, cell_type and the columns of `scores_per_image`, all in the order of `rows`."""
+    """One line an image: image_id, cell_type and the columns of `scores_per_image`, all in the order of `rows`."""
     names = {"image_id": list(images), "cell_type": list(cell_types)}
     return pd.DataFrame({**names, **scores_per_image(rows, bce)})
 
@@ -130,26 +130,22 @@ def _shown(part: pd.DataFrame) -> list[str]:
     return [f"{100 * mean['accuracy']:.2f}", *plain, covered]
 
 
-class PixelScores(Metric):
-    """Rows and cross-entropies of all images of all processes, exact however they were spread.
+class PixelScores(ImageRows):
+    """Rows and cross-entropies of all images of all processes, exact however the images are distributed.
 
-    State: one int64 row [5] and one float32 sum an image. An image that came twice, as distributed samplers make them
-    do, counts once.
+    State: one int64 row [5] and one float32 sum an image. An image that a distributed sampler repeats counts once.
 
     Args:
         threshold: a pixel is called a cell's above this probability.
     """
 
-    is_differentiable = False
-    full_state_update = False
+    TABLES = {"rows": ((ROW_LENGTH,), torch.int64), "bce": ((), torch.float32)}  # noqa: RUF012
     rows: list[Tensor]
     bce: list[Tensor]
 
     def __init__(self, threshold: float, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.threshold = threshold
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
-        self.add_state("bce", default=[], dist_reduce_fx="cat")
 
     def update(self, index: int, foreground: Tensor, truth: Tensor) -> None:
         """Add one image: its index in the data set, and what `pixel_row` takes."""
@@ -157,27 +153,15 @@ class PixelScores(Metric):
         self.rows.append(row[None].to(self.device))
         self.bce.append(bce[None].to(self.device))
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Gather the rows of all processes; one without images takes part with no rows of the right shape."""
-        if not self.rows:
-            self.rows.append(torch.zeros((0, ROW_LENGTH), dtype=torch.int64, device=self.device))
-            self.bce.append(torch.zeros(0, device=self.device))
-        super().sync(*args, **kwargs)
-
     def gathered(self) -> tuple[Ints, Floats]:
-        """(rows int64 [P, 5], bce float64 [P]) of all processes, sorted by image, each once. A collective call."""
-        with self.sync_context(
-            dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
-        ):
-            return self._each_once()
-
-    def _each_once(self) -> tuple[Ints, Floats]:
-        if isinstance(self.rows, list) and not self.rows:
-            return np.zeros((0, ROW_LENGTH), np.int64), np.zeros(0)
-        rows, bce = (dim_zero_cat(state).cpu().numpy() for state in (self.rows, self.bce))
-        first = np.unique(rows[:, 0], return_index=True)[1]
-        return rows[first], bce[first].astype(np.float64)
+        """Return (rows int64 [P, 5], bce float64 [P]) of all processes, sorted by image, each once; collective."""
+        return _each_once(**self._gathered())
 
     def compute(self) -> dict[str, float]:
-        """What `summary` makes of the images so far."""
-        return summary(*self._each_once())
+        """Return the `summary` of the images so far."""
+        return summary(*_each_once(**self._tables()))
+
+
+def _each_once(rows: Tensor, bce: Tensor) -> tuple[Ints, Floats]:
+    first = np.unique(rows[:, 0].numpy(), return_index=True)[1]
+    return rows.numpy()[first], bce.numpy()[first].astype(np.float64)

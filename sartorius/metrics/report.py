@@ -26,7 +26,7 @@ HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
 
 
 def per_image_table(rows: NDArray[np.int64], images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
-    """One line an image: image, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
+    """One line an image: image_id, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
 
     `rows` int64 [P, 13] as `functional.image_row` makes them; `images` and `cell_types` in the same order.
     """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.metrics import report
-from sartorius.metrics.functional import ROW_LENGTH, Judged, image_row, judge
+from sartorius.metrics.functional import ROW_LENGTH, CellMatches, image_row, match_cells
 from sartorius.structures.arrays import Floats, Ints, Scores
 from sartorius.structures.instances import Instances
 
@@ -64,7 +64,7 @@ class ImageCells:
     scores: Floats
     areas: Ints
     true_areas: Ints
-    judged: Judged
+    judged: CellMatches
     row: Ints
 
     @property
@@ -84,7 +84,7 @@ def judge_image(image_id: str, predicted: Predicted, truth: Images, index: int =
     real = truth.instances(image_id)
     found, annotated = cells.to_runs(), real.to_runs()
     try:
-        row, judged = image_row(index, found, annotated), judge(found, annotated)
+        row, judged = image_row(index, found, annotated), match_cells(found, annotated)
     except InputError:
         raise
     except ValueError as error:

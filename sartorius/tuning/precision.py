@@ -40,7 +40,7 @@ def judge(found: Detections, truth: Runs, post: Postprocess) -> Judged:
     """
     kind = found.prevailing_type
     cells = replace(post, score=0.0)(replace(found, cell_types=np.full(len(found), kind)))
-    right = functional.judge(cells.instances, truth).cell >= 0
+    right = functional.match_cells(cells.instances, truth).cell >= 0
     return Judged(found.cell_type_names[kind], cells.scores.astype(np.float64).round(_DIGITS), right)
 
 

@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from sartorius.metrics.gathered import ImageRows
-
 from sartorius.structures.arrays import Floats
 
 # Columns of the two states, float64 (image indices stay exact): image, serial number in the image, then

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from sartorius.metrics.gathered import ImageRows
-
 from sartorius.structures.arrays import Floats, Ints
 
 ROW_LENGTH = 5

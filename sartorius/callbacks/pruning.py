@@ -10,7 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.sweeps.members import mark_pruned
-from sartorius.sweeps.search import TrialReport
+from sartorius.sweeps.study import TrialReport
 
 
 class Pruning(Callback):

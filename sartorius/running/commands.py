@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sartorius.running import failures, wiring
-from sartorius.sweeps.job import MembersFailed, in_multirun, run_member
 from sartorius.sweeps.sweepers import register
+from sartorius.sweeps.task import MembersFailed, in_multirun, run_member
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sartorius.errors import InputError
 from sartorius.running import processes
-from sartorius.sweeps.job import in_multirun
+from sartorius.sweeps.task import in_multirun
 
 
 def register() -> None:

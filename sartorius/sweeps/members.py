@@ -23,7 +23,7 @@ _PRUNED_FILE = "pruned.json"  # in the folder of a run
 
 
 @dataclass(frozen=True)
-class Member:
+class SweepMember:
     """One run of a sweep.
 
     overrides: `key=value` of the command line and the sweep. status: one of this module's. score: of `monitor`, better
@@ -50,7 +50,7 @@ class Member:
         return dict(override.split("=", 1) for override in self.overrides if "=" in override)
 
 
-def result(member: Member, returned: Any) -> Member:
+def result(member: SweepMember, returned: Any) -> SweepMember:
     """The member with what its verb returned: a number, or numbers by name among which `monitor` is the score."""
     numbers = {str(k): float(v) for k, v in returned.items() if _finite(v)} if isinstance(returned, dict) else {}
     value = numbers.get(member.monitor or "") if isinstance(returned, dict) else returned
@@ -61,17 +61,17 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def write_member(sweep: str | Path, member: Member) -> None:
+def write_member(sweep: str | Path, member: SweepMember) -> None:
     """Write `<sweep>/members/<number>.json`."""
     write_json(_file(sweep, member.number), asdict(member))
 
 
-def read_member(sweep: str | Path, number: int) -> Member | None:
+def read_member(sweep: str | Path, number: int) -> SweepMember | None:
     """The record of a member, None where it never started. Raises InputError for a file that is none."""
     path = _file(sweep, number)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return Member(**{**values, "overrides": tuple(values["overrides"])})
+        return SweepMember(**{**values, "overrides": tuple(values["overrides"])})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -85,9 +85,9 @@ def delete_member(sweep: str | Path, number: int) -> None:
     _file(sweep, number).unlink(missing_ok=True)
 
 
-def read_members(sweep: str | Path, plan: Sequence[tuple[int, Sequence[str]]]) -> list[Member]:
+def read_members(sweep: str | Path, plan: Sequence[tuple[int, Sequence[str]]]) -> list[SweepMember]:
     """The record of each planned (number, overrides), in order; one of other overrides is an earlier sweep's."""
-    found = [(read_member(sweep, number), Member(number, tuple(overrides))) for number, overrides in plan]
+    found = [(read_member(sweep, number), SweepMember(number, tuple(overrides))) for number, overrides in plan]
     return [known if known and known.overrides == new.overrides else new for known, new in found]
 
 

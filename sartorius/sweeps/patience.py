@@ -69,12 +69,12 @@ class Patience:
             return
         members.delete_member(self.folder, number)
         if member.overrides == tuple(overrides) and (member.killed or member.status == members.RUNNING):
-            members.write_member(self.folder, members.Member(number, member.overrides, killed=True))
+            members.write_member(self.folder, members.SweepMember(number, member.overrides, killed=True))
 
     def _bury(self, job_overrides: Sequence[Sequence[str]], first: int) -> None:
         """Members without a result have none to come."""
         for k, overrides in enumerate(job_overrides):
-            known = members.read_member(self.folder, first + k) or members.Member(first + k, tuple(overrides))
+            known = members.read_member(self.folder, first + k) or members.SweepMember(first + k, tuple(overrides))
             if known.status in (members.WAITING, members.RUNNING):
                 killed = known.killed or known.status == members.RUNNING
                 members.write_member(self.folder, replace(known, status=members.FAILED, error=_DIED, killed=killed))

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sartorius.files import atomic_path
-from sartorius.sweeps.members import PRUNED, Member
+from sartorius.sweeps.members import PRUNED, SweepMember
 from sartorius.sweeps.table import FOLD, member_table, varied
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _DECADE = 10.0  # highest over lowest value from which an axis is logarithmic
 _LABEL = 60  # characters
 
 
-def draw_sweep(members: Sequence[Member], path: str | Path) -> bool:
+def draw_sweep(members: Sequence[SweepMember], path: str | Path) -> bool:
     """Draw the scores of a grid; returns whether there were any.
 
     Where a parameter other than the fold is numeric: the score over it, a line for each choice of the others (means
@@ -52,7 +52,7 @@ def draw_sweep(members: Sequence[Member], path: str | Path) -> bool:
 
 
 def draw_search(
-    members: Sequence[Member], keys: Sequence[str], importances: Mapping[str, float], path: str | Path
+    members: Sequence[SweepMember], keys: Sequence[str], importances: Mapping[str, float], path: str | Path
 ) -> bool:
     """Draw a search: the score trial by trial with the best so far, the importance of each parameter (shares, where
     known), and the score over each, most important first. Crosses were pruned. Returns whether anything was scored.

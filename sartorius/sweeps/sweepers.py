@@ -23,11 +23,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sartorius.errors import InputError
 from sartorius.sweeps import members
-from sartorius.sweeps.job import PLUGINS, MembersFailed, sweep_folder
-from sartorius.sweeps.members import Member
+from sartorius.sweeps.members import SweepMember
 from sartorius.sweeps.patience import Patience
 from sartorius.sweeps.search import Search, values_text
 from sartorius.sweeps.space import distribution
+from sartorius.sweeps.task import PLUGINS, MembersFailed, sweep_folder
 
 
 class Reported(Sweeper):
@@ -80,7 +80,7 @@ class Reported(Sweeper):
                 f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, left_out))}]",
             ]
 
-    def _conclude(self) -> list[Member]:
+    def _conclude(self) -> list[SweepMember]:
         from sartorius.sweeps.table import print_tables, write_tables  # pandas, and only at the end
 
         stopped = {members.RUNNING: members.STOPPED}
@@ -101,11 +101,11 @@ class Reported(Sweeper):
         """Launch the members."""
 
     @abstractmethod
-    def found(self) -> list[Member]:
+    def found(self) -> list[SweepMember]:
         """The members, with what became of them so far."""
 
     @abstractmethod
-    def draw(self, found: Sequence[Member], path: Path) -> bool:
+    def draw(self, found: Sequence[SweepMember], path: Path) -> bool:
         """Draw them; returns whether there was anything to draw."""
 
 
@@ -133,11 +133,11 @@ class Grid(Reported):
         for start in range(0, len(self.plan), size):
             self.patience.launch(self.plan[start : start + size], start)
 
-    def found(self) -> list[Member]:
+    def found(self) -> list[SweepMember]:
         """By number."""
         return members.read_members(self.folder, [(n, _task(overrides)) for n, overrides in enumerate(self.plan)])
 
-    def draw(self, found: Sequence[Member], path: Path) -> bool:
+    def draw(self, found: Sequence[SweepMember], path: Path) -> bool:
         """The score over a parameter, or bars."""
         from sartorius.sweeps.plot import draw_sweep
 
@@ -200,15 +200,15 @@ class Optuna(Reported):
             for number, _ in asked:
                 self.search.tell(records[number])
 
-    def _records(self) -> dict[int, Member]:
+    def _records(self) -> dict[int, SweepMember]:
         known = {trial.number: members.read_member(self.folder, trial.number) for trial in self.search.trials()}
         return {number: member for number, member in known.items() if member is not None}
 
-    def found(self) -> list[Member]:
+    def found(self) -> list[SweepMember]:
         """By number; trials that were killed and repeated are left out."""
         return [member for number, member in self._records().items() if number not in self.search.killed()]
 
-    def draw(self, found: Sequence[Member], path: Path) -> bool:
+    def draw(self, found: Sequence[SweepMember], path: Path) -> bool:
         """The history, the importance of the parameters, and the score over each."""
         from sartorius.sweeps.plot import draw_search
 

@@ -11,14 +11,14 @@ from typing import Any
 import pandas as pd
 
 from sartorius.files import write_csv, write_json
-from sartorius.sweeps.members import FAILED, Member
+from sartorius.sweeps.members import FAILED, SweepMember
 
 FOLD = "data.fold"  # the key whose members are averaged
 _DIGITS = 9  # characters of a number from which it is printed in four digits; the files hold them all
 _OWN = ["member", "status", "score", "monitor", "seconds", "folder", "error"]
 
 
-def varied(members: Sequence[Member]) -> list[str]:
+def varied(members: Sequence[SweepMember]) -> list[str]:
     """The keys that the members differ in, in the order of the command; all keys where there is one member."""
     keys = list(dict.fromkeys(key for member in members for key in member.options))
     if len(members) < 2:
@@ -26,7 +26,7 @@ def varied(members: Sequence[Member]) -> list[str]:
     return [key for key in keys if len({member.options.get(key) for member in members}) > 1]
 
 
-def member_table(members: Sequence[Member]) -> pd.DataFrame:
+def member_table(members: Sequence[SweepMember]) -> pd.DataFrame:
     """One line a member: member (its number), status, score, monitor, seconds, folder, error, then a column for each
     key that was varied (text), then the other numbers of the verb.
 
@@ -46,7 +46,7 @@ def member_table(members: Sequence[Member]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*_OWN, *keys, *numbers])
 
 
-def fold_table(members: Sequence[Member]) -> pd.DataFrame:
+def fold_table(members: Sequence[SweepMember]) -> pd.DataFrame:
     """Mean, sample standard deviation (NaN of one) and count of the scores over `data.fold`, a line for each choice of
     the other keys: those, then monitor, mean, sd, scored, members. Best mean first; empty where folds do not vary.
     """
@@ -55,7 +55,7 @@ def fold_table(members: Sequence[Member]) -> pd.DataFrame:
     columns = [*others, "monitor", "mean", "sd", "scored", "members"]
     if FOLD not in keys:
         return pd.DataFrame(columns=columns)
-    groups: dict[tuple[str, ...], list[Member]] = {}
+    groups: dict[tuple[str, ...], list[SweepMember]] = {}
     for member in members:
         groups.setdefault(tuple(member.options.get(key, "") for key in others), []).append(member)
     lines: list[list[Any]] = []
@@ -67,7 +67,7 @@ def fold_table(members: Sequence[Member]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=columns).sort_values("mean", ascending=lowest, kind="stable", ignore_index=True)
 
 
-def write_tables(folder: str | Path, members: Sequence[Member]) -> None:
+def write_tables(folder: str | Path, members: Sequence[SweepMember]) -> None:
     """Write sweep.csv (`member_table`) and sweep.json: members in the same order, folds (`fold_table`), and counts."""
     table, folds = member_table(members), fold_table(members)
     write_csv(Path(folder) / "sweep.csv", table)
@@ -76,7 +76,7 @@ def write_tables(folder: str | Path, members: Sequence[Member]) -> None:
     write_json(Path(folder) / "sweep.json", numbers)
 
 
-def print_tables(members: Sequence[Member], title: str) -> None:
+def print_tables(members: Sequence[SweepMember], title: str) -> None:
     """Print `member_table` with the scores by cell type, if any, then `fold_table`, then each error."""
     from rich.console import Console
 
@@ -124,7 +124,7 @@ def _shortened(text: str) -> str:
         return text
 
 
-def _rank(member: Member) -> tuple[bool, str, float, int]:
+def _rank(member: SweepMember) -> tuple[bool, str, float, int]:
     score = math.inf if member.score is None else member.score if member.mode == "min" else -member.score
     return (member.score is None, member.monitor or "", score, member.number)
 

@@ -6,13 +6,11 @@ they are those of each detection's own type, types meet within an image: a type 
 detections of it while the others keep their best values so far, the most frequent type first, for some rounds. Types
 are the predicted ones in both cases: others are not known for new images.
 
-Every trial draws from a generator of its own, from (seed, search, number of the trial): a search that goes on later
-tries what it would have tried.
+Trial n of a search draws from (seed, search, n): a search that is continued later tries the same values.
 """
 
 from __future__ import annotations
 
-import warnings
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,15 +20,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sartorius.metrics.functional import competition_map
+from sartorius.sweeps.study import SeededStudy
 from sartorius.tuning.scorer import scorer_of
-from sartorius.tuning.space import ByType, SearchSpace
+from sartorius.tuning.space import ByType, Grid, SearchSpace
 from sartorius.tuning.tables import Tables
 from sartorius.tuning.trial_log import TrialLog, Tried
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from optuna.distributions import BaseDistribution
-    from optuna.samplers import TPESampler
+    from optuna.distributions import IntDistribution
 
 _STARTUP = 20  # trials at random before TPE models what was found; optuna's own 10 for one or two dimensions
 
@@ -130,38 +127,21 @@ class Searcher:
         tried = self.log.of(logged)[: self.effort.trials]
         if len(tried) == self.effort.trials:
             return tried
-        study, grid = self._study(tried)
+        study = SeededStudy("max", (self.effort.seed, zlib.crc32(about.encode())), _STARTUP)
+        grid = {key: _positions(grid) for key, grid in self.space.grids.items()}
+        for one in tried:
+            study.add(one.positions, grid, one.score)
         for n in range(len(tried), self.effort.trials):
             if not n:
-                study.enqueue_trial(first)
-            own = np.random.SeedSequence([self.effort.seed, zlib.crc32(about.encode()), n]).generate_state(1)[0]
-            study.sampler = _sampler(int(own))
-            trial = study.ask(grid)
+                study.optuna.enqueue_trial(first)
+            trial = study.ask(grid, n)
             tried.append(Tried(trial.params, score(trial.params)))
-            study.tell(trial, tried[-1].score)
+            study.tell(trial.number, tried[-1].score)
             self.log.add(logged, tried[-1])
         return tried
 
-    def _study(self, tried: Sequence[Tried]) -> tuple[Study, dict[str, BaseDistribution]]:
-        """A study in memory that knows these trials, and what is asked of it."""
-        import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        grid: dict[str, BaseDistribution] = {
-            key: optuna.distributions.IntDistribution(0, grid.last) for key, grid in self.space.grids.items()
-        }
-        study = optuna.create_study(direction="maximize")
-        study.add_trials(
-            [optuna.create_trial(params=one.positions, distributions=grid, value=one.score) for one in tried]
-        )
-        return study, grid
+def _positions(grid: Grid) -> IntDistribution:
+    from optuna.distributions import IntDistribution
 
-
-def _sampler(seed: int) -> TPESampler:
-    """TPE that models the thresholds together: score and mask thresholds depend on each other."""
-    import optuna
-
-    with warnings.catch_warnings():
-        # optuna 4 calls `multivariate` experimental, optuna 5 has it by default
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=True, n_startup_trials=_STARTUP)
+    return IntDistribution(0, grid.last)

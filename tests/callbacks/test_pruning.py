@@ -7,7 +7,8 @@ import pytest
 
 from sartorius.errors import InputError
 from sartorius.sweeps.members import was_pruned
-from sartorius.sweeps.search import Search, open_storage
+from sartorius.sweeps.search import Search
+from sartorius.sweeps.study import open_storage
 from tests.distributed.work import fit_in_search as fit
 
 SPACE = {"x": optuna.distributions.FloatDistribution(0.0, 1.0)}

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError
 
 from sartorius.running import failures, wiring
-from sartorius.sweeps.job import PLUGINS
+from sartorius.sweeps.task import PLUGINS
 from tests.conf.test_conf import check_targets, composed, options
 
 TRAIN_SWEEPS = ("folds", "lr", "backbones", "optuna")

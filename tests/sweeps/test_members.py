@@ -8,7 +8,7 @@ from sartorius.errors import InputError
 from sartorius.sweeps.members import (
     FINISHED,
     WAITING,
-    Member,
+    SweepMember,
     delete_member,
     mark_pruned,
     read_member,
@@ -18,7 +18,7 @@ from sartorius.sweeps.members import (
     write_member,
 )
 
-MEMBER = Member(3, ("a=1", "+b.c=[x=1]"), FINISHED, "val/map", "max", 0.25, {"n": 2.0}, 1.5, "/runs/3", None)
+MEMBER = SweepMember(3, ("a=1", "+b.c=[x=1]"), FINISHED, "val/map", "max", 0.25, {"n": 2.0}, 1.5, "/runs/3", None)
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -32,13 +32,13 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_options() -> None:
     assert MEMBER.options == {"a": "1", "+b.c": "[x=1]"}
-    assert Member(0, ()).options == {}
+    assert SweepMember(0, ()).options == {}
 
 
 def test_a_record_of_another_sweep_is_not_ours(tmp_path: Path) -> None:
     write_member(tmp_path, MEMBER)
     found = read_members(tmp_path, [(3, ["a=1", "+b.c=[x=1]"]), (4, ["a=2"])])
-    assert found == [MEMBER, Member(4, ("a=2",))]
+    assert found == [MEMBER, SweepMember(4, ("a=2",))]
     assert read_members(tmp_path, [(3, ["a=2"])])[0].status == WAITING
     assert read_members(tmp_path, []) == []
 
@@ -52,7 +52,7 @@ def test_a_file_that_is_no_record(tmp_path: Path, text: str) -> None:
 
 
 def test_results() -> None:
-    member = Member(0, (), monitor="map")
+    member = SweepMember(0, (), monitor="map")
     assert result(member, 0.5).score == 0.5
     assert result(member, float("nan")).score is None
     assert result(member, None).score is None

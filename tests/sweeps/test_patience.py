@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sartorius.sweeps.members import FAILED, FINISHED, RUNNING, Member, read_member, write_member
+from sartorius.sweeps.members import FAILED, FINISHED, RUNNING, SweepMember, read_member, write_member
 from sartorius.sweeps.patience import Patience
 
 
@@ -23,11 +23,11 @@ class Pool:
         for k in range(0, len(numbers), 2):
             pair = numbers[k : k + 2]
             for number in pair:
-                write_member(self.folder, Member(number, (f"x={number}",), RUNNING))
+                write_member(self.folder, SweepMember(number, (f"x={number}",), RUNNING))
             if self.kills & set(pair):
                 raise RuntimeError("a process of the pool died")
             for number in pair:
-                write_member(self.folder, Member(number, (f"x={number}",), FINISHED, score=1.0))
+                write_member(self.folder, SweepMember(number, (f"x={number}",), FINISHED, score=1.0))
 
 
 def statuses(folder: Path, count: int) -> list[str | None]:
@@ -66,22 +66,22 @@ def test_a_launcher_that_cannot_begin_is_an_error(tmp_path: Path, launch: Callab
 
 def test_what_was_killed_is_known_to_be_until_it_ends(tmp_path: Path) -> None:
     """0 was killed with the whole command, 1 alone, 2 failed; 3 is another sweep's."""
-    write_member(tmp_path, Member(0, ("x=0",), RUNNING))
-    write_member(tmp_path, Member(1, ("x=1",), FAILED, error="died", killed=True))
-    write_member(tmp_path, Member(2, ("x=2",), FAILED, error="a bug"))
-    write_member(tmp_path, Member(3, ("x=4",), RUNNING))
+    write_member(tmp_path, SweepMember(0, ("x=0",), RUNNING))
+    write_member(tmp_path, SweepMember(1, ("x=1",), FAILED, error="died", killed=True))
+    write_member(tmp_path, SweepMember(2, ("x=2",), FAILED, error="a bug"))
+    write_member(tmp_path, SweepMember(3, ("x=4",), RUNNING))
     seen = []
     pool = Pool(tmp_path, set())
     pool.launch = lambda *_: seen.extend(read_member(tmp_path, n) for n in range(4))  # type: ignore[method-assign]
     Patience(pool, tmp_path).launch([[f"x={k}"] for k in range(4)], 0)
-    assert seen == [Member(0, ("x=0",), killed=True), Member(1, ("x=1",), killed=True), None, None]
+    assert seen == [SweepMember(0, ("x=0",), killed=True), SweepMember(1, ("x=1",), killed=True), None, None]
     after = [read_member(tmp_path, n) for n in range(4)]
     assert [member.killed for member in after if member is not None] == [True, True, False, False]
 
 
 def test_what_was_left_of_an_earlier_call_is_not_taken_for_this_one(tmp_path: Path) -> None:
-    write_member(tmp_path, Member(0, ("x=0",), RUNNING))
-    write_member(tmp_path, Member(1, ("x=1",), FINISHED, score=2.0))
+    write_member(tmp_path, SweepMember(0, ("x=0",), RUNNING))
+    write_member(tmp_path, SweepMember(1, ("x=1",), FINISHED, score=2.0))
     pool = Pool(tmp_path, set())
     pool.launch = lambda *_: None  # type: ignore[method-assign]
     Patience(pool, tmp_path).launch([["x=0"], ["x=1"]], 0)

@@ -6,7 +6,7 @@ import optuna
 import pytest
 
 from sartorius.errors import InputError
-from sartorius.sweeps.members import FAILED, FINISHED, PRUNED, RUNNING, Member
+from sartorius.sweeps.members import FAILED, FINISHED, PRUNED, RUNNING, SweepMember
 from sartorius.sweeps.search import Search, values_text
 
 SPACE = {
@@ -25,7 +25,7 @@ def run(searching: Search, trials: int, together: int = 1) -> list[float]:
     while len(searching.done()) < trials:
         for number, values in searching.ask(together):
             tried.append(values["x"])
-            searching.tell(Member(number, (), FINISHED, score=values["x"]))
+            searching.tell(SweepMember(number, (), FINISHED, score=values["x"]))
     return tried
 
 
@@ -52,9 +52,9 @@ def test_what_a_killed_process_leaves(tmp_path: Path) -> None:
     first = search(tmp_path)
     asked = first.ask(4)
     records = {
-        0: Member(0, (), FINISHED, score=0.5),
-        1: Member(1, (), RUNNING),
-        3: Member(3, (), FAILED, error="no memory"),
+        0: SweepMember(0, (), FINISHED, score=0.5),
+        1: SweepMember(1, (), RUNNING),
+        3: SweepMember(3, (), FAILED, error="no memory"),
     }
     again = search(tmp_path)
     assert again.settle(records) == [1, 2]
@@ -70,10 +70,10 @@ def test_ends_of_trials(tmp_path: Path) -> None:
     searching = search(tmp_path)
     searching.ask(4)
     for member in (
-        Member(0, (), FINISHED, score=0.5),
-        Member(1, (), FINISHED),
-        Member(2, (), PRUNED, score=0.25),
-        Member(3, (), FAILED),
+        SweepMember(0, (), FINISHED, score=0.5),
+        SweepMember(1, (), FINISHED),
+        SweepMember(2, (), PRUNED, score=0.25),
+        SweepMember(3, (), FAILED),
     ):
         searching.tell(member)
     state = optuna.trial.TrialState

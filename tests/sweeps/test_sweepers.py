@@ -216,7 +216,7 @@ def test_trials_that_fail_or_score_nothing_count(run: Any) -> None:
 
 def test_a_trial_that_was_killed_is_repeated(run: Any) -> None:
     """What SIGKILL leaves behind: a running trial, with the record of a running member or none."""
-    from sartorius.sweeps.search import open_storage
+    from sartorius.sweeps.study import open_storage
 
     assert run(square, *SEARCH) == 0
     import optuna

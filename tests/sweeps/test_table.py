@@ -7,15 +7,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sartorius.sweeps.members import FAILED, FINISHED, PRUNED, Member
+from sartorius.sweeps.members import FAILED, FINISHED, PRUNED, SweepMember
 from sartorius.sweeps.plot import draw_search, draw_sweep
 from sartorius.sweeps.table import fold_table, member_table, print_tables, varied, write_tables
 
 
-def members(scores: dict[tuple[str, int], float | None], mode: str = "max") -> list[Member]:
+def members(scores: dict[tuple[str, int], float | None], mode: str = "max") -> list[SweepMember]:
     """One member a (learning rate, fold)."""
     return [
-        Member(
+        SweepMember(
             n, (f"lr={lr}", f"data.fold={fold}", "debug=fast"), FAILED if score is None else FINISHED, "val/map", mode,
             score, error="no memory" if score is None else None,
         )
@@ -93,7 +93,7 @@ def test_nothing_to_draw(tmp_path: Path) -> None:
 @pytest.mark.parametrize("importances", [{}, {"lr": 0.75, "body": 0.25}])
 def test_searches_are_drawn(tmp_path: Path, importances: dict[str, float]) -> None:
     found = [
-        Member(n, (f"lr={10.0**-n}", f"body={'ab'[n % 2]}"), PRUNED if n == 2 else FINISHED, "m", "max", n * 0.1)
+        SweepMember(n, (f"lr={10.0**-n}", f"body={'ab'[n % 2]}"), PRUNED if n == 2 else FINISHED, "m", "max", n * 0.1)
         for n in range(4)
     ]
     assert draw_search(found, ["lr", "body"], importances, tmp_path / "a.png")

@@ -90,7 +90,7 @@ def test_a_search_that_goes_on_is_one_that_never_stopped(tmp_path: Path) -> None
 def test_what_is_on_the_disk_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = searcher(tmp_path, Images(2, single=True), rounds=1)
     best = first.best("final", first.tables.images, start())
-    monkeypatch.setattr("sartorius.tuning.search._sampler", None)
+    monkeypatch.setattr("sartorius.tuning.search.SeededStudy", None)
     again = searcher(tmp_path, Images(2, single=True), rounds=1)
     assert same(best, again.best("final", again.tables.images, start()))
 

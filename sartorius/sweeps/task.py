@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sartorius.sweeps import members
-from sartorius.sweeps.members import Member
+from sartorius.sweeps.members import SweepMember
 
 PLUGINS = "hydra_plugins.sartorius."  # what Hydra knows our sweepers as
 
@@ -45,7 +45,7 @@ def run_member(
     """
     hydra = HydraConfig.get()
     folder = sweep_folder(hydra)
-    member = Member(
+    member = SweepMember(
         hydra.job.num, tuple(hydra.overrides.task), members.RUNNING,
         OmegaConf.select(cfg, "monitor"), OmegaConf.select(cfg, "mode") or "max", folder=hydra.runtime.output_dir,
     )  # fmt: skip

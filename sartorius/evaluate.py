@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds, read_folds
-from sartorius.data.out_of_fold import folder_of, type_names
+from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json
 from sartorius.formats.submission import check_rows, read_rows
@@ -27,7 +27,9 @@ from sartorius.metrics.functional import ROW_LENGTH, Cells, image_row
 from sartorius.running import loading, processes, wiring
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
+from sartorius.running.predicting import build_predictor, run_prediction
 from sartorius.running.progress import progress_bar
+from sartorius.running.saved_cells import SavedCells
 from sartorius.structures import rle
 from sartorius.structures.detections import DetectionsFolder
 
@@ -105,19 +107,16 @@ def from_detections(
     not labelled, and a folder that holds none of `images`.
     """
     from sartorius.metrics.box_ap import BoxAP
-    from sartorius.rescoring.saved import finish_of
 
-    opened = [DetectionsFolder(folder) for folder in folders]
-    finish = {folder: finish_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened}
-    home = folder_of(opened, truth)
+    saved = SavedCells(folders, changes, chosen_filter, truth)
     boxes = BoxAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
-    scored = [image_id for image_id in images if image_id in home]
+    scored = [image_id for image_id in images if image_id in saved.folder_of]
     place = {image_id: k for k, image_id in enumerate(scored)}
 
     def cells(image_id: str) -> Cells:
-        detections = home[image_id].load(image_id)
-        # A type that the data lack takes part as one without cells: its boxes are never right.
+        detections = saved.detections(image_id)
+        # A type that the data lack counts as one without cells: its boxes are never right.
         types = np.array([positions.get(name, len(positions)) for name in detections.cell_type_names], dtype=np.int64)
         known = types[detections.cell_types] < len(positions)
         real = truth.instances(image_id)
@@ -125,7 +124,7 @@ def from_detections(
             place[image_id], detections.boxes[known], detections.scores[known],
             types[detections.cell_types][known], real.boxes, real.cell_types,
         )  # fmt: skip
-        return finish[home[image_id]](detections).instances
+        return saved.cells(detections).instances
 
     return Source(scored, cells, boxes)
 
@@ -156,9 +155,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
     callbacks: Any = [PredictionWriter(folder, about)]
-    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **wiring.NOTHING_ELSE)
-    trainer.predict(module, datamodule, return_predictions=False)
-    trainer.strategy.barrier("predicted")
+    run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))
     if torch.distributed.is_initialized():  # the first process scores alone: no metric may wait for the others
         torch.distributed.destroy_process_group()
     return folder, str(datamodule.root)

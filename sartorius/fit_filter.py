@@ -55,17 +55,6 @@ def examples_of(
     return found
 
 
-def deal_folds(truth: Competition, examples: Sequence[Example], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each image, those of a plate well together. Raises InputError for fewer than 3, or too many."""
-    from sartorius.data.folds import deal_images
-
-    images = [example.image_id for example in examples]
-    wells = len({truth.wells[image_id] for image_id in images})
-    if not 3 <= folds <= wells:
-        raise InputError(f"folds={folds}: expected 3 or more, and at most the {wells} plate wells of the detections")
-    return deal_images(truth, images, folds, seed)
-
-
 def worth(plain: NDArray[np.int64], filtered: NDArray[np.int64], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
     """The numbers of the report: unfiltered and cross_fitted mAP, and their paired difference with its interval."""
     from sartorius.metrics.bootstrap import paired_bootstrap
@@ -85,6 +74,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the filter of what the config names, write it and what it is worth. Returns the numbers of the report."""
     from sartorius.data.competition import Competition
     from sartorius.rescoring import training as training
+    from sartorius.running.saved_cells import well_folds
     from sartorius.structures.cell_types import CELL_TYPES
     from sartorius.structures.detections import DetectionsFolder
 
@@ -97,7 +87,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise InputError(f"{', '.join(listed)}: detections of different cell types, {sorted(names)}; give one model's")
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names.pop())
     examples = examples_of(folders, truth, wiring.plain(cfg.postprocess))
-    folds = deal_folds(truth, examples, cfg.folds, cfg.seed)
+    folds = well_folds(truth, [example.image_id for example in examples], cfg.folds, cfg.seed, least=3)
     grow, cut_offs = wiring.instantiate(cfg.model), list(cfg.cut_offs)
     filtered = training.cross_fitted(examples, folds, cut_offs, grow)
     second_level = training.fit(examples, folds, cut_offs, grow, truth.cell_type_names)

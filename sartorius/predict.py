@@ -22,21 +22,12 @@ from sartorius.errors import InputError
 from sartorius.running import building, loading, processes, wiring
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
+from sartorius.running.predicting import build_predictor, run_prediction
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning import LightningDataModule, LightningModule
 
     from sartorius.inference.tta import Augmented
-
-
-def predict(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
-    """Run the module over the images, of which each process takes its share; the trainer's callbacks write what
-    comes out. Returns when all processes are done."""
-    try:
-        trainer.predict(module, datamodule, return_predictions=False)
-        trainer.strategy.barrier("predicted")
-    except SystemExit:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from None
 
 
 def check_source(cfg: DictConfig) -> str:
@@ -67,7 +58,7 @@ def predict_apart(
         looking.inference = view
         writer = {"folder": str(folder), "meta": {**about, "view": name}}
         built = wiring.instantiate_all(callbacks, prediction_writer=writer)
-        predict(module, datamodule, wiring.instantiate(cfg.trainer, callbacks=built, **wiring.NOTHING_ELSE))
+        run_prediction(module, datamodule, build_predictor(cfg.trainer, built))
     return folders
 
 
@@ -110,8 +101,7 @@ def main(cfg: DictConfig) -> None:
         overlays={"postprocess": filtered.with_saved(postprocess, about[filtered.KEY], source)},
         prediction_writer={"meta": about},
     )
-    trainer = wiring.instantiate(cfg.trainer, callbacks=callbacks, **wiring.NOTHING_ELSE)
-    predict(module, datamodule, trainer)
+    run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))
     print(f"{len(datamodule.images)} images: detections and overlays in {output}")
 
 

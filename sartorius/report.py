@@ -39,28 +39,24 @@ def from_detections(run: Run) -> Predicted:
     """
     import numpy as np
 
-    from sartorius.data.out_of_fold import home_of, type_names
+    from sartorius.data.out_of_fold import type_names
     from sartorius.reports.judging import Predicted
-    from sartorius.rescoring.saved import SAVED, finish_of
-    from sartorius.structures.detections import DetectionsFolder
+    from sartorius.running.saved_cells import SavedCells
 
     scored = "bootstrap" in run.config and "detections" in run.config  # written by `evaluate`
-    changes = run.config.get("postprocess") if scored else None
-    opened = [DetectionsFolder(folder) for folder in run.detections]
-    which = run.get("filter") if scored else SAVED
-    finish = {folder: finish_of(folder.meta, changes, which, str(folder.folder)) for folder in opened}
-    home = home_of(opened)
+    changes, chosen_filter = (run.config.get("postprocess"), run.get("filter")) if scored else (None, "saved")
+    saved = SavedCells(run.detections, changes, chosen_filter)
     names = type_names(run.detections, ())
 
     def cells(image_id: str) -> tuple[Instances, NDArray[np.float32]]:
-        found = home[image_id].load(image_id)
-        final = finish[home[image_id]](found)
-        if not names or found.cell_type_names == names:
+        detections = saved.detections(image_id)
+        final = saved.cells(detections)
+        if not names or detections.cell_type_names == names:
             return final.instances, final.scores
-        position = np.array([names.index(name) for name in found.cell_type_names], np.int64)
+        position = np.array([names.index(name) for name in detections.cell_type_names], np.int64)
         return replace(final.instances, cell_types=position[final.instances.cell_types]), final.scores
 
-    shown = set(home) if run.table is None or not scored else set(home) & set(run.table.image_id)
+    shown = set(saved.image_ids) if run.table is None or not scored else set(saved.image_ids) & set(run.table.image_id)
     return Predicted(sorted(shown), cells, names)
 
 

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from sartorius.data.competition import Competition
-from sartorius.data.folds import deal_images
 from sartorius.data.out_of_fold import folder_of
 from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json, write_text
@@ -32,6 +31,7 @@ from sartorius.postprocess.saved import from_saved, to_file, to_saved
 from sartorius.running import wiring
 from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
+from sartorius.running.saved_cells import well_folds
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import DetectionsFolder
 
@@ -64,19 +64,6 @@ def common_postprocess(folders: Sequence[DetectionsFolder], changes: Mapping[str
                 "start with postprocess=default, or another of conf/postprocess"
             )
     return first
-
-
-def deal_folds(truth: Competition, images: Sequence[str], folds: int, seed: int) -> NDArray[np.int64] | None:
-    """The fold of each image, those of a plate well together; None for 0 folds. Raises InputError for too many."""
-    if folds == 0:
-        return None
-    wells = len({truth.wells[image_id] for image_id in images})
-    if not 2 <= folds <= wells:
-        raise InputError(
-            f"folds={folds}: the detections are of {wells} plate wells, so 2 to {wells} folds, or folds=0 to leave out "
-            "cross-fitting"
-        )
-    return deal_images(truth, images, folds, seed)
 
 
 def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
@@ -187,7 +174,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     asked = asked_precision(wiring.plain(cfg.pseudo_labels.precision), names)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
     home = chosen(folder_of(folders, truth), None if cfg.images is None else wiring.path_list(cfg.images))
-    folds = deal_folds(truth, list(home), cfg.folds, cfg.seed)
+    otherwise = ", or folds=0 to leave out cross-fitting"
+    folds = None if cfg.folds == 0 else well_folds(truth, list(home), cfg.folds, cfg.seed, otherwise=otherwise)
     floor = space.floor(post.thresholds.for_types(truth.cell_type_names))
     tables = Tables(
         list(home), lambda image_id: home[image_id].load(image_id), truth.runs, post, floor, cfg.cache_megabytes,

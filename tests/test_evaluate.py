@@ -19,7 +19,7 @@ from sartorius.data.competition import Competition
 from sartorius.data.folds import make_folds
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
-from sartorius.running import wiring
+from sartorius.running import loading, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule
 
@@ -215,7 +215,7 @@ def test_a_checkpoint_is_run_over_its_validation_images(
     module.recipe = {"config": {"data": data}, "postprocess": POST, "data": "tiny", "model": {}}
     asked = []
     monkeypatch.setattr(
-        wiring, "load_module", lambda _, windows: asked.append(windows) or (module.eval(), module.recipe)
+        loading, "load_module", lambda _, windows: asked.append(windows) or (module.eval(), module.recipe)
     )
     common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu", "postprocess.score.default=0.1")
     numbers = run(*common, root=None)

@@ -78,7 +78,7 @@ def test_bad_input(run: Run, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="output=filter.pkl: expected"):
         run(fit_filter, f"detections={folder}", "output=filter.pkl")
     for folds in (2, 13):
-        with pytest.raises(InputError, match=f"folds={folds}: expected 3 or more, and at most the 12 plate wells"):
+        with pytest.raises(InputError, match=f"folds={folds}: the detections are of 12 plate wells, so 3 to 12 folds"):
             run(fit_filter, f"detections={folder}", f"folds={folds}", *SMALL)
     with pytest.raises(InputError, match="folds share no image"):
         run(fit_filter, f"detections=[{folder},{folder}]")

@@ -1,0 +1,30 @@
+"""A prediction over images, by whatever a command names as its model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from sartorius.running.wiring import instantiate
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+
+
+def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
+    """Build the trainer of a config, with these callbacks alone: no logger, no checkpoints, whatever the config."""
+    return instantiate(trainer, callbacks=list(callbacks), logger=False, enable_checkpointing=False)  # type: ignore[no-any-return]
+
+
+def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
+    """Apply the module to the images, of which each process takes its share; the trainer's callbacks write the results.
+
+    Returns when all processes are done. Raises KeyboardInterrupt when a person stops it.
+    """
+    try:
+        trainer.predict(module, datamodule, return_predictions=False)
+        trainer.strategy.barrier("predicted")
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from None

@@ -1,0 +1,76 @@
+"""Folders of detections opened for a command, and folds of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sartorius.data.folds import deal_images
+from sartorius.data.out_of_fold import folder_of, home_of
+from sartorius.errors import InputError
+from sartorius.structures.detections import Detections, DetectionsFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sartorius.data.competition import Competition
+    from sartorius.postprocess.finalise import Finalised
+
+
+class SavedCells:
+    """Several folders of detections as one: those of the folds of a model hold each image once.
+
+    Each folder's own post-processing turns its detections into cells.
+
+    Args:
+        folders: of detections.
+        changes: of every folder's post-processing, on top of what it was saved with; None for none.
+        chosen_filter: of false positives, behind it: `saved`, `none` or a file, see `finish_of`.
+        truth: the labelled images that all detections must be of; None accepts any.
+
+    Raises InputError for an image in two folders and, with `truth`, for one that is not labelled and an empty folder.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[str | Path],
+        changes: Mapping[str, Any] | None = None,
+        chosen_filter: str | None = "saved",
+        truth: Competition | None = None,
+    ) -> None:
+        from sartorius.rescoring.saved import finish_of  # not for --help
+
+        opened = [DetectionsFolder(folder) for folder in folders]
+        finish = {folder: finish_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened}
+        self.folder_of = home_of(opened) if truth is None else folder_of(opened, truth)
+        self._finish = finish
+
+    @property
+    def image_ids(self) -> list[str]:
+        """The images, in the order of the folders."""
+        return list(self.folder_of)
+
+    def detections(self, image_id: str) -> Detections:
+        """Read the detections of an image."""
+        return self.folder_of[image_id].load(image_id)
+
+    def cells(self, detections: Detections) -> Finalised:
+        """Turn detections that were read here into cells, as their folder does."""
+        return self._finish[self.folder_of[detections.image_id]](detections)
+
+
+def well_folds(
+    truth: Competition, images: Sequence[str], folds: int, seed: int, least: int = 2, otherwise: str = ""
+) -> NDArray[np.int64]:
+    """Assign a fold to each image, int64 [N], the images of a plate well together.
+
+    Raises InputError for fewer than `least` folds or more than wells; `otherwise` ends its sentence.
+    """
+    wells = len({truth.wells[image_id] for image_id in images})
+    if not least <= folds <= wells:
+        raise InputError(
+            f"folds={folds}: the detections are of {wells} plate wells, so {least} to {wells} folds{otherwise}"
+        )
+    return deal_images(truth, images, folds, seed)

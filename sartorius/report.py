@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sartorius.reports.judging import Images, Predicted
+    from sartorius.reports.image_cells import Images, Predicted
     from sartorius.reports.runs import Run
     from sartorius.reports.views import Entry
     from sartorius.structures.instances import Instances
@@ -40,7 +40,7 @@ def from_detections(run: Run) -> Predicted:
     import numpy as np
 
     from sartorius.data.out_of_fold import type_names
-    from sartorius.reports.judging import Predicted
+    from sartorius.reports.image_cells import Predicted
     from sartorius.running.saved_cells import SavedCells
 
     scored = "bootstrap" in run.config and "detections" in run.config  # written by `evaluate`
@@ -65,7 +65,7 @@ def from_submission(run: Run, truth: Images) -> Predicted:
     import numpy as np
 
     from sartorius.formats.submission import read_submission
-    from sartorius.reports.judging import Predicted
+    from sartorius.reports.image_cells import Predicted
     from sartorius.structures.instances import Instances
 
     texts = read_submission(run.predictions)

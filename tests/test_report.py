@@ -160,7 +160,7 @@ def test_images_that_cannot_be_read(write: Write, tiny_competition: Path, tmp_pa
 def test_scores_that_are_no_longer_true_are_said(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run", tiny_competition, PICTURES[:2])
     (folder / "metrics.json").write_text('{"competition_map": 0.75, "epochs": 0}')
-    assert "metrics.json says mAP 0.750000" in write(f"run={folder}").text
+    assert "metrics.json holds mAP 0.750000" in write(f"run={folder}").text
 
 
 def test_a_folder_of_evaluate_keeps_its_thresholds(write: Write, tiny_competition: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ LOSSES = ("train/loss", "val/loss")
 SCORES = {"val/map": "mAP", "val/iou": "IoU", "val/dice": "Dice", "val/pixel_accuracy": "pixel accuracy"}  # all 0..1
 _PLACE = ("epoch", "step")
 _POINTS = 1500  # of a line: more cannot be told apart, and would weigh down the page
-_SPAN = 0.5  # epochs that a line must go over to be worth a plot
+_SPAN = 0.5  # epochs that a line must span to be drawn
 
 
 def read_curves(path: Path) -> pd.DataFrame:
@@ -30,7 +30,7 @@ def read_curves(path: Path) -> pd.DataFrame:
 
 
 def read_numbers(path: Path) -> pd.DataFrame:
-    """All columns of such a csv as numbers, what is none left out: rows by epoch and step; empty without a file."""
+    """All columns of such a csv as numbers, rows without epoch or step left out; empty without a file."""
     try:
         table = pd.read_csv(path)
     except (FileNotFoundError, ValueError):  # what pandas raises for an empty file, or none of its kind
@@ -121,8 +121,8 @@ def shared_curve_plots(numbers: Mapping[str, pd.DataFrame], folder: Path | None)
 
 def _measured(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """time and value of a column where it was logged, thinned evenly to what a line can show."""
-    found = table.loc[table[name].notna(), ["time", name]].set_axis(["time", "value"], axis="columns")
-    return found.iloc[:: max(1, math.ceil(len(found) / _POINTS))]
+    measured = table.loc[table[name].notna(), ["time", name]].set_axis(["time", "value"], axis="columns")
+    return measured.iloc[:: max(1, math.ceil(len(measured) / _POINTS))]
 
 
 def _epoch_means(table: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -132,7 +132,7 @@ def _epoch_means(table: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _moving(lines: Mapping[str, pd.DataFrame]) -> bool:
-    """Whether there is a line among them: what was measured only at the end, if twice, stands in the tables anyway."""
+    """Return whether any line spans more than a moment; single measurements stand in the tables."""
     return any(np.ptp(line.time) > _SPAN for line in lines.values() if len(line))
 
 

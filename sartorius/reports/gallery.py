@@ -15,16 +15,16 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.reports.judging import ImageCells
+from sartorius.reports.image_cells import ImageCells
 from sartorius.reports.outlines import outline
-from sartorius.reports.views import View
+from sartorius.reports.views import RunView
 from sartorius.structures.instances import Instances
 from sartorius.visualise.overlays import stretched
 
 
 @dataclass(frozen=True)
 class Style:
-    """How images are shown.
+    """The appearance of the gallery's images.
 
     images: at most so many. best: share of them that are the best ones where there are more; the rest are the worst.
     width: pixels; wider images are shrunk to it. quality: of WebP, 1 to 100.
@@ -74,7 +74,7 @@ class Card:
         return sum(known) / len(known) if known else -1.0
 
 
-def chosen(views: Sequence[View], style: Style) -> list[str]:
+def chosen(views: Sequence[RunView], style: Style) -> list[str]:
     """The images of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
     images = list(dict.fromkeys(image_id for view in views for image_id in view.sources))
     scores = [view.scores for view in views]
@@ -90,22 +90,22 @@ def chosen(views: Sequence[View], style: Style) -> list[str]:
     return ordered[: style.images - best] + ordered[len(ordered) - best :]
 
 
-def card(image_id: str, views: Sequence[View], style: Style) -> Card:
+def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
     """The card of an image that at least one view can show."""
     having = {k: view for k, view in enumerate(views) if image_id in view.sources}
     entries = [view.sources[image_id] for view in having.values()]
     entry = next((one for one in entries if one.labelled), entries[0])
     assert entry.images is not None
     image = entry.images.image(image_id)
-    judged = {k: view.judged[image_id] for k, view in having.items() if image_id in view.judged}
+    compared = {k: view.compared[image_id] for k, view in having.items() if image_id in view.compared}
     layers: list[Layer] = []
     for k, view in having.items():
         predicted = view.sources[image_id].predicted
         assert predicted is not None
-        found, scores = predicted.cells(image_id)
-        layers += _predicted(k, found, scores, judged.get(k))
-    if judged:
-        layers = _annotated(entry.images.instances(image_id), [judged.get(k) for k in range(len(views))]) + layers
+        cells, scores = predicted.cells(image_id)
+        layers += _predicted(k, cells, scores, compared.get(k))
+    if compared:
+        layers = _annotated(entry.images.instances(image_id), [compared.get(k) for k in range(len(views))]) + layers
     scored = [view.scores.get(image_id) for view in views]
     return Card(
         image_id,
@@ -114,7 +114,7 @@ def card(image_id: str, views: Sequence[View], style: Style) -> Card:
         image.shape[1],
         image.shape[0],
         encoded(image, style),
-        len(next(iter(judged.values())).true_areas) if judged else 0,
+        len(next(iter(compared.values())).true_areas) if compared else 0,
         scored,
         [None if score is None else view.counts(image_id) for score, view in zip(scored, views, strict=True)],
         layers,
@@ -123,25 +123,27 @@ def card(image_id: str, views: Sequence[View], style: Style) -> Card:
 
 def encoded(image: NDArray[np.uint8], style: Style) -> str:
     """A data URI of the image, uint8 [H, W], its grey levels stretched as overlays stretch them."""
-    image_id = PIL.Image.fromarray(stretched(image))
-    if image_id.width > style.width:
-        image_id.thumbnail((style.width, image_id.height))
+    shrunk = PIL.Image.fromarray(stretched(image))
+    if shrunk.width > style.width:
+        shrunk.thumbnail((style.width, shrunk.height))
     written = io.BytesIO()
-    image_id.save(written, "webp", quality=style.quality, method=4)
+    shrunk.save(written, "webp", quality=style.quality, method=4)
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _predicted(k: int, cells: Instances, scores: NDArray[np.float32] | None, judged: ImageCells | None) -> list[Layer]:
+def _predicted(
+    k: int, cells: Instances, scores: NDArray[np.float32] | None, compared: ImageCells | None
+) -> list[Layer]:
     """The predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
-    hit = np.ones(len(cells), bool) if judged is None else judged.hit
+    hit = np.ones(len(cells), bool) if compared is None else compared.hit
     layers = []
     for classes, mask in ((f"hit r{k}", hit), (f"false r{k}", ~hit)):
         chosen_cells = np.flatnonzero(mask & (cells.areas > 0)).tolist()
         texts = [
             ",".join((
                 "" if scores is None else f"{100 * float(scores[c]):.0f}",
-                "" if judged is None else f"{100 * judged.judged.iou[c]:.0f}",
-                "" if judged is None or judged.types is None else judged.types[c],
+                "" if compared is None else f"{100 * compared.matches.iou[c]:.0f}",
+                "" if compared is None or compared.types is None else compared.types[c],
             ))
             for c in chosen_cells
         ]  # fmt: skip
@@ -150,20 +152,20 @@ def _predicted(k: int, cells: Instances, scores: NDArray[np.float32] | None, jud
     return layers
 
 
-def _annotated(cells: Instances, judged: Sequence[ImageCells | None]) -> list[Layer]:
+def _annotated(cells: Instances, compared: Sequence[ImageCells | None]) -> list[Layer]:
     """The annotated cells in groups: `truth`, and `m<k>` for each view k that misses those of the group.
 
-    judged: by every view; None where one has not predicted the image.
+    compared: by every view; None where one has not predicted the image.
     """
     groups: dict[str, list[int]] = {}
     for c in range(len(cells)):
         if cells.areas[c]:
-            missed = [f"m{k}" for k, one in enumerate(judged) if one is not None and not one.found[c]]
+            missed = [f"m{k}" for k, one in enumerate(compared) if one is not None and not one.found[c]]
             groups.setdefault(" ".join(["truth", *missed]), []).append(c)
     layers = []
     for classes, members in groups.items():
         texts = [
-            "/".join("" if one is None else f"{100 * one.judged.cell_iou[c]:.0f}" for one in judged) for c in members
+            "/".join("" if one is None else f"{100 * one.matches.cell_iou[c]:.0f}" for one in compared) for c in members
         ]
         layers.append(Layer(classes, "".join(outline(cells, c) for c in members), ";".join(texts)))
     return layers

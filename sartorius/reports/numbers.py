@@ -10,9 +10,9 @@ import numpy as np
 
 from sartorius.metrics import report
 from sartorius.metrics.functional import THRESHOLDS, precision_per_image
-from sartorius.reports.judging import rows_of
+from sartorius.reports.image_cells import rows_of
 from sartorius.reports.runs import Run, flattened
-from sartorius.reports.views import View
+from sartorius.reports.views import RunView
 
 Value = str | int | float | None
 Bootstrap = Mapping[str, Any]
@@ -37,15 +37,15 @@ class Table:
         return [k > 0 and all(isinstance(value, int | float) for value in values) for k, values in enumerate(given)]
 
 
-def summary_of(view: View, types: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:
-    """What metrics.json holds of the view's table (see `metrics.report.summary`); {} where it lacks the counts."""
+def summary_of(view: RunView, types: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:
+    """Summarise the view's table as metrics.json does (see `metrics.report.summary`); {} where it lacks the counts."""
     rows = None if view.table is None else rows_of(view.table)
     if rows is None or view.table is None:
         return {}
     return report.summary(rows, [str(kind) for kind in view.table.cell_type], types, **bootstrap)
 
 
-def by_type(view: View, types: Sequence[str], numbers: Mapping[str, Any]) -> Table:
+def by_type(view: RunView, types: Sequence[str], numbers: Mapping[str, Any]) -> Table:
     """A line a cell type and one for all: images, cells, predictions, found, missed, false alarms, mAP, interval."""
     assert view.table is not None
     lines: list[list[Value]] = []
@@ -62,7 +62,7 @@ def by_type(view: View, types: Sequence[str], numbers: Mapping[str, Any]) -> Tab
     return Table("Score by cell type", columns, lines, note)
 
 
-def by_threshold(view: View, types: Sequence[str]) -> Table:
+def by_threshold(view: RunView, types: Sequence[str]) -> Table:
     """A line a cell type and one for all, a column a threshold: precision TP / (TP + FP + FN), mean over images."""
     lines: list[list[Value]] = []
     shares: list[list[float | None]] = []
@@ -74,7 +74,7 @@ def by_threshold(view: View, types: Sequence[str]) -> Table:
     return Table("Score by threshold", columns, lines, note, shares=shares)
 
 
-def threshold_lines(view: View, types: Sequence[str]) -> dict[str, list[float]]:
+def threshold_lines(view: RunView, types: Sequence[str]) -> dict[str, list[float]]:
     """Precision at each threshold by cell type, then "all"; types without images are left out."""
     rows = None if view.table is None else rows_of(view.table)
     if rows is None or view.table is None or not len(rows):
@@ -84,21 +84,21 @@ def threshold_lines(view: View, types: Sequence[str]) -> dict[str, list[float]]:
     return {kind: precision[mask].mean(axis=0).tolist() for kind, mask in chosen.items() if mask.any()}
 
 
-def confusion(view: View, types: Sequence[str]) -> Table | None:
+def confusion(view: RunView, types: Sequence[str]) -> Table | None:
     """Annotated against predicted type of the matched cells, with missed cells and false alarms; None without types.
 
     A false alarm stands in the line of nothing annotated, a missed cell in the column of nothing predicted.
     """
-    cells = [one for one in view.judged.values() if one.types is not None and one.cell_type]
+    cells = [image for image in view.compared.values() if image.types is not None and image.cell_type]
     if not cells:
         return None
-    names = list(dict.fromkeys([*types, *sorted({name for one in cells for name in one.types or ()})]))
+    names = list(dict.fromkeys([*types, *sorted({name for image in cells for name in image.types or ()})]))
     grid = np.zeros((len(types) + 1, len(names) + 1), np.int64)
     line, column = ({name: k for k, name in enumerate(of)} for of in (types, names))
-    for one in cells:
-        predicted = np.array([column[name] for name in one.types or ()], np.int64)
-        np.add.at(grid, (np.where(one.hit, line[one.cell_type], -1), predicted), 1)
-        grid[line[one.cell_type], -1] += np.count_nonzero(~one.found)
+    for image in cells:
+        predicted = np.array([column[name] for name in image.types or ()], np.int64)
+        np.add.at(grid, (np.where(image.hit, line[image.cell_type], -1), predicted), 1)
+        grid[line[image.cell_type], -1] += np.count_nonzero(~image.found)
     kinds = [*types, "nothing (false alarms)"]
     lines: list[list[Value]] = [[kind, *values] for kind, values in zip(kinds, grid.tolist(), strict=True)]
     lines[-1][-1] = None  # what is neither annotated nor predicted
@@ -108,7 +108,7 @@ def confusion(view: View, types: Sequence[str]) -> Table | None:
     return Table("Confusion of cell types", columns, lines, note, shares=shares)
 
 
-def per_image(views: Sequence[View]) -> Table | None:
+def per_image(views: Sequence[RunView]) -> Table | None:
     """A line an image, worst first: score of each view, their difference where there are two, and counts."""
     tables = [view.table for view in views if view.table is not None]
     if not tables:
@@ -139,7 +139,7 @@ def per_image(views: Sequence[View]) -> Table | None:
     return Table("Every image", columns, lines, note, sortable=True)
 
 
-def comparison(views: Sequence[View], types: Sequence[str], bootstrap: Bootstrap, folds: bool) -> Table:
+def comparison(views: Sequence[RunView], types: Sequence[str], bootstrap: Bootstrap, folds: bool) -> Table:
     """A line a run: images, mAP, interval, by type; and unless they are folds, the paired difference to the first."""
     lines: list[list[Value]] = []
     for k, view in enumerate(views):
@@ -156,7 +156,7 @@ def comparison(views: Sequence[View], types: Sequence[str], bootstrap: Bootstrap
     return Table("The runs", [*columns, "difference", "its interval", "shared images"], lines, note)
 
 
-def _difference(first: View, view: View, bootstrap: Bootstrap) -> list[Value]:
+def _difference(first: RunView, view: RunView, bootstrap: Bootstrap) -> list[Value]:
     if first.table is None or view.table is None or not set(first.scores) & set(view.scores):
         return ["no image in common", "", 0]
     difference, shared = report.compare(view.table, first.table, **bootstrap)
@@ -164,7 +164,7 @@ def _difference(first: View, view: View, bootstrap: Bootstrap) -> list[Value]:
 
 
 def between(limits: Sequence[float] | None, signed: bool = False) -> str:
-    """An interval in words; "" for none."""
+    """Format an interval; "" for none."""
     if limits is None:
         return ""
     low, high = limits
@@ -172,7 +172,7 @@ def between(limits: Sequence[float] | None, signed: bool = False) -> str:
 
 
 def timings(runs: Sequence[Run]) -> Table | None:
-    """What each run took, a column a run: totals of metrics.json, seconds an epoch, medians of what was logged."""
+    """Time and load, a column a run: totals of metrics.json, seconds an epoch, medians of logged numbers."""
     lines: dict[str, list[Value]] = {}
     for k, run in enumerate(runs):
         for name, value in _times(run).items():
@@ -194,18 +194,18 @@ _LOGGED = ("per_second", "/s", "seconds", "throughput", "memory", "waiting", "_g
 
 
 def _times(run: Run) -> dict[str, Value]:
-    numbers, found = run.numbers, {}
+    numbers, times = run.numbers, {}
     for key, label in _TOTALS.items():
         if isinstance(value := numbers.get(key), int | float):
-            found[label] = value
+            times[label] = value
     if numbers.get("epochs") and isinstance(numbers.get("seconds"), int | float):
-        found["seconds an epoch"] = round(numbers["seconds"] / numbers["epochs"], 2)
+        times["seconds an epoch"] = round(numbers["seconds"] / numbers["epochs"], 2)
     if {"step", "train/loss"} <= {*run.curves}:
-        found["steps, as far as logged"] = int(run.curves.dropna(subset="train/loss").step.max()) + 1
+        times["steps, as far as logged"] = int(run.curves.dropna(subset="train/loss").step.max()) + 1
     for name in run.curves:
         if any(part in str(name).lower() for part in _LOGGED) and not str(name).startswith(("val/map", "lr")):
-            found[f"{name}, median"] = float(f"{run.curves[name].median():.4g}")
-    return {name: value for name, value in found.items() if value is not None}
+            times[f"{name}, median"] = float(f"{run.curves[name].median():.4g}")
+    return {name: value for name, value in times.items() if value is not None}
 
 
 def pixel_scores(runs: Sequence[Run]) -> Table | None:

@@ -19,9 +19,9 @@ def outline(cells: Instances, k: int) -> str:
     corner = np.array((left, top))
     if not mask.any():
         return ""
-    found, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     parts, start = [], None
-    for contour in found:
+    for contour in contours:
         points = cv2.approxPolyDP(contour, TOLERANCE, closed=True).reshape(-1, 2).astype(int) + corner
         x, y = points[0].tolist()
         # a relative move starts where the path before it was closed

@@ -1,4 +1,4 @@
-"""The page: one HTML file with everything in it, which opens without a network and says so to the browser."""
+"""The page: one HTML file with everything in it, whose policy forbids the browser any network access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sartorius.reports.gallery import Style, card, chosen
 from sartorius.reports.numbers import Bootstrap, Table
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
-from sartorius.reports.views import Entry, Track, View, are_folds, pooled, type_names, view_of
+from sartorius.reports.views import Entry, RunView, Track, are_folds, pooled, type_names, view_of
 
 FILES = ("page.html.j2", "page.css", "page.js")  # beside this module, in the installed package too
 
@@ -47,9 +47,9 @@ def write_report(
     """
     singles, notes = [], []
     for entry in entries:
-        view, said = view_of(entry, track)
+        view, remarks = view_of(entry, track)
         singles.append(view)
-        notes += [note if len(entries) == 1 else f"{entry.run.name}: {note}" for note in said]
+        notes += [note if len(entries) == 1 else f"{entry.run.name}: {note}" for note in remarks]
     folds = are_folds(singles)
     views = [pooled(singles)] if folds else singles
     html = render(entries, singles, views, dict.fromkeys(notes), plots, style, bootstrap)
@@ -59,14 +59,14 @@ def write_report(
 
 def render(
     entries: Sequence[Entry],
-    singles: Sequence[View],
-    views: Sequence[View],
+    singles: Sequence[RunView],
+    views: Sequence[RunView],
     notes: Mapping[str, None],
     plots: Path | None,
     style: Style,
     bootstrap: Bootstrap,
 ) -> str:
-    """The page's text. singles: a view a run. views: what scores and gallery are of, the same or the folds together."""
+    """Return the page's text. singles: a view a run. views: the views that are scored, the same or the folds joined."""
     import jinja2
     from markupsafe import Markup
 
@@ -90,7 +90,7 @@ def render(
         top=_top(singles, views, types, summaries, bootstrap),
         cards=cards,
         available=len({image_id for view in views for image_id in view.sources}),
-        labelled=any(view.judged for view in views),
+        labelled=any(view.compared for view in views),
         views=[view.name for view in views],
         many=len(entries) > 1,
         folds=folds,
@@ -108,12 +108,12 @@ def _text(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """What the page's policy names its script by: no other script runs, whatever the files of a run may hold."""
+    """Hash the script for the page's policy: no other script runs, whatever the files of a run hold."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 def _layer_css(views: int) -> str:
-    """Which layers are seen for the chosen view, and how annotated cells that it misses look."""
+    """CSS that shows the chosen view's layers and marks the annotated cells that it misses."""
     rules = []
     for k in range(views):
         chosen_view = f'[data-view="{k}"]'
@@ -133,18 +133,18 @@ def _title(entries: Sequence[Entry], folds: bool) -> str:
 
 
 def _facts(entry: Entry) -> dict[str, str]:
-    """What tells the run from others, by name."""
+    """The facts that identify a run, by name."""
     run = entry.run
     about = run.get("callbacks", "run_record", "about") or {}
-    found = {str(name): value for name, value in about.items()} | {"data": run.get("data", "name")}
+    facts = {str(name): value for name, value in about.items()} | {"data": run.get("data", "name")}
     if isinstance(commit := run.git.get("commit"), str):
-        found["commit"] = commit[:10] + (" with changes" if run.git.get("dirty") else "")
-    found["folder"] = str(run.folder)
-    return {name: str(value) for name, value in found.items() if value not in (None, "")}
+        facts["commit"] = commit[:10] + (" with changes" if run.git.get("dirty") else "")
+    facts["folder"] = str(run.folder)
+    return {name: str(value) for name, value in facts.items() if value not in (None, "")}
 
 
-def _tiles(view: View, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list[tuple[str, str, str]]:
-    """The numbers at the top: (value, what it is, small print)."""
+def _tiles(view: RunView, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list[tuple[str, str, str]]:
+    """The numbers at the top: (value, caption, small print)."""
     found = []
     if (score := numbers.get("competition_map")) is not None:
         interval = numbers.get("competition_map_interval")
@@ -154,8 +154,8 @@ def _tiles(view: View, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list
     for threshold in ("0.50", "0.75"):
         if precision.get(threshold) is not None:
             found.append((f"{precision[threshold]:.3f}", f"precision at IoU {threshold}", "TP / (TP + FP + FN)"))
-    if view.judged:
-        cells = list(view.judged.values())
+    if view.compared:
+        cells = list(view.compared.values())
         real, predicted = sum(len(one.true_areas) for one in cells), sum(len(one.areas) for one in cells)
         hits = sum(int(one.hit.sum()) for one in cells)
         if real:
@@ -172,7 +172,7 @@ def _tiles(view: View, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list
 
 
 def _top(
-    singles: Sequence[View], views: Sequence[View], types: Sequence[str], summaries: Sequence[Mapping[str, Any]],
+    singles: Sequence[RunView], views: Sequence[RunView], types: Sequence[str], summaries: Sequence[Mapping[str, Any]],
     bootstrap: Bootstrap,
 ) -> list[Table]:  # fmt: skip
     """The tables that come first: the runs, and the score by cell type."""
@@ -183,9 +183,9 @@ def _top(
 
 
 def _sections(
-    entries: Sequence[Entry], views: Sequence[View], types: Sequence[str], plots: Path | None
+    entries: Sequence[Entry], views: Sequence[RunView], types: Sequence[str], plots: Path | None
 ) -> list[Section]:
-    """The parts below the gallery that have something in them."""
+    """The sections below the gallery that are not empty."""
     runs = [entry.run for entry in entries]
     by_threshold = [_named(tables.by_threshold(view, types), view, views) for view in views if view.table is not None]
     confused = [(tables.confusion(view, types), view) for view in views]
@@ -204,7 +204,7 @@ def _sections(
     return [section for section in found if section.plots or section.tables]
 
 
-def _named(table: Table, view: View, views: Sequence[View]) -> Table:
+def _named(table: Table, view: RunView, views: Sequence[RunView]) -> Table:
     if len(views) == 1:
         return table
     return Table(f"{table.title}, {view.name}", table.columns, table.rows, table.note, table.sortable, table.shares)
@@ -223,7 +223,7 @@ def _configs(entries: Sequence[Entry]) -> list[Table]:
 
 
 def shown(value: Any) -> str:
-    """A value as a table says it: fractions with three digits, nothing as a dash."""
+    """Format a value for a table: fractions with three digits, a missing value as a dash."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
     if isinstance(value, float):

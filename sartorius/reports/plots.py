@@ -13,7 +13,7 @@ import numpy as np
 from sartorius.metrics.functional import THRESHOLDS
 from sartorius.reports.figures import Plot, colours, draw
 from sartorius.reports.numbers import threshold_lines
-from sartorius.reports.views import View
+from sartorius.reports.views import RunView
 from sartorius.structures.arrays import Floats
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 _BINS = 24  # of a histogram
 _STEPS = 10  # of the scores in the calibration
-_FEW = 5  # cells: a smaller bin says nothing about calibration
+_FEW = 5  # cells: smaller bins are too noisy for a calibration
 
 
-def score_plots(views: Sequence[View], types: Sequence[str], folder: Path | None) -> list[Plot]:
+def score_plots(views: Sequence[RunView], types: Sequence[str], folder: Path | None) -> list[Plot]:
     """Precision by threshold (a line a cell type, or a run where there are several), and scores image by image."""
     plots = []
     if len(views) == 1:
@@ -43,7 +43,7 @@ def score_plots(views: Sequence[View], types: Sequence[str], folder: Path | None
     return plots
 
 
-def cell_plots(views: Sequence[View], types: Sequence[str], folder: Path | None) -> list[Plot]:
+def cell_plots(views: Sequence[RunView], types: Sequence[str], folder: Path | None) -> list[Plot]:
     """Histograms of areas by cell type and of scores by view, and how often cells of a score are right."""
     plots = []
     for kind in types:
@@ -70,7 +70,7 @@ def _file(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:60]
 
 
-def _areas(views: Sequence[View], kind: str) -> dict[str, Floats]:
+def _areas(views: Sequence[RunView], kind: str) -> dict[str, Floats]:
     """Areas of the cells in images of a type: annotated, and predicted by each view; pixels."""
     annotated: dict[str, Floats] = {}  # of every image once, whichever view it comes from
     for view in views:
@@ -86,15 +86,15 @@ def _joined(parts: Sequence[Floats]) -> Floats:
     return np.concatenate([np.zeros(0), *parts])
 
 
-def _scored(view: View) -> tuple[Floats, Floats]:
+def _scored(view: RunView) -> tuple[Floats, Floats]:
     """Scores of all predicted cells that have one, and whether each is right, 0 or 1."""
-    scores = _joined([cells.scores for cells in view.judged.values()])
-    hit = _joined([cells.hit.astype(np.float64) for cells in view.judged.values()])
+    scores = _joined([cells.scores for cells in view.compared.values()])
+    hit = _joined([cells.hit.astype(np.float64) for cells in view.compared.values()])
     known = ~np.isnan(scores)
     return scores[known], hit[known]
 
 
-def _crowding(view: View, types: Sequence[str], folder: Path | None) -> list[Plot]:
+def _crowding(view: RunView, types: Sequence[str], folder: Path | None) -> list[Plot]:
     table = view.table
     if table is None or not {"cells", "cell_type"} <= {*table} or table.empty:
         return []
@@ -114,7 +114,7 @@ def _crowding(view: View, types: Sequence[str], folder: Path | None) -> list[Plo
     return [draw("images", "Score and crowding", alt, paint, folder)]
 
 
-def _against(first: View, other: View, k: int, folder: Path | None) -> list[Plot]:
+def _against(first: RunView, other: RunView, k: int, folder: Path | None) -> list[Plot]:
     ours, theirs = other.scores, first.scores
     shared = [image_id for image_id in theirs if image_id in ours]
     if not shared:

@@ -1,4 +1,4 @@
-"""A run's folder as a report reads it: whatever is there of config, numbers, tables and curves."""
+"""Read a run's folder for a report: the config, numbers, tables and curves that it holds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sartorius.structures.detections import DetectionsFolder
 
 @dataclass(frozen=True)
 class Run:
-    """What a folder of `train`, `evaluate`, `predict` or `ensemble` holds; what is missing is empty, and noted.
+    """The content of a folder of `train`, `evaluate`, `predict` or `ensemble`; a missing part is empty and noted.
 
     config: resolved for `train`; with interpolations as text for the others. numbers: metrics.json. table:
     per_image.csv, None without. curves, batches: metrics.csv and batches.csv, see `read_numbers`. git: git.json.
-    pixels: pixels_val.csv. detections: folders of detections, its own or those it was told to score. predictions: the
-    csv in the submission format that it scored, "" for none. notes: what is not there, and why.
+    pixels: pixels_val.csv. detections: folders of detections, its own or those that it scored. predictions: the
+    csv in the submission format that it scored, "" for none. notes: missing parts, and why.
     """
 
     name: str
@@ -119,7 +119,7 @@ def _sources(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...],
 
 
 def _read_pixels(path: Path) -> pd.DataFrame:
-    """image, cell_type, iou, dice ... of a pixel report; empty without one."""
+    """Read image_id, cell_type, iou, dice ... of a pixel report; empty without one."""
     try:
         return pd.read_csv(path, dtype={"image_id": str})
     except (FileNotFoundError, ValueError):

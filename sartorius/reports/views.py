@@ -1,4 +1,4 @@
-"""What a report looks at: each run by itself, or the folds of one experiment together."""
+"""The units of a report: each run by itself, or the folds of one experiment together."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
-from sartorius.reports.judging import ImageCells, Images, Predicted, judge_all, rows_of, table_of
+from sartorius.reports.image_cells import ImageCells, Images, Predicted, compare_images, rows_of, table_of
 from sartorius.reports.runs import Run
 
 Track = Callable[[Sequence[str], str], Iterable[str]]  # wraps ids in a progress bar of that title
@@ -17,9 +17,9 @@ _SAME = 1e-6  # scores that differ by less are the same: files keep 17 digits
 
 @dataclass(frozen=True)
 class Entry:
-    """A run with what it predicted and the images that this is of; None where they cannot be had.
+    """A run with its predicted cells and their images; None where they are not available.
 
-    labelled: the images come with annotated cells. notes: what cannot be had, and why.
+    labelled: the images come with annotated cells. notes: what is not available, and why.
     """
 
     run: Run
@@ -30,15 +30,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class View:
-    """Images scored together. judged: by id; empty where cells or truth cannot be had. table: a line an image.
+class RunView:
+    """Images scored together. compared: by id; empty without cells or truth. table: a line an image.
 
     sources: the entry of each image that can be shown.
     """
 
     name: str
     table: pd.DataFrame | None
-    judged: Mapping[str, ImageCells]
+    compared: Mapping[str, ImageCells]
     sources: Mapping[str, Entry]
 
     @cached_property
@@ -59,31 +59,31 @@ class View:
         }
 
     def counts(self, image_id: str) -> tuple[int, int, int]:
-        """(found, missed, false alarms) at an IoU above 0.50, from the table; zeros where it says nothing."""
+        """(found, missed, false alarms) at an IoU above 0.50, from the table; zeros where it lacks the image."""
         return self._counts.get(image_id, (0, 0, 0))
 
     def of_type(self, cell_type: str) -> list[ImageCells]:
-        """The judged images of a cell type."""
-        return [cells for cells in self.judged.values() if cells.cell_type == cell_type]
+        """The compared images of a cell type."""
+        return [cells for cells in self.compared.values() if cells.cell_type == cell_type]
 
 
-def view_of(entry: Entry, track: Track = lambda images, _: images) -> tuple[View, list[str]]:
-    """The view of one run, and notes on it: what is not scored, and a score that is not that of metrics.json."""
+def view_of(entry: Entry, track: Track = lambda images, _: images) -> tuple[RunView, list[str]]:
+    """Return the view of one run, and notes: what is not scored, and a score that differs from metrics.json."""
     run, notes = entry.run, [*entry.run.notes, *entry.notes]
     if entry.predicted is None or entry.images is None:
-        return View(run.name, run.table, {}, {}), notes
+        return RunView(run.name, run.table, {}, {}), notes
     known = set(entry.images.ids)
     shown = [image_id for image_id in entry.predicted.images if image_id in known]
     if left := len(entry.predicted.images) - len(shown):
         notes.append(f"{left} of {len(entry.predicted.images)} predicted images are not among those of the data")
     sources = dict.fromkeys(shown, entry)
     if not entry.labelled:
-        return View(run.name, run.table, {}, sources), notes
-    judged = judge_all(entry.predicted, entry.images, track(shown, run.name))
-    table = table_of(judged) if judged else run.table
+        return RunView(run.name, run.table, {}, sources), notes
+    compared = compare_images(entry.predicted, entry.images, track(shown, run.name))
+    table = table_of(compared) if compared else run.table
     if table is not None:
         notes += _deviation(run, table)
-    return View(run.name, table, judged, sources), notes
+    return RunView(run.name, table, compared, sources), notes
 
 
 def _deviation(run: Run, table: pd.DataFrame) -> list[str]:
@@ -92,27 +92,27 @@ def _deviation(run: Run, table: pd.DataFrame) -> list[str]:
     if written is None or len(table) == 0 or abs(now - written) < _SAME:
         return []
     return [
-        f"metrics.json says mAP {written:.6f}, the detections give {now:.6f}, which this page shows: images, truth "
+        f"metrics.json holds mAP {written:.6f}, the detections give {now:.6f}, which this page shows: images, truth "
         "or thresholds have changed since"
     ]
 
 
-def are_folds(views: Sequence[View]) -> bool:
-    """Whether several runs were scored on images none of which they share: the folds of one experiment."""
+def are_folds(views: Sequence[RunView]) -> bool:
+    """Return whether several runs share no scored image: they are the folds of one experiment."""
     images = [image_id for view in views for image_id in (*view.scores, *(view.sources if not view.scores else ()))]
     return len(views) > 1 and len(images) == len(set(images)) and all(view.table is not None for view in views)
 
 
-def pooled(views: Sequence[View]) -> View:
-    """The folds as one view: every image scored by the run that did not train on it."""
+def pooled(views: Sequence[RunView]) -> RunView:
+    """Join folds into one view: every image is scored by the run that did not train on it."""
     tables = [view.table for view in views if view.table is not None]
-    judged = {image_id: cells for view in views for image_id, cells in view.judged.items()}
+    compared = {image_id: cells for view in views for image_id, cells in view.compared.items()}
     sources = {image_id: entry for view in views for image_id, entry in view.sources.items()}
     table = pd.concat(tables, ignore_index=True).sort_values("image_id", ignore_index=True)
-    return View(f"{len(views)} folds together", table, dict(sorted(judged.items())), dict(sorted(sources.items())))
+    return RunView(f"{len(views)} folds together", table, dict(sorted(compared.items())), dict(sorted(sources.items())))
 
 
-def type_names(views: Sequence[View]) -> list[str]:
-    """The annotated cell types that occur, in order of first appearance of their names sorted."""
+def type_names(views: Sequence[RunView]) -> list[str]:
+    """Return the sorted names of the annotated cell types that occur."""
     return sorted({str(name) for view in views if view.table is not None and "cell_type" in view.table
                    for name in view.table.cell_type.dropna() if str(name)})  # fmt: skip

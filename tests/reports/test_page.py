@@ -15,17 +15,17 @@ from sartorius.errors import InputError
 from sartorius.postprocess.saved import from_saved
 from sartorius.reports import numbers, page
 from sartorius.reports.gallery import Card, Style, card, chosen
-from sartorius.reports.judging import Predicted, judge_all, table_of
+from sartorius.reports.image_cells import Predicted, compare_images, table_of
 from sartorius.reports.page import FILES
 from sartorius.reports.runs import read_run
-from sartorius.reports.views import Entry, View, pooled
+from sartorius.reports.views import Entry, RunView, pooled
 from sartorius.structures.instances import Instances
 from tests.reports.folders import POST, imperfect, write_run
 
 STYLE = Style(images=60, best=0.25, width=704, quality=70)
 
 
-def view_of(root: Path, folder: Path, images: list[str]) -> View:
+def view_of(root: Path, folder: Path, images: list[str]) -> RunView:
     truth, post = Competition(root), from_saved(POST, None, "test")
 
     def cells(image_id: str) -> tuple[Instances, np.ndarray]:
@@ -33,13 +33,13 @@ def view_of(root: Path, folder: Path, images: list[str]) -> View:
         return final.instances, final.scores
 
     predicted = Predicted(images, cells, truth.cell_type_names)
-    judged = judge_all(predicted, truth, images)
+    compared = compare_images(predicted, truth, images)
     entry = Entry(read_run(write_run(folder, root, images), "toy"), predicted, truth, True)
-    return View("toy", table_of(judged), judged, dict.fromkeys(images, entry))
+    return RunView("toy", table_of(compared), compared, dict.fromkeys(images, entry))
 
 
 @pytest.fixture(scope="module")
-def view(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> View:
+def view(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> RunView:
     return view_of(tiny_competition, tmp_path_factory.mktemp("r") / "a", ["astro00", "astro02", "cort01", "cort03"])
 
 
@@ -48,7 +48,7 @@ def test_the_files_are_in_the_package() -> None:
         assert resources.files("sartorius.reports").joinpath(name).is_file()
 
 
-def test_by_type(view: View) -> None:
+def test_by_type(view: RunView) -> None:
     """astro00: 2 cells, 1 found; astro02: 3, 2 found; cort01: 2, 1 found; cort03: none; each with a false alarm."""
     table = numbers.by_type(view, ["astro", "cort"], {})
     assert [line[:7] for line in table.rows] == [
@@ -57,7 +57,7 @@ def test_by_type(view: View) -> None:
     assert table.numeric[:7] == [False, *[True] * 6]
 
 
-def test_confusion(view: View) -> None:
+def test_confusion(view: RunView) -> None:
     """Found cells of images with 3 cells are of the type after their own; the false alarm is of the first type."""
     table = numbers.confusion(view, ["astro", "cort"])
     assert table is not None and list(table.columns) == ["annotated", "as astro", "as cort", "as shsy5y", "missed"]
@@ -67,14 +67,14 @@ def test_confusion(view: View) -> None:
     assert table.shares[0] == [None, 1 / 5, 2 / 5, 0, 2 / 5]
 
 
-def test_by_threshold(view: View) -> None:
+def test_by_threshold(view: RunView) -> None:
     table = numbers.by_threshold(view, ["astro", "cort", "shsy5y"])
     assert [line[0] for line in table.rows] == ["astro", "cort", "all"], "no image is of the third"
     assert table.rows[1][1] == pytest.approx((1 / 3 + 0) / 2)
     assert table.rows[0][1] == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
-def test_worst_first(view: View) -> None:
+def test_worst_first(view: RunView) -> None:
     table = numbers.per_image([view])
     assert table is not None and table.rows[0][0] == "cort03"
     assert list(table.rows[0][3:6]) == [0, 0, 1]
@@ -84,14 +84,14 @@ def test_worst_first(view: View) -> None:
     assert of_three[0] == "cort03" and of_three[-1] == best and len(of_three) == 3
 
 
-def test_layers_of_a_card(view: View) -> None:
+def test_layers_of_a_card(view: RunView) -> None:
     """Two runs of which the second finds nothing: cells that the first finds are missed by the other only."""
     source = view.sources["astro02"]
     none = Predicted(["astro02"], lambda _: (Instances.empty(48, 64), np.zeros(0, np.float32)), ("astro",))
     other = Entry(source.run, none, source.images, True)
     assert source.images is not None
-    judged = judge_all(none, source.images, ["astro02"])
-    empty = View("empty", table_of(judged), judged, {"astro02": other})
+    compared = compare_images(none, source.images, ["astro02"])
+    empty = RunView("empty", table_of(compared), compared, {"astro02": other})
     made = card("astro02", [view, empty], STYLE)
     assert {layer.classes: layer.path.count("M") for layer in made.layers} == {
         "truth m0 m1": 1, "truth m1": 2, "hit r0": 2, "false r0": 1,
@@ -100,17 +100,17 @@ def test_layers_of_a_card(view: View) -> None:
     assert made.counts == [(2, 1, 1), (0, 3, 0)] and made.scores[1] == 0 and made.image.startswith("data:image/webp")
 
 
-def test_images_wider_than_asked_are_shrunk(view: View) -> None:
+def test_images_wider_than_asked_are_shrunk(view: RunView) -> None:
     small = card("astro00", [view], Style(images=1, best=0, width=16, quality=50))
     assert len(small.image) < len(card("astro00", [view], STYLE).image) and (small.width, small.height) == (64, 48)
     with pytest.raises(InputError, match="gallery.width=8"):
         Style(images=1, best=0, width=8, quality=50)
 
 
-def test_views_of_folds_are_one(view: View) -> None:
-    other = View("b", view.table, {"x": view.judged["cort01"]}, {})
+def test_views_of_folds_are_one(view: RunView) -> None:
+    other = RunView("b", view.table, {"x": view.compared["cort01"]}, {})
     together = pooled([view, other])
-    assert together.table is not None and len(together.table) == 8 and list(together.judged)[-1] == "x"
+    assert together.table is not None and len(together.table) == 8 and list(together.compared)[-1] == "x"
 
 
 def test_60_crowded_images_are_below_15_megabytes() -> None:
@@ -125,9 +125,9 @@ def test_60_crowded_images_are_below_15_megabytes() -> None:
     cells = Instances.from_label_map(label_map, np.zeros(600, np.int64))
     crowd = SimpleNamespace(ids=("a",), image=lambda _: image, instances=lambda _: cells, cell_type=lambda _: "shsy5y")
     predicted = Predicted(["a"], lambda _: (cells, np.full(600, 0.5, np.float32)), ("shsy5y",))
-    judged = judge_all(predicted, crowd, ["a"])
+    compared = compare_images(predicted, crowd, ["a"])
     entry = Entry(SimpleNamespace(name="a"), predicted, crowd, True)  # type: ignore[arg-type]
-    made = card("a", [View("a", table_of(judged), judged, {"a": entry})], STYLE)
+    made = card("a", [RunView("a", table_of(compared), compared, {"a": entry})], STYLE)
     assert sum(layer.path.count("M") for layer in made.layers) == 1200
     assert 60 * size_of(made) < 14e6
 
@@ -137,9 +137,9 @@ def test_60_of_the_densest_real_image_are_below_15_megabytes(real_data: Path) ->
     densest = max(truth.ids, key=lambda image_id: len(truth.record(image_id)))
     cells = truth.instances(densest)
     predicted = Predicted([densest], lambda _: (cells, np.full(len(cells), 0.5, np.float32)), truth.cell_type_names)
-    judged = judge_all(predicted, truth, [densest])
+    compared = compare_images(predicted, truth, [densest])
     entry = Entry(SimpleNamespace(name="a"), predicted, truth, True)  # type: ignore[arg-type]
-    made = card(densest, [View("a", table_of(judged), judged, {densest: entry})], STYLE)
+    made = card(densest, [RunView("a", table_of(compared), compared, {densest: entry})], STYLE)
     assert 60 * size_of(made) < 14e6
 
 
@@ -155,11 +155,11 @@ def test_values_as_they_are_shown() -> None:
     assert numbers.between([-0.01, 0.02], signed=True) == "-0.0100 to +0.0200" and numbers.between(None) == ""
 
 
-def test_what_an_annotated_cell_says_stands_in_the_place_of_its_view(view: View) -> None:
+def test_what_an_annotated_cell_says_stands_in_the_place_of_its_view(view: RunView) -> None:
     """Of three runs the first has not predicted the image."""
-    nothing = View("none", None, {}, {})
+    nothing = RunView("none", None, {}, {})
     layers = [layer for layer in card("cort01", [nothing, view, view], STYLE).layers if "truth" in layer.classes]
     texts = [text.split("/") for layer in layers for text in layer.cells.split(";")]
-    found = view.judged["cort01"].judged.cell_iou
+    found = view.compared["cort01"].matches.cell_iou
     assert sorted(texts) == sorted([["", f"{100 * iou:.0f}", f"{100 * iou:.0f}"] for iou in found])
     assert {layer.classes for layer in layers} == {"truth", "truth m1 m2"}

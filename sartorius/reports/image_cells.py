@@ -1,7 +1,7 @@
-"""The cells of each image beside the truth: what plots and tables of a report are made of.
+"""The cells of each image compared with the truth: the input of a report's plots and tables.
 
-A run's cells are judged one image at a time and only counts and lists of numbers are kept, so that 600 images need
-no more memory than one.
+Images are compared one at a time and only counts and lists of numbers are kept, so that 600 images need no more memory
+than one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sartorius.structures.instances import Instances
 
 
 class Images(Protocol):
-    """Where images and annotated cells come from; see `data.images.Source`."""
+    """A source of images and annotated cells, such as `data.competition.Competition`."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -40,9 +40,9 @@ class Images(Protocol):
 
 @dataclass(frozen=True)
 class Predicted:
-    """The final cells of a run; `cells(image)` gives them, and their scores, float32 [N] or None.
+    """The final cells of a run; `cells(image_id)` returns them and their scores, float32 [N] or None.
 
-    images: ids. type_names: what cell types count in; () where the cells have no types.
+    images: ids. type_names: names of the cell types; () where the cells have no types.
     """
 
     images: Sequence[str]
@@ -55,7 +55,8 @@ class ImageCells:
     """N predicted and M annotated cells of one image as numbers.
 
     cell_type: of the image. types: name of each predicted cell's type, [N]; None where they have none. scores: float
-    [N], NaN without. areas, true_areas: pixels, int64 [N] and [M]. judged: who is matched with whom. row: int64 [13].
+    [N], NaN without. areas, true_areas: pixels, int64 [N] and [M].
+    matches: predicted with annotated cells. row: int64 [13].
     """
 
     image_id: str
@@ -64,27 +65,27 @@ class ImageCells:
     scores: Floats
     areas: Ints
     true_areas: Ints
-    judged: CellMatches
+    matches: CellMatches
     row: Ints
 
     @property
     def hit(self) -> NDArray[np.bool_]:
         """bool [N]: predicted cells that are matched with an annotated one."""
-        return self.judged.cell >= 0
+        return self.matches.cell >= 0
 
     @property
     def found(self) -> NDArray[np.bool_]:
         """bool [M]: annotated cells that are matched."""
-        return self.judged.prediction >= 0
+        return self.matches.prediction >= 0
 
 
-def judge_image(image_id: str, predicted: Predicted, truth: Images, index: int = 0) -> ImageCells:
-    """The image's cells beside the truth. Raises InputError where both are of different sizes."""
+def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int = 0) -> ImageCells:
+    """Compare the predicted cells of an image with the truth. Raises InputError where their image sizes differ."""
     cells, scores = predicted.cells(image_id)
-    real = truth.instances(image_id)
-    found, annotated = cells.to_runs(), real.to_runs()
+    annotated = truth.instances(image_id)
+    runs, true_runs = cells.to_runs(), annotated.to_runs()
     try:
-        row, judged = image_row(index, found, annotated), match_cells(found, annotated)
+        row, matches = image_row(index, runs, true_runs), match_cells(runs, true_runs)
     except InputError:
         raise
     except ValueError as error:
@@ -96,26 +97,26 @@ def judge_image(image_id: str, predicted: Predicted, truth: Images, index: int =
         tuple(names[k] for k in cells.cell_types.tolist()) if names else None,
         np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64),
         cells.areas,
-        real.areas,
-        judged,
+        annotated.areas,
+        matches,
         row,
     )
 
 
-def judge_all(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:
-    """`judge_image` of each of the images, in their order."""
-    return {image_id: judge_image(image_id, predicted, truth, k) for k, image_id in enumerate(images)}
+def compare_images(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:
+    """Apply `compare_image` to each image, in their order."""
+    return {image_id: compare_image(image_id, predicted, truth, k) for k, image_id in enumerate(images)}
 
 
-def table_of(judged: Mapping[str, ImageCells]) -> pd.DataFrame:
-    """What per_image.csv of these images would hold (see `metrics.report.per_image_table`)."""
-    cells = list(judged.values())
+def table_of(compared: Mapping[str, ImageCells]) -> pd.DataFrame:
+    """Return the table of per_image.csv for these images (see `metrics.report.per_image_table`)."""
+    cells = list(compared.values())
     rows = np.array([one.row for one in cells], np.int64).reshape(-1, ROW_LENGTH)
     return report.per_image_table(rows, [one.image_id for one in cells], [one.cell_type for one in cells])
 
 
 def rows_of(table: pd.DataFrame) -> Ints | None:
-    """int64 [P, 13] of a per-image table (see `metrics.functional`); None where it lacks the counts."""
+    """Return int64 [P, 13] from a per-image table (see `metrics.functional`); None where it lacks the counts."""
     wanted = [*report.HITS, "predictions", "cells"]
     if not {*wanted} <= {*table}:
         return None

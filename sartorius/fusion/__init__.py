@@ -1,1 +1,1 @@
-"""From what a network says about parts of an image to what is said about the image."""
+"""Models joined: the detections of an ensemble's members pooled, clustered into cells and fused."""

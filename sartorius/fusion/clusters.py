@@ -1,4 +1,4 @@
-"""Which detections of several members are the same cell.
+"""Clusters of several members' detections that are the same cell.
 
 Greedy by score as in weighted boxes fusion (Solovyev, Wang, Gabruseva 2021): the best detection that belongs to no
 cell yet starts one. Two differences, for crowded cells: masks must agree, not only boxes; and a detection is compared
@@ -9,15 +9,15 @@ member.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.fusion.pool import Pool
 from sartorius.postprocess.paste import PastedMasks
-from sartorius.structures.arrays import Floats, Ints
+from sartorius.structures.arrays import AnyFloats, Floats, Floats32, Ints
 
-_TOUCHING = 1e-6  # IoU of boxes; what is below shares no pixel
+_TOUCHING = 1e-6  # IoU of boxes; those below share no pixel
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Clusters:
     """K cells. seed: int64 [K], the detection that started each, ascending.
 
     rows: int64 [R], detections of the cells one after the other, at most one a member and cell, the seed first. cell:
-    int64 [R], the cell of each row. Detections that are in no cell are a member's second thoughts on one.
+    int64 [R], the cell of each row. Detections in no cell are a member's duplicates of one.
     """
 
     seed: Ints
@@ -35,12 +35,22 @@ class Clusters:
     def __len__(self) -> int:
         return len(self.seed)
 
-    @property
+    @cached_property
     def first(self) -> Ints:
         """Where the rows of each cell begin, int64 [K]."""
         return np.searchsorted(self.cell, np.arange(len(self)))
 
-    def sums(self, values: NDArray[np.floating]) -> Floats:
+    @cached_property
+    def sizes(self) -> Ints:
+        """Rows of each cell, int64 [K]."""
+        return np.bincount(self.cell, minlength=len(self))
+
+    @cached_property
+    def several(self) -> Ints:
+        """The cells that more than one member found, ascending."""
+        return np.flatnonzero(self.sizes > 1)
+
+    def sums(self, values: AnyFloats) -> Floats:
         """Sums over each cell of values [R, ...], float64 [K, ...]."""
         exact = values.astype(np.float64)
         summed: Floats = np.add.reduceat(exact, self.first, axis=0) if len(self) else exact
@@ -71,16 +81,15 @@ class Stamp:
 
 
 def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = None) -> Clusters:
-    """The cells of a pool: detections whose IoU with a cell's seed is at least `box_iou` and, of the masks, `mask_iou`.
+    """Cluster a pool: detections whose IoU with a cell's seed is at least `box_iou` and, of the masks, `mask_iou`.
 
-    seeds: take these detections as the seeds (ascending) in place of looking for them. Detections without pixels are
-    in no cell.
+    seeds: these detections are the seeds (ascending), instead of the best ones that are left. Detections without pixels
+    are in no cell.
     """
     stamp, boxes = Stamp(pool.pasted), pool.detections.boxes.T.copy()
     visible = stamp.areas > 0
-    given = np.zeros(len(pool), dtype=bool)
-    given[seeds if seeds is not None else []] = True
-    taken, is_seed = ~visible, given.copy()
+    taken, is_seed = ~visible, np.zeros(len(pool), dtype=bool)
+    is_seed[seeds if seeds is not None else []] = True
     pairs = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
     for k in range(len(pool)) if seeds is None else np.sort(seeds).tolist():
         if seeds is None and taken[k]:
@@ -97,19 +106,19 @@ def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = No
     return _assigned(pool.member, np.flatnonzero(is_seed & visible), seed, other, iou)
 
 
-def _box_ious(boxes: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+def _box_ious(boxes: Floats32, k: int) -> Floats32:
     """IoU of box k with all boxes, given as [4, N]."""
     x1, y1, x2, y2 = boxes
     shared = np.minimum(x2, x2[k]) - np.maximum(x1, x1[k])
     np.maximum(shared, 0, out=shared)
     shared *= np.maximum(np.minimum(y2, y2[k]) - np.maximum(y1, y1[k]), 0)
     areas = (x2 - x1) * (y2 - y1)
-    iou: NDArray[np.float32] = shared / (areas + areas[k] - shared)
+    iou: Floats32 = shared / (areas + areas[k] - shared)
     return iou
 
 
 def _assigned(member: Ints, seeds: Ints, seed: Ints, other: Ints, iou: Floats) -> Clusters:
-    """Each detection to the seed that it agrees with most; of a member's several at one seed the closest."""
+    """Assign each detection to the seed of highest IoU; of a member's several at one seed the closest."""
     order = np.lexsort((seed, -iou, other))
     order = order[np.unique(other[order], return_index=True)[1]]
     cell, rows = np.searchsorted(seeds, seed[order]), other[order]

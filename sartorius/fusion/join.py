@@ -1,20 +1,23 @@
-"""One image after the other, from what all members saw of it to the joined detections."""
+"""An ensemble: joins what its members predicted of an image."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.fusion.members import Member
+from sartorius.fusion.members import EnsembleMember
 from sartorius.fusion.methods import Method
-from sartorius.fusion.pool import Seen, pool
-from sartorius.fusion.sources import Source
+from sartorius.fusion.pool import MASK_THRESHOLD, ImageType, MemberDetections, pool
+from sartorius.fusion.sources import MemberSource
+from sartorius.postprocess.saved import from_saved, merge, without_none
+from sartorius.structures import checks
+from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
 
 
@@ -22,72 +25,107 @@ from sartorius.structures.detections import Detections
 class Ensemble:
     """Joins the detections of its members, image by image.
 
-    names: the cell types of all members. weights: float64 [K] of each member. min_score, level, image_type: see
+    names: the cell types of all members. weights: float64 [K] of each member. min_score, calibrate, image_type: see
     `pool.pool`.
     """
 
-    members: Sequence[Member]
+    members: Sequence[EnsembleMember]
     names: tuple[str, ...]
-    weights: Mapping[str, NDArray[np.float64]]
+    weights: Mapping[str, Floats]
     method: Method
     min_score: float
-    level: bool
-    image_type: Literal["each", "majority"]
+    calibrate: bool
+    image_type: ImageType
 
     def __post_init__(self) -> None:
-        if self.image_type not in ("each", "majority"):
-            raise InputError(f"image_type: expected each or majority, got {self.image_type!r}")
-        if not 0 <= self.min_score <= 1:
-            raise InputError(f"min_score: expected a number from 0 to 1, got {self.min_score!r}")
+        checks.one_of("", ("each", "majority"), image_type=self.image_type)
+        checks.fractions("", min_score=self.min_score)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that decide the result, but for the method, as plain values for meta.json."""
+        return {
+            "members": {m.name: [os.path.abspath(source.path) for source in m.sources] for m in self.members},
+            "weights": {name: values.tolist() for name, values in self.weights.items()},
+            "min_score": self.min_score,
+            "calibrate": self.calibrate,
+            "image_type": self.image_type,
+        }
+
+    @property
+    def mask_size(self) -> int:
+        """M of the joined masks, the largest of all members."""
+        return max(source.mask_size for member in self.members for source in member.sources)
+
+    def postprocess(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """The post-processing to save with the result: that of the first member which has one, with `changes` on top.
+
+        Its mask threshold becomes 0.5 where masks are calibrated or voted and `changes` name none. Raises InputError as
+        `from_saved` does.
+        """
+        saved = [source.postprocess for member in self.members for source in member.sources]
+        first: Mapping[str, Any] = next((settings for settings in saved if settings), {})
+        changed = without_none(changes)
+        values = dict(changed) if "_target_" in changed else merge(first, changed)
+        if (self.calibrate or self.method.voted) and "mask" not in changed:
+            values["mask"] = MASK_THRESHOLD
+        if not first and "_target_" not in changed:
+            values = {}  # submissions alone bring none
+        from_saved(values, None, "postprocess")
+        return values
 
     def files(self, image_id: str) -> list[Path]:
         """The files that the image's joined detections are made of."""
-        return [member.home[image_id].file(image_id) for member in self.members if image_id in member.home]
+        return [m.source_of[image_id].file(image_id) for m in self.members if image_id in m.source_of]
 
-    def join(self, image_id: str, bad: list[InputError] | None = None) -> Detections | None:
-        """The joined detections of an image that at least one member looked at, `agreement` set.
+    def join(self, image_id: str, skip_bad: bool = False) -> tuple[Detections | None, list[str]]:
+        """The joined detections of an image that at least one member has, `agreement` set, and problems with its files.
 
-        bad: gets the errors of files that cannot be read, whose members then count as not having looked; the result is
-        None where nobody is left. Without it the first error is raised. Raises InputError for members that hold
-        different sizes of the image.
+        skip_bad: a file that cannot be read is a problem, its member counts as not having the image, and the detections
+        are None where no member is left; otherwise the first such file raises InputError. Raises InputError for members
+        that have different sizes of the image.
         """
-        seen = self._seen(image_id, bad)
-        if not seen:
-            return None
-        everything = pool(seen, min_score=self.min_score, level=self.level, image_type=self.image_type)
+        problems: list[str] | None = [] if skip_bad else None
+        members = self._load(image_id, problems)
+        if not members:
+            return None, problems or []
+        everything = pool(
+            members, min_score=self.min_score, calibrate=self.calibrate, image_type=self.image_type
+        )
         if not len(everything):
-            return replace(everything.detections, agreement=np.zeros(0, np.float32))
-        return self.method(everything)
+            return replace(everything.detections, agreement=np.zeros(0, np.float32)), problems or []
+        return self.method(everything), problems or []
 
-    def _seen(self, image_id: str, bad: list[InputError] | None) -> list[Seen]:
-        """What each member that has the image saw, in their order.
+    def _load(self, image_id: str, problems: list[str] | None) -> list[MemberDetections]:
+        """The detections of each member that has the image, in their order; `problems` gets those of unreadable files.
 
         Submissions do not know the image's size: they are read last, and not at all where those that know it cannot
         be read.
         """
-        having = [(member, member.home[image_id]) for member in self.members if image_id in member.home]
-        seen: dict[str, Seen] = {}
-        first: tuple[Source, Detections] | None = None
-        for member, source in sorted(having, key=lambda one: not one[1].typed):
+        having = [(member, member.source_of[image_id]) for member in self.members if image_id in member.source_of]
+        loaded: dict[str, MemberDetections] = {}
+        first: tuple[MemberSource, Detections] | None = None
+        for member, source in sorted(having, key=lambda pair: not pair[1].typed):
             if not source.typed and first is None and any(other.typed for _, other in having):
                 continue
             try:
                 size = (first[1].height, first[1].width) if first is not None else None
-                found = source.load(image_id, size, self.names)
+                detections = source.load(image_id, size, self.names)
             except InputError as error:
-                if bad is None:
+                if problems is None:
                     raise
-                bad.append(error)
+                problems.append(str(error))
                 continue
-            first = first or (source, found)
-            _check_size(image_id, source, found, *first)
-            seen[member.name] = Seen(found, self.weights[member.name], source.cuts(self.names), source.typed)
-        return [seen[member.name] for member, _ in having if member.name in seen]
+            first = first or (source, detections)
+            _check_size(source, detections, *first)
+            thresholds = source.mask_thresholds(self.names)
+            loaded[member.name] = MemberDetections(detections, self.weights[member.name], thresholds, source.typed)
+        return [loaded[member.name] for member, _ in having if member.name in loaded]
 
 
-def _check_size(image_id: str, source: Source, found: Detections, other: Source, reference: Detections) -> None:
-    if (found.height, found.width) != (reference.height, reference.width):
+def _check_size(source: MemberSource, detections: Detections, other: MemberSource, reference: Detections) -> None:
+    if (detections.height, detections.width) != (reference.height, reference.width):
         raise InputError(
-            f"image {image_id}: {found.width}x{found.height} pixels in {source.path}, "
+            f"image {detections.image_id}: {detections.width}x{detections.height} pixels in {source.path}, "
             f"{reference.width}x{reference.height} in {other.path}: not the same image; predict it again"
         )

@@ -1,4 +1,4 @@
-"""The members of an ensemble, each a model by a name; the images that they share, and their weights."""
+"""Members of an ensemble, each a model by a name; the images that they share, and their weights."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.fusion.sources import FolderSource, Source, SubmissionSource
+from sartorius.fusion.sources import FolderSource, MemberSource, SubmissionSource
+from sartorius.structures import checks
+from sartorius.structures.arrays import Bools, Floats
 
 
 @dataclass(frozen=True)
-class Member:
-    """One voice of the ensemble: a model, by a name, from one source or from those of its folds."""
+class EnsembleMember:
+    """A model of the ensemble, by a name, from one source or from those of its folds."""
 
     name: str
-    sources: Sequence[Source]
+    sources: Sequence[MemberSource]
 
-    def knows(self, names: Sequence[str]) -> NDArray[np.bool_]:
-        """Which of the cell types its model can tell, bool [K]; all of them where nobody says."""
-        told = [source.names for source in self.sources if isinstance(source, FolderSource)]
-        if not told or None in told:
+    def knows(self, names: Sequence[str]) -> Bools:
+        """Which of the cell types its model predicts, bool [K]; all of them where that is not known."""
+        listed = [source.names for source in self.sources if source.typed]
+        if not listed or None in listed:
             return np.ones(len(names), dtype=bool)
-        return np.isin(names, [name for own in told for name in own or ()])
+        return np.isin(names, [name for own in listed for name in own or ()])
 
     @cached_property
-    def home(self) -> dict[str, Source]:
+    def source_of(self) -> dict[str, MemberSource]:
         """The source of each image. Raises InputError for an image in two of them."""
-        home: dict[str, Source] = {}
+        sources: dict[str, MemberSource] = {}
         for source in self.sources:
             for image_id in source.image_ids():
-                if image_id in home:
+                if image_id in sources:
                     raise InputError(
-                        f"members.{self.name}: image {image_id} is in {home[image_id].path} and in {source.path}: "
+                        f"members.{self.name}: image {image_id} is in {sources[image_id].path} and in {source.path}: "
                         "folds share no image; to join two models, name each as a member of its own"
                     )
-                home[image_id] = source
-        return home
+                sources[image_id] = source
+        return sources
 
 
-def open_members(given: Any, **submissions: Any) -> list[Member]:
-    """The members that a config gives: a list, or a mapping from names; each a path, or a list of paths of folds.
+def open_members(given: Any, **submissions: Any) -> list[EnsembleMember]:
+    """Open the members: a list, or a mapping from names; each a path, or a list of paths of folds.
 
     A path that ends in .csv is a submission, opened with `submissions` (see `SubmissionSource`). Raises InputError for
     anything else, no members, and as the sources do.
@@ -57,23 +58,23 @@ def open_members(given: Any, **submissions: Any) -> list[Member]:
         paths = [value] if isinstance(value, str) else value
         if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
             raise InputError(f"members.{key}: expected a folder or csv, or a list of them, got {value!r}")
-        sources: list[Source] = [
+        sources: list[MemberSource] = [
             SubmissionSource(path, **submissions) if path.endswith(".csv") else FolderSource(path) for path in paths
         ]
-        members.append(Member(str(key), sources))
+        members.append(EnsembleMember(str(key), sources))
     return members
 
 
-def shared_names(members: Sequence[Member], default: Sequence[str]) -> tuple[str, ...]:
-    """The cell types of the result: those of the member that knows most, `default` where none names any.
+def shared_names(members: Sequence[EnsembleMember], default: Sequence[str]) -> tuple[str, ...]:
+    """The cell types of the result: those of the source with most types, `default` where none names any.
 
-    Others may know fewer of them, in any order. Raises InputError where one knows a type that this member does not.
+    Others may have fewer of them, in any order. Raises InputError where another has a type that this one lacks.
     """
     known = {
         source.path: source.names
         for member in members
         for source in member.sources
-        if isinstance(source, FolderSource) and source.names is not None
+        if source.names is not None
     }
     if not known:
         return tuple(default)
@@ -84,12 +85,13 @@ def shared_names(members: Sequence[Member], default: Sequence[str]) -> tuple[str
     return names
 
 
-def chosen_images(members: Sequence[Member], which: str) -> list[str]:
-    """The images to join, sorted: `same` wants all members to have the same ones, `common` takes those that all have,
-    `all` those that any has. Raises InputError where `same` is not so, or nothing is left."""
-    if which not in ("same", "common", "all"):
-        raise InputError(f"images: expected same, common or all, got {which!r}")
-    sets = [set(member.home) for member in members]
+def chosen_images(members: Sequence[EnsembleMember], which: str) -> list[str]:
+    """The images to join, sorted: `common` takes those that all members have, `all` those that any has.
+
+    `same` takes them too, and raises InputError unless all members have the same ones, as does a choice of none.
+    """
+    checks.one_of("", ("same", "common", "all"), images=which)
+    sets = [set(member.source_of) for member in members]
     union, common = set.union(*sets), set.intersection(*sets)
     if which == "same" and union != common:
         for member, own in zip(members, sets, strict=True):
@@ -105,7 +107,7 @@ def chosen_images(members: Sequence[Member], which: str) -> list[str]:
     return sorted(chosen)
 
 
-def weight_table(members: Sequence[Member], given: Any, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[str]) -> dict[str, Floats]:
     """The weights of each member, float64 [K] over the cell types: 0 for those that it does not know.
 
     given: None (all 1), a list in the order of the members, or a mapping from their names (others have 1); each a
@@ -126,7 +128,7 @@ def weight_table(members: Sequence[Member], given: Any, names: Sequence[str]) ->
     return table
 
 
-def _weights(member: str, given: Any, names: Sequence[str]) -> NDArray[np.float64]:
+def _weights(member: str, given: Any, names: Sequence[str]) -> Floats:
     values = dict(given) if isinstance(given, Mapping) else {"default": given}
     if unknown := sorted(values.keys() - {*names, "default"}):
         raise InputError(f"weights.{member}: no cell type {', '.join(unknown)}; there are {', '.join(names)}")

@@ -1,37 +1,37 @@
-"""How the detections of a pool become one set: suppression, weighted fusion, or a vote on every pixel.
+"""Methods that fuse the detections of a pool into one set: suppression, weighted fusion, or a vote on every pixel.
 
-All three say for each cell how far the members agree: the weighted share of members that found it, times the weighted
-mean IoU of their masks with the joined one. A cell that one member found keeps that member's own box and mask.
+Each reports for a cell how far the members agree: the weighted share of members that found it, times the weighted mean
+IoU of their masks with the fused one. A cell that one member found keeps that member's own box and mask.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sartorius.errors import InputError
 from sartorius.fusion.clusters import Clusters, Stamp, cluster
-from sartorius.fusion.pool import LEVEL, Pool, levelled
+from sartorius.fusion.pool import MASK_THRESHOLD, Pool, calibrated
 from sartorius.postprocess.nms import box_nms, mask_nms
 from sartorius.postprocess.paste import paste_masks
-from sartorius.structures.arrays import Floats, Ints
+from sartorius.structures import checks
+from sartorius.structures.arrays import Floats, Floats32, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.resample import resample
 
 
 class Method(Protocol):
-    """Joins the detections of a pool into those of the image, best score first, `agreement` set.
+    """Fuses the detections of a pool into those of the image, best score first, `agreement` set.
 
-    voted: whether masks of the result are cut at 0.5 whatever those of the members are cut at.
+    voted: whether the mask threshold of the result is 0.5 whatever those of the members are.
     """
 
     voted: ClassVar[bool]
 
     def __call__(self, pool: Pool) -> Detections:
-        """The joined detections of a pool, which may be empty."""
+        """The fused detections of a pool, which may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,101 +48,119 @@ class NMS:
     voted: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_shares(self, "box_nms", "mask_nms", "mask_iou")
+        checks.fractions("fusion", box_nms=self.box_nms, mask_nms=self.mask_nms, mask_iou=self.mask_iou)
 
     def __call__(self, pool: Pool) -> Detections:
-        """The joined detections; see `Method`."""
-        found, pasted = pool.detections, pool.pasted
-        stays = box_nms(found.boxes, found.cell_types, np.full(len(found), self.box_nms)) & (pasted.areas > 0)
+        """The fused detections; see `Method`."""
+        detections, pasted = pool.detections, pool.pasted
+        stays = box_nms(detections.boxes, detections.cell_types, np.full(len(pool), self.box_nms)) & (pasted.areas > 0)
         seeds = np.flatnonzero(stays)
         seeds = seeds[mask_nms(pasted.select(stays), np.full(len(seeds), self.mask_nms))]
         clusters = cluster(pool, 0.0, self.mask_iou, seeds)
-        chosen = replace(found.select(seeds), scores=pool.rank[seeds].astype(np.float32))
-        return _with_agreement(pool, clusters, chosen, pool.cuts[seeds])
+        chosen = replace(detections.select(seeds), scores=pool.rank[seeds].astype(np.float32))
+        return _with_agreement(pool, clusters, chosen, pool.mask_thresholds[seeds])
 
 
 @dataclass(frozen=True, kw_only=True)
-class WBF:
-    """Weighted boxes fusion (Solovyev, Wang, Gabruseva 2021), with masks.
+class _Averaging(ABC):
+    """Fusion of every cluster by weight x score.
 
-    A cell's box is the mean of its members' boxes, its mask the mean of their probabilities as the joined box holds
-    them, both weighted with weight x score; its score the mean score, weighted with the weights, times the weighted
-    share of members that found it (to the power `share_power`: 1 as in the paper, 0 leaves the mean). Its cell type is
-    the weighted majority's.
-
-    box_iou, mask_iou: see `clusters.cluster`.
+    A cell's score is its members' mean score, weighted with the weights, times the weighted share of members that found
+    it (to the power `share_power`: 1 as in weighted boxes fusion, 0 leaves the mean). Its cell type is the weighted
+    majority's. box_iou, mask_iou: see `clusters.cluster`.
     """
 
     box_iou: float
     mask_iou: float
     share_power: float
-    voted: ClassVar[bool] = False
+    voted: ClassVar[bool]
 
     def __post_init__(self) -> None:
-        _check_shares(self, "box_iou", "mask_iou", "share_power")
+        checks.fractions("fusion", box_iou=self.box_iou, mask_iou=self.mask_iou, share_power=self.share_power)
+
+    @abstractmethod
+    def _fuse(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Floats, Floats32]:
+        """Boxes [J, 4] and masks [J, M, M] of `clusters.several`; part: see `_parts`."""
 
     def __call__(self, pool: Pool) -> Detections:
-        """The joined detections; see `Method`."""
+        """The fused detections; see `Method`."""
         clusters = cluster(pool, self.box_iou, self.mask_iou)
         part = _parts(pool, clusters)
-        boxes = clusters.sums(pool.detections.boxes[clusters.rows] * part[:, None])
-        masks = np.zeros((len(clusters), *pool.detections.masks.shape[1:]), np.float32)
-        joined = _several(clusters)
-        for few in _blocks(clusters, joined, pool.detections.mask_size):
-            rows = np.isin(clusters.cell, few)
-            own = clusters.rows[rows]
-            read = resample(
-                pool.detections.masks[own],
-                pool.detections.boxes[own].astype(np.float64),
-                boxes[clusters.cell[rows]],
-                pool.detections.mask_size,
-            )
-            read *= part[rows, None, None].astype(np.float32)
-            counts = np.bincount(clusters.cell[rows], minlength=len(clusters))[few]
-            masks[few] = np.add.reduceat(read, np.cumsum(counts) - counts, axis=0)
-        return _finished(pool, clusters, joined, boxes, masks, part, self.share_power, None)
+        seed, seed_thresholds = pool.detections.select(clusters.seed), pool.mask_thresholds[clusters.seed]
+        boxes, masks = seed.boxes.copy(), seed.masks.copy()
+        if self.voted and (seed_thresholds != MASK_THRESHOLD).any():
+            masks = calibrated(masks, seed_thresholds).astype(np.float16)
+        boxes[clusters.several], masks[clusters.several] = self._fuse(pool, clusters, part)
+        types = _types(pool, clusters)
+        weight, score = pool.weight[clusters.rows], pool.detections.scores[clusters.rows]
+        mean = clusters.sums(weight * score) / clusters.sums(weight)
+        scores = (mean * _share(pool, clusters, types) ** self.share_power).astype(np.float32)
+        thresholds = clusters.sums(part * pool.mask_thresholds[clusters.rows])
+        if self.voted:
+            thresholds[:] = MASK_THRESHOLD
+        fused = replace(seed, boxes=boxes, masks=masks, scores=scores, cell_types=types)
+        return _with_agreement(pool, clusters, fused, thresholds)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vote:
-    """The members that found a cell vote on each of its pixels.
+class WBF(_Averaging):
+    """Weighted boxes fusion (Solovyev, Wang, Gabruseva 2021), with masks.
 
-    The probability of a pixel is the share of weight x score of those whose mask has it; the box is the one around all
-    pixels of at least `min_share`, so that one member's slip does not stretch it. Scores and cell types as in `WBF`.
+    A cell's box is the mean of its members' boxes, its mask the mean of their probabilities resampled to that box, both
+    weighted with weight x score. Scores and cell types: see `_Averaging`.
     """
 
-    box_iou: float
-    mask_iou: float
-    share_power: float
+    voted: ClassVar[bool] = False
+
+    def _fuse(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Floats, Floats32]:
+        boxes = clusters.sums(pool.detections.boxes[clusters.rows] * part[:, None])
+        several, size = clusters.several, pool.detections.mask_size
+        masks = np.zeros((len(several), size, size), np.float32)
+        for block in _blocks(clusters, size):
+            rows = np.isin(clusters.cell, several[block])
+            members = pool.detections.select(clusters.rows[rows])
+            read = resample(members.masks, members.boxes.astype(np.float64), boxes[clusters.cell[rows]], size)
+            read *= part[rows, None, None].astype(np.float32)
+            counts = clusters.sizes[several[block]]
+            masks[block] = np.add.reduceat(read, np.cumsum(counts) - counts, axis=0)
+        return boxes[several], masks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote(_Averaging):
+    """The members that found a cell vote on each of its pixels.
+
+    The probability of a pixel is the share of weight x score of those whose mask has it; the box encloses all pixels of
+    at least `min_share`, so that one member's outlier does not stretch it. Scores and cell types: see `_Averaging`.
+    """
+
     min_share: float
     voted: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        _check_shares(self, "box_iou", "mask_iou", "share_power", "min_share")
+        super().__post_init__()
+        checks.fractions("fusion", min_share=self.min_share)
 
-    def __call__(self, pool: Pool) -> Detections:
-        """The joined detections; see `Method`."""
+    def _fuse(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Floats, Floats32]:
         from sartorius.structures.mask_sampling import sample_pixels
 
-        clusters, size = cluster(pool, self.box_iou, self.mask_iou), pool.detections.mask_size
-        part, joined = _parts(pool, clusters), _several(clusters)
-        boxes, masks = np.zeros((len(clusters), 4)), np.zeros((len(clusters), size, size), np.float32)
+        several, size = clusters.several, pool.detections.mask_size
+        if not len(several):
+            return np.zeros((0, 4)), np.zeros((0, size, size), np.float32)
         cell, pixel, share = self._shares(pool, clusters, part)
-        if len(joined):
-            height, width = pool.detections.height, pool.detections.width
-            first = np.searchsorted(cell, joined)
-            y, x = np.divmod(pixel, width)
-            low = [np.minimum.reduceat(side, first) for side in (x, y)]
-            high = [np.maximum.reduceat(side, first) + 1 for side in (x, y)]
-            edges = np.stack((*low, *high), axis=1)
-            boxes[joined] = edges
-            masks[joined] = sample_pixels(np.searchsorted(joined, cell), y, x, share, edges, height, width, size)
-        return _finished(pool, clusters, joined, boxes, masks, part, self.share_power, LEVEL)
+        height, width = pool.detections.height, pool.detections.width
+        first = np.searchsorted(cell, several)
+        y, x = np.divmod(pixel, width)
+        low = [np.minimum.reduceat(side, first) for side in (x, y)]
+        high = [np.maximum.reduceat(side, first) + 1 for side in (x, y)]
+        edges = np.stack((*low, *high), axis=1)
+        masks = sample_pixels(np.searchsorted(several, cell), y, x, share, edges, height, width, size)
+        return edges.astype(np.float64), masks
 
-    def _shares(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Ints, Ints, NDArray[np.float32]]:
+    def _shares(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Ints, Ints, Floats32]:
         """(cell, flat pixel, share) of every pixel of cells that several members found, sorted; shares in 0..1."""
         cell_of, part_of = np.full(len(pool), -1), np.zeros(len(pool))
-        several = np.isin(clusters.cell, _several(clusters))
+        several = np.isin(clusters.cell, clusters.several)
         cell_of[clusters.rows[several]], part_of[clusters.rows[several]] = clusters.cell[several], part[several]
         pasted = pool.pasted
         counted = cell_of[pasted.mask] >= 0
@@ -164,44 +182,11 @@ def _parts(pool: Pool, clusters: Clusters) -> Floats:
     return rank / clusters.sums(rank)[clusters.cell]
 
 
-def _several(clusters: Clusters) -> Ints:
-    """The cells that more than one member found."""
-    return np.flatnonzero(np.bincount(clusters.cell, minlength=len(clusters)) > 1)
-
-
-def _blocks(clusters: Clusters, cells: Ints, size: int, values: int = 1 << 23) -> list[Ints]:
-    """`cells` in pieces whose masks together hold about `values` numbers: memory stays the same for any M."""
-    counts = np.bincount(clusters.cell, minlength=len(clusters))[cells]
-    number = (np.cumsum(counts) * size * size) // values
-    return np.split(cells, np.flatnonzero(np.diff(number)) + 1) if len(cells) else []
-
-
-def _finished(
-    pool: Pool,
-    clusters: Clusters,
-    joined: Ints,
-    boxes: Floats,
-    masks: NDArray[np.float32],
-    part: Floats,
-    share_power: float,
-    cut: float | None,
-) -> Detections:
-    """The cells of the clusters: boxes and masks as given for the cells `joined`, the seed's own for the others."""
-    seed = pool.detections.select(clusters.seed)
-    own_boxes, own_masks = seed.boxes.copy(), seed.masks.copy()
-    if cut is not None and (pool.cuts[clusters.seed] != cut).any():
-        own_masks = levelled(own_masks, pool.cuts[clusters.seed]).astype(np.float16)
-    own_boxes[joined], own_masks[joined] = boxes[joined], masks[joined].astype(np.float16)
-    types = _types(pool, clusters)
-    share = _share(pool, clusters, types)
-    weight, score = pool.weight[clusters.rows], pool.detections.scores[clusters.rows]
-    mean = clusters.sums(weight * score) / clusters.sums(weight)
-    scores = (mean * share**share_power).astype(np.float32)
-    cuts = clusters.sums(part * pool.cuts[clusters.rows])
-    if cut is not None:
-        cuts[:] = cut
-    found = replace(seed, boxes=own_boxes, masks=own_masks, scores=scores, cell_types=types)
-    return _with_agreement(pool, clusters, found, cuts)
+def _blocks(clusters: Clusters, size: int, values: int = 1 << 23) -> list[Ints]:
+    """Positions in `clusters.several`, in blocks whose masks hold about `values` numbers: memory does not grow with M."""
+    several = clusters.several
+    number = (np.cumsum(clusters.sizes[several]) * size * size) // values
+    return np.split(np.arange(len(several)), np.flatnonzero(np.diff(number)) + 1) if len(several) else []
 
 
 def _types(pool: Pool, clusters: Clusters) -> Ints:
@@ -221,22 +206,15 @@ def _share(pool: Pool, clusters: Clusters, types: Ints) -> Floats:
     return share
 
 
-def _with_agreement(pool: Pool, clusters: Clusters, found: Detections, cuts: Floats) -> Detections:
-    """`found` [K], one for each cell, with agreement, best score first; its masks are cut at `cuts` [K]."""
-    pasted = paste_masks(found.boxes, found.masks, cuts, found.height, found.width)
-    joined, stamp = Stamp(pasted), Stamp(pool.pasted)
+def _with_agreement(pool: Pool, clusters: Clusters, cells: Detections, thresholds: Floats) -> Detections:
+    """Set the agreement of K cells, whose masks count above `thresholds` [K], and sort them, best score first."""
+    pasted = paste_masks(cells.boxes, cells.masks, thresholds, cells.height, cells.width)
+    fused, stamp = Stamp(pasted), Stamp(pool.pasted)
     iou, last = np.ones(len(clusters.rows)), np.append(clusters.first[1:], len(clusters.rows))
-    for k in _several(clusters).tolist():
+    for k in clusters.several.tolist():
         rows = slice(int(clusters.first[k]), int(last[k]))
-        iou[rows] = stamp.ious(joined.pixels(k), clusters.rows[rows])
+        iou[rows] = stamp.ious(fused.pixels(k), clusters.rows[rows])
     weight = pool.weight[clusters.rows]
     mean = clusters.sums(weight * iou) / clusters.sums(weight)
-    agreement = (_share(pool, clusters, found.cell_types) * mean).clip(0, 1)
-    return replace(found, agreement=agreement.astype(np.float32)).sorted()
-
-
-def _check_shares(method: object, *names: str) -> None:
-    for name in names:
-        value = getattr(method, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            raise InputError(f"fusion.{name}: expected a number from 0 to 1, got {value!r}")
+    agreement = (_share(pool, clusters, cells.cell_types) * mean).clip(0, 1)
+    return replace(cells, agreement=agreement.astype(np.float32)).sorted()

@@ -1,7 +1,7 @@
 """The detections of all members of an ensemble on one image, side by side, ready to be joined.
 
-Members differ in what their probabilities mean: one model's masks are best cut at 0.45, another's at 0.8. Levelling
-moves each member's own threshold to 0.5, so that averages and majorities compare like with like.
+Members differ in what their probabilities mean: one model's masks fit best at a threshold of 0.45, another's at 0.8.
+Calibration maps each member's own mask threshold to 0.5, so that averages and majorities compare like with like.
 """
 
 from __future__ import annotations
@@ -12,44 +12,43 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.postprocess.paste import PastedMasks, paste_masks
-from sartorius.structures.arrays import Floats, Ints
+from sartorius.structures.arrays import AnyFloats, Bools, Floats, Floats32, Ints, SoftMasks
 from sartorius.structures.detections import Detections
 from sartorius.structures.resample import resample
 
-LEVEL = 0.5  # probability at which a levelled mask is cut
-_UNTYPED = 1e-6  # weight of a vote for a cell type that a member only borrows from the others
+ImageType = Literal["each", "majority"]
+MASK_THRESHOLD = 0.5  # of calibrated masks
+_BORROWED = 1e-6  # weight of a vote for a cell type that a member only takes from the others
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one member saw in an image.
+class MemberDetections:
+    """One member's detections of an image.
 
-    weights: its weight for each cell type, float64 [K], 0 or more. cuts: the probability at which its masks are cut,
-    per cell type, float64 [K]. typed: whether it knows cell types itself.
+    weights: its weight for each cell type, float64 [K], 0 or more. mask_thresholds: probability above which its masks'
+    pixels count, per cell type, float64 [K]. typed: whether the member itself predicts cell types.
     """
 
     detections: Detections
     weights: Floats
-    cuts: Floats
+    mask_thresholds: Floats
     typed: bool = True
 
 
 @dataclass(frozen=True)
 class Pool:
-    """N detections of the members that looked at an image, the largest weight x score first.
+    """N detections of the members that predicted an image, the largest weight x score first.
 
     detections: boxes with extent and masks of one size. member: int64 [N]. weights: float64 [members, K], the largest
-    is 1. cuts: float64 [N], the probability at which each mask is cut. votes: float64 [N], the say of each detection on
-    the cell type.
+    is 1. mask_thresholds: float64 [N]. votes: float64 [N], the weight of each detection's vote on the cell type.
     """
 
     detections: Detections
     member: Ints
     weights: Floats
-    cuts: Floats
+    mask_thresholds: Floats
     votes: Floats
 
     def __len__(self) -> int:
@@ -67,85 +66,90 @@ class Pool:
 
     @cached_property
     def pasted(self) -> PastedMasks:
-        """The pixels of each mask at its cut."""
-        found = self.detections
-        return paste_masks(found.boxes, found.masks, self.cuts, found.height, found.width)
+        """The pixels of each mask at its threshold."""
+        cells = self.detections
+        return paste_masks(cells.boxes, cells.masks, self.mask_thresholds, cells.height, cells.width)
 
-    def select(self, index: Ints | NDArray[np.bool_]) -> Pool:
+    def select(self, index: Ints | Bools) -> Pool:
         """The detections of a boolean mask [N] or of indices."""
-        chosen = self.detections.select(index)
         return replace(
-            self, detections=chosen, member=self.member[index], cuts=self.cuts[index], votes=self.votes[index]
+            self,
+            detections=self.detections.select(index),
+            member=self.member[index],
+            mask_thresholds=self.mask_thresholds[index],
+            votes=self.votes[index],
         )
 
 
-def pool(seen: Sequence[Seen], *, min_score: float, level: bool, image_type: Literal["each", "majority"]) -> Pool:
-    """The detections of at least one member on one image; all are of the same size and cell types.
+def pool(
+    members: Sequence[MemberDetections], *, min_score: float, calibrate: bool, image_type: ImageType
+) -> Pool:
+    """Pool the detections of at least one member on one image; all are of the same size and cell types.
 
-    min_score: detections below it are left out, as are those of weight 0 and boxes without extent. level: probabilities
-    are levelled (see above). image_type: `majority` gives all detections the type with the largest sum of weight x
-    score; `each` leaves them. Members that know no types take the prevailing one; where nobody knows, they keep theirs.
+    min_score: detections below it are left out, as are those of weight 0 and boxes without extent. calibrate: map mask
+    thresholds to 0.5 (see above). image_type: `majority` gives all detections the type with the largest sum of weight x
+    score; `each` leaves them. Members without types take the prevailing one; where no member has types, they keep theirs.
     """
-    size = max(one.detections.mask_size for one in seen)
-    scale = max(float(one.weights.max(initial=0)) for one in seen) or 1.0
-    weights = np.stack([one.weights for one in seen]) / scale
-    found = [_kept(one.detections, min_score) for one in seen]
-    types = _cell_types(found, seen, weights, image_type)
-    cuts = [one.cuts[own] for one, own in zip(seen, types, strict=True)]
-    masks = [_prepared(one, own, size, level) for one, own in zip(found, cuts, strict=True)]
-    first = found[0]
+    size = max(member.detections.mask_size for member in members)
+    scale = max(float(member.weights.max(initial=0)) for member in members) or 1.0
+    weights = np.stack([member.weights for member in members]) / scale
+    kept = [_kept(member.detections, min_score) for member in members]
+    types = _cell_types(kept, members, weights, image_type)
+    thresholds = [member.mask_thresholds[own] for member, own in zip(members, types, strict=True)]
+    masks = [_prepared(part, own, size, calibrate) for part, own in zip(kept, thresholds, strict=True)]
     joined = replace(
-        first,
-        boxes=np.concatenate([one.boxes for one in found]),
-        scores=np.concatenate([one.scores for one in found]),
+        kept[0],
+        boxes=np.concatenate([part.boxes for part in kept]),
+        scores=np.concatenate([part.scores for part in kept]),
         cell_types=np.concatenate(types),
         masks=np.concatenate(masks),
         agreement=None,
     )
-    member = np.repeat(np.arange(len(found)), [len(one) for one in found])
-    known = np.array([1.0 if one.typed else _UNTYPED for one in seen])[member]
-    weight = weights[member, joined.cell_types]
-    cut = np.full(len(member), LEVEL) if level else np.concatenate(cuts)
-    everything = Pool(joined, member, weights, cut, known * weight * joined.scores)
+    index = np.repeat(np.arange(len(kept)), [len(part) for part in kept])
+    vote = np.array([1.0 if member.typed else _BORROWED for member in members])[index]
+    weight = weights[index, joined.cell_types]
+    threshold = np.full(len(index), MASK_THRESHOLD) if calibrate else np.concatenate(thresholds)
+    everything = Pool(joined, index, weights, threshold, vote * weight * joined.scores)
     order = np.argsort(-everything.rank, kind="stable")
     return everything.select(order[weight[order] > 0])
 
 
-def _kept(found: Detections, min_score: float) -> Detections:
-    extent = found.boxes[:, 2:] - found.boxes[:, :2]
-    return found.select((found.scores >= np.float32(min_score)) & (extent > 0).all(axis=1))
+def _kept(detections: Detections, min_score: float) -> Detections:
+    extent = detections.boxes[:, 2:] - detections.boxes[:, :2]
+    return detections.select((detections.scores >= np.float32(min_score)) & (extent > 0).all(axis=1))
 
 
 def _cell_types(
-    found: Sequence[Detections], seen: Sequence[Seen], weights: Floats, image_type: Literal["each", "majority"]
+    kept: Sequence[Detections], members: Sequence[MemberDetections], weights: Floats, image_type: ImageType
 ) -> list[Ints]:
     """The cell type of each detection, int64 [n] for each member."""
     sums = np.zeros(weights.shape[1])
-    for k, one in enumerate(found):
-        if seen[k].typed:
-            np.add.at(sums, one.cell_types, weights[k, one.cell_types] * one.scores)
+    for part, member, weight in zip(kept, members, weights, strict=True):
+        if member.typed:
+            np.add.at(sums, part.cell_types, weight[part.cell_types] * part.scores)
     prevailing = int(sums.argmax())
-    types = []
-    for one, member in zip(found, seen, strict=True):
-        borrowed = sums.any() and (image_type == "majority" or not member.typed)
-        types.append(np.full(len(one), prevailing) if borrowed else one.cell_types)
-    return types
+    return [
+        np.full(len(part), prevailing)
+        if sums.any() and (image_type == "majority" or not member.typed)
+        else part.cell_types
+        for part, member in zip(kept, members, strict=True)
+    ]
 
 
-def _prepared(found: Detections, cuts: Floats, size: int, level: bool) -> NDArray[np.float16]:
-    """Masks of one size, levelled where asked."""
-    masks = found.masks
-    if level and (cuts != LEVEL).any():
-        masks = levelled(masks, cuts).astype(np.float16)
-    if found.mask_size != size:
-        boxes = found.boxes.astype(np.float64)
+def _prepared(detections: Detections, thresholds: Floats, size: int, calibrate: bool) -> SoftMasks:
+    """Masks of one size, calibrated where asked."""
+    masks = detections.masks
+    if calibrate and (thresholds != MASK_THRESHOLD).any():
+        masks = calibrated(masks, thresholds).astype(np.float16)
+    if detections.mask_size != size:
+        boxes = detections.boxes.astype(np.float64)
         masks = resample(masks, boxes, boxes, size).astype(np.float16)
     return masks
 
 
-def levelled(masks: NDArray[np.floating], cuts: Floats) -> NDArray[np.float32]:
-    """Probabilities [N, M, M] with each mask's cut [N], in 0..1, moved to 0.5: straight from 0 to it and on to 1."""
-    values, cut = masks.astype(np.float32), cuts.astype(np.float32)[:, None, None]
-    below = LEVEL * values / np.maximum(cut, np.float32(1e-6))
-    above = 1 - LEVEL * (1 - values) / np.maximum(1 - cut, np.float32(1e-6))
-    return np.where(values > cut, above, np.minimum(below, LEVEL)).astype(np.float32)
+def calibrated(masks: AnyFloats, thresholds: Floats) -> Floats32:
+    """Map each mask's threshold [N], in 0..1, to 0.5 in probabilities [N, M, M]: linear from 0 to it and on to 1."""
+    values, limit = masks.astype(np.float32), thresholds.astype(np.float32)[:, None, None]
+    below = MASK_THRESHOLD * values / np.maximum(limit, np.float32(1e-6))
+    above = 1 - MASK_THRESHOLD * (1 - values) / np.maximum(1 - limit, np.float32(1e-6))
+    return np.where(values > limit, above, np.minimum(below, MASK_THRESHOLD)).astype(np.float32)

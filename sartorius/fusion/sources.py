@@ -1,23 +1,24 @@
-"""Where the members of an ensemble come from: folders of detections, and submissions of others.
+"""Sources of an ensemble's detections: folders of detections, and submission files.
 
-A submission has hard masks, no scores and no cell types: it gets a score, and the types that prevail in what the other
-members saw of the image.
+A submission has hard masks, no scores and no cell types: it gets a constant score, and the types that prevail in the
+other members' detections of the image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.formats.submission import Row, read_rows
-from sartorius.fusion.pool import LEVEL
+from sartorius.fusion.pool import MASK_THRESHOLD
 from sartorius.postprocess.saved import from_saved
 from sartorius.structures import rle
+from sartorius.structures.arrays import Floats
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.detections import Detections, DetectionsFolder
 from sartorius.structures.instances import Instances
@@ -25,12 +26,18 @@ from sartorius.structures.instances import Instances
 Size = tuple[int, int]  # height, width
 
 
-class Source(Protocol):
-    """Where a member's detections come from. typed: whether they name cell types. mask_size: M of the masks."""
+class MemberSource(Protocol):
+    """Source of a member's detections.
+
+    typed: whether they have cell types. names: those types, None where they are not known. mask_size: M of the masks.
+    postprocess: the saved post-processing, None or empty without one.
+    """
 
     path: Path
     typed: bool
+    names: tuple[str, ...] | None
     mask_size: int
+    postprocess: Mapping[str, Any] | None
 
     def image_ids(self) -> list[str]:
         """The ids, sorted."""
@@ -41,12 +48,12 @@ class Source(Protocol):
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
         """One image; raises InputError for bad content."""
 
-    def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """The probability at which masks are cut, float64 [K] for the cell types."""
+    def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
+        """The probability above which pixels of masks count, float64 [K] for the cell types."""
 
 
 class FolderSource:
-    """A folder of detections; its masks are cut where its saved post-processing cuts them, at 0.5 without one.
+    """A folder of detections; its mask thresholds are those of its saved post-processing, 0.5 without one.
 
     Raises InputError for a folder that is none of detections, or holds none.
     """
@@ -54,19 +61,14 @@ class FolderSource:
     typed = True
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        self.folder = DetectionsFolder(path)
-        self.meta = self.folder.meta
-        self.mask_size = int(self.meta.get("mask_size", 0))
+        self.path, self.folder = Path(path), DetectionsFolder(path)
+        meta = self.folder.meta
+        self.mask_size = int(meta.get("mask_size", 0))
+        self.names = tuple(meta["cell_types"]) if meta.get("cell_types") is not None else None
+        self.postprocess: Mapping[str, Any] | None = meta.get("postprocess")
         self._images = self.folder.image_ids()
         if not self._images:
             raise InputError(f"members: {path} holds no detections; `predict` and `train` write them")
-
-    @property
-    def names(self) -> tuple[str, ...] | None:
-        """The cell types of meta.json."""
-        names = self.meta.get("cell_types")
-        return None if names is None else tuple(names)
 
     def image_ids(self) -> list[str]:
         """The ids in the folder, sorted."""
@@ -81,32 +83,32 @@ class FolderSource:
 
         Raises InputError for a bad file, and for cell types that are not among `names`.
         """
-        found = self.folder.load(image_id)
-        own = found.cell_type_names
+        detections = self.folder.load(image_id)
+        own = detections.cell_type_names
         if not set(own) <= set(names):
             raise InputError(f"{self.file(image_id)}: cell types {own}, those of the others {names}")
         if own == names:
-            return found
+            return detections
         position = np.array([names.index(name) for name in own], np.int64)
-        return replace(found, cell_types=position[found.cell_types], cell_type_names=names)
+        return replace(detections, cell_types=position[detections.cell_types], cell_type_names=names)
 
-    def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """The probability at which masks are cut, for each cell type; 0.5 for one that the model does not know."""
-        cuts, own = np.full(len(names), LEVEL), self.names or names
-        if self.meta.get("postprocess"):
-            saved = from_saved(self.meta["postprocess"], None, str(self.path)).thresholds
-            cuts[[names.index(name) for name in own]] = saved.for_types(own)["mask"]
-        return cuts
+    def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
+        """The saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
+        thresholds, own = np.full(len(names), MASK_THRESHOLD), self.names or names
+        if self.postprocess:
+            saved = from_saved(self.postprocess, None, str(self.path)).thresholds
+            thresholds[[names.index(name) for name in own]] = saved.for_types(own)["mask"]
+        return thresholds
 
 
 class SubmissionSource:
     """A csv in the submission format; cells may overlap.
 
-    score: of every cell, 0..1. mask_size: M of the masks. cell_type: name that cells have until another member knows
-    better. Raises InputError for a file that cannot be read or names no image.
+    score: of every cell, 0..1. mask_size: M of the masks. cell_type: name that cells have unless another member knows
+    their types. Raises InputError for a file that cannot be read or names no image.
     """
 
-    typed = False
+    typed, names, postprocess = False, None, None
 
     def __init__(self, path: str | Path, *, score: float, mask_size: int, cell_type: str | None) -> None:
         self.path, self.score, self.mask_size, self.cell_type = Path(path), score, mask_size, cell_type
@@ -125,7 +127,7 @@ class SubmissionSource:
         return self.path
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One image of `size` (that of the competition where nobody says). Raises InputError for a bad mask."""
+        """One image of `size` (None: the competition's size). Raises InputError for a bad mask."""
         height, width = size or (HEIGHT, WIDTH)
         rows = self._rows[image_id]
         try:
@@ -137,6 +139,6 @@ class SubmissionSource:
             image_id, Instances.from_runs(runs, types), np.full(runs.count, self.score), self.mask_size, names
         )
 
-    def cuts(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """Hard masks are cut half-way."""
-        return np.full(len(names), LEVEL)
+    def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
+        """Hard masks have a threshold of 0.5."""
+        return np.full(len(names), MASK_THRESHOLD)

@@ -1,4 +1,4 @@
-"""Windows that are enlarged before the network sees them, for a network trained on enlarged crops (`SliceCrop`)."""
+"""Windows enlarged before the forward pass, for a network trained on enlarged crops (`SliceCrop`)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sartorius.structures.detections import Detections
 
 @dataclass(frozen=True, kw_only=True)
 class Enlarged:
-    """The windows of `windows`, each enlarged `factor` times; what comes out is in pixels of the image.
+    """The windows of `windows`, each enlarged `factor` times; results are in pixels of the image.
 
     Raises InputError for a factor below 1.
     """
@@ -28,33 +28,33 @@ class Enlarged:
             raise InputError(f"inference.factor={self.factor}: expected 1 or more")
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """Dense outputs [C, H, W] of an image [1, H, W], made small again before windows are blended.
+        """Dense outputs [C, H, W] of an image [1, H, W], shrunk to the window's size before windows are blended.
 
         Values stay as they are, but for `vectors`: lengths in enlarged pixels become those of the image.
         """
 
-        def small(crops: Tensor) -> Tensor:
-            large = self._large(crops)
+        def shrunk(crops: Tensor) -> Tensor:
+            large = self._enlarge(crops)
             maps = F.interpolate(network_fn(large), crops.shape[-2:], mode="bilinear")
             if vectors is not None:
-                shrink = [own / seen for own, seen in zip(crops.shape[-2:], large.shape[-2:], strict=True)]
-                maps[:, vectors] *= maps.new_tensor(shrink).view(2, 1, 1)
+                scale = [before / after for before, after in zip(crops.shape[-2:], large.shape[-2:], strict=True)]
+                maps[:, vectors] *= maps.new_tensor(scale).view(2, 1, 1)
             return maps
 
-        return self.windows.maps(small, image, vectors)
+        return self.windows.maps(shrunk, image, vectors)
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
         """Detections of an image [1, H, W]; their masks are in box coordinates and stay as they are."""
 
-        def small(crop: Tensor) -> Detections:
-            found, (height, width) = detect_fn(self._large(crop[None])[0]), crop.shape[-2:]
-            shrink = np.array([width / found.width, height / found.height] * 2, np.float32)
-            boxes = (found.boxes * shrink).clip(0, np.array([width, height] * 2, np.float32))
-            return replace(found, height=height, width=width, boxes=boxes)
+        def shrunk(crop: Tensor) -> Detections:
+            detections, (height, width) = detect_fn(self._enlarge(crop[None])[0]), crop.shape[-2:]
+            scale = np.array([width / detections.width, height / detections.height] * 2, np.float32)
+            boxes = (detections.boxes * scale).clip(0, np.array([width, height] * 2, np.float32))
+            return replace(detections, height=height, width=width, boxes=boxes)
 
-        return self.windows.detect(small, image, image_id)
+        return self.windows.detect(shrunk, image, image_id)
 
-    def _large(self, crops: Tensor) -> Tensor:
+    def _enlarge(self, crops: Tensor) -> Tensor:
         """Float crops [B, 1, h, w], enlarged with pixel centres at +0.5, as `SliceCrop` does."""
         size = [round(length * self.factor) for length in crops.shape[-2:]]
         return F.interpolate(crops.float(), size, mode="bilinear")

@@ -1,161 +1,100 @@
-"""Detections of overlapping windows, side by side in the image: what each sees of a cell, and where they agree.
-
-Masks are compared as runs (see `rle`), clipped to what two windows both see; no mask is built.
-"""
+"""Views of an image: its symmetries and scales, and the way back for maps and detections."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from sartorius.postprocess.paste import PastedMasks, paste_masks
-from sartorius.structures import rle
-from sartorius.structures.arrays import Ints
+from sartorius.structures import checks
 from sartorius.structures.detections import Detections
-from sartorius.structures.rle import Runs
-from sartorius.structures.windows import Window
 
-_PRESENT = 0.5  # probability above which a pixel takes part in the comparison
+# The eight symmetries of a rectangle's pixels: transpose, then reverse the rows, then the columns. Turns are
+# counterclockwise.
+SYMMETRIES = {
+    "none": (False, False, False),
+    "left_right": (False, False, True),
+    "up_down": (False, True, False),
+    "turn_180": (False, True, True),
+    "transpose": (True, False, False),
+    "turn_90": (True, True, False),
+    "turn_270": (True, False, True),
+    "anti_transpose": (True, True, True),
+}
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Detections i and j of different windows that share pixels; one entry for each pair, in both orders.
+class ImageView:
+    """An image under one of SYMMETRIES and enlarged `scale` times (below 1: shrunk), and the way back.
 
-    shared: pixels in both masks. areas_i, areas_j: pixels of each mask within what both windows see. All int64 [P].
+    Raises InputError for an unknown symmetry and a scale that is not above 0.
     """
 
-    i: Ints
-    j: Ints
-    shared: Ints
-    areas_i: Ints
-    areas_j: Ints
+    symmetry: str
+    scale: float
+
+    def __post_init__(self) -> None:
+        checks.one_of("tta", SYMMETRIES, symmetries=self.symmetry)
+        checks.positive("tta", scales=self.scale)
 
     @property
-    def iou(self) -> NDArray[np.float64]:
-        """Intersection over union within what both windows see, [P]."""
-        return self.shared / (self.areas_i + self.areas_j - self.shared)
+    def name(self) -> str:
+        """A name for files: `left_right`, `turn_90_x1.25`."""
+        return self.symmetry if self.scale == 1 else f"{self.symmetry}_x{self.scale:g}"
 
+    def apply(self, image: Tensor) -> Tensor:
+        """The view of an image [1, H, W]: [1, h, w], rescaled with pixel centres at +0.5, then float."""
+        height, width = (max(round(length * self.scale), 1) for length in image.shape[-2:])
+        if (height, width) != image.shape[-2:]:
+            # shrunk with a filter, as a microscope of lower power would: no pixel is skipped
+            options = {"mode": "bilinear", "antialias": self.scale < 1}
+            image = F.interpolate(image[None].float(), (height, width), **options)[0]  # type: ignore[arg-type]
+        image = image.transpose(-2, -1) if SYMMETRIES[self.symmetry][0] else image
+        return image.flip(self._flipped).contiguous()
 
-class Views:
-    """Detections of several windows of one image, in its pixels.
+    def maps_back(self, maps: Tensor, height: int, width: int, vectors: slice | None) -> Tensor:
+        """Maps [C, h, w] of the view as maps [C, height, width] of the image.
 
-    detections: all of them, those of a window together. owner: int64 [N], index of each one's window.
-    """
-
-    def __init__(self, parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int) -> None:
-        self.windows = [window for window, _ in parts]
-        self.height, self.width = height, width
-        self.counts = [len(found) for _, found in parts]
-        self.owner: Ints = np.repeat(np.arange(len(parts)), self.counts)
-        self.detections = _joined(parts, image_id, height, width)
-
-    def __len__(self) -> int:
-        return len(self.owner)
-
-    @cached_property
-    def runs(self) -> Runs:
-        """The masks, pasted, each in runs within a row."""
-        parts, first = [np.zeros((3, 0), np.int64)], 0
-        for count in self.counts:  # window by window: pixels take ten times the memory of runs
-            own = self.detections.select(np.arange(first, first + count))
-            pasted = paste_masks(own.boxes, own.masks, np.full(count, _PRESENT), self.height, self.width)
-            start, length, mask = _row_runs(pasted)
-            parts.append(np.stack((start, length, mask + first)))
-            first += count
-        starts, lengths, masks = np.concatenate(parts, axis=1)
-        return Runs(starts, lengths, masks, len(self), self.height, self.width)
-
-    @property
-    def clearance(self) -> NDArray[np.float64]:
-        """Pixels between each mask and the nearest edge of its window that lies inside the image, [N].
-
-        0 for a mask that touches one; infinite where the window has none and for an empty mask.
+        vectors: channels (dy, dx) in pixels, which turn and shrink with the image.
         """
-        runs, far = self.runs, np.inf
-        edges = np.array(
-            [
-                (
-                    window.top if window.top else -far,
-                    window.left if window.left else -far,
-                    window.bottom if window.bottom < self.height else far,
-                    window.right if window.right < self.width else far,
-                )
-                for window in self.windows
-            ]
-        )[self.owner[runs.cell]]
-        row, column = np.divmod(runs.start, self.width)
-        space = np.minimum.reduce(
-            [row - edges[:, 0], column - edges[:, 1], edges[:, 2] - 1 - row, edges[:, 3] - column - runs.length]
-        )
-        nearest = np.full(len(self), far)
-        np.minimum.at(nearest, runs.cell, space)
-        return nearest
+        transpose, *reverse = SYMMETRIES[self.symmetry]
+        maps = maps.flip(self._flipped)
+        maps = maps.transpose(-2, -1) if transpose else maps
+        size = maps.shape[-2:]
+        if size != (height, width):
+            maps = F.interpolate(maps[None], (height, width), mode="bilinear")[0]
+        if vectors is not None:
+            signs = [-1.0 if reversed_ else 1.0 for reversed_ in reverse]
+            shrink = [height / size[0], width / size[1]]
+            pair = maps[vectors] * maps.new_tensor(signs).view(2, 1, 1)
+            pair = (pair.flip(0) if transpose else pair) * maps.new_tensor(shrink).view(2, 1, 1)
+            maps = torch.cat([maps[: vectors.start], pair, maps[vectors.stop :]])
+        return maps
 
-    def areas_without(self, margin: int) -> Ints:
-        """Pixels of each mask that are not within `margin` px of an edge of its window inside the image, [N]."""
-        trusted = [window.without(margin, self.height, self.width) for window in self.windows]
-        return np.concatenate([self._within(k, region).areas for k, region in enumerate(trusted)])
+    def detections_back(self, detections: Detections, image_id: str, height: int, width: int) -> Detections:
+        """Detections of the view as those of the image: boxes in its pixels, masks turned with their boxes."""
+        transpose, up_down, left_right = SYMMETRIES[self.symmetry]
+        left, top, right, bottom = detections.boxes.T
+        masks, view_size = detections.masks, np.array([detections.width, detections.height], np.float32)
+        if left_right:
+            left, right, masks = detections.width - right, detections.width - left, masks[:, :, ::-1]
+        if up_down:
+            top, bottom, masks = detections.height - bottom, detections.height - top, masks[:, ::-1]
+        if transpose:
+            left, top, right, bottom, masks = top, left, bottom, right, masks.transpose(0, 2, 1)
+            view_size = view_size[::-1]
+        size = np.array([width, height] * 2, np.float32)
+        boxes = np.stack([left, top, right, bottom], axis=1).astype(np.float32)
+        if tuple(view_size) != (width, height):
+            boxes = (boxes * (size / np.tile(view_size, 2))).clip(0, size).astype(np.float32)
+        masks = np.ascontiguousarray(masks)
+        return replace(detections, image_id=image_id, height=height, width=width, boxes=boxes, masks=masks)
 
-    def pairs(self) -> Pairs:
-        """Every two detections of different windows whose masks share pixels."""
-        first = np.cumsum(self.counts) - self.counts
-        parts = [np.zeros((5, 0), np.int64)]
-        for a, b in combinations(range(len(self.windows)), 2):
-            if (region := self.windows[a].shared(self.windows[b])) is None:
-                continue
-            left, right = self._within(a, region), self._within(b, region)
-            i, j, shared = rle.intersections(left, right)
-            areas = left.areas[i], right.areas[j]
-            parts += [
-                np.stack((i + first[a], j + first[b], shared, *areas)),
-                np.stack((j + first[b], i + first[a], shared, *areas[::-1])),
-            ]
-        return Pairs(*np.concatenate(parts, axis=1))
-
-    def _within(self, index: int, region: Window) -> Runs:
-        """The runs of one window's detections, numbered from 0, inside a region."""
-        begin, end = np.searchsorted(self.owner, (index, index + 1))
-        low, high = np.searchsorted(self.runs.cell, (begin, end))
-        row, start = np.divmod(self.runs.start[low:high], self.width)
-        stop = np.minimum(start + self.runs.length[low:high], region.right)
-        start = np.maximum(start, region.left)
-        kept = np.flatnonzero((row >= region.top) & (row < region.bottom) & (start < stop))
-        return Runs(
-            (row * self.width + start)[kept],
-            (stop - start)[kept],
-            self.runs.cell[low:high][kept] - begin,
-            int(end - begin),
-            self.height,
-            self.width,
-        )
-
-
-def _joined(parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int) -> Detections:
-    """All detections, their boxes moved to where the windows lie."""
-    some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
-    shifts = [np.array([window.left, window.top] * 2, np.float32) for window, _ in some]
-    found = [detections for _, detections in some]
-    return Detections(
-        image_id,
-        height,
-        width,
-        np.concatenate([one.boxes + shift for one, shift in zip(found, shifts, strict=True)]),
-        np.concatenate([one.scores for one in found]),
-        np.concatenate([one.cell_types for one in found]),
-        np.concatenate([one.masks for one in found]),
-        found[0].cell_type_names,
-    )
-
-
-def _row_runs(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
-    """Start, length and mask of the runs of consecutive pixels of one mask, none longer than a row."""
-    begins = np.ones(len(pasted.pixel), dtype=bool)
-    begins[1:] = (np.diff(pasted.pixel) != 1) | (np.diff(pasted.mask) != 0) | (pasted.pixel[1:] % pasted.width == 0)
-    first = np.flatnonzero(begins)
-    return pasted.pixel[first], np.diff(first, append=len(pasted.pixel)), pasted.mask[first]
+    @property
+    def _flipped(self) -> list[int]:
+        """The axes that are reversed."""
+        _, up_down, left_right = SYMMETRIES[self.symmetry]
+        return [-2] * up_down + [-1] * left_right

@@ -1,11 +1,12 @@
 """Inference on images of any size: whole, by tiles, or by five crops.
 
-A network sees windows that overlap, and what it says near the edge of one is trusted less than what the next one says
-there. Dense maps are blended; detections are merged, so that a cell across a seam comes out once and in one piece.
+The network runs on windows that overlap, and its output near a window's inner edges counts less than its neighbour's.
+Dense maps are blended; detections are merged, so that a cell across a seam comes out once and in one piece.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from sartorius.errors import InputError
 from sartorius.inference.merge import merge
+from sartorius.structures import checks
 from sartorius.structures.detections import Detections
 from sartorius.structures.windows import Window, five_crops, tiles
 
@@ -23,16 +25,20 @@ DetectFn = Callable[[Tensor], Detections]  # [1, h, w] -> detections of that cro
 
 
 class Windows(Protocol):
-    """How a module looks at an image."""
+    """How a network is applied to one image: the setting `inference` of a module.
+
+    Implementations run the network on the image or on parts of it, and return one result in the image's pixels.
+    They may hold other windows: `Enlarged` and `tta.Augmented` transform an image and pass it on.
+    """
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
         """Dense outputs [C, H, W] of an image [1, H, W], from a function of crops [B, 1, h, w] -> [B, C, h, w].
 
-        vectors: the channels (dy, dx) in pixels of the crop, if any: who turns or enlarges crops must know them.
+        vectors: the channels (dy, dx) in pixels of the crop, if any; they turn and scale with it.
         """
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """Detections of an image [1, H, W] with this id, from a function that gives those of a crop [1, h, w]."""
+        """Detections of an image [1, H, W] with this id, from a function of one crop [1, h, w]."""
 
 
 @dataclass(frozen=True)
@@ -40,22 +46,21 @@ class Whole:
     """The image in one piece."""
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """What the network gives for the image."""
+        """The network's output for the image; see `Windows`."""
         return network_fn(image[None])[0]
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """What the function gives for the image."""
+        """The detections of the image; see `Windows`."""
         return detect_fn(image)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Overlapping:
+class _Overlapping(ABC):
     """Windows that share pixels with their neighbours.
 
-    margin: pixels along each edge inside the image where a window's dense output counts nothing; at least the
-    network's receptive field radius makes the result that of the whole image. batch: windows that go through the
-    network at once (dense outputs only). join_iou: detections of two windows are one cell when the masks' IoU, within
-    what both windows see, is at least this.
+    margin: pixels along each inner edge whose dense output is ignored; at least the network's receptive field radius
+    makes the result that of the whole image. batch: windows in one forward pass (dense outputs only). join_iou:
+    detections of two windows are one cell from this IoU of their masks on, within the pixels that the windows share.
     """
 
     margin: int
@@ -63,24 +68,22 @@ class _Overlapping:
     join_iou: float
 
     def __post_init__(self) -> None:
-        if self.margin < 0 or self.batch < 1 or not 0 < self.join_iou <= 1:
-            raise InputError(
-                f"inference: expected margin >= 0, batch >= 1 and 0 < join_iou <= 1, "
-                f"got {self.margin}, {self.batch} and {self.join_iou}"
-            )
+        checks.whole("inference", 0, margin=self.margin)
+        checks.whole("inference", 1, batch=self.batch)
+        checks.expect(0 < self.join_iou <= 1, "inference", "join_iou", self.join_iou, "a number above 0, up to 1")
 
+    @abstractmethod
     def windows(self, height: int, width: int) -> list[Window]:
         """Windows of one size that cover an image of this size."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shared(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns that neighbours share, at least."""
-        raise NotImplementedError
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
         """Blended outputs [C, H, W] of an image [1, H, W], in the device and dtype of the network's.
 
-        Where windows agree the result is exactly theirs. One image-sized map and one batch of windows are held.
+        Where windows agree the result is exactly theirs. Memory: one image-sized map and one batch of windows.
         """
         height, width = image.shape[-2:]
         windows = self.windows(height, width)
@@ -123,7 +126,7 @@ class Tiles(_Overlapping):
         if self.overlap <= 2 * self.margin:
             raise InputError(
                 f"inference: tiles that share {self.overlap} px, with a margin of {self.margin} px at each edge, leave "
-                f"pixels to nobody; give overlap={2 * self.margin + 1} or more, or a smaller margin"
+                f"pixels uncovered; give overlap={2 * self.margin + 1} or more, or a smaller margin"
             )
 
     def windows(self, height: int, width: int) -> list[Window]:
@@ -147,7 +150,7 @@ class FiveCrops(_Overlapping):
         five_crops(1, 1, self.height, self.width)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """The crops. Raises InputError where they do not cover an image of this size, margins left out."""
+        """The crops. Raises InputError where their pixels outside the margins do not cover an image of this size."""
         needed = [min(length, (length + 2 * self.margin) // 2 + 1) for length in (height, width)]
         if self.height < needed[0] or self.width < needed[1]:
             raise InputError(
@@ -158,21 +161,21 @@ class FiveCrops(_Overlapping):
         return five_crops(height, width, self.height, self.width)
 
     def shared(self, height: int, width: int) -> tuple[int, int]:
-        """What crops in opposite corners share."""
+        """Rows and columns that crops in opposite corners share."""
         return 2 * self.height - height, 2 * self.width - width
 
 
 def _blend(result: Tensor, total: Tensor, window: Window, output: Tensor, margin: int, ramps: list[int]) -> None:
-    """Blend a window's output [C, h, w] into `result` [C, H, W], where `total` [H, W] is the weight of those before."""
+    """Blend a window's output [C, h, w] into `result` [C, H, W]; `total` [H, W] holds the weights of earlier windows."""
     trusted = window.without(margin, *total.shape)
     rows = slice(trusted.top - window.top, trusted.bottom - window.top)
     columns = slice(trusted.left - window.left, trusted.right - window.left)
     top, left, bottom, right = window.inner_edges(*total.shape)
-    own = torch.outer(
+    weight = torch.outer(
         _ramp(trusted.height, top, bottom, ramps[0], total), _ramp(trusted.width, left, right, ramps[1], total)
     )
-    total[trusted.rows, trusted.columns] += own
-    share = (own / total[trusted.rows, trusted.columns]).to(result.dtype)
+    total[trusted.rows, trusted.columns] += weight
+    share = (weight / total[trusted.rows, trusted.columns]).to(result.dtype)
     # out + share * (tile - out): the first tile stays as it is, and equal values stay equal
     result[:, trusted.rows, trusted.columns].lerp_(output[:, rows, columns], share)
 

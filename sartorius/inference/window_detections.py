@@ -1,0 +1,150 @@
+"""Detections of overlapping windows, side by side in the image, and which of them share pixels.
+
+Masks are compared as runs (see `rle`), clipped to the pixels that two windows share; no mask is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations
+
+import numpy as np
+
+from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.structures import rle
+from sartorius.structures.arrays import Floats, Ints
+from sartorius.structures.detections import Detections
+from sartorius.structures.rle import Runs
+from sartorius.structures.windows import Window
+
+_MASK_THRESHOLD = 0.5  # probability above which a pixel is compared
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Detections i and j of different windows that share pixels; one entry for each pair, in both orders.
+
+    shared: pixels in both masks. areas_i, areas_j: pixels of each mask within both windows. All int64 [P].
+    """
+
+    i: Ints
+    j: Ints
+    shared: Ints
+    areas_i: Ints
+    areas_j: Ints
+
+    @property
+    def iou(self) -> Floats:
+        """Intersection over union within both windows, [P]."""
+        return self.shared / (self.areas_i + self.areas_j - self.shared)
+
+
+class WindowDetections:
+    """Detections of several windows of one image, in its pixels.
+
+    detections: all of them, those of a window together. owner: int64 [N], index of each one's window.
+    """
+
+    def __init__(self, parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int) -> None:
+        self.windows = [window for window, _ in parts]
+        self.height, self.width = height, width
+        self.counts = [len(detections) for _, detections in parts]
+        self.owner = np.repeat(np.arange(len(parts)), self.counts)
+        self.detections = _joined(parts, image_id, height, width)
+
+    def __len__(self) -> int:
+        return len(self.owner)
+
+    @cached_property
+    def runs(self) -> Runs:
+        """The masks, pasted, each in runs within a row."""
+        parts, first = [np.zeros((3, 0), np.int64)], 0
+        for count in self.counts:  # window by window: pixels take ten times the memory of runs
+            some = self.detections.select(np.arange(first, first + count))
+            pasted = paste_masks(some.boxes, some.masks, np.full(count, _MASK_THRESHOLD), self.height, self.width)
+            start, length, mask = _row_runs(pasted)
+            parts.append(np.stack((start, length, mask + first)))
+            first += count
+        starts, lengths, masks = np.concatenate(parts, axis=1)
+        return Runs(starts, lengths, masks, len(self), self.height, self.width)
+
+    @property
+    def clearance(self) -> Floats:
+        """Pixels between each mask and the nearest edge of its window that lies inside the image, [N].
+
+        0 for a mask that touches one; infinite where the window has none and for an empty mask.
+        """
+        runs = self.runs
+        limits = np.array([(w.top, w.left, w.bottom, w.right) for w in self.windows], np.float64)
+        inner = np.array([w.inner_edges(self.height, self.width) for w in self.windows])
+        edges = np.where(inner, limits, [-np.inf, -np.inf, np.inf, np.inf])[self.owner[runs.cell]]
+        row, column = np.divmod(runs.start, self.width)
+        space = np.minimum.reduce(
+            [row - edges[:, 0], column - edges[:, 1], edges[:, 2] - 1 - row, edges[:, 3] - column - runs.length]
+        )
+        nearest = np.full(len(self), np.inf)
+        np.minimum.at(nearest, runs.cell, space)
+        return nearest
+
+    def areas_without(self, margin: int) -> Ints:
+        """Pixels of each mask that are at least `margin` px from its window's edges inside the image, [N]."""
+        trusted = [window.without(margin, self.height, self.width) for window in self.windows]
+        return np.concatenate([self._within(k, region).areas for k, region in enumerate(trusted)])
+
+    def pairs(self) -> Pairs:
+        """Every two detections of different windows whose masks share pixels."""
+        first = np.cumsum(self.counts) - self.counts
+        parts = [np.zeros((5, 0), np.int64)]
+        for a, b in combinations(range(len(self.windows)), 2):
+            if (region := self.windows[a].shared(self.windows[b])) is None:
+                continue
+            left, right = self._within(a, region), self._within(b, region)
+            i, j, shared = rle.intersections(left, right)
+            areas = left.areas[i], right.areas[j]
+            parts += [
+                np.stack((i + first[a], j + first[b], shared, *areas)),
+                np.stack((j + first[b], i + first[a], shared, *areas[::-1])),
+            ]
+        return Pairs(*np.concatenate(parts, axis=1))
+
+    def _within(self, index: int, region: Window) -> Runs:
+        """The runs of one window's detections, numbered from 0, inside a region."""
+        begin, end = np.searchsorted(self.owner, (index, index + 1))
+        low, high = np.searchsorted(self.runs.cell, (begin, end))
+        row, start = np.divmod(self.runs.start[low:high], self.width)
+        stop = np.minimum(start + self.runs.length[low:high], region.right)
+        start = np.maximum(start, region.left)
+        kept = np.flatnonzero((row >= region.top) & (row < region.bottom) & (start < stop))
+        return Runs(
+            (row * self.width + start)[kept],
+            (stop - start)[kept],
+            self.runs.cell[low:high][kept] - begin,
+            int(end - begin),
+            self.height,
+            self.width,
+        )
+
+
+def _joined(parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int) -> Detections:
+    """All detections, their boxes shifted by the corners of their windows."""
+    some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
+    return Detections(
+        image_id,
+        height,
+        width,
+        np.concatenate([part.boxes + np.array([window.left, window.top] * 2, np.float32) for window, part in some]),
+        np.concatenate([part.scores for _, part in some]),
+        np.concatenate([part.cell_types for _, part in some]),
+        np.concatenate([part.masks for _, part in some]),
+        some[0][1].cell_type_names,
+    )
+
+
+def _row_runs(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
+    """Start, length and mask of the runs of consecutive pixels of one mask, none longer than a row."""
+    begins = np.ones(len(pasted.pixel), dtype=bool)
+    begins[1:] = (np.diff(pasted.pixel) != 1) | (np.diff(pasted.mask) != 0) | (pasted.pixel[1:] % pasted.width == 0)
+    first = np.flatnonzero(begins)
+    return pasted.pixel[first], np.diff(first, append=len(pasted.pixel)), pasted.mask[first]

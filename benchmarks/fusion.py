@@ -17,7 +17,7 @@ from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
 from sartorius.fusion.clusters import Clusters, cluster
 from sartorius.fusion.methods import NMS, WBF, Vote
-from sartorius.fusion.pool import Pool, Seen, pool
+from sartorius.fusion.pool import MemberDetections, Pool, pool
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 
@@ -28,23 +28,23 @@ VOTE = Vote(box_iou=0.4, mask_iou=0.4, share_power=1.0, min_share=0.25)
 NMS_ = NMS(box_nms=0.7, mask_nms=0.3, mask_iou=0.5)
 
 
-def members(cells: int, count: int) -> list[Seen]:
-    """What each of `count` members saw of a generated image."""
+def members(cells: int, count: int) -> list[MemberDetections]:
+    """The detections of `count` members of a generated image."""
     random = np.random.default_rng(0)
     found = Detections.from_instances("image_id", images.generated(cells).instances(), np.ones(cells))
-    seen = []
+    result = []
     for _ in range(count):
         kept = found.select(random.random(cells) > 1 / 20)
         moved = kept.boxes + np.tile(random.uniform(-1, 1, (len(kept), 2)), 2)
         scores = random.uniform(0.5, 1, len(kept)).astype(np.float32)
         one = replace(kept, boxes=moved.astype(np.float32), scores=scores)
-        seen.append(Seen(one, np.ones(len(CELL_TYPES)), np.full(len(CELL_TYPES), 0.5)))
-    return seen
+        result.append(MemberDetections(one, np.ones(len(CELL_TYPES)), np.full(len(CELL_TYPES), 0.5)))
+    return result
 
 
-def pooled(seen: list[Seen]) -> Pool:
+def pooled(given: list[MemberDetections]) -> Pool:
     """All detections of all members."""
-    return pool(seen, min_score=0.05, level=True, image_type="each")
+    return pool(given, min_score=0.05, calibrate=True, image_type="each")
 
 
 def full_size_average(everything: Pool, clusters: Clusters, cells: int) -> list[NDArray[np.float32]]:
@@ -85,13 +85,13 @@ def agree(everything: Pool, clusters: Clusters, joined: Detections) -> bool:
 
 def rows() -> Iterator[Row]:
     """Milliseconds an image of 500 cells from 20 members, for each method."""
-    seen = members(CELLS, MEMBERS)
-    everything = pooled(seen)
+    given = members(CELLS, MEMBERS)
+    everything = pooled(given)
     clusters = cluster(everything, WBF_.box_iou, WBF_.mask_iou)
     same = expect(agree(everything, clusters, WBF_(everything)), "pixels of the joined cells, mean IoU > 0.9")
     for method in (WBF_, VOTE, NMS_):
         ours, some = side_by_side(
-            lambda m=method: m(pooled(seen)),  # type: ignore[misc]
+            lambda m=method: m(pooled(given)),  # type: ignore[misc]
             lambda: full_size_average(everything, clusters, PEER_CELLS),
         )
         name, peer = type(method).__name__.lower(), some * len(clusters) / PEER_CELLS

@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_dir
 from sartorius import ensemble
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
+from sartorius.fusion.joined_folder import JoinOutcome
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.saved import finish_of, to_save
 from sartorius.running import wiring
@@ -24,7 +25,7 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.fusion.members_of import found, write_folder
 from tests.fusion.size_filter import larger_than
 
-Run = Callable[..., ensemble.Outcome]
+Run = Callable[..., JoinOutcome]
 BOX = [10, 10, 30, 20]
 
 
@@ -39,7 +40,7 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(output: Path) -> Run:
-    def program(members: Any, *overrides: str) -> ensemble.Outcome:
+    def program(members: Any, *overrides: str) -> JoinOutcome:
         with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
             cfg = compose("ensemble", overrides=[f"output={output}", *overrides])
         cfg.members = members
@@ -124,7 +125,7 @@ def test_members_of_different_images(run: Run, tmp_path: Path, output: Path) -> 
     assert run(members, "images=common", "overwrite=true").kept == 1 and set(loaded(output)) == {"p2"}
     run(members, "images=all")
     np.testing.assert_allclose(loaded(output)["p1"].agreement, 1, err_msg="of the members that looked")
-    with pytest.raises(InputError, match="expected same, common or all, got 'some'"):
+    with pytest.raises(InputError, match="images: expected one of same, common, all, got 'some'"):
         run(members, "images=some")
 
 
@@ -153,7 +154,7 @@ def test_bad_members(run: Run, two: list[str], tmp_path: Path) -> None:
         ("weights=[{mouse: 1},1]", "weights.0: no cell type mouse"),
         ("weights=[0,{astro: 0, default: 1}]", "no member has a weight above 0 for astro"),
         ("min_score=2", "min_score: expected a number from 0 to 1"),
-        ("image_type=most", "image_type: expected each or majority"),
+        ("image_type=most", "image_type: expected one of each, majority"),
         ("fusion.mask_iou=-1", "fusion.mask_iou"),
     ],
 )
@@ -266,6 +267,6 @@ def test_members_that_know_fewer_cell_types(run: Run, two: list[str], output: Pa
 
 
 def test_the_postprocess_that_is_saved(run: Run, two: list[str], output: Path) -> None:
-    for overrides, mask in ((["level=true"], 0.5), (["postprocess.mask.cort=0.7"], {"default": 0.5, "cort": 0.7})):
+    for overrides, mask in ((["calibrate=true"], 0.5), (["postprocess.mask.cort=0.7"], {"default": 0.5, "cort": 0.7})):
         run(two, *overrides, "overwrite=true")
         assert DetectionsFolder(output / "detections").meta["postprocess"]["mask"] == mask

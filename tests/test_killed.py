@@ -92,7 +92,7 @@ def test_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 5 < len(before) < PICTURES and list(there.folder.glob(".*")), "a file had no name yet"
     asked: list[str] = []
     join = Ensemble.join
-    monkeypatch.setattr(Ensemble, "join", lambda self, *args: asked.append(args[0]) or join(self, *args))
+    monkeypatch.setattr(Ensemble, "join", lambda self, name, **more: asked.append(name) or join(self, name, **more))
     outcome = run("ensemble", *given, f"output={tmp_path / 'killed'}")
     assert (outcome.joined, outcome.kept) == (PICTURES - len(before), len(before))
     assert asked == [image_id for image_id in DetectionsFolder(members[0]).image_ids() if image_id not in before]

@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 
 from sartorius import evaluate, predict
 from sartorius.errors import InputError
-from sartorius.inference.tta import SYMMETRIES, Augmented
+from sartorius.inference.tta import Augmented
+from sartorius.inference.views import SYMMETRIES
 from sartorius.networks import checkpoints
 from sartorius.postprocess.paste import paste_masks
 from sartorius.running import building, loading, wiring

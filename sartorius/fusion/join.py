@@ -89,9 +89,7 @@ class Ensemble:
         members = self._load(image_id, problems)
         if not members:
             return None, problems or []
-        everything = pool(
-            members, min_score=self.min_score, calibrate=self.calibrate, image_type=self.image_type
-        )
+        everything = pool(members, min_score=self.min_score, calibrate=self.calibrate, image_type=self.image_type)
         if not len(everything):
             return replace(everything.detections, agreement=np.zeros(0, np.float32)), problems or []
         return self.method(everything), problems or []

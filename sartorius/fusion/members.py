@@ -70,12 +70,7 @@ def shared_names(members: Sequence[EnsembleMember], default: Sequence[str]) -> t
 
     Others may have fewer of them, in any order. Raises InputError where another has a type that this one lacks.
     """
-    known = {
-        source.path: source.names
-        for member in members
-        for source in member.sources
-        if source.names is not None
-    }
+    known = {source.path: source.names for member in members for source in member.sources if source.names is not None}
     if not known:
         return tuple(default)
     first, names = max(known.items(), key=lambda one: len(one[1]))

@@ -183,7 +183,7 @@ def _parts(pool: Pool, clusters: Clusters) -> Floats:
 
 
 def _blocks(clusters: Clusters, size: int, values: int = 1 << 23) -> list[Ints]:
-    """Positions in `clusters.several`, in blocks whose masks hold about `values` numbers: memory does not grow with M."""
+    """Positions in `clusters.several`, in blocks whose masks hold about `values` numbers, to bound the memory."""
     several = clusters.several
     number = (np.cumsum(clusters.sizes[several]) * size * size) // values
     return np.split(np.arange(len(several)), np.flatnonzero(np.diff(number)) + 1) if len(several) else []

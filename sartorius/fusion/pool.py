@@ -81,14 +81,12 @@ class Pool:
         )
 
 
-def pool(
-    members: Sequence[MemberDetections], *, min_score: float, calibrate: bool, image_type: ImageType
-) -> Pool:
+def pool(members: Sequence[MemberDetections], *, min_score: float, calibrate: bool, image_type: ImageType) -> Pool:
     """Pool the detections of at least one member on one image; all are of the same size and cell types.
 
     min_score: detections below it are left out, as are those of weight 0 and boxes without extent. calibrate: map mask
     thresholds to 0.5 (see above). image_type: `majority` gives all detections the type with the largest sum of weight x
-    score; `each` leaves them. Members without types take the prevailing one; where no member has types, they keep theirs.
+    score; `each` leaves them. Members without types take the prevailing one; where none has types, they keep theirs.
     """
     size = max(member.detections.mask_size for member in members)
     scale = max(float(member.weights.max(initial=0)) for member in members) or 1.0

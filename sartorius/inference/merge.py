@@ -27,16 +27,14 @@ def merge(
 ) -> Detections:
     """Merge each window's detections, in its own pixels, into those of the image, best score first.
 
-    margin: a detection is trusted fully at this distance, px, from the edges of its window inside the image; one that
-    is cut and lies in the margin altogether is left to the neighbour. join_iou: IoU from which two are one cell. `parts`
-    holds one window at least; windows without detections may be among them.
+    margin: a detection is trusted fully at this distance, px, from its window's edges inside the image; one that is cut
+    and lies in the margin altogether is left to the neighbour. join_iou: IoU from which two are one cell. `parts` holds
+    one window at least; windows without detections may be among them.
     """
     everything = WindowDetections(parts, image_id, height, width)
     clearance, pairs = everything.clearance, everything.pairs()
     cut = clearance < TOUCHING
-    dropped = cut & (
-        (everything.areas_without(margin) == 0) | _fragments(pairs, cut, everything.runs.areas, join_iou)
-    )
+    dropped = cut & ((everything.areas_without(margin) == 0) | _fragments(pairs, cut, everything.runs.areas, join_iou))
     group = _groups(pairs, everything, dropped, join_iou)
     trust = np.minimum(clearance, max(margin, TOUCHING))
     chosen = _first_of_each(group, everything.detections.scores, trust)

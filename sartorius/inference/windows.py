@@ -166,7 +166,7 @@ class FiveCrops(_Overlapping):
 
 
 def _blend(result: Tensor, total: Tensor, window: Window, output: Tensor, margin: int, ramps: list[int]) -> None:
-    """Blend a window's output [C, h, w] into `result` [C, H, W]; `total` [H, W] holds the weights of earlier windows."""
+    """Blend a window's output [C, h, w] into `result` [C, H, W]; `total` [H, W]: weights of earlier windows."""
     trusted = window.without(margin, *total.shape)
     rows = slice(trusted.top - window.top, trusted.bottom - window.top)
     columns = slice(trusted.left - window.left, trusted.right - window.left)

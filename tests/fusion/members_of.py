@@ -1,4 +1,4 @@
-"""Detections of simple shapes for members of an ensemble, and what each member saw."""
+"""Detections of simple shapes for members of an ensemble."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sartorius.fusion.pool import Pool, Seen, pool
+from sartorius.fusion.pool import MemberDetections, Pool, pool
 from sartorius.structures.detections import Detections
 
 POST = {
@@ -26,12 +26,14 @@ def found(
     return Detections("image_id", 40, 60, box, np.asarray(scores, np.float32), kinds, masks)
 
 
-def seen(detections: Detections, weight: float = 1.0, cut: float = 0.5, typed: bool = True) -> Seen:
-    return Seen(detections, np.full(3, weight), np.full(3, cut), typed)
+def member(detections: Detections, weight: float = 1.0, threshold: float = 0.5, typed: bool = True) -> MemberDetections:
+    return MemberDetections(detections, np.full(3, weight), np.full(3, threshold), typed)
 
 
-def pooled(*members: Seen, min_score: float = 0.0, level: bool = True, image_type: str = "each") -> Pool:
-    return pool(members, min_score=min_score, level=level, image_type=image_type)  # type: ignore[arg-type]
+def pooled(
+    *members: MemberDetections, min_score: float = 0.0, calibrate: bool = True, image_type: str = "each"
+) -> Pool:
+    return pool(members, min_score=min_score, calibrate=calibrate, image_type=image_type)  # type: ignore[arg-type]
 
 
 def write_folder(path: Path, *images: Detections, names: tuple[str, ...] = ("shsy5y", "astro", "cort")) -> Path:

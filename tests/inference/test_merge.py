@@ -1,4 +1,4 @@
-"""Detections of windows become those of the image: each cell once, whole where a window saw it whole, else united."""
+"""Detections of windows become those of the image: each cell once, whole or stitched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sartorius.inference.merge import merge
-from sartorius.inference.stitching import unite
+from sartorius.inference.stitching import stitch_fragments
 from sartorius.inference.windows import FiveCrops, Tiles, Whole
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
@@ -64,7 +64,7 @@ def test_the_view_further_from_the_edge_counts_up_to_the_margin() -> None:
     assert as_lists(merged(left, right, margin=3)) == [(cell, 0.2)]
 
 
-def test_a_cell_that_no_window_sees_whole_is_united() -> None:
+def test_a_cell_that_no_window_contains_whole_is_stitched() -> None:
     cell = [20, 5, 90, 15]
     result = merged(found((cell, 0.9, 1)), found((cell, 0.3, 2), window=RIGHT))
     pieces = (40 * 10, 50 * 10)
@@ -123,16 +123,16 @@ def test_a_cell_along_many_windows() -> None:
 
 
 @pytest.mark.parametrize("box", [(20, 5, 90, 15), (0, 0, 100, 40), (13, 7, 93, 8)])
-def test_a_union_is_the_mask_of_the_whole_cell(box: tuple[int, int, int, int]) -> None:
+def test_stitched_fragments_have_the_mask_of_the_whole_cell(box: tuple[int, int, int, int]) -> None:
     x1, y1, x2, y2 = box
     mask = np.zeros((1, 40, 100), bool)
     mask[0, y1:y2, x1:x2] = True
     expected = Detections.from_instances("p", Instances.from_masks(mask, [0]), [1.0], mask_size=8)
     views = merged(found((list(box), 0.5)), found(window=RIGHT)), merged(found(), found((list(box), 0.5), window=RIGHT))
     names = ("boxes", "scores", "cell_types", "masks")
-    pieces = Detections("p", 40, 100, *(np.concatenate([getattr(view, name) for view in views]) for name in names))
-    united, probability, score, cell_type = unite(pieces, np.array([1, 1]))
-    assert (united.tolist(), score, cell_type) == (list(box), 0.5, 0)
+    fragments = Detections("p", 40, 100, *(np.concatenate([getattr(view, name) for view in views]) for name in names))
+    box_around, probability, score, cell_type = stitch_fragments(fragments, np.array([1, 1]))
+    assert (box_around.tolist(), score, cell_type) == (list(box), 0.5, 0)
     np.testing.assert_allclose(probability, expected.masks[0], atol=1e-3)
 
 

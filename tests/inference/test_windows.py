@@ -115,12 +115,18 @@ def test_maps_stay_on_the_device() -> None:
     [
         (lambda: Tiles(32, 32, margin=4, **OPTIONS), "tiles of 32 px that share 32 px"),
         (lambda: Tiles(32, -1, margin=0, **OPTIONS), "tiles of 32 px that share -1 px"),
-        (lambda: Tiles(32, 8, margin=4, **OPTIONS), "leave pixels to nobody; give overlap=9 or more"),
-        (lambda: Tiles(32, 8, margin=-1, **OPTIONS), "margin >= 0.*got -1"),
-        (lambda: Tiles(32, 8, margin=1, batch=0, join_iou=0.5), "batch >= 1.*got 1, 0"),
-        (lambda: Tiles(32, 8, margin=1, batch=1, join_iou=0.0), "0 < join_iou <= 1.*got 1, 1 and 0.0"),
+        (lambda: Tiles(32, 8, margin=4, **OPTIONS), "leave pixels uncovered; give overlap=9 or more"),
+        (lambda: Tiles(32, 8, margin=-1, **OPTIONS), "inference.margin: .* at least 0, got -1"),
+        (
+            lambda: Tiles(32, 8, margin=1, batch=0, join_iou=0.5),
+            "inference.batch: .* at least 1, got 0",
+        ),
+        (
+            lambda: Tiles(32, 8, margin=1, batch=1, join_iou=0.0),
+            "inference.join_iou: .* above 0, up to 1, got 0.0",
+        ),
         (lambda: FiveCrops(0, 8, margin=1, **OPTIONS), "crops of 0 x 8 px"),
-        (lambda: FiveCrops(30, 8, margin=-1, **OPTIONS), "margin >= 0"),
+        (lambda: FiveCrops(30, 8, margin=-1, **OPTIONS), "inference.margin: .* at least 0, got -1"),
     ],
 )
 def test_windows_that_cannot_be(build: Callable[[], object], message: str) -> None:

@@ -1,0 +1,28 @@
+"""The loop over images of a command that continues a stopped run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from sartorius.running.progress import progress_bar
+from sartorius.running.workers import worker_map
+
+Result = TypeVar("Result")
+
+
+def resume(
+    work: Callable[[str], Result],
+    image_ids: Sequence[str],
+    is_done: Callable[[str], bool],
+    what: str,
+    workers: int = 1,
+) -> Iterator[tuple[str, Result]]:
+    """Apply `work` to each image that an earlier run has not done; yields (image_id, result) in the images' order.
+
+    what: name of the progress bar. workers: processes that share the images; `work` must be picklable for more than
+    one. Raises what `work` raises, for the first image in order.
+    """
+    left = [image_id for image_id in image_ids if not is_done(image_id)]
+    with worker_map(workers) as each:
+        yield from zip(progress_bar(left, what), each(work, left), strict=True)

@@ -6,19 +6,16 @@ counted in pixels of the image, on lists of pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning import LightningModule, Trainer
 
-from sartorius.callbacks.competition_map import true_cells
 from sartorius.callbacks.gather import gather_images
-from sartorius.data.dataset import Batch
+from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
 from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.postprocess.paste import paste_masks
@@ -30,7 +27,7 @@ from sartorius.structures.rle import Runs
 COLUMNS = ("iou", "dice", "iou_ellipse")
 
 
-class CropScores(Callback):
+class CropScores(ImageCallback):
     """Scores every cell of the validation images against what was segmented from its box; overlaps stay.
 
     Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
@@ -46,42 +43,34 @@ class CropScores(Callback):
         self.folder, self.threshold = Path(folder), threshold
         self.table = pd.DataFrame()  # of the last validation
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start with no cells; raises InputError for a module that finds its boxes itself."""
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Raise InputError for a module that finds its boxes itself."""
         if not hasattr(pl_module, "given_boxes"):
             raise InputError(
                 f"callbacks.crop_scores: {type(pl_module).__name__} is not given the boxes of cells; leave it out with "
                 "callbacks.crop_scores=null"
             )
+        self._module: Any = pl_module
+
+    def on_scoring_start(self, validation: Validation) -> None:
+        """Start with no cells."""
         self._cells: dict[int, pd.DataFrame] = {}
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Sequence[Detections],
-        batch: Batch,
-        *_: Any,
-        **__: Any,
-    ) -> None:
-        """Compare the cells of each image with what was segmented."""
-        for detections, target in zip(outputs, batch.targets, strict=True):
-            boxes = pl_module.given_boxes(target).cpu().numpy()  # type: ignore[operator]
-            scores = cell_scores(detections, true_cells(target), boxes, self.threshold)
-            names = [detections.cell_type_names[k] for k in target.cell_types.tolist()]
-            self._cells[target.index] = pd.DataFrame(scores, columns=list(COLUMNS)).assign(cell_type=names)
+    def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
+        """Compare the cells of an image with what was segmented from their boxes."""
+        boxes = self._module.given_boxes(image.target).cpu().numpy()
+        scores = cell_scores(image.detections, image.cells, boxes, self.threshold)
+        names = [image.detections.cell_type_names[k] for k in image.target.cell_types.tolist()]
+        self._cells[image.index] = pd.DataFrame(scores, columns=list(COLUMNS)).assign(cell_type=names)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log the means; a collective call. Nothing without cells, nor in the sanity check before training."""
+    def on_scoring_end(self, validation: Validation) -> None:
+        """Log the means, and write the table of the best checkpoint; a collective call. Nothing without cells."""
         cells = gather_images(self._cells)
-        if trainer.sanity_checking or not sum(map(len, cells.values())):
+        if not sum(map(len, cells.values())):
             return
         self.table = summary(pd.concat([cells[index] for index in sorted(cells)]))
-        fitting = trainer.state.fn == TrainerFn.FITTING  # the curve of the fit ends with the fit
-        count = int(self.table.cells["all"])
-        pl_module.log_dict(named(self.table), logger=fitting, batch_size=count)
-        pl_module.log("score", float(self.table.iou["all"]), prog_bar=True, logger=False, batch_size=count)
-        if trainer.state.fn == TrainerFn.VALIDATING and trainer.is_global_zero:
+        validation.log(named(self.table), "val/iou", int(self.table.cells["all"]))
+        if not validation.in_fit and validation.trainer.is_global_zero:
             write_csv(self.folder / "crop_scores.csv", self.table.reset_index())
 
 

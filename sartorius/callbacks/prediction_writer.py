@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning import LightningModule, Trainer
 
+from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 
-class PredictionWriter(Callback):
+class PredictionWriter(ImageCallback):
     """Writes the detections of every image to a folder, one file an image, while predicting or validating.
 
     Validation during a fit is not written: the verb validates the best checkpoint once more afterwards.
@@ -28,12 +28,10 @@ class PredictionWriter(Callback):
         self.meta = meta or {}
         self._described = False
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
-    ) -> None:
-        """Write the images of a batch, unless this is a validation within a fit."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._write(trainer, pl_module, outputs)
+    def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
+        """Write an image of the best checkpoint's validation."""
+        if not validation.in_fit:
+            self._write(validation.trainer, validation.module, [image.detections])
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning import LightningModule, Trainer
 
-from sartorius.callbacks.competition_map import competition_map_of
 from sartorius.callbacks.leaderboard import record_run
+from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.files import write_csv, write_json, write_text
 from sartorius.metrics import report
 from sartorius.networks import checkpoints
 
 
-class RunRecord(Callback):
+class RunRecord(ImageCallback):
     """Writes config.yaml and git.json when a fit starts, and hands the config to the loggers; metrics.json,
     per_image.csv and the leaderboard's line when the best checkpoint has been validated after it.
 
@@ -61,30 +60,25 @@ class RunRecord(Callback):
         self._spent = {name: spent + now[name] - self._since[name] for name, spent in self._spent.items()}
         self._since, self._epochs = now, trainer.current_epoch + 1
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the numbers of the checkpoint that was validated; nothing during a fit."""
-        scored = competition_map_of(trainer)
-        if trainer.state.fn != TrainerFn.VALIDATING or scored is None or not trainer.is_global_zero:
+    def on_scoring_end(self, validation: Validation) -> None:
+        """Write the numbers of the best checkpoint; nothing during a fit, and without the competition's score."""
+        result, checkpoint = validation.result, str(validation.trainer.ckpt_path)
+        if validation.in_fit or result is None or not validation.trainer.is_global_zero:
             return
-        if not scored.images:
-            return
-        table = report.per_image_table(scored.rows, scored.images, scored.cell_types)
-        write_csv(self.folder / "per_image.csv", table)
-        numbers = report.summary(scored.rows, scored.cell_types, sorted(set(scored.cell_types)))
+        write_csv(self.folder / "per_image.csv", report.per_image_table(result.rows, result.images, result.cell_types))
+        numbers = report.summary(result.rows, result.cell_types, sorted(set(result.cell_types)))
         ran = {"epochs": self._epochs, **{name: round(spent, 1) for name, spent in self._spent.items()}}
-        best = {
-            "checkpoint": str(trainer.ckpt_path),
-            "epoch": checkpoints.read_checkpoint(str(trainer.ckpt_path))["epoch"],
-        }
-        write_json(self.folder / "metrics.json", {**numbers, "box_ap": scored.results.get("val/box_ap"), **best, **ran})
+        best = {"checkpoint": checkpoint, "epoch": checkpoints.read_checkpoint(checkpoint)["epoch"]}
+        box_ap = {"box_ap": result.metrics.get("val/box_ap")}
+        write_json(self.folder / "metrics.json", {**numbers, **box_ap, **best, **ran})
         if self.leaderboard is not None:
-            record_run(self.leaderboard, {**self._line(scored.results), **ran, "commit": git_state()["commit"]})
+            record_run(self.leaderboard, {**self._line(result.metrics), **ran, "commit": git_state()["commit"]})
 
-    def _line(self, results: dict[str, float]) -> dict[str, Any]:
+    def _line(self, metrics: dict[str, float]) -> dict[str, Any]:
         prefix = "val/map_"
-        by_type = {f"map_{k.removeprefix(prefix)}": v for k, v in results.items() if k.startswith(prefix)}
+        by_type = {f"map_{k.removeprefix(prefix)}": v for k, v in metrics.items() if k.startswith(prefix)}
         head = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "run": os.path.relpath(self.folder), **self.about}
-        return {**head, "map": results["val/map"], **by_type}
+        return {**head, "map": metrics["val/map"], **by_type}
 
 
 def _clocks() -> dict[str, float]:

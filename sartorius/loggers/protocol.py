@@ -1,53 +1,78 @@
-"""What callbacks ask of the run's loggers beside numbers: who can show it, and at which step.
+"""The kinds of content beside numbers that callbacks hand to the run's loggers.
 
-A logger that shows more than numbers has one or more of these, each with the `step` it belongs to:
-
-    log_image(key, images, step)            RGB images, uint8 [H, W, 3]
-    log_cells(key, view, step)              a `CellsView`
-    log_lines(key, title, lines, axes, step)    lines by name, each (x, y); axes: what both axes are
-    log_table(key, columns, data, step)     rows of numbers, texts and RGB images
-    log_files(name, kind, paths, metadata)  files and folders
+A logger takes a kind by having its method; a run may have any number of loggers for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 
+from sartorius.loggers.tolerant import TolerantLogger
+from sartorius.structures.arrays import GreyImage, Scores
 from sartorius.structures.instances import Instances
 from sartorius.visualise.overlays import stretched
-
-Lines = Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]]
 
 
 @dataclass(frozen=True)
 class CellsView:
-    """An image to be shown with its true and predicted cells.
+    """An image with its true and predicted cells.
 
-    image: uint8 [H, W]. truth, found: cells of that size; scores: float32 [N] of `found`. names: of the cell types.
-    caption: a line of text.
+    image: uint8 [H, W]. truth, prediction: cells of that size; scores: float32 [N] of the predicted ones. names: of
+    the cell types. caption: a line of text.
     """
 
-    image: NDArray[np.uint8]
+    image: GreyImage
     truth: Instances
-    found: Instances
-    scores: NDArray[np.float32]
+    prediction: Instances
+    scores: Scores
     names: tuple[str, ...]
     caption: str
 
-    def stretched(self) -> NDArray[np.uint8]:
+    def stretched(self) -> GreyImage:
         """The image uint8 [H, W] from black to white: phase contrast is mostly mid-grey."""
         return stretched(self.image)
 
 
-def loggers_with(trainer: Trainer, method: str) -> list[Any]:
-    """The loggers that have the method, the same in every process."""
-    return [logger for logger in trainer.loggers if hasattr(logger, method)]
+@runtime_checkable
+class CellLogger(Protocol):
+    """A logger of images with cells."""
+
+    def log_cells(self, key: str, view: CellsView, step: int) -> None:
+        """Log the view of this key at a step."""
+
+
+@runtime_checkable
+class TableLogger(Protocol):
+    """A logger of tables."""
+
+    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
+        """Log rows of numbers, texts, RGB images uint8 [H, W, 3] and None."""
+
+
+@runtime_checkable
+class FileLogger(Protocol):
+    """A logger that keeps files."""
+
+    def log_files(self, name: str, kind: str, paths: Sequence[Path], metadata: Mapping[str, Any]) -> None:
+        """Link files and folders to the run, as one artifact of a kind."""
+
+
+Kind = TypeVar("Kind")
+
+
+def loggers_with(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
+    """The loggers of a kind, the same in every process; a TolerantLogger is of the kinds of the one inside it."""
+    found: list[Any] = [
+        logger
+        for logger in trainer.loggers
+        if isinstance(logger.logger if isinstance(logger, TolerantLogger) else logger, kind)
+    ]
+    return found
 
 
 def logged_step(trainer: Trainer) -> int:

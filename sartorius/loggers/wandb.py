@@ -1,4 +1,4 @@
-"""Weights & Biases: numbers, images with toggled masks and boxes, tables, lines and files of a run."""
+"""Weights & Biases: numbers, images with toggled masks and boxes, tables and files of a run."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
-from sartorius.loggers.protocol import CellsView, Lines
+from sartorius.loggers.protocol import CellLogger, CellsView, FileLogger, TableLogger
+from sartorius.structures.arrays import GreyImage, LabelMap, Scores
 from sartorius.structures.instances import Instances
-from sartorius.visualise.overlays import Image, outlines
+from sartorius.visualise.overlays import outlines
 
 
-class WandbLog(WandbLogger):
-    """Lightning's logger of W&B with what `run_loggers` lists.
+class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
+    """Lightning's logger of W&B, with images of cells, tables and files.
 
     Where W&B cannot be reached when the run starts (no network, no account), it is logged offline with a warning;
     `wandb sync` sends it later. Where that fails too (the disk is full), each call raises the first error at once.
@@ -108,7 +108,7 @@ class WandbLog(WandbLogger):
         import wandb
 
         labels = {k + 1: name for k, name in enumerate(view.names)}
-        sides = {"truth": (view.truth, None), "prediction": (view.found, view.scores)}
+        sides = {"truth": (view.truth, None), "prediction": (view.prediction, view.scores)}
         masks = {
             side: {"mask_data": outline_types(cells, self.rim), "class_labels": labels}
             for side, (cells, _) in sides.items()
@@ -120,15 +120,6 @@ class WandbLog(WandbLogger):
         shown = {side: one for side, one in boxes.items() if one["box_data"]}  # W&B refuses a side without boxes
         image = wandb.Image(view.stretched(), masks=masks, boxes=shown or None, caption=view.caption, file_type="jpg")
         self._show(key, image, step)
-
-    @rank_zero_only
-    def log_lines(self, key: str, title: str, lines: Lines, axes: tuple[str, str], step: int) -> None:
-        """A chart of W&B's."""
-        import wandb
-
-        across, up = zip(*((x.tolist(), y.tolist()) for x, y in lines.values()), strict=True)
-        chart = wandb.plot.line_series(list(across), list(up), list(lines), title, axes[0])
-        self._show(key, chart, step)
 
     @rank_zero_only
     def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
@@ -178,12 +169,12 @@ def _cell(value: Any) -> Any:
     return wandb.Image(value, file_type="jpg") if isinstance(value, np.ndarray) else value
 
 
-def outline_types(cells: Instances, rim: int) -> Image:
+def outline_types(cells: Instances, rim: int) -> GreyImage:
     """uint8 [H, W]: k + 1 on the `rim` outermost pixels of cells of type k, 0 elsewhere, inside cells too."""
     kinds = np.append(0, cells.cell_types + 1).astype(np.uint8)
-    drawn: Image = np.zeros((cells.height, cells.width), np.uint8)
+    drawn = np.zeros((cells.height, cells.width), np.uint8)
     for layer in cells.layers:
-        inside: NDArray[np.uint16] = layer.copy()
+        inside: LabelMap = layer.copy()
         for _ in range(rim):
             edge = outlines(inside)
             drawn[edge] = kinds[inside[edge]]
@@ -191,9 +182,7 @@ def outline_types(cells: Instances, rim: int) -> Image:
     return drawn
 
 
-def boxes_of(
-    cells: Instances, scores: NDArray[np.float32] | None, names: Sequence[str], limit: int
-) -> list[dict[str, Any]]:
+def boxes_of(cells: Instances, scores: Scores | None, names: Sequence[str], limit: int) -> list[dict[str, Any]]:
     """W&B's `box_data`, pixels: of the `limit` highest scores; without scores of all cells, or none above it."""
     if scores is None:
         chosen = np.flatnonzero(cells.areas) if len(cells) <= limit else np.zeros(0, np.int64)

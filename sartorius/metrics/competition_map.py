@@ -25,8 +25,11 @@ class CompetitionMap(ImageRows):
 
         Takes what `functional.image_row` takes.
         """
-        row = torch.from_numpy(image_row(index, predictions, truth))[None]
-        self.rows.append(row.to(self.device))
+        self.add(image_row(index, predictions, truth))
+
+    def add(self, row: NDArray[np.int64]) -> None:
+        """Add the row of one image, int64 [13]."""
+        self.rows.append(torch.from_numpy(row)[None].to(self.device))
 
     def gathered_rows(self) -> NDArray[np.int64]:
         """Return the rows of all processes, int64 [P, 13], sorted by image, each image once. A collective call."""

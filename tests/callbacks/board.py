@@ -12,10 +12,8 @@ class Board(Logger):
         super().__init__()
         self.metrics: dict[str, list[tuple[int, float]]] = {}
         self.cells: dict[str, list[tuple[int, Any]]] = {}
-        self.lines: dict[str, list[tuple[int, Any]]] = {}
         self.tables: dict[str, Any] = {}
         self.files: dict[str, Any] = {}
-        self.images: dict[str, int] = {}
 
     @property
     def name(self) -> str:
@@ -31,14 +29,8 @@ class Board(Logger):
         for name, value in metrics.items():
             self.metrics.setdefault(name, []).append((step or 0, value))
 
-    def log_image(self, key: str, images: list[Any], step: int) -> None:
-        self.images[key] = step
-
     def log_cells(self, key: str, view: Any, step: int) -> None:
         self.cells.setdefault(key, []).append((step, view))
-
-    def log_lines(self, key: str, title: str, lines: Any, axes: tuple[str, str], step: int) -> None:
-        self.lines.setdefault(key, []).append((step, lines))
 
     def log_table(self, key: str, columns: list[str], data: list[list[Any]], step: int) -> None:
         self.tables[key] = (columns, data)

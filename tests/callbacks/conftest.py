@@ -11,11 +11,12 @@ import pytest
 import pytorch_lightning as pl
 
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.competition_score import CompetitionScore
 from sartorius.callbacks.overlays import Overlays
 from sartorius.callbacks.prediction_writer import PredictionWriter
 from sartorius.callbacks.progress import Progress
 from sartorius.callbacks.run_record import RunRecord
+from sartorius.callbacks.scored_images import ScoredImages
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.loggers.csv import CSVLog
 from sartorius.postprocess.finalise import Postprocess
@@ -28,7 +29,7 @@ from tests.doubles import toy_config
 class Run:
     folder: Path
     metrics: dict[str, float]
-    scored: CompetitionMap
+    scored: CompetitionScore
     data: SupervisedDataModule
     hyper_parameters: dict[str, Any]
 
@@ -44,11 +45,12 @@ class Noted(CSVLog):
 def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "toy"
     postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
-    scored = CompetitionMap(postprocess)
+    scored = CompetitionScore()
     callbacks: list[pl.Callback] = [
+        ScoredImages(postprocess),
         scored,
         PredictionWriter(folder / "detections", {"fold": 0}),
-        Overlays(folder / "overlays", postprocess, images=2, every_n_epochs=2),
+        Overlays(folder / "overlays", images=2, every_n_epochs=2),
         RunRecord(folder, folder.parent / "leaderboard.csv", {"experiment": "toy", "fold": 0, "seed": 0}),
         Progress(),
         pl.callbacks.ModelCheckpoint(

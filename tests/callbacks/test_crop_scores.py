@@ -93,4 +93,4 @@ def test_means_are_over_cells() -> None:
 
 def test_a_module_that_finds_its_boxes_is_refused(tmp_path) -> None:
     with pytest.raises(InputError, match="ToyModule is not given the boxes of cells"):
-        CropScores(tmp_path, 0.5).on_validation_epoch_start(SimpleNamespace(), ToyModule())
+        CropScores(tmp_path, 0.5).setup(SimpleNamespace(), ToyModule(), "fit")

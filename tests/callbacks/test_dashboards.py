@@ -1,4 +1,4 @@
-"""What loggers are shown: fixed images, curves, a table, files, throughput."""
+"""The content that loggers get: fixed images, a table, files, throughput."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ import pytorch_lightning as pl
 
 from sartorius.callbacks.artifacts import Artifacts
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
-from sartorius.callbacks.competition_map import CompetitionMap
+from sartorius.callbacks.competition_score import CompetitionScore
+from sartorius.callbacks.fixed_images import BEST, WORST, FixedImages
+from sartorius.callbacks.image_table import COLUMNS, ImageTable
 from sartorius.callbacks.overlays import Overlays
-from sartorius.callbacks.per_image_table import COLUMNS, ImageTable
 from sartorius.callbacks.prediction_writer import PredictionWriter
 from sartorius.callbacks.run_record import RunRecord
-from sartorius.callbacks.score_curves import ScoreCurves
-from sartorius.callbacks.showcase import BEST, WORST, Showcase
+from sartorius.callbacks.scored_images import ScoredImages
 from sartorius.callbacks.throughput import Throughput, peak_megabytes
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.errors import InputError
@@ -41,19 +41,19 @@ class Shown:
     board: Board
     data: SupervisedDataModule
     trainer: pl.Trainer
-    scored: CompetitionMap
-    showcase: Showcase
+    scored: CompetitionScore
+    fixed: FixedImages
 
 
 def fit(
     root: Path, folder: Path, epochs: int = 2, resume: Path | None = None, loggers: Any = None,
     more: Sequence[pl.Callback] = (), **options: Any,
 ) -> Shown:  # fmt: skip
-    scored, showcase, board = CompetitionMap(POST), Showcase(1, True), Board()
+    scored, fixed, board = CompetitionScore(), FixedImages(1, True), Board()
     callbacks: list[pl.Callback] = [
-        scored, PredictionWriter(folder / "detections"), Overlays(folder / "overlays", POST, images=1), showcase,
-        ScoreCurves([50, 75], 20), ImageTable(2), RunRecord(folder, None, {}),
-        Artifacts(folder, ["model", "postprocess", "predictions"]), Throughput(),
+        ScoredImages(POST), scored, PredictionWriter(folder / "detections"), Overlays(folder / "overlays", images=1),
+        fixed, ImageTable(2), RunRecord(folder, None, {}),
+        Artifacts(folder, folder / "detections", ["model", "postprocess", "predictions"]), Throughput(),
         BestCheckpoint(folder, "best", "val/map", mode="max", enable_version_counter=False),
         LastCheckpoint(folder), *more,
     ]  # fmt: skip
@@ -66,7 +66,7 @@ def fit(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         train(building.build_module(toy_config()), data, trainer, resume)
-    return Shown(folder, board, data, trainer, scored, showcase)
+    return Shown(folder, board, data, trainer, scored, fixed)
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,14 @@ def shown(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> S
 
 def test_the_same_images_at_every_validation(shown: Shown) -> None:
     table = pd.read_csv(shown.folder / "per_image.csv").set_index("image_id")
-    types = [why for why in shown.showcase.chosen.values() if why not in (WORST, BEST)]
+    types = [why for why in shown.fixed.chosen.values() if why not in (WORST, BEST)]
     assert sorted(types) == sorted(table.cell_type.unique())  # the first of each
-    assert set(shown.board.cells) == {f"images/{image_id}" for image_id in shown.showcase.chosen}
+    assert set(shown.board.cells) == {f"images/{image_id}" for image_id in shown.fixed.chosen}
     steps = {tuple(step for step, _ in views) for views in shown.board.cells.values()}
     assert len(steps) == 1
     assert len(steps.pop()) == 2  # validations of the fit; that of the best checkpoint is not one
     # the toy module says the same at each validation but for its score
-    chosen = table.average_precision[list(shown.showcase.chosen)]
+    chosen = table.average_precision[list(shown.fixed.chosen)]
     assert (chosen.min(), chosen.max()) == (table.average_precision.min(), table.average_precision.max())
 
 
@@ -91,7 +91,8 @@ def test_a_view_holds_truth_and_prediction(shown: Shown) -> None:
     table = pd.read_csv(shown.folder / "per_image.csv").set_index("image_id")
     for key, views in shown.board.cells.items():
         row, view = table.loc[key.removeprefix("images/")], views[-1][1]
-        assert (len(view.truth), len(view.found), len(view.scores)) == (row.cells, row.predictions, row.predictions)
+        assert len(view.truth) == row.cells
+        assert len(view.prediction) == len(view.scores) == row.predictions
         assert view.image.shape == (48, 64)
         assert view.image.dtype == view.stretched().dtype == np.uint8
         assert f"average precision {row.average_precision:.3f}" in view.caption
@@ -99,32 +100,14 @@ def test_a_view_holds_truth_and_prediction(shown: Shown) -> None:
 
 def test_a_resumed_run_goes_on_with_its_images(tiny_competition: Path, tmp_path: Path) -> None:
     first = fit(tiny_competition, tmp_path, epochs=1)
-    state = dict(first.showcase.chosen)
+    state = dict(first.fixed.chosen)
     del state[next(iter(state))]  # what it would not choose again
-    first.showcase.chosen = dict(state)
+    first.fixed.chosen = dict(state)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         first.trainer.save_checkpoint(tmp_path / "last.ckpt", weights_only=False)
     second = fit(tiny_competition, tmp_path, epochs=2, resume=tmp_path / "last.ckpt")
     assert set(second.board.cells) == {f"images/{image_id}" for image_id in state}
-
-
-def test_curves_of_each_validation_and_of_the_best_checkpoint(shown: Shown) -> None:
-    assert {key: len(lines) for key, lines in shown.board.lines.items()} == {
-        "curves/precision_recall": 2,
-        "curves/score": 2,
-        "curves_best/precision_recall": 1,
-        "curves_best/score": 1,
-    }
-    lines = shown.board.lines["curves_best/precision_recall"][-1][1]
-    assert list(lines) == ["IoU 0.50", "IoU 0.75"]
-    table = pd.read_csv(shown.folder / "per_image.csv")
-    recall, precision = lines["IoU 0.50"]
-    assert recall[-1] == table.true_positives_50.sum() / table.cells.sum()
-    assert precision[-1] == table.true_positives_50.sum() / table.predictions.sum()
-    assert list(shown.board.lines["curves/score"][0][1]) == [
-        f"{what}, IoU {iou}" for iou in ("0.50", "0.75") for what in ("precision", "recall")
-    ]
 
 
 def test_the_table_is_that_of_the_run(shown: Shown) -> None:
@@ -134,7 +117,7 @@ def test_the_table_is_that_of_the_run(shown: Shown) -> None:
     wanted = pd.read_csv(shown.folder / "per_image.csv").set_index("image_id").sort_index()
     assert found.index.tolist() == wanted.index.tolist()
     assert found.average_precision.tolist() == wanted.average_precision.tolist()
-    assert found["found_at_0.50"].tolist() == wanted.true_positives_50.tolist()
+    assert found["true_positives_50"].tolist() == wanted.true_positives_50.tolist()
     assert [row[2] for row in data] == sorted(row[2] for row in data)
     previews = [row[-1] for row in data if row[-1] is not None]
     assert [preview.shape for preview in previews] == [(48 + 40, 2 * 64 + 8, 3)] * 2
@@ -147,13 +130,8 @@ def test_files_are_linked_with_the_scores(shown: Shown) -> None:
         "postprocess": ["postprocess.yaml"],
         "predictions": ["detections", "metrics.json", "per_image.csv"],
     }
-    assert shown.board.files["model"][2]["val/map"] == shown.scored.results["val/map"]
+    assert shown.board.files["model"][2]["val/map"] == shown.scored.result.metrics["val/map"]
     assert read_file(shown.folder / "postprocess.yaml") == to_saved(POST)
-
-
-def test_overlays_are_shown_too(shown: Shown) -> None:
-    assert len(shown.board.images) == 1
-    assert next(iter(shown.board.images)).startswith("overlay/")
 
 
 def test_throughput_of_each_epoch(shown: Shown) -> None:
@@ -172,21 +150,10 @@ def test_throughput_of_each_epoch(shown: Shown) -> None:
 
 def test_nothing_is_done_for_loggers_that_show_nothing(tiny_competition: Path, tmp_path: Path) -> None:
     shown = fit(tiny_competition, tmp_path, epochs=1, loggers=False)
-    assert shown.showcase.chosen == {}
+    assert shown.fixed.chosen == {}
     assert not (tmp_path / "postprocess.yaml").exists()
 
 
-@pytest.mark.parametrize(
-    ("build", "message"),
-    [
-        (lambda: ScoreCurves([40], 10), r"score_curves.percents: expected percents from 50 to 99, got \[40\]"),
-        (lambda: ScoreCurves([50], 1), "score_curves.points: expected 2 or more, got 1"),
-        (
-            lambda: Artifacts("x", ["model", "weights"]),
-            "artifacts.kinds: no weights; choose of model, postprocess,",
-        ),
-    ],
-)
-def test_bad_options_name_their_key(build: Any, message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        build()
+def test_bad_options_name_their_key() -> None:
+    with pytest.raises(InputError, match="artifacts.kinds: no weights; choose of model, postprocess,"):
+        Artifacts("x", "y", ["model", "weights"])

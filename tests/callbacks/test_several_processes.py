@@ -33,8 +33,7 @@ def train_and_tell(root: Path, folder: Path, started: int) -> None:
     told = {
         "metrics": sorted(board.metrics),
         "steps": {name: [step for step, _ in own] for name, own in board.cells.items()},
-        "lines": {name: len(own) for name, own in board.lines.items()}, "table": [row[:-1] for row in rows],
-        "files": sorted(board.files), "images": sorted(board.images), "pid": os.getpid(),
+        "table": [row[:-1] for row in rows], "files": sorted(board.files), "pid": os.getpid(),
     }  # fmt: skip
     (folder / f"{processes.rank()}.json").write_text(json.dumps(told))
 
@@ -49,9 +48,9 @@ def test_two_processes_show_what_one_does(
     processes.launch(train_and_tell, [tiny_competition, tmp_path / "two", 2], 2)
     one, two, other = (json.loads((tmp_path / name).read_text()) for name in ("one/0.json", "two/0.json", "two/1.json"))
     assert two["pid"] != other["pid"]
-    nothing = {"steps": {}, "lines": {}, "table": [], "files": [], "images": []}
+    nothing = {"steps": {}, "table": [], "files": []}
     assert {name: other[name] for name in nothing} == nothing
-    for name in ("metrics", "lines", "table", "files", "images"):
+    for name in ("metrics", "table", "files"):
         assert two[name] == one[name]
     assert {len(steps) for steps in two["steps"].values()} == {2}  # one of each validation
     for name, started in (("one", 1), ("two", 2)):

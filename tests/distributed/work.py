@@ -73,23 +73,24 @@ def trainer(processes: int, **options: Any) -> pl.Trainer:
 
 def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> dict[str, Any]:
     """Score 3 images with every callback that gathers; returns all that they found."""
-    from sartorius.callbacks.competition_map import CompetitionMap
+    from sartorius.callbacks.competition_score import CompetitionScore
     from sartorius.callbacks.overlays import Overlays
     from sartorius.callbacks.pixel_report import PixelReport
     from sartorius.callbacks.prediction_writer import PredictionWriter
+    from sartorius.callbacks.scored_images import ScoredImages
     from sartorius.data.datamodules import SupervisedDataModule
     from sartorius.postprocess.finalise import Postprocess
     from tests.toy_segmenter import ToySegmenter
 
     postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
-    scored, pixels = CompetitionMap(postprocess), PixelReport(folder)
-    drawn = Overlays(folder / "overlays", postprocess, images=2)
-    callbacks = [scored, pixels, drawn, PredictionWriter(folder / "detections")]
+    scored, pixels = CompetitionScore(), PixelReport(folder)
+    drawn = Overlays(folder / "overlays", images=2)
+    callbacks = [ScoredImages(postprocess), scored, pixels, drawn, PredictionWriter(folder / "detections")]
     running = trainer(processes, callbacks=callbacks, enable_checkpointing=False)
     data = SupervisedDataModule(root, fold=0, n_folds=4, val_batch_size=batch_size)
     running.validate(ToySegmenter(), data, verbose=False)
     return {
-        "rows": scored.rows.tolist(), "images": scored.images, "scores": scored.results,
+        "rows": scored.result.rows.tolist(), "images": scored.result.images, "scores": scored.result.metrics,
         "pixels": pixels.table.to_dict("list"), "pixel scores": pixels.results,
         "logged": {name: float(value) for name, value in running.callback_metrics.items()},
     }  # fmt: skip

@@ -141,11 +141,11 @@ def test_where_nothing_works_it_is_tried_once(tmp_path: Path, monkeypatch: pytes
 
 def test_a_view_becomes_an_image_with_masks_and_boxes(tmp_path: Path, started: list[dict[str, Any]]) -> None:
     log, cells = log_to(tmp_path), two_cells()
-    image_id = np.full((12, 20), 128, np.uint8)
-    log.log_cells("images/a", CellsView(image_id, cells, cells, np.array([0.5, 0.9], np.float32), NAMES, "caption"), 7)
+    grey = np.full((12, 20), 128, np.uint8)
+    log.log_cells("images/a", CellsView(grey, cells, cells, np.array([0.5, 0.9], np.float32), NAMES, "caption"), 7)
     log.log_cells(
         "images/b",
-        CellsView(image_id, cells, Instances.empty(12, 20), np.zeros(0, np.float32), NAMES, "nothing"),
+        CellsView(grey, cells, Instances.empty(12, 20), np.zeros(0, np.float32), NAMES, "nothing"),
         7,
     )
     first, second = (metrics[f"images/{name}"] for metrics, name in zip(log.experiment.logged, "ab", strict=True))

@@ -15,6 +15,7 @@ from torchvision.ops import roi_align
 
 from sartorius.callbacks.crop_scores import CropScores, cell_scores
 from sartorius.callbacks.run_record import RunRecord
+from sartorius.callbacks.scored_images import ScoredImages
 from sartorius.data.cell_chunks import CellsDataModule
 from sartorius.data.competition import Competition
 from sartorius.data.dataset import Batch, InstanceDataset, collate
@@ -159,8 +160,10 @@ def test_overfit(tiny_competition: Path, tmp_path: Path) -> None:
     built.recipe = {"model": 1, "format_version": 1}
     scores = CropScores(tmp_path, 0.5)
     best = pl.callbacks.ModelCheckpoint(tmp_path, "best", "val/iou", mode="max", enable_version_counter=False)
+    seam = ScoredImages(lambda detections: pytest.fail("nobody asks for cells after post-processing"))
+    callbacks = [seam, scores, RunRecord(tmp_path, None, {}), best]
     trainer = pl.Trainer(
-        max_epochs=8, accelerator="cpu", devices=1, callbacks=[scores, RunRecord(tmp_path, None, {}), best],
+        max_epochs=8, accelerator="cpu", devices=1, callbacks=callbacks,
         logger=CSVLog(tmp_path / "metrics.csv"), log_every_n_steps=1, check_val_every_n_epoch=4, num_sanity_val_steps=1,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip

@@ -8,7 +8,8 @@ import pytest
 import torch
 from pytorch_lightning.trainer.states import TrainerFn
 
-from sartorius.callbacks.competition_map import CompetitionMap, scores, true_cells
+from sartorius.callbacks.competition_score import CompetitionScore, mean_scores
+from sartorius.callbacks.scored_images import ScoredImage, ScoredImages
 from sartorius.data.dataset import Batch, Target
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.structures.cell_types import CELL_TYPES
@@ -42,11 +43,14 @@ class Logged:
 
 def validate(
     images: list[tuple[Instances, Instances]], sanity: bool = False
-) -> tuple[CompetitionMap, dict[str, float]]:
+) -> tuple[CompetitionScore, dict[str, float]]:
     """Score (truth, perfect detections of something) pairs, one image a batch."""
-    callback: Any = CompetitionMap(Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
-    trainer = SimpleNamespace(sanity_checking=sanity, state=SimpleNamespace(fn=TrainerFn.FITTING))
+    callback: Any = ScoredImages(Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
+    score = CompetitionScore()
+    state = SimpleNamespace(fn=TrainerFn.FITTING)
+    trainer = SimpleNamespace(sanity_checking=sanity, state=state, callbacks=[callback, score])
     module = Logged()
+    callback.setup(trainer, module, "fit")
     callback.on_validation_epoch_start(trainer, module)
     for index, (truth, found) in enumerate(images):
         kind = CELL_TYPES[int(truth.cell_types[0])] if len(truth) else "astro"
@@ -56,7 +60,7 @@ def validate(
             trainer, module, [detections], Batch([torch.zeros(1, 40, 40, dtype=torch.uint8)], [target]), index
         )
     callback.on_validation_epoch_end(trainer, module)
-    return callback, module.values
+    return score, module.values
 
 
 def test_the_score_is_the_mean_over_images() -> None:
@@ -69,8 +73,8 @@ def test_the_score_is_the_mean_over_images() -> None:
     assert logged["val/precision_95"] == pytest.approx(1 / 2)
     assert logged["score"] == logged["val/map"]
     assert 0 < logged["val/box_ap"] < 1
-    assert scored.images == ("p0", "p1", "p2")
-    assert scored.cell_types == ("shsy5y", "shsy5y", "cort")
+    assert scored.result.images == ("p0", "p1", "p2")
+    assert scored.result.cell_types == ("shsy5y", "shsy5y", "cort")
 
 
 def test_empty_images() -> None:
@@ -82,24 +86,25 @@ def test_empty_images() -> None:
 def test_no_images_and_sanity_checks_log_nothing() -> None:
     assert validate([])[1] == {}
     scored, logged = validate([(cells((0, 0)), cells((0, 0)))], sanity=True)
-    assert logged == scored.results == {}
+    assert logged == scored.result.metrics == {}
 
 
 def test_overlapping_truth_reaches_the_score_whole() -> None:
     truth = cells((0, 0), (5, 5))
-    assert np.array_equal(true_cells(Target.from_instances("p", 0, truth)).areas, [100, 100])
+    image: Any = ScoredImage(None, Target.from_instances("p", 0, truth), None, None)  # type: ignore[arg-type]
+    assert np.array_equal(image.cells.areas, [100, 100])
 
 
 def test_scores_are_float64() -> None:
     rows = np.array([[0, *[1] * 10, 1, 2], [1, *[1] * 10, 1, 1]])
-    assert scores(rows, ["a", "b"])["val/map"] == (1 / 2 + 1) / 2
+    assert mean_scores(rows, ["a", "b"])["val/map"] == (1 / 2 + 1) / 2
 
 
 def test_a_run_keeps_the_scores_of_its_best_checkpoint(run: Run) -> None:
-    assert run.metrics["val/map"] == pytest.approx(run.scored.results["val/map"])
-    assert list(run.scored.images) == run.data.val_images
+    assert run.metrics["val/map"] == pytest.approx(run.scored.result.metrics["val/map"])
+    assert list(run.scored.result.images) == run.data.val_images
 
 
 def test_cell_types_are_those_of_the_data(run: Run) -> None:
-    types = [run.data.competition.cell_type(image_id) for image_id in run.scored.images]
-    assert list(run.scored.cell_types) == types
+    types = [run.data.competition.cell_type(image_id) for image_id in run.scored.result.images]
+    assert list(run.scored.result.cell_types) == types

@@ -1,9 +1,9 @@
 """Train a filter of false positives: `python -m sartorius.fit_filter detections=[RUN0/detections,...]`.
 
-The detections are those of labelled images that their models did not see. Small boosted trees learn the IoU of a cell
-from its shape, scores and surroundings. `predict` and `ensemble` take the file as `filter=` and save it with what they
-write, where `evaluate` and `submit` find it; they take another one, too. Prints what it is worth: the cross-fitted
-score beside the unfiltered one; the score on what it was trained on would say nothing.
+The detections are those of labelled images that their models were not trained on. Small boosted trees learn the IoU of
+a cell from its shape, scores and surroundings. `predict` and `ensemble` take the file as `filter=` and save it with
+their detections, where `evaluate` and `submit` find it; they take another one, too. Prints the cross-fitted score
+beside the unfiltered one; the score on the training images would be meaningless.
 """
 
 from __future__ import annotations
@@ -21,79 +21,73 @@ from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sartorius.data.competition import Competition
-    from sartorius.rescoring.training import Example
-    from sartorius.structures.detections import DetectionsFolder
+    from sartorius.rescoring.examples import Example
+    from sartorius.rescoring.filter import FalsePositiveFilter
+    from sartorius.rescoring.training import NewRegressor
+    from sartorius.running.saved_cells import SavedCells
 
 
-def examples_of(
-    folders: Sequence[DetectionsFolder], truth: Competition, changes: Mapping[str, Any] | None
-) -> list[Example]:
-    """Every image of the folders, by its folder's own post-processing with `changes` on top; no filter saved with it.
+def read_examples(saved: SavedCells, truth: Competition) -> list[Example]:
+    """Compare the cells of every image with its annotation. Raises InputError for detections of another size."""
+    from sartorius.rescoring.examples import Example
 
-    Raises InputError for an empty folder, an image twice or without labels, and detections of another size.
-    """
-    from sartorius.data.out_of_fold import folder_of
-    from sartorius.postprocess.saved import from_saved
-    from sartorius.rescoring.training import Example
-
-    post = {folder: from_saved(folder.meta.get("postprocess"), changes, str(folder.folder)) for folder in folders}
-    home = folder_of(folders, truth)
-    found = []
-    for image_id in progress_bar(list(home), "looking at cells"):
-        folder = home[image_id]
-        detections = folder.load(image_id)
+    examples = []
+    for image_id in progress_bar(saved.image_ids, "comparing cells"):
+        detections = saved.detections(image_id)
         try:
-            found.append(Example.of(detections, post[folder](detections), truth.runs(image_id)))
+            examples.append(Example.of(detections, saved.cells(detections), truth.runs(image_id)))
         except InputError:
             raise
         except ValueError as error:
             raise InputError(f"image {image_id}: {error}; the detections are of another image") from error
-    return found
+    return examples
 
 
-def worth(plain: NDArray[np.int64], filtered: NDArray[np.int64], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of the report: unfiltered and cross_fitted mAP, and their paired difference with its interval."""
-    from sartorius.metrics.bootstrap import paired_bootstrap
-    from sartorius.metrics.functional import average_precision_per_image, competition_map
+def fit_filter(
+    saved: SavedCells,
+    truth: Competition,
+    regressor: NewRegressor,
+    thresholds: Sequence[float],
+    folds: int,
+    seed: int,
+    bootstrap: Mapping[str, Any],
+) -> tuple[FalsePositiveFilter, dict[str, Any]]:
+    """Train the filter on all images, and cross-fitted, by plate wells; returns it and the numbers of its gain.
 
-    gain = paired_bootstrap(average_precision_per_image(filtered), average_precision_per_image(plain), **bootstrap)
-    return {
-        "images": len(plain),
-        "unfiltered": {"competition_map": competition_map(plain), "predictions": int(plain[:, -2].sum())},
-        "cross_fitted": {"competition_map": competition_map(filtered), "predictions": int(filtered[:, -2].sum())},
-        "difference": {"mean": gain.mean, "interval": [gain.low, gain.high]},
-    }
+    thresholds: of the expected IoU, to choose from. bootstrap: see `training.gain`. Raises InputError for fewer than 3
+    folds, or more than wells.
+    """
+    from sartorius.rescoring import training
+    from sartorius.running.saved_cells import well_folds
+
+    examples = read_examples(saved, truth)
+    fold = well_folds(truth, saved.image_ids, folds, seed, least=3)
+    filtered = training.cross_fitted(examples, fold, thresholds, regressor)
+    fitted = training.fit(examples, fold, thresholds, regressor, truth.cell_type_names)
+    numbers = training.gain(training.unfiltered(examples), filtered, bootstrap)
+    return fitted, {**numbers, "threshold": fitted.threshold}
 
 
 @command("fit_filter")
 def main(cfg: DictConfig) -> dict[str, Any]:
-    """Train the filter of what the config names, write it and what it is worth. Returns the numbers of the report."""
+    """Train the filter that the config describes, write it and its gain. Returns the numbers of the report."""
     from sartorius.data.competition import Competition
-    from sartorius.rescoring import training as training
-    from sartorius.running.saved_cells import well_folds
+    from sartorius.running.saved_cells import SavedCells
     from sartorius.structures.cell_types import CELL_TYPES
     from sartorius.structures.detections import DetectionsFolder
 
-    listed = wiring.path_list(cfg.detections)
-    if not listed or Path(cfg.output).suffix != ".npz":
-        raise InputError(f"detections={listed}, output={cfg.output}: expected folders of detections, a name in .npz")
-    folders = [DetectionsFolder(folder) for folder in listed]
-    names = {tuple(folder.meta.get("cell_types", CELL_TYPES)) for folder in folders}
+    folders = wiring.path_list(cfg.detections)
+    if not folders or Path(cfg.output).suffix != ".npz":
+        raise InputError(f"detections={folders}, output={cfg.output}: expected folders of detections, a name in .npz")
+    names = {tuple(DetectionsFolder(folder).meta.get("cell_types", CELL_TYPES)) for folder in folders}
     if len(names) > 1:
-        raise InputError(f"{', '.join(listed)}: detections of different cell types, {sorted(names)}; give one model's")
+        raise InputError(f"{', '.join(folders)}: detections of different cell types, {sorted(names)}; give one model's")
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names.pop())
-    examples = examples_of(folders, truth, wiring.plain(cfg.postprocess))
-    folds = well_folds(truth, [example.image_id for example in examples], cfg.folds, cfg.seed, least=3)
-    grow, cut_offs = wiring.instantiate(cfg.model), list(cfg.cut_offs)
-    filtered = training.cross_fitted(examples, folds, cut_offs, grow)
-    second_level = training.fit(examples, folds, cut_offs, grow, truth.cell_type_names)
-    numbers = worth(training.unfiltered(examples), filtered, wiring.plain(cfg.bootstrap))
-    numbers["cut_off"] = second_level.cut_off
-    second_level.save(cfg.output)
+    saved = SavedCells(folders, wiring.plain(cfg.postprocess), None, truth)
+    options = (list(cfg.thresholds), cfg.folds, cfg.seed, wiring.plain(cfg.bootstrap))
+    fitted, numbers = fit_filter(saved, truth, wiring.instantiate(cfg.model), *options)
+    fitted.save(cfg.output)
     write_json(Path(cfg.output).with_suffix(".json"), numbers)
     gain = numbers["difference"]
     print(
@@ -101,7 +95,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         f"{numbers['cross_fitted']['competition_map']:.4f} cross-fitted, {gain['mean']:+.4f} "
         f"({gain['interval'][0]:+.4f} to {gain['interval'][1]:+.4f}, {cfg.bootstrap.level:.0%} paired bootstrap)"
     )
-    print(f"{cfg.output}: drops cells with an expected IoU below {second_level.cut_off:g}")
+    print(f"{cfg.output}: drops cells with an expected IoU below {fitted.threshold:g}")
     return numbers
 
 

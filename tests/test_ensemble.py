@@ -23,7 +23,7 @@ from sartorius.running import wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.fusion.members_of import found, write_folder
-from tests.fusion.size_filter import larger_than
+from tests.rescoring.size_filter import larger_than
 
 Run = Callable[..., JoinOutcome]
 BOX = [10, 10, 30, 20]

@@ -59,7 +59,7 @@ def test_a_filter_is_trained_and_used(run: Run, folder: Path, tmp_path: Path) ->
     path = tmp_path / "filter.npz"
     numbers = run(fit_filter, f"detections={folder}", f"output={path}", "folds=4", *SMALL)
     assert numbers == json.loads(path.with_suffix(".json").read_text())
-    assert numbers["images"] == 12 and numbers["cut_off"] > 0
+    assert numbers["images"] == 12 and numbers["threshold"] > 0
     plain, filtered = (numbers[key]["competition_map"] for key in ("unfiltered", "cross_fitted"))
     assert filtered > plain and numbers["difference"]["mean"] == pytest.approx(filtered - plain)
     report = f"output={tmp_path / 'report'}"

@@ -19,7 +19,7 @@ from sartorius.rescoring.saved import finish_of
 from sartorius.running import building, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule, toy_config
-from tests.fusion.size_filter import larger_than
+from tests.rescoring.size_filter import larger_than
 
 Compose = Callable[..., DictConfig]
 

@@ -17,7 +17,7 @@ from sartorius.rescoring.saved import to_save
 from sartorius.running import wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
-from tests.fusion.size_filter import larger_than
+from tests.rescoring.size_filter import larger_than
 
 POST = Postprocess(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 

@@ -1,1 +1,1 @@
-"""The false-positive filter: predict each cell's IoU with the truth; drop cells below a threshold."""
+"""Decisions about finished cells: the false-positive filter and its training; pseudo-labels."""

@@ -1,4 +1,4 @@
-"""Numbers about each cell that post-processing left, from which a second model tells hits from false positives."""
+"""Features of each finished cell, from which the false-positive filter predicts its IoU with the truth."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _FAR = 10.0  # radii
 FEATURES: tuple[str, ...] = (
     "score",  # of the detection, 0..1
     "agreement",  # of the members of an ensemble, 0..1; -1 where the detections carry none
-    "area",  # px, of the cell as it stays
+    "area",  # px, of the finished cell
     "box_long", "box_short",  # px, sides of the detection's box
     "elongation", "fill",  # see `Shapes`
     "inside",  # mean probability of the mask where it is above one half, 0..1
     "undecided",  # share of the box with a probability of 0.2 to 0.8
-    "left",  # area over the area of the detection's mask at one half: what overlaps and cleaning left of it
+    "left",  # area over the area of the detection's mask at one half: the share that overlaps and cleaning left
     "neighbours",  # cells whose centre is within three radii (of a circle of the cell's area)
     "nearest",  # distance to the nearest centre of another cell, in those radii, at most 10
     "relative_area", "relative_score",  # over the image's medians

@@ -1,9 +1,9 @@
-"""A second look at finished cells: what IoU with the truth each may have, and below which one it is not worth keeping.
+"""Predict each cell's IoU with the truth; drop cells below a threshold.
 
-With U = TP + FP + FN at a threshold t, leaving out a hit makes TP / U to (TP - 1) / U, and leaving out a miss
+With U = TP + FP + FN at an IoU threshold t, leaving out a hit makes TP / U to (TP - 1) / U, and leaving out a miss
 TP / (U - 1). So a cell pays there when p / (1 - p) > TP / (U - 1), with p = P(IoU > t): in crowded, hard images at
-lower odds than in easy ones. The mean over thresholds becomes one cut-off of the expected IoU, found by trying
-(`filter_training`); one per cell type, or per image by its estimated TP and U, did no better.
+lower odds than in easy ones. The mean over IoU thresholds becomes one threshold of the expected IoU, found by trying
+(`training`); one per cell type, or per image by its estimated TP and U, did no better.
 """
 
 from __future__ import annotations
@@ -14,33 +14,33 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.postprocess.finalise import Finalised
 from sartorius.rescoring.cell_features import FEATURES, cell_features
 from sartorius.rescoring.trees import Trees
+from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _HINT = "write it again with `python -m sartorius.fit_filter`"
 
 
 @dataclass(frozen=True)
-class SecondLevel:
+class FalsePositiveFilter:
     """A trained filter of cells.
 
-    trees: from `cell_features` to the expected IoU. cut_off: cells below it go, an IoU, 0 keeps all.
-    cell_type_names: of the detections that it was trained on; it counts types in this order.
+    trees: from `cell_features` to the expected IoU. threshold: cells with a lower expected IoU are dropped, 0 keeps
+    all. cell_type_names: of the detections that it was trained on; it counts types in this order.
     """
 
     trees: Trees
-    cut_off: float
+    threshold: float
     cell_type_names: tuple[str, ...]
 
-    def expected_iou(self, detections: Detections, finalised: Finalised) -> NDArray[np.float64]:
-        """What each of the N cells may reach, float64 [N]. Raises InputError for other cell types."""
+    def expected_iou(self, detections: Detections, finalised: Finalised) -> Floats:
+        """Predict the IoU of each of the N cells, float64 [N]. Raises InputError for other cell types."""
         self.check_types(detections.cell_type_names, f"image {detections.image_id}")
         return self.trees.predict(cell_features(detections, finalised))
 
@@ -53,8 +53,8 @@ class SecondLevel:
             )
 
     def __call__(self, detections: Detections, finalised: Finalised) -> Finalised:
-        """The cells worth keeping, in their order; `finalised` was made from `detections`. Others leave a gap."""
-        keep = self.expected_iou(detections, finalised) >= self.cut_off
+        """Keep the cells of `finalised`, made from `detections`, above the threshold. Pixels of others become free."""
+        keep = self.expected_iou(detections, finalised) >= self.threshold
         cells = finalised.instances.select(keep)
         return Finalised(finalised.image_id, cells, finalised.scores[keep], finalised.source[keep])
 
@@ -66,27 +66,30 @@ class SecondLevel:
                 version=FORMAT_VERSION,
                 features=FEATURES,
                 cell_type_names=self.cell_type_names,
-                cut_off=self.cut_off,
+                iou_threshold=self.threshold,
                 **self.trees.arrays(),
             )
 
     @classmethod
-    def load(cls, path: str | Path) -> SecondLevel:
-        """Read what `save` wrote; nothing in the file is run. Raises InputError where it is missing or does not fit."""
+    def load(cls, path: str | Path) -> FalsePositiveFilter:
+        """Read what `save` wrote; executes nothing. Raises InputError where the file is missing or does not fit."""
         if not Path(path).is_file():
             raise InputError(f"filter={path}: no such file; `python -m sartorius.fit_filter` writes one")
         return cls.from_bytes(Path(path).read_bytes(), f"filter={path}")
 
     @classmethod
-    def from_bytes(cls, content: bytes, source: str) -> SecondLevel:
-        """Read the content of a file that `save` wrote; raises InputError, naming `source`, where it does not fit."""
+    def from_bytes(cls, content: bytes, source: str) -> FalsePositiveFilter:
+        """Read the content of such a file; raises InputError, naming `source`, where it does not fit."""
         try:
             with np.load(BytesIO(content), allow_pickle=False) as file:
                 version, features = int(file["version"]), tuple(file["features"].tolist())
                 if (version, features) != (FORMAT_VERSION, FEATURES):
-                    raise InputError(f"{source}: of another version of this program; {_HINT}")
+                    raise InputError(
+                        f"{source}: of another version of this program, format {version}, expected {FORMAT_VERSION} "
+                        f"with {len(FEATURES)} features; {_HINT}"
+                    )
                 names = tuple(str(name) for name in file["cell_type_names"].tolist())
-                return cls(Trees.from_arrays(file), float(file["cut_off"]), names)
+                return cls(Trees.from_arrays(file), float(file["iou_threshold"]), names)
         except InputError:
             raise
         except Exception as error:  # zipfile and numpy each raise their own

@@ -17,7 +17,7 @@ from typing import Any
 from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Finalised
 from sartorius.postprocess.saved import from_saved
-from sartorius.rescoring.filter import SecondLevel
+from sartorius.rescoring.filter import FalsePositiveFilter
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 Finish = Callable[[Detections], Finalised]  # the cells of an image, from its detections
@@ -30,7 +30,7 @@ class Filtered:
     """Post-processing with the filter behind it: a callable that turns Detections into Finalised."""
 
     postprocess: Finish
-    second_level: SecondLevel
+    second_level: FalsePositiveFilter
 
     def __call__(self, detections: Detections) -> Finalised:
         """The cells of one image that are worth keeping."""
@@ -45,7 +45,7 @@ def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] 
     if file in (None, NONE):
         return None
     path = Path(str(file))
-    SecondLevel.load(path).check_types(cell_type_names, str(path))
+    FalsePositiveFilter.load(path).check_types(cell_type_names, str(path))
     return {"file": str(path.resolve()), "content": base64.b64encode(path.read_bytes()).decode("ascii")}
 
 
@@ -62,7 +62,7 @@ def with_saved(postprocess: Finish, entry: Mapping[str, Any] | None, source: str
         raise InputError(
             f"{source}: the filter in its meta.json cannot be read ({error!r}); give filter=FILE.npz or filter=none"
         ) from error
-    return Filtered(postprocess, SecondLevel.from_bytes(content, f"{source}: filter {entry.get('file')}"))
+    return Filtered(postprocess, FalsePositiveFilter.from_bytes(content, f"{source}: filter {entry.get('file')}"))
 
 
 def finish_of(meta: Mapping[str, Any], changes: Mapping[str, Any] | None, which: str | None, source: str) -> Finish:
@@ -70,12 +70,12 @@ def finish_of(meta: Mapping[str, Any], changes: Mapping[str, Any] | None, which:
 
     changes: of its post-processing, see `from_saved`. which: the filter behind it, `saved` for that of meta.json, if
     any, a file of `fit_filter` instead, or `none` (or None). Raises InputError as `from_saved`, `with_saved` and
-    `SecondLevel.load` do.
+    `FalsePositiveFilter.load` do.
     """
     postprocess = from_saved(meta.get("postprocess"), changes, source)
     if which == SAVED:
         return with_saved(postprocess, meta.get(KEY), source)
-    return postprocess if which in (None, NONE) else Filtered(postprocess, SecondLevel.load(str(which)))
+    return postprocess if which in (None, NONE) else Filtered(postprocess, FalsePositiveFilter.load(str(which)))
 
 
 def say_saved(folders: Sequence[str | Path], which: str | None) -> None:

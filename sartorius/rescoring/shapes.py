@@ -1,7 +1,6 @@
-"""How cells are shaped, from their runs: area, elongation, how well an ellipse describes them.
+"""Shapes of cells, from their runs: area, elongation, agreement with an ellipse; and cell types by shape.
 
-And what an image shows by the shape of its cells: the competition's three types differ so much in it that a file of
-masks without cell types says which type each image is of.
+The competition's three types differ so much in shape that masks without cell types tell an image's type.
 """
 
 from __future__ import annotations

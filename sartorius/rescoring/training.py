@@ -1,129 +1,104 @@
-"""Training of the second-level filter: out of fold, so that what it is worth is known before it is used.
+"""Training of the false-positive filter, cross-fitted, so that its gain is known before it is used.
 
-Every choice is made without the images that it is scored on: for each fold the cut-off comes from predictions, out of
-fold themselves, on the other folds only.
+Every choice is made without the images that it is scored on: the threshold of a fold is chosen on out-of-fold
+predictions of the other folds only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.metrics.functional import ROW_LENGTH, average_precision_per_image, true_positives
-from sartorius.postprocess.finalise import Finalised
-from sartorius.rescoring.cell_features import cell_features
-from sartorius.rescoring.filter import SecondLevel
+from sartorius.metrics.bootstrap import paired_bootstrap
+from sartorius.metrics.functional import average_precision_per_image, competition_map
+from sartorius.rescoring.examples import Example, rows_of
+from sartorius.rescoring.filter import FalsePositiveFilter
 from sartorius.rescoring.trees import Trees
-from sartorius.structures import rle
-from sartorius.structures.arrays import Floats, Ints
-from sartorius.structures.detections import Detections
-from sartorius.structures.rle import Runs
+from sartorius.structures.arrays import Bools, Floats, Ints
 
 if TYPE_CHECKING:
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-Grow = Callable[[], "HistGradientBoostingRegressor"]
+NewRegressor = Callable[[], "HistGradientBoostingRegressor"]
 
 
-@dataclass(frozen=True)
-class Example:
-    """An image's N cells: features float64 [N, F]; and what the score needs of them and of the true cells.
-
-    pairs: (i, j, shared pixels) of cells and true cells that meet, areas and true_areas: int64, pixels.
-    """
-
-    image_id: str
-    features: Floats
-    pairs: tuple[Ints, Ints, Ints]
-    areas: Ints
-    true_areas: Ints
-
-    @classmethod
-    def of(cls, detections: Detections, finalised: Finalised, truth: Runs) -> Example:
-        """From an image's cells and its annotation; ValueError for sizes that differ."""
-        runs = finalised.instances.to_runs()
-        pairs = rle.intersections(runs, truth)
-        return cls(detections.image_id, cell_features(detections, finalised), pairs, runs.areas, truth.areas)
-
-    @cached_property
-    def iou(self) -> Floats:
-        """The best IoU of each cell with a true one, float64 [N]; 0 where it meets none."""
-        i, j, shared = self.pairs
-        best = np.zeros(len(self.areas))
-        np.maximum.at(best, i, shared / (self.areas[i] + self.true_areas[j] - shared))
-        return best
-
-    def row(self, keep: NDArray[np.bool_]) -> Ints:
-        """The image's row of `metrics.functional`, index 0, with only the cells of `keep` [N]."""
-        i, j, shared = (part[keep[self.pairs[0]]] for part in self.pairs)
-        row = np.zeros(ROW_LENGTH, np.int64)
-        row[1:-2] = true_positives(i, j, shared, self.areas, self.true_areas)
-        row[-2:] = np.count_nonzero(keep), np.count_nonzero(self.true_areas)
-        return row
-
-
-def grow_trees(examples: Sequence[Example], grow: Grow) -> Trees:
-    """Trees that predict the IoU of a cell, grown on these images. Raises InputError where they hold no cell."""
+def fit_trees(examples: Sequence[Example], regressor: NewRegressor) -> Trees:
+    """Fit trees that predict the IoU of a cell to these images. Raises InputError where they hold no cell."""
     features = np.concatenate([example.features for example in examples])
     if not len(features):
         raise InputError(f"no cell in {len(examples)} images to train the filter on; lower postprocess.score")
-    return Trees.of(grow().fit(features, np.concatenate([example.iou for example in examples])))
+    return Trees.of(regressor().fit(features, np.concatenate([example.iou for example in examples])))
 
 
-def out_of_fold(examples: Sequence[Example], folds: Ints, grow: Grow) -> list[Floats]:
-    """The expected IoU of each image's cells by trees that were grown without its fold; folds int64 [P]."""
+def out_of_fold(examples: Sequence[Example], folds: Ints, regressor: NewRegressor) -> list[Floats]:
+    """Predict the IoU of each image's cells by trees fitted without its fold; folds int64 [P]."""
     result: list[Floats] = [np.zeros(0)] * len(examples)
     for fold in np.unique(folds).tolist():
-        trees = grow_trees([example for example, k in zip(examples, folds, strict=True) if k != fold], grow)
+        trees = fit_trees([example for example, k in zip(examples, folds, strict=True) if k != fold], regressor)
         for index in np.flatnonzero(folds == fold).tolist():
             result[index] = trees.predict(examples[index].features)
     return result
 
 
-def best_cut_off(examples: Sequence[Example], expected: Sequence[Floats], cut_offs: Sequence[float]) -> float:
-    """The cut-off with the largest competition mAP on these images, the lowest of equally good ones."""
-    tried = sorted(cut_offs)
-    rows = [[e.row(iou >= cut) for cut in tried] for e, iou in zip(examples, expected, strict=True)]
+def best_threshold(examples: Sequence[Example], expected: Sequence[Floats], thresholds: Sequence[float]) -> float:
+    """The threshold with the largest competition mAP on these images, the lowest of equally good ones."""
+    tried = sorted(thresholds)
+    rows = [[e.row(iou >= threshold) for threshold in tried] for e, iou in zip(examples, expected, strict=True)]
     scores = np.mean([average_precision_per_image(np.array(of_image)) for of_image in rows], axis=0)
     return float(tried[int(np.argmax(scores))])
 
 
-def cross_fitted(examples: Sequence[Example], folds: Ints, cut_offs: Sequence[float], grow: Grow) -> Ints:
-    """Rows int64 [P, 13] of the filtered images, each by trees and a cut-off that its fold had no part in.
+def cross_fitted(
+    examples: Sequence[Example], folds: Ints, thresholds: Sequence[float], regressor: NewRegressor
+) -> Ints:
+    """Rows int64 [P, 13] of the filtered images, each by trees and a threshold fitted without its fold.
 
-    Index k of a row is the position of its image. Takes folds x folds growths. Raises InputError for fewer than 3
-    folds: those left over must have two at least for a cut-off of their own.
+    Index k of a row is the position of its image. Takes folds x folds fits. Raises InputError for fewer than 3 folds:
+    the two others at least are needed to choose a threshold.
     """
     if len(np.unique(folds)) < 3:
         raise InputError(f"{len(np.unique(folds))} folds hold images; the filter needs 3 or more to be cross-fitted")
-    rows = np.zeros((len(examples), ROW_LENGTH), np.int64)
+    kept: list[Bools] = [np.zeros(0, dtype=bool)] * len(examples)
     for fold in np.unique(folds).tolist():
         inside = folds != fold
-        training = [example for example, kept in zip(examples, inside, strict=True) if kept]
-        cut_off = best_cut_off(training, out_of_fold(training, folds[inside], grow), cut_offs)
-        trees = grow_trees(training, grow)
+        training = [example for example, chosen in zip(examples, inside, strict=True) if chosen]
+        threshold = best_threshold(training, out_of_fold(training, folds[inside], regressor), thresholds)
+        trees = fit_trees(training, regressor)
         for index in np.flatnonzero(~inside).tolist():
-            rows[index] = examples[index].row(trees.predict(examples[index].features) >= cut_off)
-    rows[:, 0] = np.arange(len(rows))
-    return rows
+            kept[index] = trees.predict(examples[index].features) >= threshold
+    return rows_of(examples, kept)
 
 
 def fit(
-    examples: Sequence[Example], folds: Ints, cut_offs: Sequence[float], grow: Grow, cell_type_names: Sequence[str]
-) -> SecondLevel:
-    """The filter of all images: the cut-off from predictions out of fold, the trees from all."""
-    cut_off = best_cut_off(examples, out_of_fold(examples, folds, grow), cut_offs)
-    return SecondLevel(grow_trees(examples, grow), cut_off, tuple(cell_type_names))
+    examples: Sequence[Example],
+    folds: Ints,
+    thresholds: Sequence[float],
+    regressor: NewRegressor,
+    cell_type_names: Sequence[str],
+) -> FalsePositiveFilter:
+    """Fit the filter to all images: the threshold to out-of-fold predictions, the trees to all cells."""
+    threshold = best_threshold(examples, out_of_fold(examples, folds, regressor), thresholds)
+    return FalsePositiveFilter(fit_trees(examples, regressor), threshold, tuple(cell_type_names))
 
 
 def unfiltered(examples: Sequence[Example]) -> Ints:
     """Rows int64 [P, 13] with every cell kept."""
-    rows = np.array([e.row(np.ones(len(e.areas), dtype=bool)) for e in examples], np.int64).reshape(-1, ROW_LENGTH)
-    rows[:, 0] = np.arange(len(rows))
-    return rows
+    return rows_of(examples, [np.ones(len(e.areas), dtype=bool) for e in examples])
+
+
+def gain(plain: Ints, filtered: Ints, bootstrap: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of the report from rows: unfiltered and cross_fitted mAP, and their paired difference.
+
+    bootstrap: samples, seed and level of the difference's interval.
+    """
+    after, before = average_precision_per_image(filtered), average_precision_per_image(plain)
+    difference = paired_bootstrap(after, before, **bootstrap)
+    return {
+        "images": len(plain),
+        "unfiltered": {"competition_map": competition_map(plain), "predictions": int(plain[:, -2].sum())},
+        "cross_fitted": {"competition_map": competition_map(filtered), "predictions": int(filtered[:, -2].sum())},
+        "difference": {"mean": difference.mean, "interval": [difference.low, difference.high]},
+    }

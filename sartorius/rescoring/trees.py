@@ -1,6 +1,6 @@
-"""Gradient-boosted regression trees as plain arrays: grown by scikit-learn, evaluated and stored without it.
+"""Gradient-boosted regression trees as plain arrays: fitted by scikit-learn, evaluated and stored without it.
 
-What is on the disk is numbers only, so a file from elsewhere runs nothing, and using it needs no scikit-learn.
+A stored file holds numbers only, so loading one from elsewhere executes nothing, and using it needs no scikit-learn.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Trees:
     """The sum of T trees; their nodes lie in one row, S in all.
 
     base: float64 array [], added to every prediction. root: int64 [T], each tree's first node. feature: int64 [S], the
-    feature that a node asks for, -1 in a leaf. threshold: float64 [S]: to the left up to it. left, right: int64 [S],
-    nodes; a child comes after its parent. value: float64 [S], what a leaf adds.
+    feature that a node splits on, -1 in a leaf. threshold: float64 [S]: values up to it go left. left, right: int64
+    [S], nodes; a child comes after its parent. value: float64 [S], what a leaf adds.
     """
 
     base: Floats
@@ -36,31 +36,32 @@ class Trees:
 
     def __post_init__(self) -> None:
         nodes, inner = len(self.feature), np.flatnonzero(self.feature >= 0)
+        arrays = self.arrays()
         for name in ("threshold", "left", "right", "value"):
-            if getattr(self, name).shape != (nodes,):
-                raise ValueError(f"{name}: {nodes} nodes expected, got {getattr(self, name).shape}")
+            if arrays[name].shape != (nodes,):
+                raise ValueError(f"{name}: {nodes} nodes expected, got {arrays[name].shape}")
         if len(self.root) and not (self.root.min() >= 0 and self.root.max() < nodes):
             raise ValueError("root: a tree begins outside the nodes")
-        for child in (self.left[inner], self.right[inner]):  # falling nowhere, no walk can go round in a circle
+        for child in (self.left[inner], self.right[inner]):  # ascending, so that no walk is endless
             if (child <= inner).any() or (child >= nodes).any():
                 raise ValueError("left, right: a child must come after its parent")
 
     def predict(self, features: Floats) -> Floats:
-        """float64 [N] for features [N, F], without NaN. Raises ValueError where a tree asks for more features."""
+        """Predict float64 [N] from features [N, F], without NaN. Raises ValueError where a tree needs more features."""
         if self.feature.max(initial=-1) >= features.shape[1]:
-            raise ValueError(f"the trees ask for feature {self.feature.max()}, there are {features.shape[1]}")
+            raise ValueError(f"the trees use feature {self.feature.max()}, there are {features.shape[1]}")
         rows = np.arange(len(features))[:, None]
         node = np.broadcast_to(self.root, (len(features), len(self.root))).copy()
         while (self.feature[node] >= 0).any():
-            asked = self.feature[node]
-            seen = features[rows, np.maximum(asked, 0)]
-            child = np.where(seen <= self.threshold[node], self.left[node], self.right[node])
-            node = np.where(asked < 0, node, child)
+            feature = self.feature[node]
+            value = features[rows, np.maximum(feature, 0)]
+            child = np.where(value <= self.threshold[node], self.left[node], self.right[node])
+            node = np.where(feature < 0, node, child)
         return np.asarray(self.base + self.value[node].sum(axis=1))
 
     @classmethod
     def of(cls, model: HistGradientBoostingRegressor) -> Trees:
-        """The trees of a fitted regressor with squared error and without categorical features."""
+        """Copy the trees of a fitted regressor with squared error and without categorical features."""
         parts = [stage[0].nodes for stage in model._predictors]
         sizes = np.array([len(nodes) for nodes in parts], np.int64)
         root = np.cumsum(sizes) - sizes
@@ -78,9 +79,9 @@ class Trees:
 
     def arrays(self) -> dict[str, Any]:
         """The fields by name, to be stored."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return dict(vars(self))
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any]) -> Trees:
-        """The inverse of `arrays`; KeyError and ValueError for what does not fit."""
+        """Invert `arrays`; KeyError and ValueError for content that does not fit."""
         return cls(**{field.name: np.asarray(arrays[field.name]) for field in fields(cls)})

@@ -17,7 +17,7 @@ from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.structures.windows import Window, tiles
-from tests.fusion.perfect import best_ious, coded, detector
+from tests.inference.perfect import best_ious, coded, detector
 
 LEFT, RIGHT = Window(0, 0, 40, 60), Window(0, 40, 40, 60)  # share columns 40 to 60 of an image 40 x 100
 TILES = Tiles(256, 64, margin=16, batch=1, join_iou=0.5)

@@ -13,9 +13,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sartorius.errors import InputError
 from sartorius.metrics.functional import competition_map, image_row
 from sartorius.postprocess import Postprocess
-from sartorius.rescoring import training as training
+from sartorius.rescoring import training
 from sartorius.rescoring.cell_features import FEATURES, cell_features
-from sartorius.rescoring.filter import SecondLevel
+from sartorius.rescoring.examples import Example
+from sartorius.rescoring.filter import FalsePositiveFilter
 from sartorius.rescoring.saved import Filtered
 from sartorius.rescoring.trees import Trees
 from sartorius.structures import rle
@@ -51,8 +52,8 @@ def make_image(k: int) -> tuple[Detections, rle.Runs]:
 
 
 @pytest.fixture(scope="module")
-def examples() -> list[training.Example]:
-    return [training.Example.of(d, POST(d), truth) for d, truth in map(make_image, range(6))]
+def examples() -> list[Example]:
+    return [Example.of(d, POST(d), truth) for d, truth in map(make_image, range(6))]
 
 
 FOLDS = np.array([0, 1, 2, 0, 1, 2])
@@ -85,7 +86,7 @@ def test_features_of_one_cell_and_of_none() -> None:
     assert cell_features(found([]), POST(found([]))).shape == (0, len(FEATURES))
 
 
-def test_rows_agree_with_the_metric(examples: list[training.Example]) -> None:
+def test_rows_agree_with_the_metric(examples: list[Example]) -> None:
     for k, example in enumerate(examples):
         detections, truth = make_image(k)
         cells = POST(detections).instances
@@ -94,79 +95,79 @@ def test_rows_agree_with_the_metric(examples: list[training.Example]) -> None:
     assert sorted(set(examples[0].iou.tolist())) == [0.0, 1.0]
 
 
-def test_the_filter_learns_what_is_false(examples: list[training.Example]) -> None:
+def test_the_filter_learns_what_is_false(examples: list[Example]) -> None:
     plain, filtered = training.unfiltered(examples), training.cross_fitted(examples, FOLDS, [0.0, 0.5], GROW)
     assert competition_map(plain) == pytest.approx(7 / 14)
     assert competition_map(filtered) == 1.0
-    second_level = training.fit(examples, FOLDS, [0.0, 0.5], GROW, ("shsy5y", "astro", "cort"))
-    assert second_level.cut_off == 0.5
+    fitted = training.fit(examples, FOLDS, [0.0, 0.5], GROW, ("shsy5y", "astro", "cort"))
+    assert fitted.threshold == 0.5
     detections, truth = make_image(99)
-    left = Filtered(POST, second_level)(detections)
+    left = Filtered(POST, fitted)(detections)
     assert len(left) == truth.count and len(left.scores) == len(left.source) == 7
     assert set(left.source.tolist()) == set(range(7)), "the squares"
     assert image_row(0, left.instances, truth)[1:].tolist() == [7] * 12
-    assert len(Filtered(POST, second_level)(found([]))) == 0
+    assert len(Filtered(POST, fitted)(found([]))) == 0
 
 
-def test_a_score_has_no_part_in_its_own_filter(
-    examples: list[training.Example], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_score_has_no_part_in_its_own_filter(examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[set[str]] = []
-    cut_on: list[set[str]] = []
-    grow, cut = training.grow_trees, training.best_cut_off
+    chosen_for: list[set[str]] = []
+    fit_trees, best_threshold = training.fit_trees, training.best_threshold
     monkeypatch.setattr(
-        training, "grow_trees", lambda part, how: seen.append({e.image_id for e in part}) or grow(part, how)
+        training, "fit_trees", lambda part, how: seen.append({e.image_id for e in part}) or fit_trees(part, how)
     )
     monkeypatch.setattr(
-        training, "best_cut_off", lambda part, *more: cut_on.append({e.image_id for e in part}) or cut(part, *more)
+        training,
+        "best_threshold",
+        lambda part, *more: chosen_for.append({e.image_id for e in part}) or best_threshold(part, *more),
     )
     training.cross_fitted(examples, FOLDS, [0.0, 0.5], GROW)
-    for fold, chosen_on in enumerate(cut_on):
+    for fold, chosen_on in enumerate(chosen_for):
         inside = {e.image_id for e, k in zip(examples, FOLDS, strict=True) if k == fold}
         *inner, last = seen[3 * fold : 3 * fold + 3]  # two inner folds, then all of the training images
         assert not inside & chosen_on and not inside & last and len(last) == 4
         assert all(len(part) == 2 and not part & inside for part in inner)
 
 
-def test_the_same_again(examples: list[training.Example]) -> None:
+def test_the_same_again(examples: list[Example]) -> None:
     first, second = (training.fit(examples, FOLDS, [0.0, 0.3], GROW, ("a",)) for _ in range(2))
     for name, values in first.trees.arrays().items():
         assert np.array_equal(values, second.trees.arrays()[name]), name
 
 
-def test_of_equally_good_cut_offs_the_lowest(examples: list[training.Example]) -> None:
+def test_of_equally_good_thresholds_the_lowest(examples: list[Example]) -> None:
     expected = [example.iou for example in examples]
-    assert training.best_cut_off(examples, expected, [0.9, 0.2, 0.5]) == 0.2
-    assert training.best_cut_off(examples, [np.ones(14)] * 6, [0.5, 0.0]) == 0.0, "no gain, no filter"
+    assert training.best_threshold(examples, expected, [0.9, 0.2, 0.5]) == 0.2
+    assert training.best_threshold(examples, [np.ones(14)] * 6, [0.5, 0.0]) == 0.0, "no gain, no filter"
 
 
-def test_too_little_to_train_on(examples: list[training.Example]) -> None:
+def test_too_little_to_train_on(examples: list[Example]) -> None:
     with pytest.raises(InputError, match="2 folds hold images"):
         training.cross_fitted(examples, FOLDS % 2, [0.0], GROW)
     nothing = found([])
-    empty = training.Example.of(nothing, POST(nothing), make_image(0)[1])
+    empty = Example.of(nothing, POST(nothing), make_image(0)[1])
     with pytest.raises(InputError, match="no cell in 2 images"):
         training.cross_fitted([empty] * 4, np.arange(4), [0.0], GROW)
     rows = training.cross_fitted([*examples, empty], np.append(FOLDS, 0), [0.5], GROW)
     assert rows[-1].tolist() == [6, *[0] * 10, 0, 7], "an image in which nothing was found takes part"
 
 
-def constant(value: float, cut_off: float) -> SecondLevel:
+def constant(value: float, threshold: float) -> FalsePositiveFilter:
     """A filter that expects the same of every cell."""
     leaf = np.zeros(1, np.int64)
     trees = Trees(np.float64(value), leaf, leaf - 1, np.zeros(1), leaf, leaf, np.zeros(1))
-    return SecondLevel(trees, cut_off, ("shsy5y", "astro", "cort"))
+    return FalsePositiveFilter(trees, threshold, ("shsy5y", "astro", "cort"))
 
 
-def test_saved_and_loaded(examples: list[training.Example], tmp_path: Path) -> None:
+def test_saved_and_loaded(examples: list[Example], tmp_path: Path) -> None:
     path = tmp_path / "deep" / "filter.npz"
-    second_level = training.fit(examples, FOLDS, [0.5], GROW, ("shsy5y", "astro", "cort"))
-    second_level.save(path)
+    fitted = training.fit(examples, FOLDS, [0.5], GROW, ("shsy5y", "astro", "cort"))
+    fitted.save(path)
     detections, _ = make_image(7)
-    read = SecondLevel.load(path)
+    read = FalsePositiveFilter.load(path)
     finalised = POST(detections)
-    assert (read.expected_iou(detections, finalised) == second_level.expected_iou(detections, finalised)).all()
-    assert (read.cut_off, read.cell_type_names) == (0.5, ("shsy5y", "astro", "cort"))
+    assert (read.expected_iou(detections, finalised) == fitted.expected_iou(detections, finalised)).all()
+    assert (read.threshold, read.cell_type_names) == (0.5, ("shsy5y", "astro", "cort"))
     assert len(Filtered(POST, read)(detections)) == 7
 
 
@@ -180,16 +181,16 @@ def test_all_or_nothing_may_be_left() -> None:
 def test_files_and_detections_that_do_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "filter.npz"
     with pytest.raises(InputError, match="no such file; `python -m sartorius.fit_filter`"):
-        SecondLevel.load(path)
+        FalsePositiveFilter.load(path)
     path.write_bytes(b"PK no filter")
     with pytest.raises(InputError, match="not a readable filter"):
-        SecondLevel.load(path)
-    np.savez(path, version=1, features=np.array(["score"]))
+        FalsePositiveFilter.load(path)
+    np.savez(path, version=2, features=np.array(["score"]))
     with pytest.raises(InputError, match="another version"):
-        SecondLevel.load(path)
+        FalsePositiveFilter.load(path)
     np.savez(path, version=np.array([{}], dtype=object), features=np.array(FEATURES))
     with pytest.raises(InputError, match="not a readable filter"):
-        SecondLevel.load(path)
+        FalsePositiveFilter.load(path)
     foreign = replace(make_image(0)[0], cell_type_names=("a", "b"))
     with pytest.raises(InputError, match="image p0: cell types a, b, the filter was trained on shsy5y, astro, cort"):
         constant(1, 0).expected_iou(foreign, POST(foreign))

@@ -13,7 +13,7 @@ from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.saved import Filtered, finish_of, to_save, with_saved
 from sartorius.structures.cell_types import CELL_TYPES
 from tests.fusion.members_of import POST, found
-from tests.fusion.size_filter import larger_than
+from tests.rescoring.size_filter import larger_than
 
 SMALL_AND_LARGE = found([[2, 2, 6, 6], [10, 10, 30, 20]], [0.9, 0.8])
 

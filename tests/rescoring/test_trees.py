@@ -56,5 +56,5 @@ def test_trees_that_no_walk_would_leave_are_refused(grown: tuple[HistGradientBoo
     ):
         with pytest.raises(ValueError, match=message):
             replace(trees, **changes)
-    with pytest.raises(ValueError, match="ask for feature"):
+    with pytest.raises(ValueError, match="use feature"):
         trees.predict(np.zeros((1, 1)))

@@ -1,0 +1,61 @@
+"""Training examples of the false-positive filter: the cells of labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from sartorius.metrics.functional import ROW_LENGTH, true_positives
+from sartorius.postprocess.finalise import Finalised
+from sartorius.rescoring.cell_features import cell_features
+from sartorius.structures import rle
+from sartorius.structures.arrays import Bools, Floats, Ints
+from sartorius.structures.detections import Detections
+from sartorius.structures.rle import Runs
+
+
+@dataclass(frozen=True)
+class Example:
+    """The N cells of an image: features float64 [N, F], and the overlaps with true cells that the score needs.
+
+    pairs: (i, j, shared pixels) of cells and true cells that overlap, areas and true_areas: int64, pixels.
+    """
+
+    image_id: str
+    features: Floats
+    pairs: tuple[Ints, Ints, Ints]
+    areas: Ints
+    true_areas: Ints
+
+    @classmethod
+    def of(cls, detections: Detections, finalised: Finalised, truth: Runs) -> Example:
+        """Compare an image's cells with its annotation; ValueError for sizes that differ."""
+        runs = finalised.instances.to_runs()
+        pairs = rle.intersections(runs, truth)
+        return cls(detections.image_id, cell_features(detections, finalised), pairs, runs.areas, truth.areas)
+
+    @cached_property
+    def iou(self) -> Floats:
+        """The best IoU of each cell with a true one, float64 [N]; 0 where it overlaps none."""
+        i, j, shared = self.pairs
+        best = np.zeros(len(self.areas))
+        np.maximum.at(best, i, shared / (self.areas[i] + self.true_areas[j] - shared))
+        return best
+
+    def row(self, keep: Bools) -> Ints:
+        """The image's row of `metrics.functional`, index 0, with only the cells of `keep` [N]."""
+        i, j, shared = (part[keep[self.pairs[0]]] for part in self.pairs)
+        row = np.zeros(ROW_LENGTH, np.int64)
+        row[1:-2] = true_positives(i, j, shared, self.areas, self.true_areas)
+        row[-2:] = np.count_nonzero(keep), np.count_nonzero(self.true_areas)
+        return row
+
+
+def rows_of(examples: Sequence[Example], kept: Sequence[Bools]) -> Ints:
+    """Rows int64 [P, 13] of images with only the cells of `kept`, bool [N] each; index k is the image's position."""
+    rows = np.array([e.row(keep) for e, keep in zip(examples, kept, strict=True)], np.int64).reshape(-1, ROW_LENGTH)
+    rows[:, 0] = np.arange(len(rows))
+    return rows

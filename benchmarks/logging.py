@@ -42,7 +42,7 @@ class Meter:
         def progress_bar(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
                 return method(*args, **kwargs)
-            with self._timed("image_id" if name == "on_scored_image" else _phase(name, trainer)):
+            with self._timed("image" if name == "on_scored_image" else _phase(name, trainer)):
                 return method(*args, **kwargs)
 
         setattr(thing, name, progress_bar)
@@ -84,7 +84,7 @@ class Clock(Callback):
         self.image = (time.process_time() - self.middle) / self.images
 
     def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        shares = {"batch": trainer.num_training_batches, "image_id": self.images, "validation": 1}
+        shares = {"batch": trainer.num_training_batches, "image": self.images, "validation": 1}
         self.logging = {name: self.meter.seconds[name] / count for name, count in shares.items()}
 
 

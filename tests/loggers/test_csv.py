@@ -66,8 +66,7 @@ def test_a_save_writes_the_last_rows_only(tmp_path: Path) -> None:
         log.log_metrics({"lr": 0.5}, step)
         inode = log.path.stat().st_ino
         log.save()
-        assert log._rows is not None
-        assert len(log._rows) == 1
+        assert len(log._file.rows) == 1
         assert (log.path.stat().st_ino == inode) == (step > 0)  # written anew for the new column alone
     table = pd.read_csv(log.path)
     assert table.step.tolist() == list(range(300))

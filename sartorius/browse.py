@@ -1,4 +1,4 @@
-"""Look at what a config feeds the model: `python -m sartorius.browse experiment=unet_cpu transform=rotated`.
+"""Draw the samples that a config feeds the model: `python -m sartorius.browse experiment=unet_cpu transform=rotated`.
 
 Draws samples of the training loader (or `split=val`), augmented and collated as `sartorius.train` with the same options
 would get them, into one PNG: outlines coloured by cell, boxes, and striped where doubtful cells are ignored. With
@@ -7,170 +7,23 @@ would get them, into one PNG: outlines coloured by cell, boxes, and striped wher
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sartorius.errors import InputError
 from sartorius.running import building, wiring
 from sartorius.running.commands import command
-
-if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule
-    from torch import Tensor, nn
-
-    from sartorius.data.dataset import Target
-    from sartorius.visualise.overlays import Image
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One sample as it came out of the loader: image uint8 [1, H, W], its target and the epoch asked for."""
-
-    image: Tensor
-    target: Target
-    epoch: int
-
-
-def first_samples(datamodule: LightningDataModule, split: str, count: int, epoch: int = 0) -> list[Sample]:
-    """The first `count` samples of the `train` or `val` loader, in the order of that epoch; fewer where it has fewer.
-
-    The data module is set up here. Raises InputError for another split, a count below 1 and a loader without samples.
-    """
-    if split not in ("train", "val") or count < 1 or epoch < 0:
-        raise InputError(
-            f"split={split}, samples={count}, epoch={epoch}: expected train or val, 1 sample or more, epoch 0 or later"
-        )
-    datamodule.setup("fit")
-    loader: Any = datamodule.train_dataloader() if split == "train" else datamodule.val_dataloader()
-    if hasattr(loader.sampler, "set_epoch"):
-        loader.sampler.set_epoch(epoch)
-    drawn = (pair for batch in loader for pair in zip(batch.images, batch.targets, strict=True))
-    found = [Sample(image, target, epoch) for image, target in islice(drawn, count)]
-    if not found:
-        raise InputError(f"split={split}: the loader has no batch; lower data.batch_size or set data.drop_last=false")
-    return found
-
-
-def draw_samples(samples: list[Sample], columns: int, tile: int, module: nn.Module | None = None) -> Image:
-    """The sheet, uint8 RGB; with a module each sample stands in a row with its targets (see `target_panels`).
-
-    tile: pixels; samples are enlarged by the whole number that brings their longer side closest to it from below.
-    """
-    from sartorius.visualise.overlays import captioned, draw_sheet, grey_limits
-    from sartorius.visualise.targets import panels
-
-    # one stretch for all, or brightness and contrast of the samples could not be compared
-    limits = grey_limits(*(sample.image[0].numpy() for sample in samples))
-    rows = []
-    for sample in samples:
-        scale = max(tile // max(sample.image.shape[-2:]), 1)
-        bare = draw_sample(sample, scale, limits, marks=False)
-        row = [captioned(draw_sample(sample, scale, limits), caption(sample))]
-        if module is not None:
-            shown = panels(module, sample.image, sample.target, bare, scale)
-            row += [captioned(image, [text, ""]) for text, image in shown]
-        rows.append(row)
-    if module is not None:
-        columns = max(len(row) for row in rows)
-    return draw_sheet([image for row in rows for image in row], columns)
-
-
-def draw_sample(sample: Sample, scale: int, limits: tuple[float, float], marks: bool = True) -> Image:
-    """A sample enlarged; with `marks` the outlines and boxes of its cells (the chosen ones' where it has such)."""
-    import numpy as np
-
-    from sartorius.structures.instances import Instances
-    from sartorius.visualise.overlays import cell_colours, draw_boxes, draw_overlay, hatch
-
-    image, target = sample.image[0].numpy(), sample.target
-    cells = Instances(target.layers.numpy().astype(np.uint16), target.cell_types.numpy())
-    shown = cells if marks else Instances.empty(cells.height, cells.width)
-    canvas = draw_overlay(image, shown, scale=scale, opacity=0.0, labels=False, limits=limits)
-    if marks:
-        boxes = target.boxes.numpy()
-        colours = cell_colours(boxes)[1:] // 2
-        chosen = np.arange(len(boxes)) if target.chosen is None else target.chosen.numpy()
-        draw_boxes(canvas, boxes[chosen], colours[chosen], scale)
-        if target.ignored is not None:
-            hatch(canvas, target.ignored.numpy(), scale)
-    return canvas
-
-
-def caption(sample: Sample) -> list[str]:
-    """Two lines: the image; its type, cells and epoch, and what is special about the sample."""
-    target = sample.target
-    cells = "1 cell" if len(target) == 1 else f"{len(target)} cells"
-    cells = cells if target.chosen is None else f"{len(target.chosen)} of {cells}"
-    ignored = 0 if target.ignored is None else int(target.ignored.sum())
-    parts = [target.cell_type or "type not known", cells, f"epoch {sample.epoch}"]
-    parts += [f"{ignored} px ignored"] * bool(ignored) + [f"weight {target.weight:g}"] * (target.weight != 1.0)
-    return [target.image_id, ", ".join(parts)]
-
-
-def table(samples: list[Sample]) -> str:
-    """A line a sample: image, type, size, cells, the shortest, median and longest side of boxes, grey levels."""
-    import pandas as pd
-
-    rows = []
-    for sample in samples:
-        target, grey = sample.target, sample.image.double()
-        sides = (target.boxes[:, 2:] - target.boxes[:, :2]).flatten()
-        spread = [sides.min(), sides.median(), sides.max()] if len(sides) else []
-        height, width = sample.image.shape[-2:]
-        rows.append(
-            {
-                "image_id": target.image_id,
-                "type": target.cell_type,
-                "pixels": f"{width}x{height}",
-                "cells": len(target),
-                "box sides": " ".join(f"{float(side):.0f}" for side in spread) or "-",
-                "grey": f"{float(grey.mean()):.1f} +- {float(grey.std(correction=0)):.1f}",
-            }
-        )
-    return pd.DataFrame(rows).to_string(index=False)
-
-
-def browse(
-    datamodule: LightningDataModule,
-    output: Path,
-    split: str,
-    samples: int,
-    columns: int,
-    tile: int,
-    epoch: int = 0,
-    module: nn.Module | None = None,
-) -> str:
-    """Write the sheet of the first samples of a split to `output` (a PNG); the table and the path as text.
-
-    module: draw its targets too. Raises InputError as `first_samples` does, and for a sheet without columns or pixels.
-    """
-    import cv2
-
-    from sartorius.files import atomic_path
-
-    if columns < 1 or tile < 1 or output.suffix.lower() != ".png":
-        raise InputError(f"columns={columns}, tile={tile}, output={output}: expected 1 or more, and a name in .png")
-    drawn = first_samples(datamodule, split, samples, epoch)
-    sheet = draw_samples(drawn, columns, tile, module)
-    done, data = cv2.imencode(".png", sheet[..., ::-1])
-    if not done:
-        raise InputError(f"a sheet of {sheet.shape[1]} x {sheet.shape[0]} px cannot be written; lower samples or tile")
-    with atomic_path(output) as temporary:
-        temporary.write_bytes(data.tobytes())
-    return f"{table(drawn)}\n\nbox sides: shortest, median, longest, pixels\n{output}"
 
 
 @command("browse")
 def main(cfg: DictConfig) -> None:
     """Build the data of the config (and with targets=true the model, without pretrained weights), draw, print."""
+    from sartorius.visualise.samples import write_sheet
+
     building.seed_everything(cfg.seed)
     module = building.build_module(cfg, pretrained=False).eval() if cfg.targets else None
     datamodule = wiring.instantiate(cfg.data)
-    print(browse(datamodule, Path(cfg.output), cfg.split, cfg.samples, cfg.columns, cfg.tile, cfg.epoch, module))
+    print(write_sheet(datamodule, Path(cfg.output), cfg.split, cfg.samples, cfg.columns, cfg.tile, cfg.epoch, module))
 
 
 if __name__ == "__main__":

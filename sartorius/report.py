@@ -19,20 +19,18 @@ from sartorius.errors import InputError
 from sartorius.running import wiring
 from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
-from sartorius.structures import rle
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sartorius.reports.image_cells import Images, Predicted
+    from sartorius.reports.image_cells import Predicted
     from sartorius.reports.runs import Run
-    from sartorius.reports.views import Entry
     from sartorius.structures.instances import Instances
 
 
 def from_detections(run: Run) -> Predicted:
-    """The cells of the run's folders of detections, by each folder's own post-processing.
+    """Open the cells of the run's folders of detections, by each folder's own post-processing.
 
     Where the folder is `evaluate`'s, its choice of images, its changes to the post-processing and its filter apply:
     these are the cells that it scored. Raises InputError as `finish_of` does, and for an image in two folders.
@@ -60,78 +58,10 @@ def from_detections(run: Run) -> Predicted:
     return Predicted(sorted(shown), cells, names)
 
 
-def from_submission(run: Run, truth: Images) -> Predicted:
-    """The cells of the csv that a folder of `evaluate` scored; they have neither score nor type."""
-    import numpy as np
-
-    from sartorius.formats.submission import read_submission
-    from sartorius.reports.image_cells import Predicted
-    from sartorius.structures.instances import Instances
-
-    texts = read_submission(run.predictions)
-    images = list(texts) if run.table is None else run.table.image_id.tolist()
-
-    def cells(image_id: str) -> tuple[Instances, None]:
-        runs = rle.parse(texts.get(image_id, []), *truth.image(image_id).shape)
-        return Instances.from_runs(runs, np.zeros(runs.count, np.int64)), None
-
-    return Predicted(images, cells)
-
-
-def images_of(run: Run, root: str | None, fallback: str) -> tuple[Images, bool]:
-    """Where the run's images are, and whether they come with annotated cells.
-
-    root: given by the person, in place of the run's own. fallback: where neither is known. Raises InputError where the
-    images cannot be read.
-    """
-    images = run.get("images")
-    if images is not None and root is None:  # of `predict`
-        from sartorius.data.images import ImageFolder, list_images
-
-        path = Path(images)
-        found = list_images(path) if path.is_dir() else [path]
-        return ImageFolder(path, found, run.get("data", "levels") or "exact"), False
-    place = root or run.get("data", "root") or fallback
-    if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
-        from sartorius.data.livecell.folder import LiveCell
-
-        names = run.get("data", "cell_type_names")
-        more = {
-            "annotation_files": run.get("data", "annotation_files"),
-            "repeated": run.get("data", "repeated") or "error",
-        }
-        return LiveCell(place, cell_type_names=names, **more).split("val"), True
-    from sartorius.data.competition import Competition
-    from sartorius.data.out_of_fold import type_names
-    from sartorius.structures.cell_types import CELL_TYPES
-
-    default = run.get("cell_types") or CELL_TYPES
-    # an image that was not predicted may be of a type that the detections do not know
-    names = dict.fromkeys([*type_names(run.detections, default), *(run.get("cell_types") or ())])
-    return Competition(place, tuple(names)), True
-
-
-def entry_of(run: Run, root: str | None, fallback: str) -> Entry:
-    """The run with its cells and images. What cannot be had is noted; a bad `root` raises InputError."""
-    from sartorius.reports.views import Entry
-
-    if not run.detections and not run.predictions:
-        return Entry(run, None, None, False)
-    try:
-        images, labelled = images_of(run, root, fallback)
-    except (InputError, OSError) as error:
-        if root is not None:
-            raise
-        note = f"no gallery and no cells, the images cannot be read: {error} (give their folder with data.root=)"
-        return Entry(run, None, None, False, (note,))
-    predicted = from_detections(run) if run.detections else from_submission(run, images)
-    note = "the images have no annotated cells: no scores (give a folder that has them with data.root=)"
-    return Entry(run, predicted, images, labelled, () if labelled else (note,))
-
-
 @command("report")
 def main(cfg: DictConfig) -> str:
     """Write the page of the config's runs; returns its path."""
+    from sartorius.reports.entries import entry_of
     from sartorius.reports.gallery import Style
     from sartorius.reports.page import write_report
     from sartorius.reports.runs import names_of, read_run
@@ -143,7 +73,7 @@ def main(cfg: DictConfig) -> str:
     names = [str(name) for name in given] if isinstance(given, Mapping) else names_of(folders)
     style = Style(images=cfg.images, **wiring.plain(cfg.gallery))
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir) for run in runs]
+    entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections) for run in runs]
     default = (
         Path(folders[0]) / "report.html" if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report" / "report.html"
     )

@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sartorius.browse import Sample, browse, caption, draw_sample, draw_samples, first_samples, table
 from sartorius.data.cell_chunks import CellsDataModule
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import Target
@@ -25,6 +24,15 @@ from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
 from sartorius.structures.instances import Instances
+from sartorius.visualise.samples import (
+    Sample,
+    caption,
+    draw_sample,
+    draw_samples,
+    first_samples,
+    table,
+    write_sheet,
+)
 from sartorius.visualise.targets import panels
 from tests.networks.conftest import tiny_network
 
@@ -65,7 +73,7 @@ def test_samples_are_those_of_the_loader(tiny_competition: Path) -> None:
 
 def test_a_sheet_and_a_table_are_written(tiny_competition: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "sheet.png"
-    text = browse(datamodule(tiny_competition), output, "train", 6, 3, 96)
+    text = write_sheet(datamodule(tiny_competition), output, "train", 6, 3, 96)
     lines = text.splitlines()
     assert lines[-1] == str(output)
     assert len(lines) == 1 + 6 + 3 and lines[0].split()[:4] == ["image_id", "type", "pixels", "cells"]
@@ -183,5 +191,5 @@ def test_chunks_of_cells(tiny_competition: Path) -> None:
 def test_what_cannot_be_drawn(tiny_competition: Path, tmp_path: Path, bad: dict[str, object], message: str) -> None:
     options = {"output": tmp_path / "a.png", "split": "train", "samples": 2, "columns": 2, "tile": 32} | bad
     with pytest.raises(InputError, match=message):
-        browse(datamodule(tiny_competition), **options)  # type: ignore[arg-type]
+        write_sheet(datamodule(tiny_competition), **options)  # type: ignore[arg-type]
     assert not list(tmp_path.iterdir())

@@ -1,9 +1,10 @@
-"""Plots as they go into a page and onto the disk: one drawing, as SVG that takes the page's colours, and as PNG."""
+"""Draw a plot once as SVG in the page's colours and, for the disk, as PNG."""
 
 from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawing: `name` is its file's, `alt` says in words what is to be seen, `svg` is an element for a page."""
+    """One drawing: `name` of its file, `alt` describes it in words, `svg` is an element of a page."""
 
     name: str
     title: str
@@ -46,7 +47,9 @@ def draw(name: str, title: str, alt: str, paint: Callable[[Axes], object], folde
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # the place of the legend is searched for; on a busy machine matplotlib warns of the time that takes
+        warnings.filterwarnings("ignore", 'Creating legend with loc="best"')
         figure = Figure(figsize=SIZE)  # margins by hand: layout engines draw each plot three times
         axes = figure.add_axes((0.135, 0.14, 0.85, 0.83))
         paint(axes)

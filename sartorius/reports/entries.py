@@ -1,0 +1,77 @@
+"""The cells and images of a run's folder, opened for a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from sartorius.data.competition import Competition
+from sartorius.data.images import ImageFolder, list_images
+from sartorius.data.livecell.folder import LiveCell
+from sartorius.data.out_of_fold import type_names
+from sartorius.errors import InputError
+from sartorius.formats.submission import read_submission
+from sartorius.reports.image_cells import Images, Predicted
+from sartorius.reports.runs import Run
+from sartorius.reports.views import Entry
+from sartorius.structures import rle
+from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.instances import Instances
+
+
+def from_submission(run: Run, truth: Images) -> Predicted:
+    """Read the cells of the csv that a folder of `evaluate` scored; they have neither score nor type."""
+    texts = read_submission(run.predictions)
+    images = list(texts) if run.table is None else run.table.image_id.tolist()
+
+    def cells(image_id: str) -> tuple[Instances, None]:
+        runs = rle.parse(texts.get(image_id, []), *truth.image(image_id).shape)
+        return Instances.from_runs(runs, np.zeros(runs.count, np.int64)), None
+
+    return Predicted(images, cells)
+
+
+def images_of(run: Run, root: str | None, fallback: str) -> tuple[Images, bool]:
+    """Open the run's images; the second value tells whether they come with annotated cells.
+
+    root: given by the person, in place of the run's own. fallback: where neither is known. Raises InputError where the
+    images cannot be read.
+    """
+    images = run.get("images")
+    if images is not None and root is None:  # of `predict`
+        path = Path(images)
+        paths = list_images(path) if path.is_dir() else [path]
+        return ImageFolder(path, paths, run.get("data", "levels") or "exact"), False
+    place = root or run.get("data", "root") or fallback
+    if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
+        names = run.get("data", "cell_type_names")
+        more = {
+            "annotation_files": run.get("data", "annotation_files"),
+            "repeated": run.get("data", "repeated") or "error",
+        }
+        return LiveCell(place, cell_type_names=names, **more).split("val"), True
+    default = run.get("cell_types") or CELL_TYPES
+    # an image that was not predicted may be of a type that the detections do not know
+    names = dict.fromkeys([*type_names(run.detections, default), *(run.get("cell_types") or ())])
+    return Competition(place, tuple(names)), True
+
+
+def entry_of(run: Run, root: str | None, fallback: str, from_detections: Callable[[Run], Predicted]) -> Entry:
+    """Open the cells and images of a run. What is not available is noted; a bad `root` raises InputError.
+
+    from_detections: opens the cells of a run with folders of detections.
+    """
+    if not run.detections and not run.predictions:
+        return Entry(run, None, None, False)
+    try:
+        images, labelled = images_of(run, root, fallback)
+    except (InputError, OSError) as error:
+        if root is not None:
+            raise
+        note = f"no gallery and no cells, the images cannot be read: {error} (give their folder with data.root=)"
+        return Entry(run, None, None, False, (note,))
+    predicted = from_detections(run) if run.detections else from_submission(run, images)
+    note = "the images have no annotated cells: no scores (give a folder that has them with data.root=)"
+    return Entry(run, predicted, images, labelled, () if labelled else (note,))

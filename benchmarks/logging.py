@@ -39,13 +39,13 @@ class Meter:
         """Take the time of each call of a method, unless another one that is watched made it."""
         method: Callable[..., Any] = getattr(thing, name)
 
-        def progress_bar(*args: Any, **kwargs: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             if self._inside:
                 return method(*args, **kwargs)
             with self._timed("image" if name == "on_scored_image" else _phase(name, trainer)):
                 return method(*args, **kwargs)
 
-        setattr(thing, name, progress_bar)
+        setattr(thing, name, timed)
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:

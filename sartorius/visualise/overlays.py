@@ -1,4 +1,4 @@
-"""Images for people: cells drawn over the microscope image.
+"""Draw cells over the microscope image.
 
 Cells come as a label map or as layers, and everything is drawn from those planes at once: a colour is a table
 look-up, an outline is where a plane changes. The only loop over cells writes their labels.
@@ -33,7 +33,7 @@ def draw_overlay(
     crowded: int = 80,
     limits: tuple[float, float] | None = None,
 ) -> Image:
-    """The image with a colour and an outline for each cell, and its type and confidence beside it.
+    """Draw each cell with a colour and an outline, and its type and confidence beside it.
 
     image: uint8 [H, W] grey. cells: N cells of that size, N may be 0. scores: [N] in 0..1, or None to write none.
     names: of the cell types; () to write none. Returns uint8 RGB [scale*H, scale*W, 3]: enlarged, so that a label fits
@@ -72,7 +72,7 @@ def draw_comparison(
     title: str = "",
     scale: int = 2,
 ) -> Image:
-    """Truth on the left, prediction on the right, each under a line of text.
+    """Draw the truth on the left and the prediction on the right, each under a line of text.
 
     Returns uint8 RGB [scale*H + 40, 2*scale*W + 8, 3]. Arguments as in `draw_overlay`; `title`
     (image name, score) stands in front of the left line.
@@ -87,7 +87,7 @@ def draw_comparison(
 
 
 def cell_colours(boxes: NDArray[np.float32]) -> Image:
-    """Colours uint8 [N + 1, 3], the first for background; neighbouring cells get hues that are far apart.
+    """Choose colours uint8 [N + 1, 3], the first for background; neighbouring cells get distant hues.
 
     boxes: float32 [N, 4]. Cells are numbered along the image and step around the hue circle by the golden ratio.
     """
@@ -103,7 +103,7 @@ def cell_colours(boxes: NDArray[np.float32]) -> Image:
 
 
 def outlines(label_map: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """bool [H, W]: pixels of a cell that touch another value or the image's edge (4-neighbours)."""
+    """Find the pixels of a cell, bool [H, W], that touch another value or the image's edge (4-neighbours)."""
     padded = np.pad(label_map, 1)
     centre = padded[1:-1, 1:-1]
     same = np.ones(label_map.shape, bool)
@@ -122,7 +122,7 @@ def _paint(canvas: Image, layer: NDArray[np.uint16], colours: Image, opacity: fl
 
 
 def grey_limits(*images: NDArray[np.uint8]) -> tuple[float, float]:
-    """The 0.5th and 99.5th percentile of the grey levels of all images: phase contrast is mostly mid-grey."""
+    """Return the 0.5th and 99.5th percentile of the grey levels of all images: phase contrast is mostly mid-grey."""
     counts = sum((np.bincount(image.reshape(-1), minlength=256) for image in images), np.zeros(256, np.int64))
     if not counts.any():
         return 0.0, 255.0
@@ -131,7 +131,7 @@ def grey_limits(*images: NDArray[np.uint8]) -> tuple[float, float]:
 
 
 def stretched(image: NDArray[np.uint8], limits: tuple[float, float] | None = None) -> NDArray[np.uint8]:
-    """The image uint8 [H, W] from black to white: `limits` become 0 and 255, None for its own `grey_limits`."""
+    """Stretch the image uint8 [H, W] from black to white: `limits` become 0 and 255, None for its own `grey_limits`."""
     low, high = grey_limits(image) if limits is None else limits
     return (np.clip((image - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
 
@@ -150,14 +150,14 @@ def hatch(canvas: Image, region: NDArray[np.bool_], scale: int, colour: Sequence
 
 
 def draw_map(values: NDArray[np.float32], low: float, high: float, scale: int) -> Image:
-    """Values [H, W] from `low` (dark blue) to `high` (yellow), each pixel enlarged: uint8 RGB [scale*H, scale*W, 3]."""
+    """Colour values [H, W] from `low` (dark blue) to `high` (yellow): uint8 RGB [scale*H, scale*W, 3]."""
     levels = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     coloured: Image = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     return coloured.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
 def captioned(image: Image, lines: Sequence[str]) -> Image:
-    """The image under lines of text: RGB [h + 18 * lines + 6, w, 3], as wide as the text where that is wider."""
+    """Set the image under lines of text: RGB [h + 18 * lines + 6, w, 3], as wide as the text where that is wider."""
     font = PIL.ImageFont.load_default(14)
     width = max([image.shape[1], *(int(font.getlength(line)) + 8 for line in lines)])
     canvas = np.zeros((image.shape[0] + 18 * len(lines) + 6, width, 3), np.uint8)
@@ -166,7 +166,7 @@ def captioned(image: Image, lines: Sequence[str]) -> Image:
 
 
 def draw_sheet(tiles: Sequence[Image], columns: int) -> Image:
-    """Images of any sizes side by side in rows of `columns`, 8 white pixels between them; there is at least one.
+    """Set images of any sizes side by side in rows of `columns`, 8 white pixels between them; there is at least one.
 
     A row is as high as its highest image, a column as wide as its widest.
     """
@@ -191,7 +191,7 @@ def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], sho
 
 
 def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int, crowded: bool) -> Image:
-    """Each text above the topmost pixels of its cell, or on the cell in a crowded image."""
+    """Write each text above the topmost pixels of its cell, or on the cell in a crowded image."""
     places = []
     for k, (x1, y1, x2, y2) in enumerate((cells.boxes * scale).tolist()):
         if crowded:
@@ -202,7 +202,7 @@ def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int,
 
 
 def _write(canvas: Image, texts: Sequence[str], places: Sequence[tuple[float, float]], size: int) -> Image:
-    """White text with a dark rim, legible on any grey, centred over each place (x, y of the base line), pixels.
+    """Write white text with a dark rim, legible on any grey, centred over each place (x, y of the base line), pixels.
 
     Moved into the image where it would stick out. OpenCV's own text is spaced by its weight, so that a rim drawn
     with it does not fit.

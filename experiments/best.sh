@@ -34,7 +34,7 @@ way() { # what a way of feeding changes
     case $1 in
     plain) ;;
     pasted) echo copy_paste=default copy_paste.until=1.0 ;;
-    uncleaned) echo cleaning=none ;;
+    uncleaned) echo cleaning=null ;;
     pretrained) echo "copy_paste=default copy_paste.until=1.0 model.weights=$out/generated/checkpoints/best.ckpt" ;;
     multiscale | rotated) echo "transform=$1 transform.crop.height=128 transform.crop.width=128" ;;
     *) echo "WAYS: no way '$1'" >&2 && exit 1 ;;

@@ -43,7 +43,7 @@ def admitted(
         "with validation images"
     )
     if not left:
-        raise InputError(f"{said}; give pseudo-labels of other images, or set pseudo_labels=none")
+        raise InputError(f"{said}; give pseudo-labels of other images, or set pseudo_labels=null")
     log.info("%s", said)
     return left
 

@@ -71,8 +71,7 @@ class LabelledDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.name, self.cell_type_names = name, tuple(cell_type_names)
-        # the empty configs of copy_paste=none and pseudo_labels=none
-        self.copy_paste, self.pseudo_labels = copy_paste or None, pseudo_labels or None
+        self.copy_paste, self.pseudo_labels = copy_paste, pseudo_labels
         self.train_transform, self.train_repeats = train_transform, train_repeats
         self.seed, self.cache_mb = seed, cache_mb
         self.batch_size, self.val_batch_size, self.drop_last = batch_size, val_batch_size, drop_last
@@ -94,7 +93,7 @@ class LabelledDataModule(pl.LightningDataModule):
             if pseudo is None:
                 raise InputError(
                     f"pseudo_labels: {type(self).__name__} takes none, only data in the competition's layout does; set "
-                    "pseudo_labels=none"
+                    "pseudo_labels=null"
                 )
             added = self._samples(pseudo, self.pseudo_images, 1, use.cache_mb, use.weight)
             self._train = MixedDataset(labelled, added, max(1, round(use.ratio * len(labelled))), self.seed)

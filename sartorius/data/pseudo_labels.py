@@ -62,7 +62,7 @@ class PseudoLabels:
             raise InputError(
                 "pseudo_labels.file is not set; give pseudo_labels.file=FILE, a csv with the columns "
                 f"{', '.join(COLUMNS)} and a row for each cell that models found in images of "
-                f"{self.folder}; or set pseudo_labels=none"
+                f"{self.folder}; or set pseudo_labels=null"
             )
         for key in ("min_score", "doubtful_score", "min_agreement"):
             cut_off = getattr(self, key)
@@ -72,7 +72,7 @@ class PseudoLabels:
         for key in ("ratio", "weight"):
             if not (isinstance(getattr(self, key), int | float) and getattr(self, key) > 0):
                 raise InputError(
-                    f"pseudo_labels.{key}={getattr(self, key)}: expected more than 0; pseudo_labels=none does without"
+                    f"pseudo_labels.{key}={getattr(self, key)}: expected more than 0; pseudo_labels=null does without"
                 )
 
     def read(self, cell_type_names: Sequence[str]) -> PseudoLabelled:

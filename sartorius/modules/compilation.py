@@ -37,7 +37,7 @@ def explain_compilation(error: BaseException) -> InputError | None:
             lines = str(error).strip().splitlines() or [type(error).__name__]
             return InputError(
                 f"torch.compile failed: {lines[0][:300]}. It needs a C++ compiler (g++ or clang++; with a GPU "
-                "triton and a C compiler); compile a part only (compile.part=backbone), or train without: compile=none"
+                "triton and a C compiler); compile a part only (compile.part=backbone), or train without: compile=null"
             )
         chain = chain.__cause__
     return None

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from sartorius.running import failures, wiring
+from sartorius.running.typed_names import restore_names
 from sartorius.sweeps.sweepers import register
 from sartorius.sweeps.task import MembersFailed, in_multirun, run_member
 
@@ -30,7 +30,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
-            _keep_typed_paths(cfg)
+            restore_names(cfg, config_name)
             if in_multirun():
                 ignore_noise()  # in this process too, which a launcher may have started
                 return run_member(main, cfg, failures.line_of)
@@ -46,6 +46,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
             ignore_noise()
             register()
+            sys.argv[1:] = wiring.without_null_groups(sys.argv[1:])
             try:
                 return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()
             except MembersFailed:
@@ -68,23 +69,6 @@ def ignore_noise() -> None:
     # scores are of the rows of all processes: alike in each, every image counted once
     warnings.filterwarnings("ignore", ".*sync_dist=True.*", UserWarning)
     warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders.*", UserWarning)
-
-
-_PATHS = (  # keys of files and folders
-    "against", "checkpoint", "ckpt_path", "data.fold_file", "data.root", "detections", "filter", "images",
-    "leaderboard", "members", "model.first", "model.second", "model.weights", "output", "paths.data_dir",
-    "paths.runs_dir", "postprocess.file", "predictions", "pseudo_labels.cut_offs", "pseudo_labels.file", "run", "truth",
-    "validate",
-)  # fmt: skip
-
-
-def _keep_typed_paths(cfg: DictConfig) -> None:
-    """Make text again of a file or folder that was named by a number, `output=123`: it is what was typed."""
-    for override in HydraConfig.get().overrides.task:
-        key, _, text = override.lstrip("+").partition("=")
-        value = OmegaConf.select(cfg, key) if key in _PATHS else None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            OmegaConf.update(cfg, key, text)
 
 
 def _end(error: Exception) -> NoReturn:

@@ -22,8 +22,8 @@ from sartorius.sweeps.task import in_multirun
 def register() -> None:
     """Let all config files use the functions of this module, by their names without the underscore."""
     for resolver in (
-        _default_norm, _by_weights, _count, _either, _run_folder, _last_part, _file_name, _stable_id, _multirun_or,
-        _around, _of_model, _own_folder,
+        _default_norm, _by_weights, _count, _either, _chosen_name, _run_folder, _output_folder, _last_part, _file_name,
+        _stable_id, _multirun_or, _around, _of_model, _own_folder,
     ):  # fmt: skip
         OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, replace=True)
     OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
@@ -44,10 +44,27 @@ def _either(first: Any, second: Any) -> Any:
     return second if first in (None, "None", "null") else first
 
 
-def _run_folder(checkpoint: str | None, new: str) -> str:
-    """The run folder of the checkpoint to resume from, or a new one when it lies in none."""
-    folder = Path(str(checkpoint)).parent
-    return str(folder.parent) if folder.name == "checkpoints" and folder.is_dir() else new
+def _chosen_name(_root_: DictConfig) -> str:
+    """The experiment that was chosen, else the model; in a config composed in Python the model's class."""
+    hydra = _root_.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    if hydra is None:
+        return str(_root_.model._target_).rpartition(".")[2]
+    choices = hydra.runtime.choices
+    return str(choices.get("experiment") or choices.model)
+
+
+def _run_folder(stamp: str, _root_: DictConfig) -> str:
+    """The run folder of the checkpoint that is resumed; without one a new folder, named after what runs in it."""
+    checkpoint = Path(str(_root_.ckpt_path))
+    if checkpoint.parent.name == "checkpoints" and checkpoint.parent.is_dir():
+        return str(checkpoint.parent.parent)
+    name = f"{stamp}_{_chosen_name(_root_)}_fold{_root_.data.fold}_seed{_root_.seed}"
+    return str(Path(str(_root_.paths.runs_dir), name))
+
+
+def _output_folder(stamp: str, _root_: DictConfig) -> str:
+    """The folder that Hydra made for this job; in a config composed in Python what it would be called."""
+    return str(HydraConfig.get().runtime.output_dir) if HydraConfig.initialized() else _run_folder(stamp, _root_)
 
 
 def _last_part(path: str) -> str:

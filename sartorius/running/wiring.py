@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import hydra.utils
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
@@ -26,9 +28,19 @@ resolvers.register()
 
 
 def compose(command: str, overrides: list[str] | None = None) -> DictConfig:
-    """Compose the config of a command, as its command line would: `compose("train", ["experiment=unet_cpu"])`."""
-    with hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra.compose(command, overrides or [])
+    """Compose the config of a command, as its command line does: `compose("train", ["experiment=unet_cpu"])`."""
+    inside = GlobalHydra.instance().is_initialized()  # of a command
+    with nullcontext() if inside else hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return hydra.compose(command, without_null_groups(overrides or []))
+
+
+def without_null_groups(overrides: list[str]) -> list[str]:
+    """Replace `GROUP=null` by `~GROUP`, as Hydra calls it: `cleaning=null`."""
+    return [
+        f"~{group}" if value == "null" and group and (CONF_DIR / group).is_dir() else override
+        for override in overrides
+        for group, _, value in [override.partition("=")]
+    ]
 
 
 def plain(cfg: Config | None) -> Any:

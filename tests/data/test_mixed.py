@@ -232,7 +232,7 @@ def test_the_shipped_configs_build(folder: Path, chosen: list[str]) -> None:
     places = [f"data.root={folder}", f"pseudo_labels.file={folder}/pseudo.csv", "data.num_workers=0"]
     with hydra.initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         cfg = hydra.compose("train", [*chosen, *places, "data.n_folds=4", "pseudo_labels.min_score=0.5"])
-        without = hydra.compose("train", [*chosen, "pseudo_labels=none", *places[::2], "data.n_folds=4"])
+        without = hydra.compose("train", [*chosen, "~pseudo_labels", *places[::2], "data.n_folds=4"])
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("fit")
     assert {target.image_id for _, target in epoch_of(datamodule, 0)} & set(UNLABELLED)
@@ -249,7 +249,7 @@ def test_a_config_without_a_file_or_for_other_data_says_what_to_do(folder: Path)
         wiring.instantiate(unset.data)
     labels = settings(folder / "pseudo.csv", folder / "train_semi_supervised")
     other = LabelledDataModule(name="other", cell_type_names=TYPES, pseudo_labels=labels)
-    with pytest.raises(InputError, match="LabelledDataModule takes none.*set pseudo_labels=none"):
+    with pytest.raises(InputError, match="LabelledDataModule takes none.*set pseudo_labels=null"):
         other._build(Competition(folder), Competition(folder))
 
 

@@ -169,7 +169,7 @@ def test_a_file_that_is_not_there_or_has_no_scores(tmp_path: Path) -> None:
             {"file": None},
             r"pseudo_labels.file is not set; give pseudo_labels.file=FILE, a csv with the columns id, .*score",
         ),
-        ({"ratio": 0}, r"pseudo_labels.ratio=0: expected more than 0; pseudo_labels=none"),
+        ({"ratio": 0}, r"pseudo_labels.ratio=0: expected more than 0; pseudo_labels=null"),
         ({"weight": -1.0}, r"pseudo_labels.weight=-1.0: expected more than 0"),
         ({"weight": None}, r"pseudo_labels.weight=None: expected more than 0"),
         ({"min_score": "high"}, r"pseudo_labels.min_score=high: expected 0 to 1"),

@@ -47,7 +47,7 @@ def test_an_error_of_the_compiler_is_explained() -> None:
     wrapped.__cause__ = InvalidCompiler("No working C++ compiler found")
     for error in (InvalidCompiler("No working C++ compiler found\nand more"), wrapped):
         assert "C++ compiler" in str(explain_compilation(error))
-        assert "compile=none" in str(explain_compilation(error))
+        assert "compile=null" in str(explain_compilation(error))
     assert explain_compilation(RuntimeError("shapes")) is None
 
 

@@ -109,8 +109,6 @@ def test_a_resumed_module_fetches_no_weights_and_keeps_its_recipe() -> None:
         ("either", "a,b", "a"),
         ("default_norm", "none", "group"),
         ("default_norm", "coco", "frozen_batch"),
-        ("run_folder", "null,runs/new", "runs/new"),
-        ("run_folder", "nowhere/last.ckpt,runs/new", "runs/new"),
         ("last_part", "runs/a_b", "a_b"),
         ("file_name", "data.fold-0_model-x/y", "data.fold-0_model-x-y"),
     ],
@@ -121,8 +119,13 @@ def test_resolvers(resolver: str, arguments: str, expected: str) -> None:
 
 def test_a_resumed_run_stays_in_its_folder(tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
-    cfg = OmegaConf.create({"c": str(tmp_path / "checkpoints" / "last.ckpt"), "x": "${run_folder:${c},new}"})
-    assert cfg.x == str(tmp_path)
+    rest = {"data": {"fold": 1}, "seed": 2, "paths": {"runs_dir": "runs"}, "model": {"_target_": "a.B"}}
+    for checkpoint, folder in (
+        (None, "runs/now_B_fold1_seed2"),
+        ("nowhere/last.ckpt", "runs/now_B_fold1_seed2"),
+        (str(tmp_path / "checkpoints" / "last.ckpt"), str(tmp_path)),
+    ):
+        assert OmegaConf.create({"ckpt_path": checkpoint, "x": "${run_folder:now}", **rest}).x == folder
 
 
 @pytest.fixture
@@ -199,12 +202,20 @@ def test_a_failed_job_of_a_multirun_does_not_stop_the_next(run_verb: Any, capfd:
 
 
 def test_paths_of_digits_are_what_was_typed(run_verb: Any, tmp_path: Path) -> None:
-    (tmp_path / "conf" / "small.yaml").write_text("seed: 0\noutput: x\nfilter: none\ndata: {root: null}\n")
+    (tmp_path / "conf" / "small.yaml").write_text(
+        "seed: 0\noutput: x\nfilter: none\ndata: {root: null, fold: null}\nrun: ???\nlr: 0.1\n"
+    )
     came: list[Any] = []
-    run_verb(lambda cfg: came.append(wiring.plain(cfg)), "output=2026_11", "data.root=5", "seed=7", "+run=1.50")
-    run_verb(lambda cfg: came.append(wiring.plain(cfg)), "filter=null", "output=runs/1")
-    assert came[0] == {"seed": 7, "output": "2026_11", "filter": "none", "data": {"root": "5"}, "run": "1.50"}
-    assert came[1] == {"seed": 0, "output": "runs/1", "filter": None, "data": {"root": None}}
+
+    def main(cfg: Any) -> None:
+        came.append(wiring.plain(cfg))
+
+    run_verb(main, "output=2026_11", "data.root=2026_12", "data.fold=1", "seed=1_0", "run=1.50", "lr=0.20")
+    run_verb(main, "filter=null", "output=007", "data.root=5", "run=3")
+    data = {"root": "2026_12", "fold": 1}
+    assert came[0] == {"seed": 10, "output": "2026_11", "filter": "none", "data": data, "run": "1.50", "lr": 0.2}
+    data = {"root": 5, "fold": None}  # str() where it is read
+    assert came[1] == {"seed": 0, "output": "007", "filter": None, "data": data, "run": 3, "lr": 0.1}
 
 
 def test_one_path_several_or_none() -> None:

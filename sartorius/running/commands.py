@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 
 from sartorius.running import failures, wiring
 from sartorius.running.typed_names import restore_names
-from sartorius.sweeps.sweepers import register
 from sartorius.sweeps.task import MembersFailed, in_multirun, run_member
 
 
@@ -45,7 +44,6 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 return main(cfg)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
             ignore_noise()
-            register()
             sys.argv[1:] = wiring.without_null_groups(sys.argv[1:])
             try:
                 return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()

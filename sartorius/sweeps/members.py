@@ -1,6 +1,6 @@
-"""What became of a member of a sweep: one file a member, written by the process that ran it.
+"""The records of a sweep's members: one file a member, written by the process that runs it.
 
-Files work with every launcher: a member may run here, in another process, or on another machine that sees the folder.
+Files work with every launcher: a member may run here, in another process, or on another machine with the same folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sartorius.files import write_json
 
 WAITING, RUNNING, FINISHED, PRUNED, FAILED = "waiting", "running", "finished", "pruned", "failed"
 STOPPED = "stopped"  # by Ctrl-C
-DONE = (FINISHED, PRUNED)  # with a score, and not run again when the sweep goes on
+DONE = (FINISHED, PRUNED)  # with a result: not run again when the sweep is continued
 
 _PRUNED_FILE = "pruned.json"  # in the folder of a run
 
@@ -26,10 +26,10 @@ _PRUNED_FILE = "pruned.json"  # in the folder of a run
 class SweepMember:
     """One run of a sweep.
 
-    overrides: `key=value` of the command line and the sweep. status: one of this module's. score: of `monitor`, better
-    the higher it is (mode max) or the lower (min); None where nothing was measured. numbers: others that the verb
-    returned. seconds: of wall time. folder: of its output, absolute. error: one line. killed: its process ended in the
-    middle, by no error of its own, and it was not run again since; what it left in its folder can be gone on with.
+    overrides: `key=value` of the command line and the sweep. status: one of this module's; a record that still says
+    `running` when the sweep has ended is that of a process that was killed. score: of `monitor`, better the higher it
+    is (mode max) or the lower (min); None where nothing was measured. numbers: others that the command returned.
+    seconds: of wall time. folder: of its output, absolute. error: one line.
     """
 
     number: int
@@ -42,7 +42,6 @@ class SweepMember:
     seconds: float | None = None
     folder: str | None = None
     error: str | None = None
-    killed: bool = False
 
     @property
     def options(self) -> dict[str, str]:
@@ -51,7 +50,7 @@ class SweepMember:
 
 
 def result(member: SweepMember, returned: Any) -> SweepMember:
-    """The member with what its verb returned: a number, or numbers by name among which `monitor` is the score."""
+    """The member with what its command returned: a number, or numbers by name among which `monitor` is the score."""
     numbers = {str(k): float(v) for k, v in returned.items() if _finite(v)} if isinstance(returned, dict) else {}
     value = numbers.get(member.monitor or "") if isinstance(returned, dict) else returned
     return replace(member, score=float(value) if _finite(value) else None, numbers=numbers)  # type: ignore[arg-type]
@@ -80,19 +79,18 @@ def read_member(sweep: str | Path, number: int) -> SweepMember | None:
         ) from error
 
 
-def delete_member(sweep: str | Path, number: int) -> None:
-    """Forget a member."""
-    _file(sweep, number).unlink(missing_ok=True)
-
-
 def read_members(sweep: str | Path, plan: Sequence[tuple[int, Sequence[str]]]) -> list[SweepMember]:
-    """The record of each planned (number, overrides), in order; one of other overrides is an earlier sweep's."""
-    found = [(read_member(sweep, number), SweepMember(number, tuple(overrides))) for number, overrides in plan]
-    return [known if known and known.overrides == new.overrides else new for known, new in found]
+    """The record of each planned (number, overrides), in order; one with other overrides is an earlier sweep's."""
+    planned = [SweepMember(number, tuple(overrides)) for number, overrides in plan]
+    records = [read_member(sweep, member.number) for member in planned]
+    return [
+        known if known and known.overrides == new.overrides else new
+        for known, new in zip(records, planned, strict=True)
+    ]
 
 
 def mark_pruned(run: str | Path, reason: dict[str, Any] | None) -> None:
-    """Leave `pruned.json` in a run's folder, which says why it was stopped; None takes an earlier one away."""
+    """Write `pruned.json`, why a run was stopped early, into its folder; None deletes an earlier one."""
     path = Path(run) / _PRUNED_FILE
     if reason is None:
         path.unlink(missing_ok=True)
@@ -101,7 +99,7 @@ def mark_pruned(run: str | Path, reason: dict[str, Any] | None) -> None:
 
 
 def was_pruned(run: str | Path) -> bool:
-    """Whether `mark_pruned` was here."""
+    """Whether a run's folder has a `pruned.json`."""
     return (Path(run) / _PRUNED_FILE).is_file()
 
 

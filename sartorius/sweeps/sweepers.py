@@ -1,236 +1,206 @@
-"""The two sweepers: every combination of a grid, and Optuna's search. Both end in a table and a plot, and can be gone
-on with: the same command with the same `hydra.sweep.dir` runs what has no result yet.
+"""The work of the two sweepers, a grid and Optuna's search; Hydra finds them in `plugin/hydra_plugins`.
 
-They do not derive from Hydra's own: it loads its plugins' modules a second time, which makes their classes others.
+Both end in a table and a plot. Hydra's `on_multirun_end` would not do: it is called after a sweep that ended well only,
+neither after Ctrl-C nor when a launcher gives up, and errors of callbacks become warnings.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
-from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
-from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sartorius.errors import InputError
 from sartorius.sweeps import members
 from sartorius.sweeps.members import SweepMember
-from sartorius.sweeps.patience import Patience
 from sartorius.sweeps.search import Search, values_text
 from sartorius.sweeps.space import distribution
-from sartorius.sweeps.task import PLUGINS, MembersFailed, sweep_folder
+from sartorius.sweeps.task import MembersFailed, sweep_folder
+
+_LOST = "its process ended without a result: killed, out of memory or out of time"
 
 
-class Reported(Sweeper):
-    """A sweeper that ends in a table and a plot, also after Ctrl-C.
+class Sweep:
+    """The options of a multirun, by key, and its folder, which every member gets.
 
-    Args:
-        params: values by key, in Hydra's words as on the command line, which wins.
-    """
-
-    config: DictConfig
-    hydra_context: HydraContext
-
-    def __init__(self, params: Mapping[str, Any] | None) -> None:
-        self.params = dict(params or {})
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Build the launcher, with patience for members that die."""
-        self.config, self.hydra_context = config, hydra_context
-        self.folder = sweep_folder(config.hydra)
-        launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        self.patience = Patience(launcher, self.folder)
-
-    def sweep(self, arguments: list[str]) -> None:
-        """Run all members. Raises MembersFailed after the table where some failed, InputError where nothing can run."""
-        texts = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        parsed = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(texts)
-        options = {override.get_key_element(): override for override in parsed}  # later ones win
-        self._name_folders([key for key, option in options.items() if not option.is_sweep_override()])
-        self.prepare(options)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
-        try:
-            self.run()
-        finally:
-            found = self._conclude()
-        if any(member.status == members.FAILED for member in found):
-            raise MembersFailed
-
-    def _name_folders(self, fixed: Sequence[str]) -> None:
-        """Give all members this sweep's folder (their own choices may be part of its name), in it a folder named after
-        what they differ in.
-        """
-        config = self.config.hydra
-        left_out = [*config.job.config.override_dirname.exclude_keys, *fixed]
-        with read_write(config), open_dict(config):
-            config.overrides.hydra += [
-                f"hydra.sweep.dir={_quoted(str(self.folder))}",
-                f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, left_out))}]",
-            ]
-
-    def _conclude(self) -> list[SweepMember]:
-        from sartorius.sweeps.table import print_tables, write_tables  # pandas, and only at the end
-
-        stopped = {members.RUNNING: members.STOPPED}
-        found = [replace(member, status=stopped.get(member.status, member.status)) for member in self.found()]
-        if found:
-            write_tables(self.folder, found)
-            print_tables(found, os.path.relpath(self.folder))
-            drawn = self.draw(found, self.folder / "plots" / "sweep.png")
-            print(f"table{' and plot' if drawn else ''} in {os.path.relpath(self.folder)}")
-        return found
-
-    @abstractmethod
-    def prepare(self, options: Mapping[str, Override]) -> None:
-        """Look at what is to be run before anything is."""
-
-    @abstractmethod
-    def run(self) -> None:
-        """Launch the members."""
-
-    @abstractmethod
-    def found(self) -> list[SweepMember]:
-        """The members, with what became of them so far."""
-
-    @abstractmethod
-    def draw(self, found: Sequence[SweepMember], path: Path) -> bool:
-        """Draw them; returns whether there was anything to draw."""
-
-
-class Grid(Reported):
-    """Every combination of the values.
+    A member's own choices may be part of the folder's name. In it a member's folder is named after the keys that vary.
 
     Args:
-        params: values by key, such as "1,2" or "range(0,5)".
-        max_batch_size: members that the launcher gets at a time; None for all.
+        sweeper: Hydra's, set up.
+        params: values by key, in Hydra's words as on the command line.
+        arguments: of the command line, which win.
     """
 
-    def __init__(self, params: Mapping[str, Any] | None, max_batch_size: int | None) -> None:
-        super().__init__(params)
-        self.max_batch_size = max_batch_size
-        self.plan: list[list[str]] = []
+    def __init__(self, sweeper: Sweeper, params: Mapping[str, Any], arguments: Sequence[str]) -> None:
+        assert sweeper.config is not None and sweeper.hydra_context is not None
+        self.sweeper, self.config = sweeper, sweeper.config
+        texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
+        parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
+        self.options = {option.get_key_element(): option for option in parser.parse_overrides(texts)}
+        self.folder = sweep_folder(self.config.hydra)
+        fixed = [key for key, option in self.options.items() if not option.is_sweep_override()]
+        _name_folders(self.config.hydra, self.folder, fixed)
 
-    def prepare(self, options: Mapping[str, Override]) -> None:
-        """Compose every member once, so that a mistyped option ends the sweep before it begins."""
-        self.plan = [list(member) for member in itertools.product(*(_values(key, o) for key, o in options.items()))]
-        self.validate_batch_is_legal(self.plan)
+    def launch(self, job_overrides: list[list[str]], first: int) -> None:
+        """Run members, numbered from `first` on."""
+        assert self.sweeper.launcher is not None
+        for job in self.sweeper.launcher.launch(job_overrides, first):
+            _ = job.return_value  # raises what the job did outside of `run_member`
 
-    def run(self) -> None:
-        """Launch all combinations, the last key's values fastest."""
-        size = self.max_batch_size or len(self.plan)
-        for start in range(0, len(self.plan), size):
-            self.patience.launch(self.plan[start : start + size], start)
 
-    def found(self) -> list[SweepMember]:
-        """By number."""
-        return members.read_members(self.folder, [(n, _task(overrides)) for n, overrides in enumerate(self.plan)])
+def _name_folders(config: DictConfig, folder: Path, fixed: Sequence[str]) -> None:
+    left_out = [*config.job.config.override_dirname.exclude_keys, *fixed]
+    with read_write(config), open_dict(config):
+        config.overrides.hydra += [
+            f"hydra.sweep.dir={_quoted(str(folder))}",
+            f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, left_out))}]",
+        ]
 
-    def draw(self, found: Sequence[SweepMember], path: Path) -> bool:
-        """The score over a parameter, or bars."""
+
+def check_discrete(options: Mapping[str, Override]) -> None:
+    """Raise InputError for an interval."""
+    for option in options.values():
+        if option.is_sweep_override() and not option.is_discrete_sweep():
+            raise InputError(f"{option.input_line}: a grid takes single values; an interval goes with sweep=optuna")
+
+
+@contextmanager
+def reported(
+    folder: Path, read: Callable[[], list[SweepMember]], draw: Callable[[list[SweepMember], Path], bool]
+) -> Iterator[None]:
+    """Launch members in the block; then write, print and draw what became of them, also after Ctrl-C.
+
+    Raises MembersFailed where some have no result. What a launcher raises is printed in a line where a member was
+    running: its process died. It is raised where none was.
+
+    read: the members with what became of them so far.
+    """
+    try:
+        yield
+    except Exception as error:
+        found = _conclude(folder, read(), draw, members.FAILED)
+        if all(member.error != _LOST for member in found):
+            raise
+        print(f"error: {' '.join(f'{type(error).__name__}: {error}'.split())}", file=sys.stderr)
+    except BaseException:
+        _conclude(folder, read(), draw, members.STOPPED)
+        raise
+    else:
+        found = _conclude(folder, read(), draw, members.FAILED)
+    if any(member.status not in members.DONE for member in found):
+        raise MembersFailed
+
+
+def _conclude(
+    folder: Path, found: list[SweepMember], draw: Callable[[list[SweepMember], Path], bool], end: str
+) -> list[SweepMember]:
+    """The members, those that were running with the status `end`, in the table and the plot; none where none began."""
+    from sartorius.sweeps.table import print_tables, write_tables  # pandas, and only at the end
+
+    ended = {"status": end, "error": _LOST if end == members.FAILED else None}
+    found = [replace(member, **ended) if member.status == members.RUNNING else member for member in found]
+    if any(member.status != members.WAITING for member in found):
+        write_tables(folder, found)
+        print_tables(found, os.path.relpath(folder))
+        drawn = draw(found, folder / "plots" / "sweep.png")
+        print(f"table{' and plot' if drawn else ''} in {os.path.relpath(folder)}")
+    return found
+
+
+@contextmanager
+def grid_report(folder: Path, plan: Sequence[Sequence[str]]) -> Iterator[None]:
+    """`reported` for the members of a grid, numbered in the order of the plan."""
+
+    def draw(found: list[SweepMember], path: Path) -> bool:
         from sartorius.sweeps.plot import draw_sweep
 
         return draw_sweep(found, path)
 
+    numbered = [(number, _task(overrides)) for number, overrides in enumerate(plan)]
+    with reported(folder, lambda: members.read_members(folder, numbered), draw):
+        yield
 
-class Optuna(Reported):
-    """Optuna's TPE: `n_trials` in total, the later ones where the earlier ones scored well.
 
-    Args:
-        params: what to search by key: `interval(1, 2)`, `tag(log, interval(1e-5, 1e-2))`, `range(1, 9, 2)`,
-            `choice(a, b)`.
-        n_trials: that end by themselves, those of earlier calls with the same folder included.
-        seed: of the sampler.
-        startup: trials at random before the model.
-        parallel: trials that are launched together; -1 for as many as there are cores.
-        elsewhere: keys that may differ when the search goes on, such as data.root.
+@dataclass(frozen=True)
+class TrialSettings:
+    """The settings of a search; raises InputError for a number below 1.
+
+    n_trials: that end by themselves, those of earlier calls with the same folder included. seed: of the sampler.
+    startup: trials at random before TPE models the scores. parallel: trials that are launched together; -1 for as many
+    as there are cores. elsewhere: keys that may differ when the search is continued, such as data.root.
     """
 
-    search: Search
+    n_trials: int
+    seed: int
+    startup: int
+    parallel: int
+    elsewhere: Sequence[str]
 
-    def __init__(
-        self, params: Mapping[str, Any] | None, n_trials: int, seed: int, startup: int, parallel: int,
-        elsewhere: list[str],
-    ) -> None:  # fmt: skip
-        super().__init__(params)
-        self.n_trials, self.seed, self.startup, self.elsewhere = n_trials, seed, startup, elsewhere
-        self.parallel = (os.cpu_count() or 1) if parallel == -1 else parallel
-        self.fixed: list[str] = []
-        for key, value in (("n_trials", n_trials), ("startup", startup), ("parallel", self.parallel)):
+    def __post_init__(self) -> None:
+        if self.parallel == -1:
+            object.__setattr__(self, "parallel", os.cpu_count() or 1)
+        for key in ("n_trials", "startup", "parallel"):
+            value: Any = vars(self)[key]
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"hydra.sweeper.{key}={value}: expected an integer of 1 or more")
 
-    def prepare(self, options: Mapping[str, Override]) -> None:
-        """Open the search; raises InputError where there is nothing to search, or another search in the folder."""
-        space = {key: distribution(option) for key, option in options.items() if option.is_sweep_override()}
-        if not space:
-            raise InputError("nothing to search: give an option values, such as 'optimizer.lr=interval(0.001,0.01)'")
-        self.fixed = [_text(key, option) for key, option in options.items() if key not in space]
-        self.validate_batch_is_legal([self.fixed])
-        mode = OmegaConf.select(self.config, "mode") or "max"
-        same = [text for text in self.fixed if text.split("=")[0] not in self.elsewhere]
-        about = {
-            "space": {key: str(value) for key, value in space.items()}, "fixed options": sorted(_task(same)),
-            "monitor": OmegaConf.select(self.config, "monitor"), "mode": mode,
-            "seed": self.seed, "startup": self.startup,
-        }  # fmt: skip
-        self.search = Search(self.folder / "study.journal", space, mode, self.seed, self.startup, about)
 
-    def run(self) -> None:
-        """Ask for trials, run and tell them, until there are `n_trials`."""
-        killed = self.search.settle(self._records())
-        again = f"; {len(killed)} that were killed are repeated" if killed else ""
-        print(f"{len(self.search.done())} of {self.n_trials} trials are there{again}")
-        while (left := self.n_trials - len(self.search.done())) > 0:
-            asked = self.search.ask(min(self.parallel, left))
-            texts = [[*self.fixed, *values_text(values, list(self.search.space))] for _, values in asked]
-            self.patience.launch(texts, asked[0][0])
-            records = self._records()
-            for number, _ in asked:
-                self.search.tell(records[number])
+def run_search(sweep: Sweep, settings: TrialSettings) -> None:
+    """Ask for trials, run and tell them, until there are `n_trials`.
 
-    def _records(self) -> dict[int, SweepMember]:
-        known = {trial.number: members.read_member(self.folder, trial.number) for trial in self.search.trials()}
-        return {number: member for number, member in known.items() if member is not None}
+    Raises InputError where there is nothing to search, or another search in the folder.
+    """
+    space = {key: distribution(option) for key, option in sweep.options.items() if option.is_sweep_override()}
+    if not space:
+        raise InputError("nothing to search: give an option values, such as 'optimizer.lr=interval(0.001,0.01)'")
+    fixed = [_text(key, option) for key, option in sweep.options.items() if key not in space]
+    sweep.sweeper.validate_batch_is_legal([fixed])
+    mode = OmegaConf.select(sweep.config, "mode") or "max"
+    same = [text for text in fixed if text.split("=")[0] not in settings.elsewhere]
+    about = {
+        "space": {key: str(value) for key, value in space.items()}, "fixed options": sorted(_task(same)),
+        "monitor": OmegaConf.select(sweep.config, "monitor"), "mode": mode,
+        "seed": settings.seed, "startup": settings.startup,
+    }  # fmt: skip
+    search = Search(sweep.folder / "study.journal", space, mode, settings.seed, settings.startup, about)
+    OmegaConf.save(sweep.config, sweep.folder / "multirun.yaml")
 
-    def found(self) -> list[SweepMember]:
-        """By number; trials that were killed and repeated are left out."""
-        return [member for number, member in self._records().items() if number not in self.search.killed()]
+    def read() -> list[SweepMember]:  # without the trials that were killed and repeated
+        return [member for number, member in _records(sweep.folder, search).items() if number not in search.killed()]
 
-    def draw(self, found: Sequence[SweepMember], path: Path) -> bool:
-        """The history, the importance of the parameters, and the score over each."""
+    def draw(found: list[SweepMember], path: Path) -> bool:
         from sartorius.sweeps.plot import draw_search
 
-        return draw_search(found, list(self.search.space), self.search.importances(), path)
+        return draw_search(found, list(search.space), search.importances(), path)
+
+    with reported(sweep.folder, read, draw):
+        _run_trials(sweep, settings, search, fixed)
 
 
-def register() -> None:
-    """Let Hydra find our sweepers.
+def _run_trials(sweep: Sweep, settings: TrialSettings, search: Search, fixed: Sequence[str]) -> None:
+    killed = search.settle(_records(sweep.folder, search))
+    again = f"; {len(killed)} that were killed are repeated" if killed else ""
+    print(f"{len(search.done())} of {settings.n_trials} trials are there{again}")
+    while (left := settings.n_trials - len(search.done())) > 0:
+        asked = search.ask(min(settings.parallel, left))
+        sweep.launch([[*fixed, *values_text(values, list(search.space))] for _, values in asked], asked[0][0])
+        records = _records(sweep.folder, search)
+        for number, _ in asked:
+            search.tell(records[number])
 
-    It takes plugins from the package `hydra_plugins` only: they get a name there, but no module, which would need a
-    folder of that name beside this package in the wheel.
-    """
-    for sweeper in (Grid, Optuna):
-        Plugins.instance().class_name_to_class[f"{PLUGINS}{sweeper.__name__}"] = sweeper
 
-
-def _values(key: str, option: Override) -> list[str]:
-    if not option.is_sweep_override():
-        return [_text(key, option)]
-    if not option.is_discrete_sweep():
-        raise InputError(f"{option.input_line}: a grid takes single values; an interval goes with sweep=optuna")
-    return [f"{key}={value}" for value in option.sweep_string_iterator()]
+def _records(folder: Path, search: Search) -> dict[int, SweepMember]:
+    known = {trial.number: members.read_member(folder, trial.number) for trial in search.trials()}
+    return {number: member for number, member in known.items() if member is not None}
 
 
 def _text(key: str, option: Override) -> str:

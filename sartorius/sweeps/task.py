@@ -1,4 +1,4 @@
-"""One member of a multirun, in whatever process the launcher runs it."""
+"""The task of a multirun: runs one member in the process where the launcher puts it, and records the result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from sartorius.sweeps import members
 from sartorius.sweeps.members import SweepMember
 
-PLUGINS = "hydra_plugins.sartorius."  # what Hydra knows our sweepers as
+PLUGINS = "hydra_plugins.sartorius_sweepers."  # our sweepers
 
 
 class MembersFailed(Exception):
@@ -25,7 +25,7 @@ class MembersFailed(Exception):
 
 
 def in_multirun() -> bool:
-    """Whether the job that runs here is a member of a multirun."""
+    """Whether this job is a member of a multirun."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
@@ -37,11 +37,13 @@ def sweep_folder(hydra: Any) -> Path:
 def run_member(
     main: Callable[[DictConfig], Any], cfg: DictConfig, input_error: Callable[[Exception], str | None]
 ) -> float | None:
-    """Run `main(cfg)` and leave a record of it in the sweep's folder; returns its score.
+    """Run `main(cfg)` and write its record into the sweep's folder; returns its score.
 
-    Input errors are printed in a line, bugs with their traceback; neither is raised, so that every launcher goes on
-    with the other members (under a sweeper that is not ours MembersFailed is, for it reads no records). A member that
-    an earlier call of the same sweep finished is not run; a training that was killed goes on from its last checkpoint.
+    Errors are printed, not raised, so that every launcher continues with the other members; a sweeper of another
+    package reads no records, and gets MembersFailed. A member that an earlier call of the same sweep finished is not
+    run; a training that was killed resumes from its last checkpoint.
+
+    input_error: the line to print for an input error, None for a bug, which is printed with its traceback.
     """
     hydra = HydraConfig.get()
     folder = sweep_folder(hydra)
@@ -49,12 +51,12 @@ def run_member(
         hydra.job.num, tuple(hydra.overrides.task), members.RUNNING,
         OmegaConf.select(cfg, "monitor"), OmegaConf.select(cfg, "mode") or "max", folder=hydra.runtime.output_dir,
     )  # fmt: skip
-    before = members.read_member(folder, member.number)
-    if before is not None and before.status in members.DONE and before.overrides == member.overrides:
+    (before,) = members.read_members(folder, [(member.number, member.overrides)])
+    if before.status in members.DONE:
         print(f"#{member.number} was {before.status} before: {before.folder}")
         return before.score
-    if before is not None and before.killed and before.overrides == member.overrides:
-        _go_on(cfg, Path(hydra.runtime.output_dir))
+    if before.status == members.RUNNING:  # its process was killed
+        _resume(cfg, Path(hydra.runtime.output_dir))
     members.mark_pruned(hydra.runtime.output_dir, None)
     members.write_member(folder, member)
     since = time.monotonic()
@@ -63,22 +65,22 @@ def run_member(
         pruned = members.was_pruned(hydra.runtime.output_dir)
         member = replace(member, status=members.PRUNED if pruned else members.FINISHED)
     except Exception as error:
-        member = replace(member, status=members.FAILED, error=report(error, input_error(error)))
+        member = replace(member, status=members.FAILED, error=_print_error(error, input_error(error)))
     members.write_member(folder, replace(member, seconds=round(time.monotonic() - since, 1)))
     if member.status == members.FAILED and not hydra.sweeper._target_.startswith(PLUGINS):
         raise MembersFailed
     return member.score
 
 
-def _go_on(cfg: DictConfig, folder: Path) -> None:
-    """Let a verb that can resume (it has the option `ckpt_path`) do so from what its killed process left."""
+def _resume(cfg: DictConfig, folder: Path) -> None:
+    """Set `ckpt_path`, where the command has this option, to the last checkpoint of the killed process."""
     last = folder / "checkpoints" / "last.ckpt"
     if "ckpt_path" in cfg and cfg.ckpt_path is None and last.is_file():
-        print(f"goes on from {last}")
+        print(f"resumes from {last}")
         cfg.ckpt_path = str(last)
 
 
-def report(error: Exception, line: str | None) -> str:
+def _print_error(error: Exception, line: str | None) -> str:
     """Print an error of a member, as `line` or, without one, as a bug with its traceback; returns it in one line."""
     if line is not None:
         print(f"error: {line}", file=sys.stderr)

@@ -29,7 +29,6 @@ ckpt_path: null
 HYDRA = """
 # @package _global_
 defaults:
-  - /launcher: null
   - _self_
   - override /hydra/sweeper: grid
 hydra:
@@ -51,7 +50,7 @@ hydra:
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The configs of a small verb, with this project's sweepers and launchers; the working folder is beside them."""
     folder = tmp_path / "conf"
-    for group in ("hydra/sweeper", "launcher"):
+    for group in ("hydra/sweeper", "hydra/launcher"):
         shutil.copytree(wiring.CONF_DIR / group, folder / group)
     (folder / "sweep").mkdir()
     for name, text in {"small": SMALL, "hydra/small": HYDRA, "sweep/search": OPTUNA}.items():

@@ -9,7 +9,6 @@ from sartorius.sweeps.members import (
     FINISHED,
     WAITING,
     SweepMember,
-    delete_member,
     mark_pruned,
     read_member,
     read_members,
@@ -25,9 +24,6 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     write_member(tmp_path, MEMBER)
     assert read_member(tmp_path, 3) == MEMBER
     assert read_member(tmp_path, 4) is None
-    delete_member(tmp_path, 3)
-    delete_member(tmp_path, 3)
-    assert read_member(tmp_path, 3) is None
 
 
 def test_options() -> None:

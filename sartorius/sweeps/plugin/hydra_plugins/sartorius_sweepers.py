@@ -1,0 +1,49 @@
+"""The sweepers of sartorius, in the package that Hydra scans for plugins; `sartorius.sweeps` does the work.
+
+Hydra executes the modules of plugins itself, after which classes of an earlier import are others: import nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+from sartorius.sweeps import sweepers
+
+
+class GridSweeper(BasicSweeper):
+    """Every combination of the values by Hydra's own sweeper, with a record of each member, a table and a plot.
+
+    Args:
+        params: values by key, such as "1,2" or "range(0,5)"; the command line's win.
+        max_batch_size: members that the launcher gets at a time; None for all.
+    """
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run all members. Raises MembersFailed after the table where some failed, InputError where nothing can run."""
+        sweep = sweepers.Sweep(self, self.params or {}, arguments)
+        sweepers.check_discrete(sweep.options)
+        (plan,) = self.split_arguments(list(sweep.options.values()), None)
+        if self.max_batch_size is not None:  # Hydra composes a batch when its turn comes
+            self.validate_batch_is_legal(plan)
+        with sweepers.grid_report(sweep.folder, plan):
+            super().sweep(arguments)
+
+
+class OptunaSweeper(BasicSweeper):
+    """Optuna's TPE, with a record of each trial, a table and a plot.
+
+    Args:
+        params: distributions by key, as in `sartorius.sweeps.space`; the command line's win.
+        settings: of `sartorius.sweeps.sweepers.TrialSettings`.
+    """
+
+    def __init__(self, params: Mapping[str, Any] | None, **settings: Any) -> None:
+        super().__init__(None, dict(params or {}))
+        self.settings = sweepers.TrialSettings(**settings)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the trials that are left. Raises as the grid does."""
+        sweepers.run_search(sweepers.Sweep(self, self.params or {}, arguments), self.settings)

@@ -24,13 +24,15 @@ NAME = "sweep"  # of the study in a journal file
 
 def open_storage(path: str | Path | None) -> BaseStorage:
     """Open a journal file, which several processes may write, or make it; None: a storage in memory."""
-    import optuna
+    from optuna.logging import WARNING, set_verbosity
+    from optuna.storages import InMemoryStorage, JournalStorage
+    from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    set_verbosity(WARNING)
     if path is None:
-        return optuna.storages.InMemoryStorage()
+        return InMemoryStorage()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    return JournalStorage(JournalFileBackend(str(path)))
 
 
 class SeededStudy:
@@ -47,10 +49,10 @@ class SeededStudy:
         import optuna
 
         self.seed, self.startup, self.storage = tuple(seed), startup, open_storage(journal)
-        direction = "maximize" if mode == "max" else "minimize"
         self.optuna: Study = optuna.create_study(
-            study_name=NAME, storage=self.storage, direction=direction, load_if_exists=True
-        )
+            study_name=NAME, storage=self.storage, direction="maximize" if mode == "max" else "minimize",
+            load_if_exists=True,
+        )  # fmt: skip
 
     def add(self, params: Mapping[str, Any], space: Mapping[str, BaseDistribution], score: float) -> None:
         """Add a trial that was scored elsewhere."""

@@ -106,8 +106,8 @@ def _conclude(
     """The members, those that were running with the status `end`, in the table and the plot; none where none began."""
     from sartorius.sweeps.table import print_tables, write_tables  # pandas, and only at the end
 
-    ended = {"status": end, "error": _LOST if end == members.FAILED else None}
-    found = [replace(member, **ended) if member.status == members.RUNNING else member for member in found]
+    error = _LOST if end == members.FAILED else None
+    found = [replace(one, status=end, error=error) if one.status == members.RUNNING else one for one in found]
     if any(member.status != members.WAITING for member in found):
         write_tables(folder, found)
         print_tables(found, os.path.relpath(folder))

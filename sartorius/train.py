@@ -127,9 +127,9 @@ def finish_logging(failed: bool = False) -> None:
     wandb = sys.modules.get("wandb")
     if wandb is None or getattr(wandb, "run", None) is None:
         return
-    from sartorius.loggers.tolerant import Tolerance
+    from sartorius.loggers.tolerant import SuppressErrors
 
-    with Tolerance("wandb.finish", "What W&B has not sent lies in the run folder, for `wandb sync`"):
+    with SuppressErrors("wandb.finish", "What W&B has not sent lies in the run folder, for `wandb sync`"):
         wandb.finish(**({"exit_code": 1} if failed else {}))
 
 

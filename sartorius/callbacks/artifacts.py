@@ -8,7 +8,7 @@ from pathlib import Path
 from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.errors import InputError
 from sartorius.loggers.protocol import FileLogger, loggers_with
-from sartorius.loggers.tolerant import Tolerance
+from sartorius.loggers.tolerant import SuppressErrors
 from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import to_file
 
@@ -41,7 +41,7 @@ class Artifacts(ImageCallback):
         scores = {} if validation.result is None else validation.result.metrics
         for kind in self.kinds:
             paths: list[Path] = []
-            with Tolerance(f"callbacks.artifacts ({kind})", "It is not linked to the run", OSError):
+            with SuppressErrors(f"callbacks.artifacts ({kind})", "It is not linked to the run", OSError):
                 paths = self._paths(kind, validation)
             for logger in loggers if paths else ():
                 logger.log_files(kind, kind, paths, scores)

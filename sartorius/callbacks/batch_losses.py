@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sartorius.loggers.growing_csv import GrowingCsv, Row, read_rows
 from sartorius.loggers.protocol import logged_step
-from sartorius.loggers.tolerant import Tolerance
+from sartorius.loggers.tolerant import SuppressErrors
 
 _PLACE = ("epoch", "step", "batch")
 _PREFIX = "train/"  # of the losses of a batch
@@ -37,7 +37,7 @@ class BatchLosses(Callback):
     def __init__(self, folder: str | Path, rows: int, seconds: float) -> None:
         self.path = Path(folder) / "batches.csv"
         self.rows, self.seconds = rows, seconds
-        self.tolerance = Tolerance(str(self.path), "Rows wait in memory until they can be written", OSError)
+        self.suppress_errors = SuppressErrors(str(self.path), "Rows wait in memory until they can be written", OSError)
         self._file = GrowingCsv(self.path, _place_first)
         self._batches: list[tuple[Row, dict[str, Tensor]]] = []  # not formatted yet: place and rate, losses
 
@@ -47,7 +47,7 @@ class BatchLosses(Callback):
             # between epochs the counter is still that of the last one
             done: Any = trainer.fit_loop.epoch_loop.batch_progress.current
             first = (trainer.current_epoch, done.ready if trainer.fit_loop.restarted_mid_epoch else 0)
-            with self.tolerance:
+            with self.suppress_errors:
                 rows = [row for row in read_rows(self.path, _PLACE) if (row["epoch"], row["batch"]) < first]
                 self._file.restart(rows)
                 if not rows:
@@ -90,7 +90,7 @@ class BatchLosses(Callback):
         self._written = time.monotonic()
         self._file.rows += self._formatted()
         self._batches = []
-        with self.tolerance:
+        with self.suppress_errors:
             self._file.save()
 
     def _formatted(self) -> list[Row]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from sartorius.loggers.tolerant import Tolerance
+from sartorius.loggers.tolerant import SuppressErrors
 from sartorius.reports.curves import draw_curves, read_curves, read_numbers
 
 
@@ -29,5 +29,5 @@ class Curves(Callback):
         if trainer.is_global_zero:
             table, batches = read_curves(self.folder / "metrics.csv"), read_numbers(self.folder / "batches.csv")
             path = self.folder / "plots" / "curves.png"
-            with Tolerance(str(path), "It is not drawn", OSError):  # the best checkpoint is yet to be validated
+            with SuppressErrors(str(path), "It is not drawn", OSError):  # the best checkpoint is yet to be validated
                 draw_curves(table, path, batches)

@@ -14,7 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from sartorius.callbacks.scored_images import Finalise, ImageCallback, ScoredImage, Validation
 from sartorius.data.dataset import Batch
 from sartorius.files import atomic_path
-from sartorius.loggers.tolerant import Tolerance
+from sartorius.loggers.tolerant import SuppressErrors
 from sartorius.structures.arrays import ColourImage
 from sartorius.structures.detections import Detections
 from sartorius.visualise.overlays import draw_comparison, draw_overlay
@@ -39,7 +39,7 @@ class Overlays(ImageCallback):
         self.every_n_epochs = every_n_epochs
         self.scale = scale
         self._count = 0  # images of this process so far
-        self.tolerance = Tolerance(str(self.folder), "Overlays of the training may be missing", OSError)
+        self.suppress_errors = SuppressErrors(str(self.folder), "Overlays of the training may be missing", OSError)
 
     def on_scoring_start(self, validation: Validation) -> None:
         """Count the images of this validation from zero."""
@@ -58,7 +58,7 @@ class Overlays(ImageCallback):
             image.grey, image.cells, cells.instances, cells.scores, names, title=title, scale=self.scale
         )
         folder = self.folder / f"epoch_{trainer.current_epoch:03d}" if validation.in_fit else self.folder
-        with self.tolerance if validation.in_fit else nullcontext():
+        with self.suppress_errors if validation.in_fit else nullcontext():
             write_png(folder / f"{image.image_id}.png", drawing)
 
     def _due(self, validation: Validation) -> bool:

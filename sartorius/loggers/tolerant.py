@@ -1,4 +1,4 @@
-"""Logging that may fail: what goes wrong in it is a warning, and the training goes on."""
+"""Logging that may fail: an error in it is a warning, and the training continues."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
 
-class Tolerance:
-    """`with tolerance:` around what must not stop a training; errors of the given kinds end the block and no more.
+class SuppressErrors:
+    """A context for what must not stop a training: an error of the given kinds ends the block and no more.
 
-    The first one is a warning that says what failed, why, and what is lost by it; later ones are counted in `failures`.
-    Ctrl-C and other kinds of errors pass.
+    The first one is a warning that names what failed, why, and what is lost by it; later ones are counted in
+    `failures`. Ctrl-C and other kinds of errors pass.
 
     Args:
         what: the name of what may fail, for the warning: "logger.wandb", "batches.csv".
@@ -43,10 +43,10 @@ class Tolerance:
         return True
 
 
-class TolerantLogger(Logger):
+class TolerantLogger:
     """A logger whose failures do not stop a training: each call is tried, and one that fails is lost.
 
-    Whatever else the logger can do (`log_image`, ...) is reached through this one, as tolerantly.
+    It stands in for the logger inside it: every method and property of that one is reached through this one.
 
     Args:
         logger: any of Lightning's kind.
@@ -54,80 +54,25 @@ class TolerantLogger(Logger):
     """
 
     def __init__(self, logger: Logger, what: str) -> None:
-        super().__init__()
         self.logger = logger
-        self.tolerance = Tolerance(what, "What it was given meanwhile may be missing from it; every call is tried")
+        self.suppress_errors = SuppressErrors(what, "Some calls are missing from it; every call is tried")
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or "logger" not in self.__dict__:  # copying and pickling ask before there is one
             raise AttributeError(name)
-        value = getattr(self.logger, name)
-        return self._tolerant(value) if callable(value) else value
+        value = getattr(self.logger, name)  # whatever the caller asked for
+        if not callable(value):
+            return value
 
-    def _tolerant(self, call: Any) -> Any:
         def tried(*args: Any, **kwargs: Any) -> Any:
-            with self.tolerance:
-                return call(*args, **kwargs)
+            with self.suppress_errors:
+                return value(*args, **kwargs)
 
         return tried
 
     @property
-    def name(self) -> str | None:
-        """The logger's."""
-        return self.logger.name
-
-    @property
-    def version(self) -> int | str | None:
-        """The logger's."""
-        return self.logger.version
-
-    @property
-    def root_dir(self) -> str | None:
-        """The logger's."""
-        return self.logger.root_dir
-
-    @property
-    def log_dir(self) -> str | None:
-        """The logger's."""
-        return self.logger.log_dir
-
-    @property
-    def save_dir(self) -> str | None:
-        """The logger's."""
-        return self.logger.save_dir
-
-    @property
     def experiment(self) -> Any:
         """The logger's, which Lightning asks for before a fit; None where it cannot be had or there is none."""
-        with self.tolerance:
-            return getattr(self.logger, "experiment", None)
+        with self.suppress_errors:
+            return getattr(self.logger, "experiment", None)  # Lightning's base class has none
         return None
-
-    @property
-    def group_separator(self) -> str:
-        """The logger's."""
-        return self.logger.group_separator
-
-    def log_metrics(self, *args: Any, **kwargs: Any) -> None:
-        """Try the logger's."""
-        self._tolerant(self.logger.log_metrics)(*args, **kwargs)
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Try the logger's."""
-        self._tolerant(self.logger.log_hyperparams)(*args, **kwargs)
-
-    def log_graph(self, *args: Any, **kwargs: Any) -> None:
-        """Try the logger's."""
-        self._tolerant(self.logger.log_graph)(*args, **kwargs)
-
-    def save(self) -> None:
-        """Try the logger's."""
-        self._tolerant(self.logger.save)()
-
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        """Try the logger's."""
-        self._tolerant(self.logger.after_save_checkpoint)(checkpoint_callback)
-
-    def finalize(self, status: str) -> None:
-        """Try the logger's."""
-        self._tolerant(self.logger.finalize)(status)

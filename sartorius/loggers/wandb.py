@@ -26,46 +26,32 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
     `wandb sync` sends it later. Where that fails too (the disk is full), each call raises the first error at once.
 
     Args:
-        project, entity, group, job_type, tags, name: as W&B has them; entity null is the account's own.
         save_dir: folder that gets `wandb/`, with all that waits to be sent: images of tables too, unless the
             environment's WANDB_DATA_DIR puts them elsewhere.
-        id: of the run: one that continues in its folder goes on in its own W&B run.
+        id: of the run: one that continues in its folder continues its own W&B run.
         offline: send nothing; `wandb sync` does later. The environment's WANDB_MODE=offline does the same.
         init_timeout: seconds to wait for W&B when the run starts.
-        finish_timeout: seconds to wait at the end until all is sent; 0 for as long as it takes. Newer versions of
-            wandb know it.
+        finish_timeout: seconds to wait at the end until all is sent, in versions of wandb that have it; 0 for as long
+            as it takes.
         boxes: predicted boxes of an image that are sent, those of the highest scores; annotated ones only where there
             are no more of them.
         rim: width of outlines, pixels.
+        options: project, entity (null: the account's own), group, job_type, tags, name, as W&B has them.
     """
 
     def __init__(
-        self,
-        project: str,
-        save_dir: str,
-        name: str,
-        id: str,
-        group: str,
-        job_type: str,
-        tags: Sequence[str],
-        offline: bool,
-        init_timeout: float,
-        finish_timeout: float,
-        boxes: int,
-        rim: int,
-        entity: str | None = None,
-    ) -> None:
+        self, save_dir: str, id: str, offline: bool, init_timeout: float, finish_timeout: float, boxes: int, rim: int,
+        **options: Any,
+    ) -> None:  # fmt: skip
         import wandb
 
         wanted = {"init_timeout": init_timeout, "finish_timeout": finish_timeout}
-        settings = {key: value for key, value in wanted.items() if hasattr(wandb.Settings, "model_fields")
-                    and key in wandb.Settings.model_fields}  # fmt: skip
-        more: dict[str, Any] = {"entity": entity, "group": group, "job_type": job_type, "tags": list(tags)}
+        options["settings"] = {key: value for key, value in wanted.items() if key in wandb.Settings.__annotations__}
         if offline:  # Lightning's own way is the environment, where it would hold for the next run of a sweep too
-            more["mode"] = "offline"
+            options["mode"] = "offline"
         Path(save_dir).mkdir(parents=True, exist_ok=True)  # W&B goes elsewhere otherwise
         self._waiting = Path(save_dir).absolute() / "wandb"
-        super().__init__(name=name, save_dir=save_dir, id=id, project=project, settings=settings, **more)
+        super().__init__(save_dir=save_dir, id=id, **options)
         self._wandb_init.pop("anonymous", None)  # no setting of W&B any more, which warns of it
         self.boxes, self.rim = boxes, rim
         self._broken: Exception | None = None
@@ -104,26 +90,21 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
 
     @rank_zero_only
     def log_cells(self, key: str, view: CellsView, step: int) -> None:
-        """The image with outlines and boxes of true and predicted cells, which can be switched on and off."""
+        """Log the image with outlines and boxes of true and predicted cells, which can be switched on and off."""
         import wandb
 
         labels = {k + 1: name for k, name in enumerate(view.names)}
-        sides = {"truth": (view.truth, None), "prediction": (view.prediction, view.scores)}
-        masks = {
-            side: {"mask_data": outline_types(cells, self.rim), "class_labels": labels}
-            for side, (cells, _) in sides.items()
-        }
-        boxes = {
-            side: {"box_data": boxes_of(cells, scores, view.names, self.boxes), "class_labels": labels}
-            for side, (cells, scores) in sides.items()
-        }
-        shown = {side: one for side, one in boxes.items() if one["box_data"]}  # W&B refuses a side without boxes
-        image = wandb.Image(view.stretched(), masks=masks, boxes=shown or None, caption=view.caption, file_type="jpg")
+        masks, boxes = {}, {}
+        for side, cells, scores in (("truth", view.truth, None), ("prediction", view.prediction, view.scores)):
+            masks[side] = {"mask_data": outline_types(cells, self.rim), "class_labels": labels}
+            if data := boxes_of(cells, scores, view.names, self.boxes):  # W&B refuses a side without boxes
+                boxes[side] = {"box_data": data, "class_labels": labels}
+        image = wandb.Image(view.stretched(), masks=masks, boxes=boxes or None, caption=view.caption, file_type="jpg")
         self._show(key, image, step)
 
     @rank_zero_only
     def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
-        """A table; RGB arrays uint8 [H, W, 3] in `data` are shown as images."""
+        """Log a table; RGB arrays uint8 [H, W, 3] in `data` are shown as images."""
         import wandb
 
         table = wandb.Table(columns=list(columns), data=[[_cell(value) for value in row] for row in data])
@@ -131,7 +112,7 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
 
     @rank_zero_only
     def log_files(self, name: str, kind: str, paths: Sequence[Path], metadata: Mapping[str, Any]) -> None:
-        """An artifact `<name>-<id of the run>` of the type `kind`: files, and folders under their own names.
+        """Log an artifact `<name>-<id of the run>` of the type `kind`: files, and folders under their own names.
 
         Files are not copied: W&B sends them from where they are.
         """
@@ -188,17 +169,18 @@ def boxes_of(cells: Instances, scores: Scores | None, names: Sequence[str], limi
         chosen = np.flatnonzero(cells.areas) if len(cells) <= limit else np.zeros(0, np.int64)
     else:
         chosen = np.argsort(-scores, kind="stable")[:limit]
-    found = []
-    for k in chosen.tolist():
-        x1, y1, x2, y2 = cells.boxes[k].astype(int).tolist()
-        kind = int(cells.cell_types[k])
-        box: dict[str, Any] = {
-            "position": {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2},
-            "domain": "pixel",
-            "class_id": kind + 1,
-            "box_caption": names[kind] if scores is None else f"{names[kind]} {scores[k]:.2f}",
-        }
-        if scores is not None:
-            box["scores"] = {"confidence": float(scores[k])}
-        found.append(box)
-    return found
+    return [_box(cells, k, None if scores is None else float(scores[k]), names) for k in chosen.tolist()]
+
+
+def _box(cells: Instances, k: int, score: float | None, names: Sequence[str]) -> dict[str, Any]:
+    """The box of cell k."""
+    x1, y1, x2, y2 = cells.boxes[k].astype(int).tolist()
+    kind = int(cells.cell_types[k])
+    certainty = {} if score is None else {"scores": {"confidence": score}}
+    return {
+        "position": {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2},
+        "domain": "pixel",
+        "class_id": kind + 1,
+        "box_caption": names[kind] if score is None else f"{names[kind]} {score:.2f}",
+        **certainty,
+    }

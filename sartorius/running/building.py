@@ -14,7 +14,8 @@ from sartorius.running.wiring import instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
-    from pytorch_lightning.loggers.logger import Logger
+
+    from sartorius.loggers.tolerant import TolerantLogger
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def build_module(cfg: DictConfig, pretrained: bool = True) -> LightningModule:
     return module
 
 
-def build_loggers(cfg: DictConfig | None) -> list[Logger]:
+def build_loggers(cfg: DictConfig | None) -> list[TolerantLogger]:
     """Build the loggers of the config, none of which can stop the training; entries set to null are left out."""
     from sartorius.loggers.tolerant import TolerantLogger
 

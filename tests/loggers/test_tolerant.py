@@ -14,7 +14,7 @@ from pytorch_lightning.loggers.logger import Logger
 
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.loggers.csv import CSVLog
-from sartorius.loggers.tolerant import Tolerance, TolerantLogger
+from sartorius.loggers.tolerant import SuppressErrors, TolerantLogger
 from tests.doubles import ToyModule
 
 
@@ -43,22 +43,22 @@ class Broken(Logger):
 
 
 def test_only_the_first_failure_is_a_warning() -> None:
-    tolerance = Tolerance("logger.x", "Numbers are missing")
+    suppress_errors = SuppressErrors("logger.x", "Numbers are missing")
     message = r"logger.x failed \(ValueError: a b\); the training goes on. Numbers are missing"
-    with pytest.warns(UserWarning, match=message), tolerance:
+    with pytest.warns(UserWarning, match=message), suppress_errors:
         raise ValueError("a\nb")
     for _ in range(3):
-        with tolerance:
+        with suppress_errors:
             raise KeyError("c")
-    with tolerance:
+    with suppress_errors:
         pass
-    assert tolerance.failures == 1 + 3
+    assert suppress_errors.failures == 1 + 3
 
 
 def test_other_errors_and_ctrl_c_pass() -> None:
-    with pytest.raises(KeyboardInterrupt), Tolerance("x", "y"):
+    with pytest.raises(KeyboardInterrupt), SuppressErrors("x", "y"):
         raise KeyboardInterrupt
-    with pytest.raises(ValueError, match="bug"), Tolerance("x", "y", OSError):
+    with pytest.raises(ValueError, match="bug"), SuppressErrors("x", "y", OSError):
         raise ValueError("bug")
 
 
@@ -93,7 +93,7 @@ def test_a_training_survives_a_logger_of_which_nothing_works(tiny_competition: P
     told = [str(warning.message) for warning in caught if "the training goes on" in str(warning.message)]
     assert len(told) == 1
     assert "logger.broken failed (ConnectionError: no route to host)" in told[0]
-    assert broken.tolerance.failures > 4
+    assert broken.suppress_errors.failures > 4
     assert len(pd.read_csv(tmp_path / "m.csv")["train/loss"].dropna()) == trainer.global_step
 
 

@@ -119,7 +119,7 @@ def test_without_a_server_the_run_is_logged_offline(tmp_path: Path, started: lis
     log.log_metrics({"a": 2.0}, step=1)
     assert [options.get("mode") for options in started] == [None, "offline"]
     assert [metrics["a"] for metrics in log.experiment.logged] == [1.0, 2.0]
-    assert log.tolerance.failures == 0
+    assert log.suppress_errors.failures == 0
     assert "WANDB_MODE" not in os.environ  # or the next run of a sweep would be offline too
 
 
@@ -136,7 +136,7 @@ def test_where_nothing_works_it_is_tried_once(tmp_path: Path, monkeypatch: pytes
         log.log_metrics({"a": 1.0}, step=0)
     log.log_metrics({"a": 2.0}, step=1)
     assert len(calls) == 1
-    assert log.tolerance.failures == 2
+    assert log.suppress_errors.failures == 2
 
 
 def test_a_view_becomes_an_image_with_masks_and_boxes(tmp_path: Path, started: list[dict[str, Any]]) -> None:

@@ -18,8 +18,8 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from sartorius.errors import InputError
 from sartorius.files import atomic_path
+from sartorius.structures import checks
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -33,9 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self.unwritten: set[str] = set()  # paths whose last save failed
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save; where that fails (a full disk) the previous file stays, and the training goes on with a warning.
+        """Save; where that fails (a full disk) warn, keep the previous file and let the training continue.
 
-        What it has learned is worth more than a clean end; the next save tries again.
+        The training is worth more than a clean end; the next save tries again.
         """
         try:
             with atomic_path(path) as temporary:
@@ -51,7 +51,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's, for one file, that knows when `AtomicCheckpointIO` could not write it.
+    """Lightning's ModelCheckpoint for one file, aware of files that `AtomicCheckpointIO` could not write.
 
     The best score then stays that of the weights in the file, so that the next epoch above it is saved: Lightning would
     wait for one above the score whose weights are lost.
@@ -63,12 +63,12 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if this is Lightning's time for it; a collective call, as is the other."""
+        """Save where Lightning would; a collective call, as is the other."""
         with self._taken_back_if_unwritten(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save if this is Lightning's time for it."""
+        """Save where Lightning would."""
         with self._taken_back_if_unwritten(trainer):
             super().on_validation_end(trainer, pl_module)
 
@@ -76,7 +76,8 @@ class BestCheckpoint(ModelCheckpoint):
     def _taken_back_if_unwritten(self, trainer: Trainer) -> Iterator[None]:
         before = {**self.state_dict(), "best_k_models": dict(self.best_k_models)}
         yield
-        unwritten = getattr(trainer.strategy.checkpoint_io, "unwritten", ())  # only the first process writes
+        writer = trainer.strategy.checkpoint_io  # only the first process writes
+        unwritten = writer.unwritten if isinstance(writer, AtomicCheckpointIO) else ()
         if trainer.strategy.broadcast(self.best_model_path in unwritten):
             self.load_state_dict(before)
 
@@ -87,7 +88,7 @@ class LastCheckpoint(Checkpoint):
     Ctrl-C waits for the optimizer step in progress, or for the validation in progress, so that a resumed run repeats
     and skips nothing; so does a scheduler's SIGTERM. Several processes agree on where to stop: a signal to one of them
     is enough. A second Ctrl-C does not wait and leaves the earlier file, as does any exception: weights in the middle
-    of a step may be broken. What is lost after a kill is repeated with the same random numbers.
+    of a step may be broken. Steps that are lost after a kill are repeated with the same random numbers.
 
     Args:
         folder: of the checkpoints.
@@ -95,17 +96,16 @@ class LastCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int = 0) -> None:
-        if every_n_steps < 0:
-            raise InputError(f"callbacks.last_checkpoint.every_n_steps={every_n_steps}: expected 0 (never) or more")
+        checks.whole("callbacks.last_checkpoint", 0, every_n_steps=every_n_steps)
         self.path = Path(folder) / "last.ckpt"
         self.every_n_steps = every_n_steps
         self._stopping = False
-        self._speaks = True
+        self._prints = True
         self._handlers: dict[int, Any] = {}  # of signals, as they were before the fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C."""
-        self._stopping, self._speaks = False, trainer.is_global_zero
+        self._stopping, self._prints = False, trainer.is_global_zero
         self._take_over(signal.SIGINT)
 
     def _take_over(self, signum: int) -> None:
@@ -116,14 +116,14 @@ class LastCheckpoint(Checkpoint):
         if self._stopping and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self._stopping = True
-        if self._speaks:
+        if self._prints:
             print("\nstopping after this batch or validation; Ctrl-C again stops at once", file=sys.stderr, flush=True)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take over SIGTERM; where a run was stopped within an epoch, leave out the samples that were trained on.
+        """Take over SIGTERM; where a run was stopped within an epoch, skip the samples that were trained on.
 
-        Lightning's own way with SIGTERM, set up by now, is to talk to the other processes from within the signal
-        handler, whatever they are doing.
+        Lightning's own handler of SIGTERM, set up by now, calls the other processes from within the signal handler,
+        whatever they are doing.
         """
         self._take_over(signal.SIGTERM)
         if trainer.fit_loop.restarted_mid_epoch:
@@ -134,7 +134,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here when asked to, unless gradients are kept for the next batch, or the epoch is over and its
+        """Stop here when asked to, unless gradients accumulate over the next batch, or the epoch is over and its
         validation comes next."""
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
@@ -155,8 +155,10 @@ class LastCheckpoint(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(self._stopping, all=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save when a person does not wait in the first epoch: nothing better is there. Of several processes some may
-        not come here, and saving is done by all."""
+        """On a second Ctrl-C before the first checkpoint, save anyway.
+
+        Not with several processes: all of them save, and some may not come here.
+        """
         fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking and trainer.world_size == 1
         if isinstance(exception, KeyboardInterrupt) and fitting and not self.path.exists():
             self._save(trainer)
@@ -166,7 +168,7 @@ class LastCheckpoint(Checkpoint):
             trainer.save_checkpoint(self.path, weights_only=False)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Give the signals back."""
+        """Restore the signal handlers."""
         for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
         self._handlers = {}

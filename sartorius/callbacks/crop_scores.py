@@ -1,7 +1,7 @@
-"""How well single cells are segmented when their boxes are given: IoU and Dice, beside an ellipse in the same box.
+"""IoU and Dice of single cells that are segmented in given boxes, beside an ellipse in the same box.
 
-The ellipse is what the box alone says about a cell; what the network adds to it is the difference. All overlaps are
-counted in pixels of the image, on lists of pixels.
+The ellipse is the best guess from the box alone; the difference is the network's. All overlaps are counted in pixels
+of the image, on lists of pixels.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS = ("iou", "dice", "iou_ellipse")
 
 
 class CropScores(ImageCallback):
-    """Scores every cell of the validation images against what was segmented from its box; overlaps stay.
+    """Scores every cell of the validation images against the mask that was segmented in its box; overlaps stay.
 
     Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
     val/iou_ellipse_<cell type>. For a module that is given the boxes (`given_boxes(target)`) and whose detections are
@@ -79,7 +79,7 @@ def cell_scores(
 ) -> NDArray[np.float64]:
     """IoU and Dice of each cell with the detection of the same index, and IoU with the ellipse in its box.
 
-    boxes: [N, 4], what was given. Returns float64 [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
+    boxes: [N, 4], as given. Returns float64 [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
     of cells differ.
     """
     if not len(detections) == len(cells) == len(boxes):
@@ -128,7 +128,7 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def named(table: pd.DataFrame) -> dict[str, float]:
-    """What is logged of a `summary`: IoU, Dice and the ellipse's IoU over all cells, both IoUs of each cell type."""
+    """The logged metrics of a `summary`: IoU, Dice and the ellipse's IoU of all cells, both IoUs of each cell type."""
     results = {f"val/{column}": float(table[column]["all"]) for column in COLUMNS}
     for name in table.index.drop("all"):
         results |= {f"val/{column}_{name}": float(table[column][name]) for column in ("iou", "iou_ellipse")}

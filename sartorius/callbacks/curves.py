@@ -1,4 +1,4 @@
-"""The run at a glance: loss and scores over the epochs, drawn when the fit ends."""
+"""Loss and scores over the epochs, drawn when the fit ends."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sartorius.reports.curves import draw_curves, read_curves, read_numbers
 
 
 class Curves(Callback):
-    """Draws `<folder>/plots/curves.png` from `<folder>/metrics.csv` (see `csv_log`); nothing where that holds no curve.
+    """Draws `<folder>/plots/curves.png` from `<folder>/metrics.csv`; nothing where that holds no curve.
 
-    Where `<folder>/batches.csv` holds the loss of every batch, that is drawn in place of the logged steps.
+    Where `<folder>/batches.csv` holds the loss of every batch, it is drawn in place of the logged steps.
 
     Args:
         folder: of the run.
@@ -23,7 +23,7 @@ class Curves(Callback):
         self.folder = Path(folder)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what was logged by now."""
+        """Draw what was logged so far."""
         for logger in trainer.loggers:
             logger.save()
         if trainer.is_global_zero:

@@ -1,4 +1,4 @@
-"""What callbacks know of the images in one process, brought together from all of them."""
+"""Values of images gathered from all processes."""
 
 from __future__ import annotations
 

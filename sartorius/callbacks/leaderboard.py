@@ -16,7 +16,7 @@ def record_run(path: str | Path, line: dict[str, Any]) -> None:
     """Add a line to the csv, in the place of an earlier one of the same `run` (a run that was resumed).
 
     Columns are those of the file, then new ones of `line`; a field that a line lacks is empty. Runs that finish
-    at the same time take turns (a lock file beside it), and the file is replaced as a whole.
+    at the same time write one after the other (a lock file beside it), and the file is replaced as a whole.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

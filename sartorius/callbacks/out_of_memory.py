@@ -1,4 +1,4 @@
-"""What to do when memory runs out on a batch: which images, how many cells, and the settings to turn."""
+"""Explain that memory ran out on a batch: its images and cells, and the settings that need less."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class OutOfMemory(Callback):
         self.batch = ""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note it."""
+        """Note the batch."""
         self.stage, self.batch = "training", _describe(batch)
 
     def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Note it."""
+        """Note the batch."""
         self.stage, self.batch = "validation", _describe(batch)
 
     def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Note it."""
+        """Note the batch."""
         self.stage, self.batch = "test", _describe(batch)
 
     def on_predict_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Note it."""
+        """Note the batch."""
         self.stage, self.batch = "prediction", _describe(batch)
 
 

@@ -1,4 +1,4 @@
-"""How well cells are told from background, pixel by pixel, at every validation and in the test stage."""
+"""Pixel scores of the foreground, at every validation and in the test stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.metrics.pixels import PixelScores, per_image_table, print_table, summary
 
-# What is logged, by the name that `summary` gives it.
+# The logged names, by those of `summary`.
 _LOGGED = {
     "dice": "dice",
     "iou": "iou",
@@ -42,7 +42,7 @@ class PixelReport(Callback):
 
     Args:
         folder: of the run.
-        threshold: a pixel is called a cell's above this probability.
+        threshold: probability above which a pixel is predicted to be foreground.
     """
 
     def __init__(self, folder: str | Path, threshold: float = 0.5) -> None:

@@ -13,9 +13,7 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 
 
 class PredictionWriter(ImageCallback):
-    """Writes the detections of every image to a folder, one file an image, while predicting or validating.
-
-    Validation during a fit is not written: the verb validates the best checkpoint once more afterwards.
+    """Writes detections to a folder, one file an image: of predictions, and of the best checkpoint's validation.
 
     Args:
         folder: of the detections; `meta.json` in it names the model, its data and its post-processing, and with

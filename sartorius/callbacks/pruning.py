@@ -1,4 +1,4 @@
-"""Stops a run that a search gave up: the trial's pruner decides after each validation of the fit."""
+"""Pruning: the search's pruner may stop a run after each validation of the fit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sartorius.sweeps.study import TrialReport
 
 
 class Pruning(Callback):
-    """Reports the monitored score of each validation within a fit to the search, and ends the fit when told.
+    """Reports the monitored score of each validation within a fit to the search; the pruner may end the fit.
 
-    The run ends as a short one does: its best checkpoint is validated, and `pruned.json` in its folder says why.
-    With several processes the first one asks and all stop.
+    The run ends as a short one does: its best checkpoint is validated. `pruned.json` in its folder holds the reason.
+    Of several processes the first one asks, and all stop.
 
     Args:
         folder: of the run.

@@ -1,4 +1,4 @@
-"""What a run leaves behind so that it can be understood and repeated: config, code state, numbers."""
+"""The record of a run: config, code state and numbers, so that it can be understood and repeated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RunRecord(ImageCallback):
     Args:
         folder: of the run.
         leaderboard: the csv with one line a run; None for none.
-        about: what tells this run from others in the leaderboard, such as experiment, fold and seed.
+        about: columns that tell this run from others in the leaderboard, such as experiment, fold and seed.
     """
 
     def __init__(self, folder: str | Path, leaderboard: str | Path | None, about: dict[str, Any]) -> None:
@@ -41,11 +41,11 @@ class RunRecord(ImageCallback):
         return dict(self._spent)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting, should a fit follow: validating the best checkpoint loads this too."""
+        """Continue counting, should a fit follow: validating the best checkpoint loads this too."""
         self._before = {name: float(state_dict.get(name, 0.0)) for name in self._spent}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write what is known before the first step."""
+        """Write the config and the state of the code."""
         if trainer.is_global_zero:
             config = getattr(pl_module, "recipe", {}).get("config", {})
             write_text(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
@@ -86,7 +86,7 @@ def _clocks() -> dict[str, float]:
 
 
 def git_state() -> dict[str, Any]:
-    """commit, branch, dirty (are there changes that no commit holds) of the working folder's repository.
+    """commit, branch, dirty (whether there are uncommitted changes) of the working folder's repository.
 
     All None outside a repository or without git.
     """

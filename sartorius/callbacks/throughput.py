@@ -1,4 +1,4 @@
-"""How fast a training runs and what memory it takes, once an epoch.
+"""Speed and memory of a training, logged once an epoch.
 
 Lightning's ThroughputMonitor knows neither cells nor the wait for data, and its DeviceStatsMonitor asks for a hundred
 numbers at every step (on a CPU by a package of its own).
@@ -19,19 +19,19 @@ from sartorius.data.dataset import Batch
 
 
 class Throughput(Callback):
-    """Logs, under throughput/ and over the training batches of an epoch (validation is left out):
+    """Logs throughput/<name>, over the training batches of an epoch (validation is left out):
 
-    images_per_second, cells_per_second: what was learned from, crops count as images; of all processes together.
-    seconds_per_batch: from one batch to the next. waiting: share of that time in which no batch was there, 0 to 1.
-    memory_mb: the most that this process ever took of the machine's memory, MB (1e6 bytes); where the system says.
-    gpu_memory_mb: the most that torch took of the GPU's in this epoch; absent without one.
+    images_per_second, cells_per_second: of the training samples, crops count as images; of all processes together.
+    seconds_per_batch: from one batch to the next. waiting: share of that time spent on waiting for the batch, 0 to 1.
+    memory_mb: the largest resident memory of this process so far, MB (1e6 bytes); absent where the system reports none.
+    gpu_memory_mb: the largest GPU memory that torch allocated in this epoch; absent without a GPU.
 
-    Of several processes the largest wait and memory count. A GPU works on while Python waits for the next batch, so
-    that `waiting` is what the loaders cost only where it stays high.
+    Of several processes the largest wait and memory count. A GPU computes while Python waits for the next batch, so
+    that `waiting` is the cost of the loaders only where it stays high.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Count from zero: a run that goes on within an epoch does not start that one."""
+        """Count from zero: a run that is resumed within an epoch does not start that one."""
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -43,14 +43,14 @@ class Throughput(Callback):
             torch.cuda.reset_peak_memory_stats(pl_module.device)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
-        """A batch is there."""
+        """End a wait."""
         now = time.perf_counter()
         self._waited, self._since = self._waited + now - self._since, now
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """A batch is done."""
+        """Count a batch."""
         now = time.perf_counter()
         self._worked, self._since = self._worked + now - self._since, now
         self._batches += 1
@@ -58,7 +58,7 @@ class Throughput(Callback):
         self._cells += sum(len(target) for target in batch.targets)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What comes next is no wait for training data."""
+        """Start to wait anew: a validation is no wait for training data."""
         self._since = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -80,7 +80,7 @@ class Throughput(Callback):
 
 
 def peak_megabytes() -> float | None:
-    """The largest resident memory of this process so far, MB (1e6 bytes); None where the system does not say.
+    """The largest resident memory of this process so far, MB (1e6 bytes); None where the system reports none.
 
     On Linux from VmHWM: getrusage begins with the peak of the process that started this one.
     """

@@ -147,12 +147,12 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     folder = Path(cfg.output) / "detections"
     if processes.rank() == 0:  # when the others look, it may have begun
         DetectionsFolder(folder).check_empty()
-    module, recipe = loading.load_module(cfg.checkpoint, cfg.inference)
+    module = loading.load_module(cfg.checkpoint, cfg.inference)
     if cfg.tta and loading.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
-    datamodule = validation_data(recipe["config"]["data"], str(cfg.checkpoint), **given)
+    datamodule = validation_data(module.hparams["config"]["data"], str(cfg.checkpoint), **given)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
     callbacks: Any = [PredictionWriter(folder, about)]
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))

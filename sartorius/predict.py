@@ -25,9 +25,10 @@ from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import build_predictor, run_prediction
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule, LightningModule
+    from pytorch_lightning import LightningDataModule
 
     from sartorius.inference.tta import Augmented
+    from sartorius.modules.base import SegmentationModule
 
 
 def check_source(cfg: DictConfig) -> str:
@@ -45,17 +46,16 @@ def check_source(cfg: DictConfig) -> str:
 
 def predict_apart(
     cfg: DictConfig,
-    module: LightningModule,
+    module: SegmentationModule,
     datamodule: LightningDataModule,
     views: Mapping[str, Augmented],
     about: Mapping[str, Any],
 ) -> list[Path]:
     """Predict view by view, without overlays, each into the folder of the detections with the view's name; those."""
-    looking: Any = getattr(module, "first", module)
     callbacks = DictConfig({**wiring.plain(cfg.callbacks), "overlays": None})
     folders = [Path(f"{callbacks.prediction_writer.folder}_{name}") for name in views]
     for folder, (name, view) in zip(folders, views.items(), strict=True):
-        looking.inference = view
+        module.use_windows(view)
         writer = {"folder": str(folder), "meta": {**about, "view": name}}
         built = wiring.instantiate_all(callbacks, prediction_writer=writer)
         run_prediction(module, datamodule, build_predictor(cfg.trainer, built))
@@ -77,19 +77,19 @@ def main(cfg: DictConfig) -> None:
     datamodule.setup("predict")  # bad images are named before a network is built
     building.seed_everything(cfg.seed)
     if cfg.checkpoint is not None:
-        module, recipe = loading.load_module(cfg.checkpoint, cfg.inference)
+        module = loading.load_module(cfg.checkpoint, cfg.inference)
     else:
-        module, recipe = loading.load_stages(cfg.model, cfg.inference)
+        module = loading.load_stages(cfg.model, cfg.inference)
     from sartorius.postprocess.saved import from_saved, to_saved
     from sartorius.rescoring import saved as filtered
 
-    postprocess = from_saved(recipe["postprocess"], wiring.plain(cfg.postprocess), source)
+    postprocess = from_saved(module.hparams["postprocess"], wiring.plain(cfg.postprocess), source)
     about: dict[str, Any] = {
         "checkpoint": source,
         "images": str(images),
         "tta": wiring.plain(cfg.tta) or None,
         "postprocess": to_saved(postprocess),
-        filtered.KEY: filtered.to_save(cfg.filter, module.cell_type_names),  # type: ignore[arg-type]
+        filtered.KEY: filtered.to_save(cfg.filter, module.cell_type_names),
     }
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:

@@ -63,10 +63,12 @@ def check_test(module: LightningModule, datamodule: LightningDataModule) -> None
     """Raise InputError when the module has no test_step, or the data have no test images."""
     from pytorch_lightning.utilities.model_helpers import is_overridden
 
+    from sartorius.data.provenance import SplitData
+
     if not is_overridden("test_step", module):
         raise InputError(f"test=true: {type(module).__name__} has no test_step; set test=false")
     datamodule.setup("test")
-    if not getattr(datamodule, "test_images", ()):
+    if not (isinstance(datamodule, SplitData) and datamodule.test_images):
         raise InputError(
             f"test=true: {type(datamodule).__name__} has no annotated test images; set test=false, or choose data "
             "with a test split, such as data=livecell"

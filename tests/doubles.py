@@ -6,27 +6,28 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from sartorius.data.dataset import Batch
+from sartorius.modules.base import SegmentationModule
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 
 
-class ToyModule(pl.LightningModule):
+class ToyModule(SegmentationModule):
     """Learns one number, the mean grey level; detects one box an image whose score is a function of it."""
 
     def __init__(self, lr: float = 0.1, width: int = 1, cell_type_names: Sequence[str] = CELL_TYPES) -> None:
-        super().__init__()
+        super().__init__(cell_type_names)
         self.level = nn.Parameter(torch.zeros(width))
         self.lr = lr
-        self.cell_type_names = tuple(cell_type_names)
-        self.recipe: dict[str, Any] = {}
         self.seen: list[str] = []
-        self.writing = {"score": 0.1}
+
+    @property
+    def export_settings(self) -> dict[str, Any]:
+        return {"score": 0.1}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self.seen += [target.image_id for target in batch.targets]
@@ -55,8 +56,15 @@ class ToyModule(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameters(), lr=self.lr)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["sartorius"] = self.recipe
+
+class Split:
+    """A data module that is set up, as far as `provenance` reads it."""
+
+    def __init__(self, train: Sequence[str], val: Sequence[str] = (), pseudo: Sequence[str] = ()) -> None:
+        self.train_images, self.val_images, self.pseudo_images, self.test_images = train, val, pseudo, ()
+
+    def place_of(self, image_id: str) -> str:
+        return image_id
 
 
 def toy_config(**model: Any) -> DictConfig:

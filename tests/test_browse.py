@@ -16,6 +16,7 @@ from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.data.dataset import Target
 from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
+from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.modules.unet import UNetModule
@@ -33,7 +34,7 @@ from sartorius.visualise.samples import (
     table,
     write_sheet,
 )
-from sartorius.visualise.targets import panels
+from tests.doubles import ToyModule
 from tests.networks.conftest import tiny_network
 
 SGD = functools.partial(torch.optim.SGD, lr=0.1)
@@ -117,7 +118,7 @@ def test_captions_say_what_is_special() -> None:
     assert caption(special)[1] == "type not known, 1 of 2 cells, epoch 4, 768 px ignored, weight 0.5"
 
 
-def modules() -> dict[str, torch.nn.Module]:
+def modules() -> dict[str, SegmentationModule]:
     layout = MapLayout(types=3, border=2, offset_scale=8.0)
     maps = unet(PlainEncoder(8, 1, "none"), layout, channels=[8], norm="none", mean=0.0, std=1.0)
     body = unet(PlainEncoder(8, 1, "none", 2), 2, channels=[8], norm="none", mean=0.0, std=1.0)
@@ -141,18 +142,18 @@ def test_every_model_shows_its_targets(kind: str, texts: list[str]) -> None:
     module = modules()[kind].eval()
     one = sample()
     canvas = draw_sample(one, 2, (100, 150), marks=False)
-    shown = panels(module, one.image, one.target, canvas, 2)
+    shown = module.target_panels(one.image, one.target, canvas, 2)
     assert len(shown) == len(texts) and all(text in found for text, (found, _) in zip(texts, shown, strict=True))
     assert all(image_id.dtype == np.uint8 and image_id.shape[2] == 3 for _, image_id in shown)
     empty = Sample(one.image, Target.from_instances("e", 0, Instances.empty(24, 32)), 0)
-    assert len(panels(module, empty.image, empty.target, canvas, 2)) == len(texts)
+    assert len(module.target_panels(empty.image, empty.target, canvas, 2)) == len(texts)
     sheet = draw_samples([one, empty], 4, 48, module)
     assert sheet.shape[1] > (1 + len(texts)) * 48
 
 
 def test_maps_are_drawn_where_cells_are() -> None:
     one = sample()
-    shown = dict(panels(modules()["unet"], one.image, one.target, draw_sample(one, 1, (0, 255)), 1))
+    shown = dict(modules()["unet"].target_panels(one.image, one.target, draw_sample(one, 1, (0, 255)), 1))
     foreground = one.target.layers.numpy().any(axis=0)
     np.testing.assert_array_equal((shown["foreground"] == shown["foreground"][5, 6]).all(axis=2), foreground)
 
@@ -160,16 +161,14 @@ def test_maps_are_drawn_where_cells_are() -> None:
 def test_masks_are_drawn_in_their_boxes() -> None:
     one = sample()
     canvas = draw_sample(one, 4, (0, 255))
-    drawn = panels(modules()["mask_rcnn"].eval(), one.image, one.target, canvas, 4)[1][1]
+    drawn = modules()["mask_rcnn"].eval().target_panels(one.image, one.target, canvas, 4)[1][1]
     foreground = one.target.layers.numpy().any(axis=0).repeat(4, axis=0).repeat(4, axis=1)
     assert (drawn.any(axis=2) != foreground).mean() < 0.01
 
 
 def test_another_module_has_nothing_to_show() -> None:
-    other = torch.nn.Module()
-    other.network = torch.nn.Identity()
     one = sample()
-    assert panels(other, one.image, one.target, draw_sample(one, 1, (0, 255)), 1) == []
+    assert ToyModule().target_panels(one.image, one.target, draw_sample(one, 1, (0, 255)), 1) == []
 
 
 def test_chunks_of_cells(tiny_competition: Path) -> None:

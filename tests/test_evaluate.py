@@ -212,11 +212,9 @@ def test_a_checkpoint_is_run_over_its_validation_images(
         "train_transform": {"_target_": "os.system"},
     }
     module = ToyModule()
-    module.recipe = {"config": {"data": data}, "postprocess": POST, "data": "tiny", "model": {}}
+    module.hparams.update(config={"data": data}, postprocess=POST, data="tiny", model={})
     asked = []
-    monkeypatch.setattr(
-        loading, "load_module", lambda _, windows: asked.append(windows) or (module.eval(), module.recipe)
-    )
+    monkeypatch.setattr(loading, "load_module", lambda _, windows: asked.append(windows) or module.eval())
     common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu", "postprocess.score.default=0.1")
     numbers = run(*common, root=None)
     assert asked == [{}], "the checkpoint's own windows"

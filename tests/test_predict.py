@@ -29,7 +29,7 @@ def config(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPat
     """The predict config for a checkpoint of the toy module and the tiny test images."""
     monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
     module = building.build_module(toy_config())
-    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, tmp_path / "a.ckpt")
+    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, tmp_path / "a.ckpt")
 
     def build(*overrides: str) -> DictConfig:
         fixed = [
@@ -93,7 +93,7 @@ def test_a_filter_is_drawn_and_saved(config: Compose, tmp_path: Path) -> None:
 
 
 def test_windows_are_handed_to_the_module(config: Compose) -> None:
-    with pytest.raises(InputError, match="a ToyModule sees whole images only"):
+    with pytest.raises(InputError, match="a ToyModule takes whole images only"):
         main(config("inference=tiles"))
 
 

@@ -118,7 +118,7 @@ def test_an_averaged_run_saves_the_average_and_is_resumed_with_it(config: Config
     main(config("averaging=ema", "averaging.warmup=4", "trainer.accumulate_grad_batches=2"))
     last, best = (tmp_path / "checkpoints" / f"{name}.ckpt" for name in ("last", "best"))
     state = checkpoints.read_checkpoint(best)
-    module, _ = loading.load_module(best)
+    module = loading.load_module(best)
     assert module.level.item() == state["state_dict"]["level"].item()
     assert module.level.item() != state["averaging"]["weights"]["level"].item()
     with pytest.raises(InputError, match="holds weights averaged by .*EMA; resume with averaging=ema"):
@@ -157,7 +157,7 @@ def trained(root: Path, folder: Path, test: bool, **options: Any) -> dict[str, f
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         module = ToySegmenter()
-        module.recipe = {"format_version": checkpoints.FORMAT_VERSION}
+        module.hparams.update(format_version=checkpoints.FORMAT_VERSION)
         return train(module, TestedData(root, batch_size=3, n_folds=4), trainer, test=test)
 
 

@@ -18,6 +18,7 @@ from hydra import compose, initialize_config_dir
 from sartorius import evaluate, pseudo_label, submit, tune
 from sartorius.data.competition import Competition
 from sartorius.errors import InputError
+from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
 from sartorius.postprocess.saved import from_saved
 from sartorius.running import wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
@@ -147,16 +148,16 @@ def test_another_search_in_the_folder_is_refused(run: Run, tmp_path: Path) -> No
 
 def test_a_checkpoint_gets_the_thresholds(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "best.ckpt"
-    recipe = {"format_version": 1, "postprocess": POST, "model": {"a": [1, None]}}
-    state = {"state_dict": {"w": torch.arange(3.0)}, "sartorius": recipe, "optimizer_states": [{"lr": 0.1}], "epoch": 4}
+    metadata = {"format_version": FORMAT_VERSION, "postprocess": POST, "model": {"a": [1, None]}}
+    state = {"state_dict": {"w": torch.arange(3.0)}, KEY: metadata, "optimizer_states": [{"lr": 0.1}], "epoch": 4}
     torch.save(state, path)
     run("trials=10", "folds=0", f"checkpoint={path}")
     stored = torch.load(path, weights_only=True)
     written = yaml.safe_load((tmp_path / "out" / "postprocess.yaml").read_text())
-    assert stored["sartorius"]["postprocess"] == written != POST
-    assert stored["sartorius"]["model"] == recipe["model"] and stored["epoch"] == 4
+    assert stored[KEY]["postprocess"] == written != POST
+    assert stored[KEY]["model"] == metadata["model"] and stored["epoch"] == 4
     assert torch.equal(stored["state_dict"]["w"], torch.arange(3.0)) and stored["optimizer_states"] == [{"lr": 0.1}]
-    assert from_saved(stored["sartorius"]["postprocess"], None, "here").score["astro"] == written["score"]["astro"]
+    assert from_saved(stored[KEY]["postprocess"], None, "here").score["astro"] == written["score"]["astro"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "out"]
     with pytest.raises(InputError, match="no such checkpoint"):
         run(f"checkpoint=[{path},{tmp_path / 'absent.ckpt'}]", f"output={tmp_path / 'unused'}")

@@ -56,7 +56,7 @@ def checkpoint_paths(tiny_competition: Path, tmp_path_factory: pytest.TempPathFa
         cfg = config("train", *overrides, *fixed)
         cfg.callbacks = cfg.logger = None  # they ask which experiment was chosen
         module = building.build_module(cfg)
-        torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, folder / f"{name}.ckpt")
+        torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, folder / f"{name}.ckpt")
     return {name: folder / f"{name}.ckpt" for name in MODELS}
 
 
@@ -91,13 +91,13 @@ def detect(module: Any, image: np.ndarray) -> Detections:
 
 def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoint_paths: dict[str, Path]) -> None:
     """What the network says of the turned image, turned back pixel by pixel: boxes of any position and size."""
-    module: Any = loading.load_module(checkpoint_paths["mask_rcnn"])[0]
+    module: Any = loading.load_module(checkpoint_paths["mask_rcnn"])
     plain, image = module.inference, np.random.default_rng(0).integers(0, 256, (45, 70)).astype(np.uint8)
     for name, turn in TURNS.items():
-        module.inference = plain
+        module.use_windows(plain)
         seen = detect(module, turn(image))
         assert 3 < len(seen) <= 8 and (seen.boxes % 1 > 0).any()
-        module.inference = Augmented(symmetries=[name], scales=[1.0], fuse=None, windows=plain)
+        module.use_windows(Augmented(symmetries=[name], scales=[1.0], fuse=None, windows=plain))
         back = detect(module, image)
         assert (back.height, back.width) == (45, 70)
         for own, turned in zip(pixels(back), pixels(seen), strict=True):

@@ -7,7 +7,6 @@ of the image, on lists of pixels.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +17,7 @@ from sartorius.callbacks.gather import gather_images
 from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
 from sartorius.errors import InputError
 from sartorius.files import write_csv
+from sartorius.modules.base import BoxPromptedModule
 from sartorius.postprocess.paste import paste_masks
 from sartorius.structures.arrays import Ints
 from sartorius.structures.detections import Detections
@@ -31,8 +31,7 @@ class CropScores(ImageCallback):
     """Scores every cell of the validation images against the mask that was segmented in its box; overlaps stay.
 
     Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
-    val/iou_ellipse_<cell type>. For a module that is given the boxes (`given_boxes(target)`) and whose detections are
-    in the order of the cells.
+    val/iou_ellipse_<cell type>. For a BoxPromptedModule.
 
     Args:
         folder: of the run; gets crop_scores.csv, a row per cell type, when the best checkpoint is validated.
@@ -45,12 +44,12 @@ class CropScores(ImageCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise InputError for a module that finds its boxes itself."""
-        if not hasattr(pl_module, "given_boxes"):
+        if not isinstance(pl_module, BoxPromptedModule):
             raise InputError(
                 f"callbacks.crop_scores: {type(pl_module).__name__} is not given the boxes of cells; leave it out with "
                 "callbacks.crop_scores=null"
             )
-        self._module: Any = pl_module
+        self._module: BoxPromptedModule = pl_module
 
     def on_scoring_start(self, validation: Validation) -> None:
         """Start with no cells."""

@@ -8,6 +8,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sartorius.errors import InputError
+from sartorius.modules.base import SegmentationModule
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
@@ -67,16 +68,11 @@ def _describe(batch: Batch) -> str:
 
 
 def _advice(stage: str, trainer: Trainer) -> list[str]:
-    network = getattr(trainer.lightning_module, "network", None)
-    regions = hasattr(network, "roi_heads")
+    module = trainer.lightning_module
+    model = module.memory_advice(stage) if isinstance(module, SegmentationModule) else []
     mixed = [] if "16" in str(trainer.precision) else ["trainer.precision=bf16-mixed"]
     if stage != "training":
-        heads = ["a lower model.network.roi_heads.detections"] if regions else []
-        return ["inference=tiles", "a lower data.val_batch_size", *mixed, *heads]
+        return ["inference=tiles", "a lower data.val_batch_size", *mixed, *model]
     steps = trainer.accumulate_grad_batches
     batch = f"a lower data.batch_size, with trainer.accumulate_grad_batches above {steps} for steps of the same size"
-    heads = [
-        "model.network.backbone.checkpoint_activations=true (slower)",
-        "lower model.network.roi_heads.batch and mask_batch",
-    ]
-    return [batch, "a smaller transform.crop", *mixed, *(heads if regions else [])]
+    return [batch, "a smaller transform.crop", *mixed, *model]

@@ -15,6 +15,7 @@ from sartorius.data.dataset import Batch
 from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.metrics.pixels import PixelScores, per_image_table, print_table, summary
+from sartorius.modules.base import ForegroundModule
 
 # The logged names, by those of `summary`.
 _LOGGED = {
@@ -31,8 +32,7 @@ _LOGGED = {
 class PixelReport(Callback):
     """Scores the module's foreground probabilities against all annotated cells together, on whole images.
 
-    Needs `pl_module.foreground` after each step: for each image of the batch float [H, W], the probability 0..1 that
-    a pixel is any cell's. Logs means over images: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
+    Needs a ForegroundModule. Logs means over images: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
     val/confluence_error (absolute difference of the true and the predicted covered share, 0..1); and val/pooled_dice,
     val/pooled_iou, the pixels of all images counted together. In the test stage it is test/... Lightning's sanity
     check is not scored.
@@ -95,10 +95,9 @@ class PixelReport(Callback):
 
 def foreground_of(pl_module: LightningModule) -> list[Tensor]:
     """The module's `foreground`; raises InputError where it has none."""
-    found: Any = getattr(pl_module, "foreground", None)
-    if found is None:
+    if not isinstance(pl_module, ForegroundModule):
         raise InputError(
             "callbacks.pixel_report needs a module that keeps the `foreground` of its last batch, and "
             f"{type(pl_module).__name__} does not; leave the report out with callbacks=default"
         )
-    return list(found)
+    return pl_module.foreground

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Trainer
 
 from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
+from sartorius.modules.base import SegmentationModule
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 
@@ -17,7 +18,7 @@ class PredictionWriter(ImageCallback):
 
     Args:
         folder: of the detections; `meta.json` in it names the model, its data and its post-processing, and with
-            which thresholds the detections were written (`writing` of the module).
+            which thresholds the detections were written (`export_settings` of the module).
         meta: further plain entries of meta.json, such as the checkpoint or the fold.
     """
 
@@ -32,26 +33,26 @@ class PredictionWriter(ImageCallback):
             self._write(validation.trainer, validation.module, [image.detections])
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+        self, trainer: Trainer, pl_module: SegmentationModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
         """Write the images of a batch."""
         self._write(trainer, pl_module, outputs)
 
-    def _write(self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections]) -> None:
+    def _write(self, trainer: Trainer, pl_module: SegmentationModule, outputs: Sequence[Detections]) -> None:
         if not self._described and trainer.is_global_zero and outputs:
             self.folder.write_meta(**self._description(pl_module, outputs[0]))
             self._described = True
         for detections in outputs:
             self.folder.write(detections)
 
-    def _description(self, pl_module: LightningModule, first: Detections) -> dict[str, Any]:
-        recipe: dict[str, Any] = getattr(pl_module, "recipe", {})
+    def _description(self, pl_module: SegmentationModule, first: Detections) -> dict[str, Any]:
+        metadata = pl_module.hparams
         return {
             "cell_types": list(first.cell_type_names),
             "mask_size": first.mask_size,
-            "data": recipe.get("data"),
-            "model": recipe.get("model"),
-            "postprocess": recipe.get("postprocess"),
-            "writing": getattr(pl_module, "writing", None),
+            "data": metadata.get("data"),
+            "model": metadata.get("model"),
+            "postprocess": metadata.get("postprocess"),
+            "export_settings": pl_module.export_settings,
             **self.meta,
         }

@@ -47,7 +47,7 @@ class RunRecord(ImageCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the config and the state of the code."""
         if trainer.is_global_zero:
-            config = getattr(pl_module, "recipe", {}).get("config", {})
+            config = pl_module.hparams.get("config", {})
             write_text(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
             write_json(self.folder / "git.json", git_state())
             for logger in trainer.loggers:

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from sartorius.data.dataset import Batch, Target
 from sartorius.metrics import functional
+from sartorius.modules.base import SegmentationModule
 from sartorius.postprocess.finalise import Finalised
 from sartorius.structures.arrays import GreyImage, Ints
 from sartorius.structures.detections import Detections
@@ -99,7 +100,7 @@ class Validation:
     """
 
     trainer: Trainer
-    module: LightningModule
+    module: SegmentationModule
     finalise: Finalise
     result: CompetitionResult | None = None
 
@@ -142,12 +143,12 @@ class ScoredImages(Callback):
         self._callbacks: list[ImageCallback] = []
         self._validation: Validation | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: SegmentationModule, stage: str) -> None:
         """Find the callbacks that take images."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         self._callbacks = [callback for callback in callbacks if isinstance(callback, ImageCallback)]
 
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
         """Start a validation."""
         self._validation = None if trainer.sanity_checking else Validation(trainer, pl_module, self.postprocess)
         if self._validation is not None:
@@ -155,7 +156,7 @@ class ScoredImages(Callback):
                 callback.on_scoring_start(self._validation)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections], batch: Batch, *_: Any
+        self, trainer: Trainer, pl_module: SegmentationModule, outputs: Sequence[Detections], batch: Batch, *_: Any
     ) -> None:
         """Hand over the images of a batch, one after the other."""
         if self._validation is None:
@@ -165,7 +166,7 @@ class ScoredImages(Callback):
             for callback in self._callbacks:
                 callback.on_scored_image(self._validation, scored)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
         """End the validation; a collective call."""
         if self._validation is not None:
             for callback in self._callbacks:

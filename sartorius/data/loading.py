@@ -49,7 +49,7 @@ class LabelledDataModule(pl.LightningDataModule):
     train_repeats: samples of each image an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
 
-    After `setup`: train_images and val_images (sorted ids of labelled images), pseudo_images.
+    After `setup`: train_images, val_images and test_images (sorted ids of labelled images), pseudo_images.
     """
 
     def __init__(
@@ -79,9 +79,14 @@ class LabelledDataModule(pl.LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images to predict than processes
         self.train_images: list[str] = []
         self.val_images: list[str] = []
+        self.test_images: list[str] = []
         self.pseudo_images: list[str] = []
         self._train: InstanceDataset | MixedDataset | None = None
         self._val: InstanceDataset | None = None
+
+    def place_of(self, image_id: str) -> str:
+        """The place that training and validation must not share, as in SplitData."""
+        return image_id
 
     def _build(self, train: Source, val: Source, pseudo: Source | None = None) -> None:
         """The datasets over `train_images` of one source, `val_images` of another (or the same), and those of

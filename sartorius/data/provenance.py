@@ -1,9 +1,9 @@
-"""Which images had a part in a network's weights, so that no run is scored on images its weights have seen."""
+"""The images that weights were trained on, so that no run is scored on images of its own weights' training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from sartorius.errors import InputError
 
@@ -12,33 +12,40 @@ SPLIT = (
     "fold", "n_folds", "fold_seed", "fold_file", "images", "val_images",
     "limits", "limit_seed", "drop_shared", "repeated", "annotation_files",
 )  # fmt: skip
-KEY = "trained_on"  # of the note in a recipe
+KEY = "trained_on"  # of the images in checkpoint metadata
 
 
-def trained_on(datamodule: Any) -> dict[str, str]:
-    """The training images of a data module that is set up, pseudo-labelled ones too: id -> place, in their order.
+@runtime_checkable
+class SplitData(Protocol):
+    """A data module whose images are known by their ids after `setup`."""
 
-    A place is what training and validation must not share: the plate well, or LIVECell's field of view; an image whose
-    place is not known is its own. {} for a data module that names no training images.
+    train_images: Sequence[str]
+    pseudo_images: Sequence[str]  # with pseudo-labels, trained on too
+    val_images: Sequence[str]
+    test_images: Sequence[str]
+
+    def place_of(self, image_id: str) -> str:
+        """The place that training and validation must not share: the plate well, or LIVECell's field of view; the image
+        itself where it is not known."""
+
+
+def trained_on(datamodule: SplitData) -> dict[str, str]:
+    """The training images of a data module that is set up, pseudo-labelled ones too: id -> place, in their order."""
+    return {
+        str(image_id): datamodule.place_of(image_id)
+        for image_id in (*datamodule.train_images, *datamodule.pseudo_images)
+    }
+
+
+def noted(metadata: Mapping[str, Any] | None, source: str) -> dict[str, str]:
+    """The images that the weights of `source` were trained on by their metadata, those of earlier trainings included.
+
+    {} for weights without metadata: they are not ours, and nothing is known. Raises InputError for metadata without
+    the images.
     """
-    images = [image_id for kind in ("train", "pseudo") for image_id in getattr(datamodule, f"{kind}_images", ())]
-    return {str(image_id): _place(datamodule, image_id) for image_id in images}
-
-
-def _place(datamodule: Any, image_id: str) -> str:
-    place_of = getattr(datamodule, "place_of", None)
-    return str(place_of(image_id)) if place_of is not None else str(image_id)
-
-
-def noted(recipe: Mapping[str, Any] | None, source: str) -> dict[str, str]:
-    """The images that a recipe says the weights of `source` were trained on, those that these started from included.
-
-    {} for weights without a recipe: they are not ours, and nothing is known. Raises InputError for a recipe without
-    the note, of a checkpoint from before there was one.
-    """
-    if recipe is None:
+    if metadata is None:
         return {}
-    images = recipe.get(KEY)
+    images = metadata.get(KEY)
     if not isinstance(images, dict):
         raise InputError(
             f"model.weights={source}: the checkpoint does not say which images it was trained on, so that validation "
@@ -47,33 +54,38 @@ def noted(recipe: Mapping[str, Any] | None, source: str) -> dict[str, str]:
     return {str(image_id): str(place) for image_id, place in images.items()}
 
 
-def note(recipe: dict[str, Any], datamodule: Any, start: Mapping[str, Any] | None, source: str | None) -> None:
-    """Write into `recipe` which images have a part in the weights that a fit on `datamodule` (set up) makes.
+def note(
+    metadata: MutableMapping[str, Any], datamodule: Any, start: Mapping[str, Any] | None, source: str | None
+) -> None:
+    """Record in `metadata` the images that the weights of a fit on `datamodule` (set up) are trained on.
 
-    start, source: the recipe and the name of the weights that it starts from; None where it starts from none. Raises
-    InputError as `noted` and `check_start` do.
+    start, source: the metadata and the name of the weights that it starts from; None where it starts from none. A data
+    module that is no SplitData adds no images. Raises InputError as `noted` and `check_start` do.
     """
     before = {} if source is None else noted(start, source)
+    if not isinstance(datamodule, SplitData):
+        metadata[KEY] = before
+        return
     if source is not None:
         check_start(before, datamodule, source)
-    recipe[KEY] = {**before, **trained_on(datamodule)}
+    metadata[KEY] = {**before, **trained_on(datamodule)}
 
 
-def check_start(before: Mapping[str, str], datamodule: Any, source: str) -> None:
-    """Raise InputError where images that are held back here, or their places, had a part in the weights started from.
+def check_start(before: Mapping[str, str], datamodule: SplitData, source: str) -> None:
+    """Raise InputError where the weights were trained on images that are held back here, or on their places.
 
-    before: what `noted` gives for them. Nothing is checked where a run validates on its own training images on
+    before: the images as `noted` gives them. Nothing is checked where a run validates on its own training images on
     purpose (overfitting).
     """
-    held_back = {name: list(getattr(datamodule, name, ())) for name in ("val_images", "test_images")}
-    if held_back["val_images"] == list(getattr(datamodule, "train_images", ())):
+    held_back = {"val_images": list(datamodule.val_images), "test_images": list(datamodule.test_images)}
+    if held_back["val_images"] == list(datamodule.train_images):
         return
     places = {place: image_id for image_id, place in before.items()}
     for name, images in held_back.items():
-        seen = [image_id for image_id in images if image_id in before or _place(datamodule, image_id) in places]
+        seen = [image_id for image_id in images if image_id in before or datamodule.place_of(image_id) in places]
         if not seen:
             continue
-        first, where = seen[0], _place(datamodule, seen[0])
+        first, where = seen[0], datamodule.place_of(seen[0])
         how = "" if first in before else f", whose well or field of view '{where}' it shares with {places[where]}"
         kind = name.split("_")[0].replace("val", "validation")
         raise InputError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import torch
@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from sartorius.errors import InputError
-from sartorius.modules.optimisation import TrainedModule
+from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
 from sartorius.networks.losses import bce_dice, sum_losses
 from sartorius.networks.targets import certain_bins, sample_weights
-from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 from sartorius.structures.mask_sampling import gather_mask_targets
+from sartorius.visualise.targets import CROPS, Panel, crop_panel
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
+    from sartorius.visualise.overlays import Image
 
 
 class CropSegmenterModule(TrainedModule):
@@ -42,19 +43,16 @@ class CropSegmenterModule(TrainedModule):
         self,
         network: CropNetwork,
         optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., Any] | None = None,
-        cell_type_names: Sequence[str] = CELL_TYPES,
         *,
         jitter: float,
         low: float,
         mask_size: int,
         crops_at_once: int,
-        loss_weights: dict[str, float] | None = None,
-        seed: int = 0,
+        **options: Unpack[TrainingOptions],
     ) -> None:
         if not 0 <= jitter < 0.5:
             raise InputError(f"model.jitter={jitter}: expected 0 to below 0.5, where a box could vanish")
-        super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
+        super().__init__(network, optimizer, **options)
         self.jitter, self.low, self.mask_size, self.crops_at_once = jitter, low, mask_size, crops_at_once
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -124,6 +122,14 @@ class CropSegmenterModule(TrainedModule):
         key = np.random.SeedSequence((self.seed, zlib.crc32(target.image_id.encode())))
         generator = torch.Generator().manual_seed(int(key.generate_state(1, np.uint64)[0]))
         return jitter(target.boxes, self.jitter, generator)
+
+    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+        """The crops of the chosen cells with jittered boxes, with their targets."""
+        boxes = self.given_boxes(target)
+        chosen = (torch.arange(len(target)) if target.chosen is None else target.chosen)[:CROPS]
+        crops = self.network.crops(image, boxes[chosen])
+        truth = self._truth(target, chosen, self.network.regions(boxes[chosen]))
+        return [crop_panel(crops.numpy(), truth.numpy())]
 
     def segment(self, image: Tensor, boxes: Tensor) -> Tensor:
         """Logits float32 [N, 2, S, S] of an image [1, H, W] in the squares `network.regions(boxes)`, in portions."""

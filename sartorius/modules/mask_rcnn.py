@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from sartorius.inference.windows import Whole, Windows
-from sartorius.modules.optimisation import TrainedModule
+from sartorius.modules.optimisation import TrainedModule, TrainingOptions
+from sartorius.networks.mask_rcnn import MaskRCNN
+from sartorius.networks.matching import BETWEEN
 from sartorius.networks.roi_heads import RawDetections
 from sartorius.networks.weights import load_weights
-from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
+from sartorius.structures.mask_sampling import gather_mask_targets
+from sartorius.visualise.targets import Panel, anchor_panel, mask_panel
 
 if TYPE_CHECKING:
-    from sartorius.data.dataset import Batch
+    from sartorius.data.dataset import Batch, Target
+    from sartorius.visualise.overlays import Image
 
 log = logging.getLogger(__name__)
 
@@ -27,39 +31,36 @@ log = logging.getLogger(__name__)
 class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 
-    optimizer, scheduler, loss_weights, seed: as in TrainedModule. weights: "none", "coco", "imagenet" or a file, see
-    `load_weights`; detector, body: torchvision's names for the first two; class_mapping: our cell types -> those of the
-    file, where they are called differently. inference: the windows in which images are looked at; None for whole
-    images.
+    weights: "none", "coco", "imagenet" or a file, see `load_weights`. detector, body: torchvision's names for those;
+    class_mapping: our cell types -> those of the file, where they are called differently. inference: the
+    windows through which images are predicted; None for whole images. optimizer, options: as in TrainedModule.
     """
 
+    network: MaskRCNN
     inference: Windows
 
     def __init__(
         self,
-        network: nn.Module,
+        network: MaskRCNN,
         optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., Any] | None = None,
-        cell_type_names: Sequence[str] = CELL_TYPES,
         *,
         weights: str | None = "none",
         detector: str = "maskrcnn_resnet50_fpn",
         body: str = "resnet50",
-        loss_weights: dict[str, float] | None = None,
-        seed: int = 0,
-        inference: Windows | None = None,
         class_mapping: dict[str, str] | None = None,
+        inference: Windows | None = None,
+        **options: Unpack[TrainingOptions],
     ) -> None:
-        super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
+        super().__init__(network, optimizer, **options)
         self.inference = inference or Whole()
         if weights not in (None, "none"):
             self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, class_mapping)
             log.info("%s", self.started_from)
 
     @property
-    def writing(self) -> dict[str, float]:
-        """The thresholds below which the network does not report a detection; they go into `meta.json`."""
-        heads: Any = self.network.roi_heads
+    def export_settings(self) -> dict[str, Any]:
+        """The thresholds below which the network does not report a detection."""
+        heads = self.network.roi_heads
         return {"score": heads.score, "box_nms": heads.nms_iou, "detections": heads.detections}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -80,6 +81,26 @@ class MaskRCNNModule(TrainedModule):
         return [
             self.inference.detect(partial(self._detect, target.image_id), image, target.image_id)
             for image, target in zip(batch.images, batch.targets, strict=True)
+        ]
+
+    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+        """The anchors that stand for cells, and the mask targets of the annotated boxes, each in its box."""
+        anchors, match = self.network.match_anchors(image, target)
+        size = self.network.roi_heads.mask_size
+        masks = gather_mask_targets(target.layers, target.layer_of, target.ids, target.boxes, size)
+        boxes = target.boxes.numpy()
+        return [
+            anchor_panel(anchors.numpy(), match.numpy(), BETWEEN, boxes, canvas, scale),
+            mask_panel(masks.numpy(), boxes, canvas, scale),
+        ]
+
+    def memory_advice(self, stage: str) -> list[str]:
+        """Fewer regions, and stages of the backbone computed again."""
+        if stage != "training":
+            return ["a lower model.network.roi_heads.detections"]
+        return [
+            "model.network.backbone.checkpoint_activations=true (slower)",
+            "lower model.network.roi_heads.batch and mask_batch",
         ]
 
     def _detect(self, image_id: str, image: Tensor) -> Detections:

@@ -1,9 +1,9 @@
-"""What every LightningModule here shares: optimizer and schedule, seeds of a step, the stop on a broken loss."""
+"""The base of the modules that are trained: optimizer and schedule, seeds of a step, the stop on a broken loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,12 +13,11 @@ from torch.optim import Optimizer
 
 from sartorius.data import provenance
 from sartorius.errors import InputError
-from sartorius.modules.layer_rates import LayerRates
-
-# checkpoints of earlier versions name them here
-from sartorius.modules.schedules import warmup_cosine as warmup_cosine
-from sartorius.modules.schedules import warmup_steps_down as warmup_steps_down
+from sartorius.modules.base import SegmentationModule
+from sartorius.modules.lr_decay import LRDecay
+from sartorius.networks.checkpoints import KEY
 from sartorius.networks.losses import sum_losses
+from sartorius.structures.cell_types import CELL_TYPES
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
@@ -36,70 +35,73 @@ class NonFiniteLossError(InputError):
         )
 
 
-class TrainedModule(pl.LightningModule):
-    """A network with its optimizer and schedule, and the step that they share.
+class TrainingOptions(TypedDict, total=False):
+    """The arguments of TrainedModule that every module hands on."""
 
-    optimizer: called with groups of the parameters that learn; scheduler: called with the optimizer and `total_steps`,
-    stepped after every optimizer step; None for a constant rate. loss_weights: factor of each loss term by name (1
-    where absent). seed: what a step draws at random is a function of it and the step, so a resumed run repeats it.
+    scheduler: Callable[..., Any] | None
+    lr_decay: LRDecay | None
+    loss_weights: Mapping[str, float] | None
+    seed: int
+    cell_type_names: Sequence[str]
 
-    recipe: what is needed to use the weights later, stored with every checkpoint. layer_rates: lower rates in the
-    backbone, None for none. logs: whether steps log their losses. started_from: the weights that the whole network
-    started from, None for none.
+
+class TrainedModule(SegmentationModule):
+    """A network with its optimizer and schedule, and the training step that they share.
+
+    optimizer: called with groups of the parameters that learn. scheduler: called with the optimizer and `total_steps`,
+    stepped after every optimizer step; None for a constant rate. lr_decay: lower rates in the backbone, None for none.
+    loss_weights: factor of each loss term by name (1 where absent). seed: random numbers of a step are a function of it
+    and the step, so a resumed run repeats them.
+
+    started_from: the weights that the whole network started from, None for none.
     """
 
-    recipe: dict[str, Any]
-    layer_rates: LayerRates | None = None
-    logs: bool = True
     started_from: LoadReport | None = None
 
     def __init__(
         self,
         network: nn.Module,
         optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., Any] | None,
-        cell_type_names: Sequence[str],
-        loss_weights: Mapping[str, float] | None,
-        seed: int,
+        scheduler: Callable[..., Any] | None = None,
+        lr_decay: LRDecay | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        seed: int = 0,
+        cell_type_names: Sequence[str] = CELL_TYPES,
     ) -> None:
-        super().__init__()
-        self.network, self.optimizer, self.scheduler = network, optimizer, scheduler
-        self.cell_type_names = tuple(cell_type_names)
+        super().__init__(cell_type_names)
+        self.network, self.optimizer, self.scheduler, self.lr_decay = network, optimizer, scheduler, lr_decay
         self.loss_weights, self.seed = dict(loss_weights or {}), seed
-        self.recipe = {}
 
     def setup(self, stage: str) -> None:
-        """Before a fit: note in the recipe which images have a part in the weights.
+        """Before a fit, record in `hparams` the images that the weights are trained on.
 
-        Raises InputError where the weights it starts from have seen images that are held back here.
+        Raises InputError where the weights it starts from were trained on images that are held back here.
         """
-        datamodule = getattr(self.trainer, "datamodule", None)
+        datamodule = self.trainer.datamodule
         if stage == "fit" and datamodule is not None:
             start = self.started_from
-            recipe, source = (None, None) if start is None else (start.recipe, start.source)
-            provenance.note(self.recipe, datamodule, recipe, source)
+            metadata, source = (None, None) if start is None else (start.metadata, start.source)
+            provenance.note(self.hparams, datamodule, metadata, source)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """A resumed run started from what the first one started from."""
-        earlier = checkpoint.get("sartorius", {}).get(provenance.KEY)
+        """Keep the images that the resumed run had started from."""
+        earlier = checkpoint.get(KEY, {}).get(provenance.KEY)
         if earlier is not None:
-            self.recipe[provenance.KEY] = {**earlier, **self.recipe.get(provenance.KEY, {})}
+            self.hparams[provenance.KEY] = {**earlier, **self.hparams.get(provenance.KEY, {})}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed what the network and the sampling of regions draw in this step."""
+        """Seed the random numbers of the network and of the sampling of regions in this step."""
         seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
 
     def total(self, terms: Mapping[str, Tensor], batch: Batch, samples: int | None = None) -> Tensor:
-        """The weighted sum of the loss terms, logged as train/loss and train/<term> (where `logs`).
+        """The weighted sum of the loss terms, logged as train/loss and train/<term>.
 
-        samples: what the logged means are over, the images of the batch where None. Raises NonFiniteLossError where
+        samples: how many the logged means are over, the images of the batch where None. Raises NonFiniteLossError where
         the sum is not finite.
         """
         loss = sum_losses(terms, self.loss_weights)
         if not torch.isfinite(loss):
             raise NonFiniteLossError([target.image_id for target in batch.targets], terms)
-        if not self.logs:
-            return loss
         count = len(batch.images) if samples is None else samples
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=count)
@@ -107,18 +109,14 @@ class TrainedModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
-        return configure(self, self.optimizer, self.scheduler, self.layer_rates)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Store what is needed to use the weights later."""
-        checkpoint["sartorius"] = self.recipe
+        return configure(self, self.optimizer, self.scheduler, self.lr_decay)
 
 
 def configure(
     module: pl.LightningModule,
     optimizer: Callable[..., Optimizer],
     scheduler: Callable[..., Any] | None,
-    rates: LayerRates | None = None,
+    lr_decay: LRDecay | None = None,
 ) -> Any:
     """Lightning's configure_optimizers: weight decay only where it belongs, the schedule stepped with the optimizer.
 
@@ -128,7 +126,7 @@ def configure(
     Raises InputError where a schedule is asked for and nothing but trainer.max_time ends the training, and for options
     that it does not have.
     """
-    factors = {} if rates is None else rates.factors(module)
+    factors = {} if lr_decay is None else lr_decay.factors(module)
     groups, scales = _groups(module, factors)
     built = optimizer(groups)
     for group, scale in zip(built.param_groups, scales, strict=True):

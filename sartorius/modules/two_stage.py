@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from sartorius.errors import InputError
+from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import resample, tighten
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch
+    from sartorius.inference.windows import Windows
 
 COMBINE = ("replace", "mean")
 
 
-class TwoStageModule(pl.LightningModule):
+class TwoStageModule(SegmentationModule):
     """Detections of the first stage with the masks of the second; scores and cell types stay. Not trained as a whole.
 
     first: a module with `detect(batch)`, or a folder of detections that holds every image. second: segments their
@@ -32,11 +34,9 @@ class TwoStageModule(pl.LightningModule):
     out, of those left alone too. A box in which the second stage sees nothing keeps what the first saw.
     """
 
-    recipe: dict[str, Any]
-
     def __init__(
         self,
-        first: pl.LightningModule | DetectionsFolder | None,
+        first: SegmentationModule | DetectionsFolder | None,
         second: CropSegmenterModule | None,
         *,
         min_score: float,
@@ -44,7 +44,6 @@ class TwoStageModule(pl.LightningModule):
         combine: str,
         mask_size: int,
     ) -> None:
-        super().__init__()
         if first is None or second is None:
             raise InputError(
                 "a two-stage model is put together for predict, from trained parts: model.first=<a checkpoint or a "
@@ -56,22 +55,38 @@ class TwoStageModule(pl.LightningModule):
             )
         if combine not in COMBINE:
             raise InputError(f"model.combine={combine}: expected {' or '.join(COMBINE)}")
+        stored = isinstance(first, DetectionsFolder)
+        known: Mapping[str, Any] = first.meta if stored else first.hparams
+        super().__init__(known["cell_types"] if stored else first.cell_type_names)
         self.first, self.second = first, second
         self.min_score, self.box_probability = min_score, box_probability
         self.combine, self.mask_size = combine, mask_size
-        known: Any = first.meta if isinstance(first, DetectionsFolder) else first.recipe
-        names: Any = known["cell_types"] if isinstance(first, DetectionsFolder) else first.cell_type_names
-        self.cell_type_names = tuple(names)
-        options = {
-            "min_score": min_score,
-            "box_probability": box_probability,
-            "combine": combine,
-            "mask_size": mask_size,
-        }
-        target = f"{type(self).__module__}.{type(self).__name__}"
-        model = {"_target_": target, "first": known.get("model"), "second": second.recipe.get("model"), **options}
-        self.recipe = {"postprocess": known.get("postprocess"), "data": known.get("data"), "model": model}
-        self.writing = known.get("writing") if isinstance(first, DetectionsFolder) else getattr(first, "writing", None)
+        self.inference = None if stored else first.inference  # the first stage's
+        self._export_settings = known.get("export_settings") if stored else first.export_settings
+        self.hparams.update(
+            postprocess=known.get("postprocess"),
+            data=known.get("data"),
+            model={
+                "_target_": f"{type(self).__module__}.{type(self).__name__}",
+                "first": known.get("model"),
+                "second": second.hparams.get("model"),
+                "min_score": min_score,
+                "box_probability": box_probability,
+                "combine": combine,
+                "mask_size": mask_size,
+            },
+        )
+
+    @property
+    def export_settings(self) -> dict[str, Any] | None:
+        """Those of the first stage."""
+        return self._export_settings
+
+    def use_windows(self, windows: Windows) -> None:
+        """Let the first stage predict through these windows; raises InputError where it is a folder of detections."""
+        super().use_windows(windows)
+        if isinstance(self.first, SegmentationModule):
+            self.first.use_windows(windows)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
         """Detections of every image of the batch."""
@@ -90,8 +105,7 @@ class TwoStageModule(pl.LightningModule):
 
     def _given(self, batch: Batch) -> list[Detections]:
         if not isinstance(self.first, DetectionsFolder):
-            found: list[Detections] = self.first.detect(batch)  # type: ignore[operator]
-            return found
+            return self.first.detect(batch)
         given = [self.first.load(target.image_id) for target in batch.targets]
         for detections, image in zip(given, batch.images, strict=True):
             if (detections.height, detections.width) != tuple(image.shape[-2:]):

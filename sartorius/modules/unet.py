@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,18 @@ from torch.optim import Optimizer
 
 from sartorius.errors import InputError
 from sartorius.inference.windows import Whole, Windows
-from sartorius.modules.optimisation import TrainedModule
+from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks import losses
 from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.networks.targets import image_weights
 from sartorius.networks.weights import load_weights
 from sartorius.postprocess.maps import CellMaps, Decoded
-from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
+from sartorius.visualise.targets import Panel, map_panels
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
+    from sartorius.visualise.overlays import Image
 
 log = logging.getLogger(__name__)
 Maps = Mapping[str, Tensor]
@@ -31,15 +32,17 @@ Maps = Mapping[str, Tensor]
 class UNetModule(TrainedModule):
     """A network that gives `layout.channels` logits a pixel, see `networks.cell_maps`.
 
-    decoder: turns the maps of an image into regions with scores and cell types. inference: how an image is cut into
-    windows, at validation and prediction. mask_size: M of the detections' masks. dice: share of the Dice loss in the
-    foreground's. border_weight: further weight of pixels between touching cells in the foreground's cross-entropy.
-    loss_weights: of the terms foreground, border, centre, offset, types. It, optimizer, scheduler and seed are as in
-    TrainedModule. weights: "none", or a file that the whole network starts from; class_mapping: our cell types ->
-    those of the file, where they are called differently, see `load_weights`.
+    decoder: turns the maps of an image into regions with scores and cell types. inference: the windows through which
+    images are validated and predicted; None for whole images. mask_size: M of the detections' masks. dice: share of the
+    Dice loss in the foreground's. border_weight: further weight of pixels between touching cells in the foreground's
+    cross-entropy. weights: "none", or a file that the whole network starts from; class_mapping: our cell types ->
+    those of the file, where they are called differently, see `load_weights`. optimizer, options: as in TrainedModule;
+    loss terms are foreground, border, centre, offset, types.
 
-    foreground: probabilities [H, W] of the images of the last batch that was validated or tested, for the callbacks.
+    foreground: see ForegroundModule.
     """
+
+    inference: Windows
 
     def __init__(
         self,
@@ -47,19 +50,16 @@ class UNetModule(TrainedModule):
         layout: MapLayout,
         decoder: Callable[[CellMaps], Decoded],
         optimizer: Callable[..., Optimizer],
-        scheduler: Callable[..., Any] | None = None,
-        cell_type_names: Sequence[str] = CELL_TYPES,
         *,
         inference: Windows | None = None,
         mask_size: int = 28,
         dice: float = 1.0,
         border_weight: float = 0.0,
-        loss_weights: dict[str, float] | None = None,
-        seed: int = 0,
         weights: str | None = "none",
         class_mapping: dict[str, str] | None = None,
+        **options: Unpack[TrainingOptions],
     ) -> None:
-        super().__init__(network, optimizer, scheduler, cell_type_names, loss_weights, seed)
+        super().__init__(network, optimizer, **options)
         if weights not in (None, "none"):
             types = self.cell_type_names if layout.types else ()
             self.started_from = load_weights(network, str(weights), cell_types=types, class_mapping=class_mapping)
@@ -69,8 +69,8 @@ class UNetModule(TrainedModule):
         self.foreground: list[Tensor] = []
 
     @property
-    def writing(self) -> dict[str, Any]:
-        """How the regions that were written came about; goes into `meta.json`."""
+    def export_settings(self) -> dict[str, Any]:
+        """The decoder that made the regions."""
         return {"decoder": repr(self.decoder)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -83,8 +83,8 @@ class UNetModule(TrainedModule):
         Ignored pixels take no part (they are of no cell, so the offset and the types do not know them anyway), and
         each image counts with its weight.
         """
-        maps = [map_targets(target.layers, target.cell_types, self.layout) for target in targets]
-        truth = {name: torch.stack([getattr(own, name) for own in maps]) for name in self.layout.slices}
+        maps = [map_targets(target.layers, target.cell_types, self.layout).maps(self.layout) for target in targets]
+        truth = {name: torch.stack([found[name] for found in maps]) for name in self.layout.slices}
         predicted = {name: logits[:, part] for name, part in self.layout.slices.items()}
         certain, samples = _certain(targets, truth["foreground"]), image_weights(targets, logits.device)
         weight = 1 + self.border_weight * truth["border"] if self.border_weight and "border" in truth else None
@@ -128,6 +128,12 @@ class UNetModule(TrainedModule):
             self.foreground.append(maps["foreground"][0])
             found.append(self._detections(target.image_id, maps))
         return found
+
+    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+        """The maps of the layout; the offset as two."""
+        truth = map_targets(target.layers, target.cell_types, self.layout).maps(self.layout)
+        maps = {name: values.float().numpy() for name, values in truth.items()}
+        return map_panels(maps, self.layout.types, self.layout.offset_scale, scale)
 
     def _logits(self, image: Tensor) -> Tensor:
         # blended in float32, whatever the precision of the network

@@ -73,6 +73,10 @@ class MapTargets:
     offset: Tensor
     types: Tensor
 
+    def maps(self, layout: MapLayout) -> dict[str, Tensor]:
+        """The maps that `layout` has, by name."""
+        return {name: vars(self)[name] for name in layout.slices}
+
 
 def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTargets:
     """The targets of an image that `layout` asks for, on the device of `layers`.
@@ -97,7 +101,7 @@ def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTar
     covered = torch.nonzero(winner >= 0).flatten()
     chosen = order[winner[covered]]
 
-    def spread(values: Tensor, empty: float) -> Tensor:
+    def scatter(values: Tensor, empty: float) -> Tensor:
         flat = values.new_full((*values.shape[:-1], height * width), empty)
         flat[..., covered] = values[..., chosen]
         return flat.unflatten(-1, (height, width))
@@ -105,9 +109,9 @@ def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTar
     return MapTargets(
         foreground,
         border,
-        spread(centre, 0.0) if layout.centre else nothing,
-        spread(-from_centre / layout.offset_scale, 0.0) if layout.offset_scale else nothing,
-        spread(cell_types[cell], -1) if layout.types else nothing,
+        scatter(centre, 0.0) if layout.centre else nothing,
+        scatter(-from_centre / layout.offset_scale, 0.0) if layout.offset_scale else nothing,
+        scatter(cell_types[cell], -1) if layout.types else nothing,
     )
 
 

@@ -1,22 +1,28 @@
-"""What a checkpoint says about itself: the recipe beside the weights, read without running code from the file."""
+"""Checkpoint metadata beside the weights, read without running code from the file.
+
+The metadata are the module's `hparams`, which Lightning stores: `format_version`, `model` (the resolved config of the
+module), `cell_types`, `postprocess`, `data` (its name), `config` (the whole resolved config) and, after a fit,
+`trained_on` (see `data.provenance`).
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
 
 if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule
     from torch import nn
 
-KEY = "sartorius"  # of the recipe in a checkpoint
-FORMAT_VERSION = 1
-# A recipe names the classes that it is built from, and comes with a file from elsewhere: only what is defined in these
-# packages may be called.
+KEY = "hyper_parameters"  # Lightning's
+FORMAT_VERSION = 2
+# Metadata name the classes that a model is built from, and a checkpoint may come from anywhere: only objects that are
+# defined in these packages may be called.
 TRUSTED = (
     "sartorius.modules.",
     "sartorius.networks.",
@@ -41,16 +47,22 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a checkpoint of sartorius.train, or a damaged one ({type(error).__name__})"
         ) from error
-    if not isinstance(state, dict) or KEY not in state or "state_dict" not in state:
-        raise InputError(f"{path}: not a checkpoint of sartorius.train (it has no '{KEY}' entry)")
-    version = state[KEY].get("format_version")
-    if version != FORMAT_VERSION:
+    metadata = metadata_of(state)
+    if metadata is None or "state_dict" not in state:
+        raise InputError(f"{path}: not a checkpoint of sartorius.train, or one of an earlier version; train again")
+    if (version := metadata["format_version"]) != FORMAT_VERSION:
         raise InputError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; update sartorius")
     return state
 
 
-def check_resume(checkpoint: str | Path, module: nn.Module, split: Sequence[str]) -> None:
-    """Raise InputError when `checkpoint` cannot continue the training of `module` (with its recipe).
+def metadata_of(state: Any) -> dict[str, Any] | None:
+    """The metadata in the content of a checkpoint of this program; None for any other content."""
+    metadata = state.get(KEY) if isinstance(state, dict) else None
+    return metadata if isinstance(metadata, dict) and "format_version" in metadata else None
+
+
+def check_resume(checkpoint: str | Path, module: LightningModule, split: Sequence[str]) -> None:
+    """Raise InputError when `checkpoint` cannot continue the training of `module` (with its `hparams`).
 
     split: keys of the data config that decide on the split.
 
@@ -58,8 +70,8 @@ def check_resume(checkpoint: str | Path, module: nn.Module, split: Sequence[str]
     kind of weight averaging than the one that it holds.
     """
     state = read_checkpoint(checkpoint)
-    _check_split(checkpoint, split, *(_data(recipe) for recipe in (state[KEY], module.recipe)))
-    _check_averaging(checkpoint, *(_averaging(recipe) for recipe in (state[KEY], module.recipe)))
+    _check_split(checkpoint, split, *(_data(metadata) for metadata in (state[KEY], module.hparams)))
+    _check_averaging(checkpoint, *(_averaging(metadata) for metadata in (state[KEY], module.hparams)))
     saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if saved == wanted:
@@ -71,8 +83,8 @@ def check_resume(checkpoint: str | Path, module: nn.Module, split: Sequence[str]
     )
 
 
-def _data(recipe: Any) -> dict[str, Any]:
-    data: dict[str, Any] = recipe.get("config", {}).get("data", {})
+def _data(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = metadata.get("config", {}).get("data", {})
     return data
 
 
@@ -85,9 +97,9 @@ def _check_split(checkpoint: str | Path, split: Sequence[str], saved: dict[str, 
             )
 
 
-def _averaging(recipe: Any) -> str:
+def _averaging(metadata: Mapping[str, Any]) -> str:
     """The class that averages a run's weights, "" for none."""
-    return str((recipe.get("config", {}).get("averaging") or {}).get("_target_", ""))
+    return str((metadata.get("config", {}).get("averaging") or {}).get("_target_", ""))
 
 
 def _check_averaging(checkpoint: str | Path, saved: str, wanted: str) -> None:
@@ -97,9 +109,9 @@ def _check_averaging(checkpoint: str | Path, saved: str, wanted: str) -> None:
         raise InputError(f"{checkpoint}: holds weights averaged by {saved}; resume with averaging={name}")
 
 
-def model_config(recipe: dict[str, Any], checkpoint: str | Path) -> dict[str, Any]:
-    """The config of the recipe's model, without pretrained weights; raises InputError as `check_calls` does."""
-    config: dict[str, Any] = without_weights(recipe["model"])
+def model_config(metadata: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:
+    """The config of the model, without pretrained weights; raises InputError as `check_calls` does."""
+    config: dict[str, Any] = without_weights(metadata["model"])
     check_calls(config, str(checkpoint))
     return config
 
@@ -145,7 +157,9 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
     try:
         module.load_state_dict(state["state_dict"])
     except RuntimeError as error:
-        raise InputError(f"{checkpoint}: the weights do not fit the model of its recipe: {_shorten(error)}") from error
+        raise InputError(
+            f"{checkpoint}: the weights do not fit the model of its metadata: {_shorten(error)}"
+        ) from error
 
 
 def _shorten(error: BaseException, characters: int = 300) -> str:

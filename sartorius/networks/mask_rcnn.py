@@ -69,6 +69,15 @@ class MaskRCNN(nn.Module):
         sizes = [(round(image.shape[-2] * self.scale), round(image.shape[-1] * self.scale)) for image in images]
         return self.roi_heads.detect(features, proposals, sizes, self.scale)
 
+    @torch.no_grad()
+    def match_anchors(self, image: Tensor, target: RoITarget) -> tuple[Tensor, Tensor]:
+        """All anchors of an image [1, H, W], float32 [A, 4] in image pixels, and the cell of each as `match_boxes` has
+        it, int64 [A]."""
+        batch = self.normalise([image])
+        features = list(self.backbone(batch).values())
+        anchors = torch.cat(self.rpn.anchors(features, (batch.shape[-2], batch.shape[-1])))
+        return anchors / self.scale, self.rpn.match(anchors, target, self.scale)
+
     def normalise(self, images: Sequence[Tensor]) -> Tensor:
         """One float batch [B, in_channels, H, W], its channels alike: normalised, enlarged, padded at the bottom and
         the right with the mean grey."""

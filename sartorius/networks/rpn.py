@@ -95,19 +95,22 @@ class RegionProposals(nn.Module):
         boxes, scores, level_of = boxes[large], logits[index][large], level_of[large]
         return boxes[batched_nms(boxes, scores, level_of, self.nms_iou)[: self.after_nms[inference]]]
 
+    def match(self, anchors: Tensor, target: RoITarget, scale: float) -> Tensor:
+        """The cell of each anchor [A, 4] (`scale` times image pixels), int64 [A], as `match_boxes` has it."""
+        match = match_boxes(anchors, target.boxes * scale, self.foreground_iou, self.background_iou, rescue=True)
+        return leave_out(match, anchors, target, self.ignored_share, scale)
+
     def _losses(
         self, anchors: Tensor, logits: Tensor, codes: Tensor, targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
         objectness, truth, boxes, wanted, owner = [], [], [], [], []
         for k, target in enumerate(targets):
-            own = target.boxes * scale
-            match = match_boxes(anchors, own, self.foreground_iou, self.background_iou, rescue=True)
-            match = leave_out(match, anchors, target, self.ignored_share, scale)
+            match = self.match(anchors, target, scale)
             positive, negative = sample(match, self.batch, self.positive_fraction)
             objectness.append(logits[k, torch.cat((positive, negative))])
             truth.append(torch.cat((torch.ones_like(logits[k, positive]), torch.zeros_like(logits[k, negative]))))
             boxes.append(codes[k, positive])
-            wanted.append(self.coder.encode_single(own[match[positive]], anchors[positive]))
+            wanted.append(self.coder.encode_single(target.boxes[match[positive]] * scale, anchors[positive]))
             owner.append(torch.full((len(positive) + len(negative),), k, device=anchors.device))
         labels, predicted = torch.cat(truth), torch.cat(boxes)
         weights = sample_weights(targets, torch.cat(owner))

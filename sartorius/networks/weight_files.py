@@ -18,15 +18,15 @@ from sartorius.networks.safe_pickle import read_pickle
 
 @dataclass(frozen=True)
 class WeightFile:
-    """Tensors by name, on the CPU, and the recipe of one of our checkpoints (None: another file)."""
+    """Tensors by name, on the CPU, and the metadata of one of our checkpoints (None: another file)."""
 
     state: Mapping[str, Tensor]
-    recipe: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
 
     @property
     def cell_types(self) -> tuple[str, ...]:
         """The cell types that it was trained on, in their order; () where the file does not say."""
-        return tuple(str(name) for name in (self.recipe or {}).get("cell_types") or ())
+        return tuple(str(name) for name in (self.metadata or {}).get("cell_types") or ())
 
 
 def read_weights(path: Path) -> WeightFile:
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> WeightFile:
     if not path.is_file():
         raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
     content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
-    recipe = content.get(checkpoints.KEY) if isinstance(content, dict) else None
+    metadata = checkpoints.metadata_of(content)
     for key in ("state_dict", "model"):  # of Lightning's checkpoints, of detectron2's
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = {str(name).removeprefix("network."): value for name, value in content[key].items()}
@@ -47,7 +47,7 @@ def read_weights(path: Path) -> WeightFile:
             "of detectron2's model zoo"
         )
     state = {str(name): _tensor(path, str(name), value) for name, value in content.items()}
-    return WeightFile(state, recipe if isinstance(recipe, dict) else None)
+    return WeightFile(state, metadata)
 
 
 def _tensor(path: Path, name: str, value: Any) -> Tensor:

@@ -38,7 +38,7 @@ class LoadReport:
     """What of a file of weights found its place: names of tensors loaded, of other shape, and not in the file.
 
     unused: what the file has and the network has not. heads: which cell types start from which, "" where they are the
-    same or not known. recipe: what one of our checkpoints says about itself, None for other weights.
+    same or not known. metadata: of one of our checkpoints, None for other weights.
     """
 
     source: str
@@ -47,7 +47,7 @@ class LoadReport:
     missing: tuple[str, ...]
     unused: tuple[str, ...] = ()
     heads: str = ""
-    recipe: Mapping[str, Any] | None = None
+    metadata: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         text = f"{self.source}: {len(self.loaded)} tensors loaded"
@@ -102,7 +102,7 @@ def load_weights(
         tuple(name for name in own if name not in state),
         tuple(name for name in state if name not in own and not name.endswith("num_batches_tracked")),
         heads,
-        file.recipe,
+        file.metadata,
     )
 
 

@@ -13,16 +13,17 @@ from sartorius.networks import checkpoints
 from sartorius.running.wiring import instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning import Callback, LightningDataModule, Trainer
 
     from sartorius.loggers.tolerant import TolerantLogger
+    from sartorius.modules.base import SegmentationModule
 
 
 @dataclass(frozen=True)
 class Training:
     """A module, its data and the trainer that fits it."""
 
-    module: LightningModule
+    module: SegmentationModule
     datamodule: LightningDataModule
     trainer: Trainer
 
@@ -39,7 +40,6 @@ def build_training(cfg: DictConfig) -> Training:
     module = build_module(cfg, pretrained=cfg.ckpt_path is None)
     if cfg.ckpt_path is not None:
         checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)
-    module.layer_rates = instantiate(cfg.layer_rates)
     if cfg.compile:
         instantiate(cfg.compile, network=module.network)
     check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
@@ -59,24 +59,21 @@ def seed_everything(seed: int) -> None:
     pl.seed_everything(seed, workers=True, verbose=False)
 
 
-def build_module(cfg: DictConfig, pretrained: bool = True) -> LightningModule:
-    """Build the LightningModule of `cfg.model`, with `recipe` set: what its checkpoints need to be used later.
+def build_module(cfg: DictConfig, pretrained: bool = True) -> SegmentationModule:
+    """Build the module of `cfg.model`, with the metadata of its checkpoints as `hparams` (see `networks.checkpoints`).
 
     pretrained=False skips pretrained weights; a checkpoint supplies them.
-
-    The recipe is a plain dict: `format_version`, `model` (the resolved config of the module, network, optimizer and
-    scheduler), `cell_types`, `postprocess`, `data` (its name) and `config` (the whole resolved config).
     """
     model = plain(cfg.model)  # resolved first: the choice of norm layers depends on the weights
-    module: LightningModule = instantiate(model if pretrained else checkpoints.without_weights(model))
-    module.recipe = {  # type: ignore[assignment]
-        "format_version": checkpoints.FORMAT_VERSION,
-        "model": model,
-        "cell_types": list(module.cell_type_names),  # type: ignore[arg-type]
-        "postprocess": plain(cfg.get("postprocess")),
-        "data": OmegaConf.select(cfg, "data.name"),
-        "config": plain(cfg),
-    }
+    module: SegmentationModule = instantiate(model if pretrained else checkpoints.without_weights(model))
+    module.hparams.update(
+        format_version=checkpoints.FORMAT_VERSION,
+        model=model,
+        cell_types=list(module.cell_type_names),
+        postprocess=plain(cfg.get("postprocess")),
+        data=OmegaConf.select(cfg, "data.name"),
+        config=plain(cfg),
+    )
     return module
 
 

@@ -192,7 +192,7 @@ class Detections:
 class DetectionsFolder:
     """A folder of detections: one `<id>.npz` an image and a `meta.json`.
 
-    meta.json: format_version, cell_types, mask_size, model, data, thresholds of writing.
+    meta.json: format_version, cell_types, mask_size, model, data, export_settings.
     """
 
     def __init__(self, folder: str | Path) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from pytorch_lightning import LightningDataModule
-from torch import Tensor, nn
+from torch import Tensor
 
 from sartorius.data.dataset import Target
 from sartorius.data.sampler import EpochSampler
@@ -28,7 +28,7 @@ from sartorius.visualise.overlays import (
     grey_limits,
     hatch,
 )  # fmt: skip
-from sartorius.visualise.targets import panels
+from sartorius.visualise.targets import DrawsTargets
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def first_samples(datamodule: LightningDataModule, split: str, count: int, epoch
     return samples
 
 
-def draw_samples(samples: list[Sample], columns: int, tile: int, module: nn.Module | None = None) -> Image:
-    """The sheet, uint8 RGB; with a module each sample stands in a row with its targets (see `targets.panels`).
+def draw_samples(samples: list[Sample], columns: int, tile: int, module: DrawsTargets | None = None) -> Image:
+    """The sheet, uint8 RGB; with a module each sample stands in a row with its targets (see `DrawsTargets`).
 
     tile: pixels; samples are enlarged by the whole number that brings their longer side closest to it from below.
     """
@@ -73,7 +73,7 @@ def draw_samples(samples: list[Sample], columns: int, tile: int, module: nn.Modu
         bare = draw_sample(sample, scale, limits, marks=False)
         row = [captioned(draw_sample(sample, scale, limits), caption(sample))]
         if module is not None:
-            shown = panels(module, sample.image, sample.target, bare, scale)
+            shown = module.target_panels(sample.image, sample.target, bare, scale)
             row += [captioned(image, [text, ""]) for text, image in shown]
         rows.append(row)
     if module is not None:
@@ -137,7 +137,7 @@ def write_sheet(
     columns: int,
     tile: int,
     epoch: int = 0,
-    module: nn.Module | None = None,
+    module: DrawsTargets | None = None,
 ) -> str:
     """Write the sheet of the first samples of a split to `output` (a PNG); the table and the path as text.
 

@@ -12,6 +12,7 @@ import torch
 from sartorius.callbacks.out_of_memory import OutOfMemory, explain_memory
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.errors import InputError
+from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.train import train
 from tests.doubles import ToyModule
 
@@ -26,8 +27,6 @@ class Hungry(ToyModule):
     def __init__(self, error: Exception, stage: str) -> None:
         super().__init__()
         self.error, self.stage = error, stage
-        self.network = torch.nn.Module()
-        self.network.roi_heads = torch.nn.Identity()
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         if self.stage == "training":
@@ -38,6 +37,8 @@ class Hungry(ToyModule):
         if self.stage == "validation":
             raise self.error
         return super().validation_step(batch, batch_idx)
+
+    memory_advice = MaskRCNNModule.memory_advice
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         if self.stage == "backward":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from sartorius.callbacks.weight_averaging import EMA, SWA, WeightAveraging
+from sartorius.callbacks.weight_averaging import EMA
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.errors import InputError
 from sartorius.modules.schedules import warmup_cosine
@@ -54,28 +53,29 @@ def copy_of(module: pl.LightningModule) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 
 
-def module_of(norm: str) -> UNetModule:
+def module_of() -> UNetModule:
     torch.manual_seed(0)
     layout = MapLayout(types=0, border=0, centre=False, offset_scale=0.0)
-    network = unet(PlainEncoder(filters=4, blocks=1, norm=norm), layout, channels=[4], norm=norm, mean=128.0, std=11.58)
+    network = unet(
+        PlainEncoder(filters=4, blocks=1, norm="batch"), layout, channels=[4], norm="batch", mean=128.0, std=11.58
+    )
     return UNetModule(
         network,
         layout,
         Components(threshold=0.5, min_area=1),
         lambda groups: torch.optim.AdamW(groups, lr=LR),
-        lambda optimizer, total_steps: warmup_cosine(optimizer, total_steps, 2, 0.1),
+        scheduler=lambda optimizer, total_steps: warmup_cosine(optimizer, total_steps, 2, 0.1),
     )
 
 
 def fit(
     root: Path,
     folder: Path,
-    averaging: WeightAveraging | None,
+    averaging: EMA | None,
     *others: pl.Callback,
     resume: Path | None = None,
-    norm: str = "batch",
 ) -> UNetModule:
-    module, data = module_of(norm), SupervisedDataModule(root, batch_size=2, fold=0, n_folds=4)
+    module, data = module_of(), SupervisedDataModule(root, batch_size=2, fold=0, n_folds=4)
     trainer = pl.Trainer(
         max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=[*([averaging] if averaging else []), *others, LastCheckpoint(folder)],
@@ -101,10 +101,8 @@ def same(a: Any, b: Any) -> bool:
     return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in pairs)
 
 
-KINDS: list[Callable[[], WeightAveraging]] = [
-    lambda: EMA(decay=0.9, warmup=2),
-    lambda: SWA(start=0.3, every=2, rate=0.5, batches=3),
-]
+def ema() -> EMA:
+    return EMA(decay=0.9, warmup=2)
 
 
 def test_the_schedule_and_ema_count_optimizer_steps(tiny_competition: Path, tmp_path: Path) -> None:
@@ -133,40 +131,15 @@ def test_the_schedule_and_ema_count_optimizer_steps(tiny_competition: Path, tmp_
     assert same(module.state_dict(), saved["state_dict"])  # after the fit the module has the average
 
 
-def test_swa_is_the_mean_at_its_own_rate_with_statistics_of_its_own(tiny_competition: Path, tmp_path: Path) -> None:
-    watch = Watch()
-    fit(tiny_competition, tmp_path, SWA(start=0.4, every=2, rate=0.5, batches=100), watch)
-    first = int(0.4 * EPOCHS * STEPS)
-    assert watch.rates[first:] == [LR * 0.5] * (EPOCHS * STEPS - first)
-    assert watch.rates[first - 1] != LR * 0.5
-    saved, module = load(tmp_path)["state_dict"], module_of("batch")
-    for name, _ in module.named_parameters():
-        expected = torch.stack([step[name] for step in watch.steps[first::2]]).double().mean(0)
-        assert torch.allclose(saved[name].double(), expected, rtol=1e-5, atol=1e-6)
-
-    data = SupervisedDataModule(tiny_competition, batch_size=2, fold=0, n_folds=4)
-    data.setup()
-    module.load_state_dict(saved)
-    images = [torch.stack(batch.images) for batch in data.train_dataloader()]  # untransformed: the same in any epoch
-    order = data.train_dataloader()
-    order.sampler.set_epoch(EPOCHS - 1)  # type: ignore[attr-defined]
-    images = [torch.stack(batch.images) for batch in order]
-    torch.optim.swa_utils.update_bn(images, module.network)
-    for name, value in module.state_dict().items():
-        if "running" in name:
-            assert torch.allclose(saved[name], value, rtol=1e-4, atol=1e-5), name
-
-
-@pytest.mark.parametrize("kind", [0, 1])
 @pytest.mark.parametrize(("epoch", "batch", "hook"), [(1, 1, "train"), (1, 0, "val"), (2, 3, "train")])
 def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(
-    tiny_competition: Path, tmp_path: Path, kind: int, epoch: int, batch: int, hook: str
+    tiny_competition: Path, tmp_path: Path, epoch: int, batch: int, hook: str
 ) -> None:
-    whole = fit(tiny_competition, tmp_path / "whole", KINDS[kind]())
+    whole = fit(tiny_competition, tmp_path / "whole", ema())
     part = tmp_path / "part"
     with pytest.raises(SystemExit):
-        fit(tiny_competition, part, KINDS[kind](), Interrupt(epoch, batch, hook))
-    resumed = fit(tiny_competition, part, KINDS[kind](), resume=part / "last.ckpt")
+        fit(tiny_competition, part, ema(), Interrupt(epoch, batch, hook))
+    resumed = fit(tiny_competition, part, ema(), resume=part / "last.ckpt")
     a, b = load(tmp_path / "whole"), load(part)
     assert a["averaging"]["weights"]
     for key in ("state_dict", "averaging", "optimizer_states", "lr_schedulers", "global_step", "epoch"):
@@ -177,10 +150,12 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(
 
 def test_the_training_itself_is_as_without_an_average(tiny_competition: Path, tmp_path: Path) -> None:
     fit(tiny_competition, tmp_path / "plain", None)
-    fit(tiny_competition, tmp_path / "ema", EMA(decay=0.9, warmup=2))
-    plain, ema = load(tmp_path / "plain"), load(tmp_path / "ema")
-    assert all(torch.equal(plain["state_dict"][name], value) for name, value in ema["averaging"]["weights"].items())
-    assert same(plain["optimizer_states"], ema["optimizer_states"])
+    fit(tiny_competition, tmp_path / "ema", ema())
+    plain, averaged = load(tmp_path / "plain"), load(tmp_path / "ema")
+    assert all(
+        torch.equal(plain["state_dict"][name], value) for name, value in averaged["averaging"]["weights"].items()
+    )
+    assert same(plain["optimizer_states"], averaged["optimizer_states"])
 
 
 def test_a_checkpoint_of_a_validation_that_was_broken_off_keeps_both_apart(
@@ -191,48 +166,14 @@ def test_a_checkpoint_of_a_validation_that_was_broken_off_keeps_both_apart(
             trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt", weights_only=False)
 
     watch = Watch()
-    fit(tiny_competition, tmp_path, KINDS[1](), watch, Save())
+    fit(tiny_competition, tmp_path, ema(), watch, Save())
     saved = torch.load(tmp_path / "2.ckpt", weights_only=True)
     last = load(tmp_path)
     assert same(saved["state_dict"], last["state_dict"])
     assert all(torch.equal(watch.steps[-1][name], value) for name, value in saved["averaging"]["weights"].items())
 
 
-def test_without_batch_norm_there_is_no_pass(
-    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise AssertionError
-
-    monkeypatch.setattr("sartorius.callbacks.weight_averaging.estimate_batch_norm", refuse)
-    fit(tiny_competition, tmp_path, KINDS[1](), norm="group")
-    assert load(tmp_path)["averaging"]["updates"] == 4  # steps 2, 4, 6, 8 of 0..8
-
-
-def test_before_it_starts_there_is_one_set_of_weights(tiny_competition: Path, tmp_path: Path) -> None:
-    watch = Watch()
-    module = fit(tiny_competition, tmp_path, SWA(start=0.99, every=100, rate=None, batches=1), watch, norm="group")
-    saved = load(tmp_path)  # step 8 of 0..8 is averaged, alone
-    assert same(saved["state_dict"], watch.steps[-1])
-    assert same(module.state_dict(), watch.steps[-1])
-    assert same(watch.validated[0], watch.steps[2])
-
-
-@pytest.mark.parametrize("options", [{"start": 1.0}, {"start": -0.1}, {"every": 0}, {"rate": 0.0}, {"batches": 0}])
-def test_bad_options_of_swa(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(options))}={next(iter(options.values()))}"):
-        SWA(**{"start": 0.5, "every": 1, "rate": None, "batches": 1, **options})
-
-
 def test_bad_options_of_ema() -> None:
     for options in ({"decay": 1.0, "warmup": 10}, {"decay": 0.9, "warmup": 0}):
         with pytest.raises(InputError, match="averaging.decay"):
             EMA(**options)
-
-
-def test_swa_needs_an_end() -> None:
-    trainer = pl.Trainer(
-        max_epochs=-1, logger=False, accelerator="cpu", enable_progress_bar=False, enable_checkpointing=False
-    )
-    with pytest.raises(InputError, match="set trainer.max_epochs"):
-        KINDS[1]().on_train_start(trainer, module_of("none"))

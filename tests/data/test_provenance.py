@@ -14,6 +14,7 @@ from sartorius.data.provenance import KEY, check_start, note, noted, trained_on
 from sartorius.errors import InputError
 from tests.conftest import write_competition
 from tests.data.livecell.livecell_folder import write_livecell
+from tests.doubles import Split
 
 FOLDS = 4
 
@@ -32,8 +33,10 @@ def test_the_note_names_images_and_wells(tiny_competition: Path, tmp_path: Path)
     live = LiveCellDataModule(write_livecell(tmp_path))
     live.setup("fit")
     assert trained_on(live)["A172_Phase_A1_1_00d00h00m_1"] == "A172_Phase_A1_1_00d00h00m"
-    assert trained_on(SimpleNamespace()) == {}
-    assert trained_on(SimpleNamespace(train_images=["a"], pseudo_images=["b"])) == {"a": "a", "b": "b"}
+    metadata: dict[str, Any] = {}
+    note(metadata, SimpleNamespace(), None, None)
+    assert metadata == {KEY: {}}
+    assert trained_on(Split(["a"], pseudo=["b"])) == {"a": "a", "b": "b"}
 
 
 def test_no_validation_image_of_any_fold_comes_in_through_weights(tiny_competition: Path) -> None:
@@ -95,19 +98,19 @@ def test_overfitting_on_purpose_is_not_checked(tiny_competition: Path) -> None:
 
 
 def test_the_note_adds_up(tiny_competition: Path) -> None:
-    here, recipe = fold(tiny_competition, 0), {"model": {}}
-    note(recipe, here, None, None)
-    assert recipe[KEY] == trained_on(here)
-    note(recipe, here, {KEY: {"before": "elsewhere"}}, "a.ckpt")
-    assert recipe[KEY] == {"before": "elsewhere", **trained_on(here)}
-    note(recipe, here, None, "coco")  # weights of others: nothing is known
-    assert recipe[KEY] == trained_on(here)
+    here, metadata = fold(tiny_competition, 0), {"model": {}}
+    note(metadata, here, None, None)
+    assert metadata[KEY] == trained_on(here)
+    note(metadata, here, {KEY: {"before": "elsewhere"}}, "a.ckpt")
+    assert metadata[KEY] == {"before": "elsewhere", **trained_on(here)}
+    note(metadata, here, None, "coco")  # weights of others: nothing is known
+    assert metadata[KEY] == trained_on(here)
     with pytest.raises(InputError, match="validation"):
-        note(recipe, here, {KEY: trained_on(fold(tiny_competition, 1))}, "a.ckpt")
+        note(metadata, here, {KEY: trained_on(fold(tiny_competition, 1))}, "a.ckpt")
 
 
 def test_a_checkpoint_without_a_note_is_refused() -> None:
     assert noted(None, "a") == {}
-    for recipe in ({}, {KEY: None}, {KEY: ["a"]}):
+    for metadata in ({}, {KEY: None}, {KEY: ["a"]}):
         with pytest.raises(InputError, match=r"a\.ckpt: the checkpoint does not say which images.*train it again"):
-            noted(recipe, "a.ckpt")
+            noted(metadata, "a.ckpt")

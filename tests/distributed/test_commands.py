@@ -123,7 +123,7 @@ def flat(value: Any, name: str) -> Any:
 KINDS = {
     "unet": [*UNET, "averaging=ema", "copy_paste=default", "data.num_workers=2", "+callbacks.kill.batch=4"],
     "mask": [*MASK, "copy_paste=default", "+callbacks.kill.batch=1"],
-    "two": [*UNET, *TWO, "averaging=swa", "data.batch_size=1", "+callbacks.kill.batch=3"],
+    "two": [*UNET, *TWO, "averaging=ema", "data.batch_size=1", "+callbacks.kill.batch=3"],
 }
 
 

@@ -23,6 +23,7 @@ from sartorius.errors import InputError
 from sartorius.loggers.csv import CSVLog
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import CropNetwork
+from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
 from sartorius.train import train
@@ -52,7 +53,7 @@ def module(body: nn.Module | None = None, size: int = 32, **options: float) -> C
         "crops_at_once": 3,
         **options,
     }
-    built = CropSegmenterModule(network, lambda groups: torch.optim.Adam(groups, 3e-3), None, **values)
+    built = CropSegmenterModule(network, lambda groups: torch.optim.Adam(groups, 3e-3), **values)
     built.log = built.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     return built
 
@@ -157,7 +158,7 @@ def test_overfit(tiny_competition: Path, tmp_path: Path) -> None:
     body = unet(PlainEncoder(8, 2, "group", 2), 2, channels=[16, 8], norm="group", mean=0.0, std=1.0)
     built = module(body, size=16, jitter=0.1)
     del built.log, built.log_dict
-    built.recipe = {"model": 1, "format_version": 1}
+    built.hparams.update(model=1, format_version=FORMAT_VERSION)
     scores = CropScores(tmp_path, 0.5)
     best = pl.callbacks.ModelCheckpoint(tmp_path, "best", "val/iou", mode="max", enable_version_counter=False)
     seam = ScoredImages(lambda detections: pytest.fail("nobody asks for cells after post-processing"))
@@ -183,4 +184,4 @@ def test_overfit(tiny_competition: Path, tmp_path: Path) -> None:
     assert (tmp_path / "config.yaml").is_file()
     assert not (tmp_path / "metrics.json").exists()
     assert pd.read_csv(tmp_path / "crop_scores.csv").cell_type.tolist() == ["all", "astro", "cort", "shsy5y"]
-    assert torch.load(best.best_model_path, weights_only=True)["sartorius"] == built.recipe
+    assert torch.load(best.best_model_path, weights_only=True)[KEY] == built.hparams

@@ -92,7 +92,7 @@ def crop_step(first: Target, second: Target) -> tuple[float, Tensor]:
     """The loss of a training step on two images, and its gradient of the logits [6, 2, 32, 32]."""
     torch.manual_seed(0)
     network = CropNetwork(Given(6, 32), size=32, margin=0.5, min_side=12, mean=128.0, std=11.0, prompt=True)
-    built = CropSegmenterModule(network, torch.optim.SGD, None, jitter=0.0, low=0.1, mask_size=28, crops_at_once=3)
+    built = CropSegmenterModule(network, torch.optim.SGD, jitter=0.0, low=0.1, mask_size=28, crops_at_once=3)
     built.log = built.log_dict = lambda *_, **__: None  # type: ignore[method-assign, assignment]
     image = torch.full((1, HEIGHT, WIDTH), 128, dtype=torch.uint8)
     loss = built.training_step(Batch([image, image], [first, second]), 0)

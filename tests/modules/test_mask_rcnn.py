@@ -31,7 +31,7 @@ def batch(n: int = 2) -> SimpleNamespace:
 
 
 def module(network: nn.Module, **options) -> MaskRCNNModule:
-    return MaskRCNNModule(network, torch.optim.AdamW, None, ["shsy5y", "astro", "cort"], **options)
+    return MaskRCNNModule(network, torch.optim.AdamW, cell_type_names=["shsy5y", "astro", "cort"], **options)
 
 
 def test_loss_is_the_weighted_sum(monkeypatch) -> None:
@@ -89,10 +89,3 @@ def test_a_image_may_be_looked_at_in_windows(windows: Tiles | None) -> None:
     assert (first.boxes.tolist(), first.cell_types.tolist()) == ([[5, 3, 21, 9]], [1])
     assert (first.image_id, first.height, first.width) == ("p0", 12, 26)
     assert (second.image_id, second.boxes.tolist()) == ("p1", [[5, 3, 16, 9]])
-
-
-def test_the_recipe_travels_with_the_checkpoint() -> None:
-    built, checkpoint = module(Toy()), {}
-    built.recipe = {"model": 1}
-    built.on_save_checkpoint(checkpoint)
-    assert checkpoint == {"sartorius": {"model": 1}}

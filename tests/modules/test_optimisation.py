@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from sartorius.errors import InputError
-from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step, total_steps, warmup_cosine
+from sartorius.modules.optimisation import NonFiniteLossError, configure, seed_step, total_steps
+from sartorius.modules.schedules import warmup_cosine
 
 
 def test_norms_and_biases_are_not_decayed() -> None:

@@ -1,4 +1,4 @@
-"""Where a module's weights come from: loaded, noted in the recipe, refused where they have seen held back images."""
+"""Where the weights of a module come from: loaded, noted in the metadata, refused after held back images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 from sartorius.data.provenance import KEY
 from sartorius.errors import InputError
 from sartorius.modules.unet import UNetModule
+from sartorius.networks import checkpoints
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
 from sartorius.postprocess.decode import Components
+from tests.doubles import Split
 
 LINES = ("A172", "SHSY5Y", "BV2", "SkBr3")
 
@@ -28,14 +30,14 @@ def module(types: tuple[str, ...] = ("shsy5y", "astro", "cort"), maps: bool = Tr
 
 
 def saved(path: Path, source: UNetModule, **note: Any) -> str:
-    recipe = {"cell_types": list(source.cell_type_names), **note}
-    torch.save({"state_dict": source.state_dict(), "sartorius": recipe}, path)
+    metadata = {"format_version": checkpoints.FORMAT_VERSION, "cell_types": list(source.cell_type_names), **note}
+    torch.save({"state_dict": source.state_dict(), checkpoints.KEY: metadata}, path)
     return str(path)
 
 
 def fit_on(started: UNetModule, train: list[str], val: list[str]) -> None:
     """What Lightning does before a fit."""
-    started.trainer = SimpleNamespace(datamodule=SimpleNamespace(train_images=train, val_images=val))  # type: ignore[assignment]
+    started.trainer = SimpleNamespace(datamodule=Split(train, val))  # type: ignore[assignment]
     started.setup("fit")
 
 
@@ -53,18 +55,17 @@ def test_a_unet_starts_from_one_of_other_cell_types(tmp_path: Path) -> None:
     assert plain.started_from is not None and plain.started_from.reshaped == ()
 
 
-def test_the_recipe_notes_all_images_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
+def test_the_metadata_note_all_images_and_a_resumed_run_keeps_them(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.ckpt", module(LINES), **{KEY: {"x": "field"}})
     started = module(weights=path)
     fit_on(started, ["a", "b"], ["c"])
-    assert started.recipe[KEY] == {"x": "field", "a": "a", "b": "b"}
-    checkpoint: dict[str, Any] = {}
-    started.on_save_checkpoint(checkpoint)
+    assert started.hparams[KEY] == {"x": "field", "a": "a", "b": "b"}
+    checkpoint = {checkpoints.KEY: dict(started.hparams)}
     resumed = module()  # a resumed run loads no pretrained weights
     fit_on(resumed, ["a", "b"], ["c"])
-    assert resumed.recipe[KEY] == {"a": "a", "b": "b"}
+    assert resumed.hparams[KEY] == {"a": "a", "b": "b"}
     resumed.on_load_checkpoint(checkpoint)
-    assert resumed.recipe[KEY] == {"x": "field", "a": "a", "b": "b"}
+    assert resumed.hparams[KEY] == {"x": "field", "a": "a", "b": "b"}
     resumed.on_load_checkpoint({})
 
 

@@ -43,7 +43,7 @@ class First(ToyModule):
     def __init__(self, count: int = 3) -> None:
         super().__init__(cell_type_names=("x", "y", "z"))
         self.count = count
-        self.recipe = {"postprocess": {"score": 0.1}, "data": "tiny", "model": {"first": 1}}
+        self.hparams.update(postprocess={"score": 0.1}, data="tiny", model={"first": 1})
 
     def detect(self, batch) -> list[Detections]:
         return [given(target.image_id, count=self.count) for target in batch.targets]
@@ -130,7 +130,7 @@ def test_a_folder_as_the_first_stage(tmp_path: Path) -> None:
     assert [found.image_id for found in detect(stages, "b", "a")] == ["b", "a"]
     assert np.array_equal(detect(stages)[0].masks, detect(two_stage())[0].masks)
     assert stages.cell_type_names == ("x", "y", "z")
-    assert stages.recipe["postprocess"] == {"score": 0.3}
+    assert stages.hparams["postprocess"] == {"score": 0.3}
     with pytest.raises(InputError, match="c.npz: not a readable detections file"):
         detect(stages, "c")
     larger = batch("a")
@@ -139,15 +139,15 @@ def test_a_folder_as_the_first_stage(tmp_path: Path) -> None:
         stages.predict_step(larger, 0)
 
 
-def test_the_recipe_names_both_stages() -> None:
+def test_the_metadata_name_both_stages() -> None:
     second = module()
-    second.recipe = {"model": {"second": 2}}
-    recipe = two_stage(second=second).recipe
-    assert recipe["postprocess"] == {"score": 0.1}
-    assert recipe["model"]["first"] == {"first": 1}
-    assert recipe["model"]["second"] == {"second": 2}
-    assert recipe["model"]["_target_"].endswith("two_stage.TwoStageModule")
-    assert recipe["model"]["combine"] == "replace"
+    second.hparams.update(model={"second": 2})
+    metadata = two_stage(second=second).hparams
+    assert metadata["postprocess"] == {"score": 0.1}
+    assert metadata["model"]["first"] == {"first": 1}
+    assert metadata["model"]["second"] == {"second": 2}
+    assert metadata["model"]["_target_"].endswith("two_stage.TwoStageModule")
+    assert metadata["model"]["combine"] == "replace"
 
 
 def test_what_it_refuses() -> None:

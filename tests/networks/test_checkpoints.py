@@ -22,7 +22,7 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def save(path: Path, **changes: Any) -> Path:
     module = building.build_module(toy_config())
-    torch.save({"state_dict": module.state_dict(), "epoch": 3, checkpoints.KEY: {**module.recipe, **changes}}, path)
+    torch.save({"state_dict": module.state_dict(), "epoch": 3, checkpoints.KEY: {**module.hparams, **changes}}, path)
     return path
 
 
@@ -30,20 +30,20 @@ def save(path: Path, **changes: Any) -> Path:
 def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
     module = building.build_module(toy_config())
     module.level.data[:] = 4.0
-    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: module.recipe}, tmp_path / "a.ckpt")
-    loaded, recipe = loading.load_module(tmp_path / "a.ckpt")
+    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, tmp_path / "a.ckpt")
+    loaded = loading.load_module(tmp_path / "a.ckpt")
     assert isinstance(loaded, ToyModule)
     assert loaded.level.item() == 4.0
     assert not loaded.training
-    assert recipe == module.recipe == loaded.recipe
+    assert loaded.hparams == module.hparams
 
 
 class Windowed(ToyModule):
-    """A module that looks at images in windows; before there was a choice it took no `inference`."""
+    """A module that predicts through windows."""
 
     def __init__(self, inference: Any = None, **options: Any) -> None:
         super().__init__(**options)
-        self.inference = inference
+        self.inference = inference or Whole()
 
 
 @pytest.mark.parametrize("before", [{}, {"inference": {"_target_": "sartorius.inference.windows.Whole"}}])
@@ -55,17 +55,17 @@ def test_windows_of_a_checkpoint_can_be_replaced(
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         saved, tiles = (compose("predict", [f"inference={name}"]).inference for name in ("saved", "tiles"))
     for unchanged in (None, saved):
-        module, recipe = loading.load_module(path, unchanged)
-        assert module.inference == (Whole() if before else None)
-        assert recipe["model"] == {"_target_": f"{__name__}.Windowed", **before}
-    module, recipe = loading.load_module(path, tiles)
+        module = loading.load_module(path, unchanged)
+        assert module.inference == Whole()
+        assert module.hparams["model"] == {"_target_": f"{__name__}.Windowed", **before}
+    module = loading.load_module(path, tiles)
     assert module.inference == Tiles(256, 64, margin=16, batch=4, join_iou=0.5)
-    assert recipe["model"]["inference"] == wiring.plain(tiles) and module.recipe is recipe
+    assert module.hparams["model"]["inference"] == wiring.plain(tiles)
 
 
 @pytest.mark.usefixtures("trusted")
 def test_windows_for_a_module_that_takes_none(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.ckpt: a ToyModule sees whole images only; leave out inference="):
+    with pytest.raises(InputError, match=r"a\.ckpt: a ToyModule takes whole images only; leave out inference="):
         loading.load_module(save(tmp_path / "a.ckpt"), {"_target_": "sartorius.inference.windows.Whole"})
 
 
@@ -136,7 +136,7 @@ def test_the_shipped_windows_are_trusted(choice: str) -> None:
     checkpoints.check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
 
 
-def test_pretrained_weights_of_a_recipe_are_not_fetched() -> None:
+def test_pretrained_weights_of_the_metadata_are_not_fetched() -> None:
     config = checkpoints.model_config(
         {"model": {"_target_": "torch.nn.Linear", "weights": "coco", "a": [{"weights": "x"}]}}, "a"
     )
@@ -160,10 +160,10 @@ def test_a_run_resumes_only_with_its_own_model(tmp_path: Path) -> None:
 def test_a_run_resumes_only_with_its_own_split(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", config={"data": {"root": "a", "fold": 1, "images": ["x", "y"]}})
     resumed = ToyModule()
-    resumed.recipe = {"config": {"data": {"root": "moved", "fold": 1, "images": ["x", "y"], "batch_size": 4}}}
+    resumed.hparams.update(config={"data": {"root": "moved", "fold": 1, "images": ["x", "y"], "batch_size": 4}})
     checkpoints.check_resume(path, resumed, SPLIT)
     changes = {"fold": 0, "images": None, "n_folds": 5, "fold_seed": 1, "fold_file": "f.csv", "val_images": ["x"]}
     for key, value in changes.items():
-        resumed.recipe = {"config": {"data": {"fold": 1, "images": ["x", "y"], key: value}}}
+        resumed.hparams.update(config={"data": {"fold": 1, "images": ["x", "y"], key: value}})
         with pytest.raises(InputError, match=rf"a.ckpt: was trained with data.{key}=.*, resumed with data.{key}="):
             checkpoints.check_resume(path, resumed, SPLIT)

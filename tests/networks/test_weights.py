@@ -6,6 +6,7 @@ from torch import nn
 
 from sartorius.errors import InputError
 from sartorius.networks.backbones import resnet_fpn
+from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
 from sartorius.networks.weights import load_weights
 
 from .conftest import tiny_network
@@ -90,11 +91,12 @@ def test_a_failed_download_says_what_to_do(monkeypatch) -> None:
         load_weights(tiny_network(), "coco", "maskrcnn_resnet50_fpn", "resnet18")
 
 
-def checkpoint(path, cell_types, **recipe) -> nn.Module:
+def checkpoint(path, cell_types, **metadata) -> nn.Module:
     """One of ours, of tiny networks with so many cell types."""
     network = tiny_network(classes=len(cell_types))
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    torch.save({"state_dict": state, "sartorius": {"cell_types": list(cell_types), **recipe}}, path)
+    metadata = {"format_version": FORMAT_VERSION, "cell_types": list(cell_types), **metadata}
+    torch.save({"state_dict": state, KEY: metadata}, path)
     return network
 
 
@@ -107,7 +109,8 @@ def test_a_checkpoint_of_other_cell_types(tmp_path) -> None:
     assert report.missing == report.reshaped == report.unused == ()
     assert report.heads == "shsy5y from SHSY5Y; astro, cort from the mean of all 4"
     assert f"cell types: {report.heads}" in str(report)
-    assert report.recipe == {"cell_types": ["A172", "SHSY5Y", "BV2", "SkBr3"], "trained_on": {}}
+    lines = ["A172", "SHSY5Y", "BV2", "SkBr3"]
+    assert report.metadata == {"format_version": FORMAT_VERSION, "cell_types": lines, "trained_on": {}}
     ours, theirs = network.state_dict(), source.state_dict()
     for name, value in theirs.items():
         if ours[name].shape == value.shape:

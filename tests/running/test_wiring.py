@@ -32,7 +32,7 @@ class Weighted:
     cell_type_names = ("a",)
 
     def __init__(self, weights: str | None, norm: str) -> None:
-        self.weights, self.norm = weights, norm
+        self.weights, self.norm, self.hparams = weights, norm, {}
 
 
 def breaks() -> None:
@@ -82,24 +82,24 @@ def test_instantiate_all_skips_null() -> None:
     assert wiring.instantiate_all(None) == []
 
 
-def test_a_module_carries_its_recipe() -> None:
+def test_a_module_carries_its_metadata() -> None:
     cfg = toy_config(width=2)
     module = building.build_module(cfg)
     assert isinstance(module, ToyModule)
-    assert module.recipe["format_version"] == checkpoints.FORMAT_VERSION
-    assert module.recipe["model"] == {"_target_": "tests.doubles.ToyModule", "lr": 0.1, "width": 2}
-    assert module.recipe["cell_types"] == ["shsy5y", "astro", "cort"]
-    assert module.recipe["config"]["seed"] == 0
+    assert module.hparams["format_version"] == checkpoints.FORMAT_VERSION
+    assert module.hparams["model"] == {"_target_": "tests.doubles.ToyModule", "lr": 0.1, "width": 2}
+    assert module.hparams["cell_types"] == ["shsy5y", "astro", "cort"]
+    assert module.hparams["config"]["seed"] == 0
 
 
-def test_a_resumed_module_fetches_no_weights_and_keeps_its_recipe() -> None:
+def test_a_resumed_module_fetches_no_weights_and_keeps_its_metadata() -> None:
     cfg = OmegaConf.create(
         {"model": {"_target_": f"{__name__}.Weighted", "weights": "coco", "norm": "${default_norm:${model.weights}}"}}
     )
     for pretrained in (True, False):
         module: Any = building.build_module(cfg, pretrained)
         assert (module.weights, module.norm) == ("coco" if pretrained else None, "frozen_batch")
-        assert module.recipe["model"] == wiring.plain(cfg.model) == module.recipe["config"]["model"]
+        assert module.hparams["model"] == wiring.plain(cfg.model) == module.hparams["config"]["model"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from sartorius.data.livecell.folder import CELL_LINES
+from sartorius.networks.checkpoints import KEY
 from tests.smoke.test_pipeline import run
 
 SMALL = [
@@ -22,16 +23,16 @@ def test_pretrain_and_finetune(tiny_competition: Path, tmp_path: Path) -> None:
     pretraining = ["experiment=pretrain_livecell", "data=synthetic_livecell", "hydra.run.dir=runs/pretrain_livecell"]
     run(tmp_path, "train", *pretraining, *SMALL)
     first = torch.load(tmp_path / "runs/pretrain_livecell/checkpoints/best.ckpt", weights_only=True)
-    assert first["sartorius"]["cell_types"] == list(CELL_LINES)
-    assert len(first["sartorius"]["trained_on"]) == 8
+    assert first[KEY]["cell_types"] == list(CELL_LINES)
+    assert len(first[KEY]["trained_on"]) == 8
 
     folder = ["experiment=finetune_livecell", f"data.root={tiny_competition}", "data.n_folds=4", *SMALL]
     text = run(tmp_path, "train", *folder, "hydra.run.dir=fold0")  # the experiment's own weights
     assert "cell types: shsy5y from SHSY5Y; astro, cort from the mean of all 8" in text
     assert "start from nothing" not in text
     second = torch.load(tmp_path / "fold0/checkpoints/best.ckpt", weights_only=True)
-    note = second["sartorius"]["trained_on"]
-    assert set(first["sartorius"]["trained_on"]) < set(note)
+    note = second[KEY]["trained_on"]
+    assert set(first[KEY]["trained_on"]) < set(note)
     assert note["astro00"].startswith("astro[x]_A1") or note["astro01"].startswith("astro[x]_B2")
 
     weights = ["model.weights=fold0/checkpoints/best.ckpt", "model.class_mapping=null"]

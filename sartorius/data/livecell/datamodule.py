@@ -54,7 +54,6 @@ class LiveCellDataModule(LabelledDataModule):
         self.root, self.annotation_files, self.repeated = Path(root), annotation_files, repeated
         self.limits, self.limit_seed = dict(limits or {}), limit_seed
         self.drop_shared, self.images = drop_shared, images
-        self.test_images: list[str] = []
         self._folder: LiveCell | None = None
         self._test: InstanceDataset | None = None
 

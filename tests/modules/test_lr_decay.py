@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sartorius.errors import InputError
-from sartorius.modules.layer_rates import LayerRates, backbone_depths
+from sartorius.modules.lr_decay import LRDecay, backbone_depths
 from sartorius.modules.optimisation import configure
 from sartorius.networks.backbones import resnet_fpn
 from sartorius.networks.encoders import PlainEncoder
@@ -67,8 +67,8 @@ def test_stages_of_the_plain_encoder() -> None:
 
 def test_factors() -> None:
     module = Detector(resnet_fpn("resnet18", "group", 5))
-    assert LayerRates(decay=1.0, backbone=1.0).factors(module) == {}
-    factors = LayerRates(decay=0.5, backbone=0.1).factors(module)
+    assert LRDecay(per_stage=1.0, backbone=1.0).factors(module) == {}
+    factors = LRDecay(per_stage=0.5, backbone=0.1).factors(module)
     assert factors["backbone.body.layer4.0.conv1.weight"] == pytest.approx(0.1 * 0.5)
     assert factors["backbone.body.conv1.weight"] == pytest.approx(0.1 * 0.5**5)
     assert "head.weight" not in factors
@@ -77,7 +77,7 @@ def test_factors() -> None:
 def test_groups_have_their_rates_and_no_decay_where_it_does_not_belong() -> None:
     module: Any = Detector(resnet_fpn("resnet18", "group", 3))  # conv1, bn1 and layer1 are frozen
     module.trainer = SimpleNamespace(estimated_stepping_batches=10)
-    built = configure(module, adamw, None, LayerRates(decay=0.5, backbone=0.2))
+    built = configure(module, adamw, None, LRDecay(per_stage=0.5, backbone=0.2))
     rate_of = {id(p): group["lr"] for group in built.param_groups for p in group["params"]}
     decay_of = {id(p): group["weight_decay"] for group in built.param_groups for p in group["params"]}
     names = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -93,7 +93,7 @@ def test_a_schedule_keeps_the_ratio() -> None:
 
     module: Any = Detector(PlainEncoder(filters=2, blocks=1, norm="none"))
     module.trainer = SimpleNamespace(estimated_stepping_batches=10)
-    built = configure(module, adamw, lambda o, total_steps: warmup_constant(o, total_steps, 1), LayerRates(0.5, 1.0))
+    built = configure(module, adamw, lambda o, total_steps: warmup_constant(o, total_steps, 1), LRDecay(0.5, 1.0))
     rates = sorted({group["lr"] for group in built["optimizer"].param_groups})
     assert rates == pytest.approx([0.1 * 0.5 * 0.25, 0.1 * 0.5 * 0.5, 0.1 * 0.5])
 
@@ -105,7 +105,7 @@ def test_without_effect_the_groups_are_as_without_it() -> None:
             {"params": [id(p) for p in g["params"]], "lr": g["lr"], "decay": g["weight_decay"]}
             for g in built.param_groups
         ]
-        for built in (configure(module, adamw, None), configure(module, adamw, None, LayerRates(1.0, 1.0)))
+        for built in (configure(module, adamw, None), configure(module, adamw, None, LRDecay(1.0, 1.0)))
     ]
     assert groups[0] == groups[1]
     assert len(groups[0]) == 2
@@ -114,8 +114,8 @@ def test_without_effect_the_groups_are_as_without_it() -> None:
 
 
 def test_refusals() -> None:
-    for options in ({"decay": 0.0, "backbone": 1.0}, {"decay": 1.0, "backbone": 1.5}):
+    for options in ({"per_stage": 0.0, "backbone": 1.0}, {"per_stage": 1.0, "backbone": 1.5}):
         with pytest.raises(InputError, match="expected above 0, at most 1"):
-            LayerRates(**options)
+            LRDecay(**options)
     with pytest.raises(InputError, match="no backbone whose stages are known"):
-        LayerRates(0.5, 1.0).factors(nn.Linear(2, 2))
+        LRDecay(0.5, 1.0).factors(nn.Linear(2, 2))

@@ -1,0 +1,76 @@
+"""The members of a LightningModule that callbacks, commands and figures rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import pytorch_lightning as pl
+from torch import Tensor
+
+from sartorius.errors import InputError
+
+if TYPE_CHECKING:
+    from sartorius.data.dataset import Batch, Target
+    from sartorius.inference.windows import Windows
+    from sartorius.structures.detections import Detections
+    from sartorius.visualise.overlays import Image
+    from sartorius.visualise.targets import Panel
+
+
+class SegmentationModule(pl.LightningModule):
+    """A model that predicts Detections; its validation, test and prediction steps return those of the batch.
+
+    `hparams`, Lightning's, is the checkpoint metadata that `wiring.build_module` fills in (see
+    `networks.checkpoints`) and Lightning stores with every checkpoint.
+
+    cell_type_names: in the order of the cell types' indices. inference: the windows through which images are
+    predicted; None for a module that takes whole images only.
+    """
+
+    inference: Windows | None = None
+
+    def __init__(self, cell_type_names: Sequence[str]) -> None:
+        super().__init__()
+        self.cell_type_names = tuple(cell_type_names)
+
+    @property
+    def export_settings(self) -> dict[str, Any] | None:
+        """The settings that decided which detections were exported, for `meta.json`; None where there are none."""
+        return None
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """NumPy detections of every image, on the CPU; an image may have none."""
+        raise NotImplementedError
+
+    def use_windows(self, windows: Windows) -> None:
+        """Predict through these windows from now on; raises InputError where the module takes whole images only."""
+        if self.inference is None:
+            raise InputError(f"a {type(self).__name__} takes whole images only; leave out inference= and tta=")
+        self.inference = windows
+
+    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+        """(text, drawing) of each training target of a sample, as in `visualise.targets.DrawsTargets`."""
+        return []
+
+    def memory_advice(self, stage: str) -> list[str]:
+        """Settings of this model, in words, that need less memory in `training` or another stage."""
+        return []
+
+
+@runtime_checkable
+class ForegroundModule(Protocol):
+    """A module that keeps the foreground of the last batch that it validated or tested.
+
+    foreground: for each image float [H, W], the probability 0..1 that a pixel is any cell's.
+    """
+
+    foreground: list[Tensor]
+
+
+@runtime_checkable
+class BoxPromptedModule(Protocol):
+    """A module that segments given boxes; its detections are in the order of the image's cells."""
+
+    def given_boxes(self, target: Target) -> Tensor:
+        """The boxes of an image's cells, float32 [N, 4], as the module is given them in validation."""

@@ -1,6 +1,20 @@
-"""From detections to cells: thresholds per cell type, NMS, pasting, overlap removal; and a classical baseline."""
+"""From detections to cells: the steps of post-processing; decoders of dense maps; a classical baseline."""
 
+from sartorius.postprocess.cleaning import FillHoles, LargestPiece, ReopenHoles
 from sartorius.postprocess.finalise import Finalised, Postprocess
-from sartorius.postprocess.thresholds import Thresholds
+from sartorius.postprocess.step import SearchRange, Step
+from sartorius.postprocess.steps import (
+    BoxNMS,
+    Mask,
+    MaskNMS,
+    MaxDetections,
+    MinArea,
+    Overlaps,
+    Score,
+    ThresholdTypes,
+)
 
-__all__ = ["Finalised", "Postprocess", "Thresholds"]
+__all__ = [
+    "BoxNMS", "FillHoles", "Finalised", "LargestPiece", "Mask", "MaskNMS", "MaxDetections", "MinArea", "Overlaps",
+    "Postprocess", "ReopenHoles", "Score", "SearchRange", "Step", "ThresholdTypes",
+]  # fmt: skip

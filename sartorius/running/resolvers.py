@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
@@ -20,12 +21,17 @@ from sartorius.sweeps.task import in_multirun
 
 
 def register() -> None:
-    """Let all config files use the functions of this module, by their names without the underscore."""
+    """Let all config files use the functions of this module, by their names without the underscore, and `/any_key`.
+
+    A config with `/any_key@_here_` among its defaults takes keys from the command line that it does not name: changes to
+    what is only known once a file has been read, which checks them.
+    """
     for resolver in (
         _default_norm, _by_weights, _count, _either, _chosen_name, _run_folder, _output_folder, _last_part, _file_name,
         _stable_id, _multirun_or, _around, _of_model, _own_folder,
     ):  # fmt: skip
         OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, replace=True)
+    ConfigStore.instance().store(name="any_key", node=DictConfig({}, flags={"struct": False}))
     OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
 
 

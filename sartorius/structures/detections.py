@@ -25,7 +25,7 @@ from sartorius.structures.arrays import Floats32, Ints, LabelMap, SoftMasks
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _ARRAYS = ("boxes", "scores", "cell_types", "masks")
 
 

@@ -32,9 +32,12 @@ def ours(detections: Detections) -> list[str]:
 
 def finalised(detections: Detections) -> Instances:
     """The cells that are submitted."""
-    from sartorius.postprocess import Postprocess
+    from sartorius.postprocess import BoxNMS, Mask, MaskNMS, MinArea, Overlaps, Postprocess, Score
 
-    decide = Postprocess(score=0.1, mask=MASK_THRESHOLD, box_nms=0.9, mask_nms=0.5, min_area=20)
+    decide = Postprocess(
+        score=Score(0.1), box_nms=BoxNMS(0.9), mask=Mask(MASK_THRESHOLD), mask_nms=MaskNMS(0.5),
+        overlaps=Overlaps(), min_area=MinArea(20),
+    )  # fmt: skip
     return decide(detections).instances
 
 

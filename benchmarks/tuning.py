@@ -14,16 +14,19 @@ import numpy as np
 
 from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius.postprocess import Postprocess
+from sartorius.postprocess import BoxNMS, Mask, MaskNMS, MinArea, Overlaps, Postprocess, Score, ThresholdTypes
 from sartorius.structures import rle
 from sartorius.structures.detections import Detections
 from sartorius.tuning.scorer import CountScorer, PipelineScorer
-from sartorius.tuning.space import ByType
+from sartorius.tuning.space import ByType, thresholds_of
 from sartorius.tuning.tables import Tables
 
 IMAGES, DRAWN, CELLS = 100, 10, 100  # each drawn image comes several times, with other scores
 MASK_SIZE = 28
-START = Postprocess(score=0.3, mask=0.5, box_nms=0.7, mask_nms=0.3, min_area=20, image_type="majority")
+START = Postprocess(
+    types=ThresholdTypes("image"), score=Score(0.3), box_nms=BoxNMS(0.7), mask=Mask(0.5), mask_nms=MaskNMS(0.3),
+    overlaps=Overlaps(), min_area=MinArea(20),
+)  # fmt: skip
 SCORES = (0.3, 0.4, 0.5, 0.6)
 MASKS = (0.4, 0.45, 0.5, 0.55)
 
@@ -40,18 +43,19 @@ def tables(count: int = IMAGES, drawn: int = DRAWN, cells: int = CELLS) -> Table
         scores = random.uniform(0.2, 1, len(twice)).astype(np.float32)
         found[exact.image_id] = replace(twice, boxes=boxes, scores=scores, cell_types=np.full(len(twice), k % 3))
         truth[exact.image_id] = sample.instances().to_runs()
-    floor = {"score": 0.05, "box_nms": 0.3}
+    floor = {"score.threshold": 0.05, "box_nms.threshold": 0.3}
     return Tables(list(found), found.__getitem__, truth.__getitem__, START, floor, cache_megabytes=1000)
 
 
 def trials(names: tuple[str, ...]) -> dict[str, list[ByType]]:
     """What is tried: other scores and areas, or other masks."""
-    base = START.thresholds.for_types(names)
+    base = thresholds_of(START, names)
+    level = base["score.threshold"]
     return {
         "score and area": [
-            {**base, "score": base["score"] * 0 + s, "min_area": base["score"] * 100 * s} for s in SCORES
+            {**base, "score.threshold": level * 0 + s, "min_area.pixels": level * 100 * s} for s in SCORES
         ],
-        "mask": [{**base, "mask": base["mask"] * 0 + value} for value in MASKS],
+        "mask": [{**base, "mask.threshold": level * 0 + value} for value in MASKS],
     }
 
 

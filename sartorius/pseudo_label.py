@@ -39,11 +39,12 @@ def label(found: Detections, postprocess: Postprocess, settings: PseudoLabels) -
     `doubtful_score` on. A cell is sure from `min_score` and `min_agreement` on (agreement counts where it is known).
     """
     from sartorius.data.annotation_rows import well_of
+    from sartorius.postprocess import Score
 
     kind = found.prevailing_type
     name = found.cell_type_names[kind]
     least, sure = settings.cut_off("doubtful_score", name), settings.cut_off("min_score", name)
-    cells = replace(postprocess, score=min(least, sure))(replace(found, cell_types=np.full(len(found), kind)))
+    cells = postprocess.with_step(Score(min(least, sure)))(replace(found, cell_types=np.full(len(found), kind)))
     scores = np.round(cells.scores.astype(np.float64), _DIGITS)
     ignore, agreement = scores < sure, None
     if found.agreement is not None:

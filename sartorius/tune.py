@@ -98,10 +98,11 @@ def report(
 ) -> tuple[Postprocess, dict[str, Any]]:  # fmt: skip
     """Search, print and write everything; returns the tuned post-processing and the numbers of metrics.json."""
     from sartorius.tuning import crossfit
-    from sartorius.tuning.scorer import scorer_of, with_thresholds
+    from sartorius.tuning.scorer import scorer_of
+    from sartorius.tuning.space import thresholds_of, with_thresholds
 
     tables, names = searcher.tables, searcher.tables.cell_type_names
-    tuned = crossfit.tune(searcher, post.thresholds.for_types(names), folds)
+    tuned = crossfit.tune(searcher, thresholds_of(post, names), folds)
     numbers = crossfit.summary(tuned, cell_types, bootstrap)
     crossfit.print_summary(numbers, names, bootstrap["level"])
     best = with_thresholds(post, names, tuned.thresholds)
@@ -157,6 +158,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     """Tune on what the config names, write the report and the thresholds. Returns the numbers of metrics.json."""
     from sartorius.networks.checkpoints import read_checkpoint
     from sartorius.tuning.search import Effort, Searcher
+    from sartorius.tuning.space import floor, thresholds_of
     from sartorius.tuning.tables import Tables
 
     folders = [DetectionsFolder(folder) for folder in wiring.path_list(cfg.detections)]
@@ -169,23 +171,24 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         if cfg[key] < least:
             raise InputError(f"{key}={cfg[key]}: expected {least} or more")
     post = common_postprocess(folders, wiring.plain(cfg.postprocess))
-    space = wiring.instantiate(cfg.search)
+    grids = wiring.instantiate(cfg.search).grids(post)
     names = folders[0].meta.get("cell_types", CELL_TYPES)
     asked = asked_precision(wiring.plain(cfg.pseudo_labels.precision), names)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)
     home = chosen(folder_of(folders, truth), None if cfg.images is None else wiring.path_list(cfg.images))
     otherwise = ", or folds=0 to leave out cross-fitting"
     folds = None if cfg.folds == 0 else well_folds(truth, list(home), cfg.folds, cfg.seed, otherwise=otherwise)
-    floor = space.floor(post.thresholds.for_types(truth.cell_type_names))
+    least = floor(grids, thresholds_of(post, truth.cell_type_names))
     tables = Tables(
-        list(home), lambda image_id: home[image_id].load(image_id), truth.runs, post, floor, cfg.cache_megabytes,
+        list(home), lambda image_id: home[image_id].load(image_id), truth.runs, post, least, cfg.cache_megabytes,
         progress_bar,
     )  # fmt: skip
     output = Path(cfg.output)
-    about = {"detections": tables.digest, "postprocess": to_saved(post), "search": wiring.plain(cfg.search)}
+    searched = {name: asdict(grid) for name, grid in grids.items()}
+    about = {"detections": tables.digest, "postprocess": to_saved(post), "search": searched}
     check_same_search(output, {**about, "seed": cfg.seed, "folds": cfg.folds})
     effort = Effort(cfg.trials, cfg.rounds, cfg.least_images, cfg.seed)
-    searcher = Searcher(tables, space, effort, output / "search.jsonl", print)
+    searcher = Searcher(tables, grids, effort, output / "search.jsonl", print)
     cell_types = [truth.record(image_id).cell_type for image_id in home]
     best, numbers = report(searcher, output, post, cell_types, folds, wiring.plain(cfg.bootstrap))
     if asked:

@@ -14,6 +14,7 @@ from sartorius.data.dataset import Batch
 from sartorius.modules.base import SegmentationModule
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
+from tests.postprocess.pipelines import saved
 
 
 class ToyModule(SegmentationModule):
@@ -73,7 +74,7 @@ def toy_config(**model: Any) -> DictConfig:
         {
             "seed": 0,
             "data": {"name": "tiny"},
-            "postprocess": {"score": 0.1, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0},
+            "postprocess": saved(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0),
             "model": {"_target_": "tests.doubles.ToyModule", "lr": 0.1, **model},
         }
     )

@@ -267,6 +267,7 @@ def test_members_that_know_fewer_cell_types(run: Run, two: list[str], output: Pa
 
 
 def test_the_postprocess_that_is_saved(run: Run, two: list[str], output: Path) -> None:
-    for overrides, mask in ((["calibrate=true"], 0.5), (["postprocess.mask.cort=0.7"], {"default": 0.5, "cort": 0.7})):
+    types = {"default": 0.5, "cort": 0.7}
+    for overrides, mask in ((["calibrate=true"], 0.5), (["postprocess.mask.threshold.cort=0.7"], types)):
         run(two, *overrides, "overwrite=true")
-        assert DetectionsFolder(output / "detections").meta["postprocess"]["mask"] == mask
+        assert DetectionsFolder(output / "detections").meta["postprocess"]["mask"]["threshold"] == mask

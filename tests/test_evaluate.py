@@ -22,15 +22,9 @@ from sartorius.formats.submission import write_submission
 from sartorius.running import loading, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule
+from tests.postprocess.pipelines import saved
 
-POST = {
-    "_target_": "sartorius.postprocess.Postprocess",
-    "score": 0.5,
-    "mask": 0.5,
-    "box_nms": 0.9,
-    "mask_nms": 0.5,
-    "min_area": 0,
-}
+POST = saved(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 Run = Callable[..., dict[str, Any]]
 
 
@@ -126,10 +120,9 @@ def test_folders_of_detections_are_joined(
     assert numbers["box_ap"] == pytest.approx(1.0) and numbers["box_ap_astro"] == pytest.approx(1.0)
     assert run(f"detections={first}")["images"] == 3
     assert run(f"detections={first}", "images=cort02")["images"] == 1
-    assert run(f"detections=[{first}]", "postprocess.score.astro=0.95")["competition_map_astro"] == 0.0
-    assert (
-        run(f"detections=[{first}]", "postprocess=default", "postprocess.min_area.cort=91")["competition_map_cort"] < 1
-    )
+    assert run(f"detections=[{first}]", "postprocess.score.threshold.astro=0.95")["competition_map_astro"] == 0.0
+    larger = run(f"detections=[{first}]", "postprocess=default", "postprocess.min_area.pixels.cort=91")
+    assert larger["competition_map_cort"] < 1
 
 
 def test_cell_types_come_with_the_detections_or_the_config(
@@ -215,7 +208,8 @@ def test_a_checkpoint_is_run_over_its_validation_images(
     module.hparams.update(config={"data": data}, postprocess=POST, data="tiny", model={})
     asked = []
     monkeypatch.setattr(loading, "load_module", lambda _, windows: asked.append(windows) or module.eval())
-    common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu", "postprocess.score.default=0.1")
+    common = ("checkpoint=some.ckpt", "data.num_workers=0", "trainer.accelerator=cpu")
+    common += ("postprocess.score.threshold.default=0.1",)
     numbers = run(*common, root=None)
     assert asked == [{}], "the checkpoint's own windows"
     assert numbers["images"] == numbers["predictions"] == 3

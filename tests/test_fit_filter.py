@@ -15,8 +15,9 @@ from sartorius.errors import InputError
 from sartorius.formats.submission import read_submission
 from sartorius.running import wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.postprocess.pipelines import saved
 
-POST = {"score": 0.5, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
+POST = saved(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 SMALL = ("model.max_iter=10", "model.learning_rate=0.3", "model.min_samples_leaf=4", "bootstrap.samples=100")
 Run = Callable[..., Any]
 

@@ -19,10 +19,11 @@ from sartorius.fusion.join import Ensemble
 from sartorius.running import wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.postprocess.pipelines import saved
 from tests.postprocess.shapes import random_detections
 
 VERBS: dict[str, Any] = {"ensemble": ensemble, "pseudo_label": pseudo_label, "tune": tune}
-POST = {"score": 0.2, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
+POST = saved(score=0.2, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 PICTURES = 40
 
 # A file that is about to get its name is written but not there yet: the worst moment.

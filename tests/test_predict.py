@@ -64,7 +64,7 @@ def test_one_image_of_any_size(config: Compose, tmp_path: Path, name: str) -> No
 
 
 def test_thresholds_are_the_checkpoints_unless_set(config: Compose, tmp_path: Path) -> None:
-    main(config("postprocess.score.default=0.99"))
+    main(config("postprocess.score.threshold.default=0.99"))
     with Image.open(tmp_path / "out" / "overlays" / "test00.png") as image:
         pixels = np.asarray(image)
     assert (pixels == pixels[..., :1]).all()  # no cell is left to colour
@@ -79,13 +79,13 @@ def test_a_filter_is_drawn_and_saved(config: Compose, tmp_path: Path) -> None:
     for area, coloured in ((15 * 6, False), (15 * 6 - 1, True)):
         file, output = tmp_path / f"{area}.npz", tmp_path / f"of_{area}"
         larger_than(area).save(file)
-        main(config(f"filter={file}", f"output={output}", "postprocess.min_area.default=3"))
+        main(config(f"filter={file}", f"output={output}", "postprocess.min_area.pixels.default=3"))
         with Image.open(output / "overlays" / "test00.png") as image:
             pixels = np.asarray(image)
         assert (pixels != pixels[..., :1]).any() == coloured
         folder = DetectionsFolder(output / "detections")
         assert len(folder.load("test00")) == 1 and folder.meta["filter"]["file"] == str(file)
-        assert folder.meta["postprocess"]["min_area"]["default"] == 3
+        assert folder.meta["postprocess"]["min_area"]["pixels"]["default"] == 3
         assert len(finish_of(folder.meta, None, "saved", "here")(folder.load("test00"))) == coloured
     larger_than(1, ("a",)).save(tmp_path / "foreign.npz")
     with pytest.raises(InputError, match="the filter was trained on a"):

@@ -21,6 +21,7 @@ from sartorius.structures.cell_types import CELL_TYPES, DOUBTFUL
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.conftest import HEIGHT, WIDTH
 from tests.data.pseudo_folder import PLAIN, write_images
+from tests.postprocess.pipelines import saved
 
 Run = Callable[..., Report]
 NAMES = ("cort[x]_C6-1_Vessel-1_Ph_4", "new", "empty")
@@ -45,7 +46,7 @@ def found(
 
 def write(folder: Path, *detections: Detections) -> Path:
     written = DetectionsFolder(folder)
-    settings = {"score": 0.6, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
+    settings = saved(score=0.6, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
     written.write_meta(cell_types=list(CELL_TYPES), mask_size=8, postprocess=settings)
     for one in detections:
         written.write(one)

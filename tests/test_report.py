@@ -168,7 +168,7 @@ def test_a_folder_of_evaluate_keeps_its_thresholds(write: Write, tiny_competitio
     evaluated = tmp_path / "evaluated"
     (evaluated / ".hydra").mkdir(parents=True)
     (evaluated / ".hydra" / "config.yaml").write_text(
-        f"detections: [{of}/detections]\nfilter: null\npostprocess: {{score: {{default: 1.0}}}}\n"
+        f"detections: [{of}/detections]\nfilter: null\npostprocess: {{score: {{threshold: {{default: 1.0}}}}}}\n"
         f"bootstrap: {{samples: 1}}\ndata: {{root: {tiny_competition}}}\n"
     )
     table = pd.DataFrame({"image_id": PICTURES[:2], "cell_type": "astro", "average_precision": 0.0})

@@ -12,14 +12,14 @@ from hydra import compose, initialize_config_dir
 from sartorius import submit
 from sartorius.errors import InputError
 from sartorius.formats.submission import read_submission, validate_submission
-from sartorius.postprocess import Postprocess
 from sartorius.rescoring.saved import to_save
 from sartorius.running import wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.postprocess.pipelines import pipeline, saved
 from tests.rescoring.size_filter import larger_than
 
-POST = Postprocess(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+POST = pipeline(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 
 
 def found(image_id: str, boxes: list[list[float]], height: int = 48, width: int = 64) -> Detections:
@@ -33,7 +33,7 @@ def found(image_id: str, boxes: list[list[float]], height: int = 48, width: int 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     written = DetectionsFolder(tmp_path / "detections")
-    settings = {"score": 0.5, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
+    settings = saved(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
     written.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=8, postprocess=settings)
     written.write(found("test00", [[2, 2, 12, 12], [8, 2, 18, 12]]))
     written.write(found("test01", []))
@@ -64,7 +64,7 @@ def test_detections_become_a_valid_submission(
 
 def test_thresholds_can_be_changed(run: Callable[..., None], folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
-    run(f"detections={folder}", f"output={path}", "postprocess.score.default=0.7")
+    run(f"detections={folder}", f"output={path}", "postprocess.score.threshold.default=0.7")
     assert [len(texts) for texts in read_submission(path).values()] == [1, 0]
 
 

@@ -19,11 +19,12 @@ from sartorius import evaluate, pseudo_label, submit, tune
 from sartorius.data.competition import Competition
 from sartorius.errors import InputError
 from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
-from sartorius.postprocess.saved import from_saved
+from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.running import wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.postprocess.pipelines import saved
 
-POST = {"score": 0.9, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.5, "min_area": 0}
+POST = saved(score=0.9, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 Run = Callable[..., dict[str, Any]]
 
 
@@ -81,20 +82,20 @@ def test_thresholds_are_found_and_taken_by_the_other_verbs(
     assert numbers["untuned"]["competition_map"] == 1 / 12, "no detection has 0.9; one image has no cells"
     file = tmp_path / "out" / "postprocess.yaml"
     tuned = yaml.safe_load(file.read_text())
-    assert all(0.4 < tuned["score"][kind] <= 0.6 for kind in ("shsy5y", "astro", "cort")), tuned["score"]
+    assert all(0.4 < tuned["score"]["threshold"][kind] <= 0.6 for kind in ("shsy5y", "astro", "cort")), tuned["score"]
     assert numbers["tuned"]["competition_map"] > 0.8 < numbers["cross_fitted"]["competition_map"]
     printed = capsys.readouterr().out
     assert "without_fold1/cort/0: mAP" in printed and f"postprocess.file={file}" in printed
     given = (f"detections={folders}", f"data.root={tiny_competition}", f"output={tmp_path / 'scored'}")
     scored = call(evaluate, "evaluate", *given, f"postprocess.file={file}")
     assert scored["competition_map"] == pytest.approx(numbers["tuned"]["competition_map"], abs=1e-12)
-    worse = call(evaluate, "evaluate", *given, f"postprocess.file={file}", "postprocess.score.astro=0.9")
+    worse = call(evaluate, "evaluate", *given, f"postprocess.file={file}", "postprocess.score.threshold.astro=0.9")
     assert worse["competition_map_astro"] == 0.0 < worse["competition_map_cort"]
     one = folders.strip("[]").split(",")[0]
     call(submit, "submit", f"detections={one}", f"output={tmp_path / 's.csv'}", f"postprocess.file={file}")
     assert len(pd.read_csv(tmp_path / "s.csv").dropna()) > 6
     parameters = pd.read_csv(tmp_path / "out" / "parameters.csv")
-    assert parameters[parameters.parameter == "score"].gain.min() > 0.1
+    assert parameters[parameters.parameter == "score.threshold"].gain.min() > 0.1
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == numbers
 
 
@@ -138,7 +139,7 @@ def test_a_second_call_goes_on(run: Run, tmp_path: Path) -> None:
 def test_another_search_in_the_folder_is_refused(run: Run, tmp_path: Path) -> None:
     run("trials=2", "folds=0")
     for change, name in (("images=[astro01,cort01]", "detections"), ("seed=1", "seed"), ("search=unet", "search"),
-                         ("postprocess.mask.astro=0.4", "postprocess")):  # fmt: skip
+                         ("postprocess.mask.threshold.astro=0.4", "postprocess")):  # fmt: skip
         with pytest.raises(InputError, match=f"out: holds a search with other {name}; give another output="):
             run("trials=2", "folds=0", change)
     (tmp_path / "out" / "study.json").write_text("{")
@@ -154,10 +155,11 @@ def test_a_checkpoint_gets_the_thresholds(run: Run, tmp_path: Path) -> None:
     run("trials=10", "folds=0", f"checkpoint={path}")
     stored = torch.load(path, weights_only=True)
     written = yaml.safe_load((tmp_path / "out" / "postprocess.yaml").read_text())
-    assert stored[KEY]["postprocess"] == written != POST
+    assert {"format_version": 2, **stored[KEY]["postprocess"]} == written
+    assert stored[KEY]["postprocess"] != POST
     assert stored[KEY]["model"] == metadata["model"] and stored["epoch"] == 4
     assert torch.equal(stored["state_dict"]["w"], torch.arange(3.0)) and stored["optimizer_states"] == [{"lr": 0.1}]
-    assert from_saved(stored[KEY]["postprocess"], None, "here").score["astro"] == written["score"]["astro"]
+    assert to_saved(from_saved(stored[KEY]["postprocess"], None, "here")) == stored[KEY]["postprocess"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "out"]
     with pytest.raises(InputError, match="no such checkpoint"):
         run(f"checkpoint=[{path},{tmp_path / 'absent.ckpt'}]", f"output={tmp_path / 'unused'}")
@@ -167,7 +169,7 @@ def test_a_checkpoint_gets_the_thresholds(run: Run, tmp_path: Path) -> None:
 def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Path, tmp_path: Path) -> None:
     first = folder(tmp_path / "a", truth, ["astro01"])
     second = folder(tmp_path / "b", truth, ["astro01", "cort01"])
-    other = folder(tmp_path / "c", truth, ["cort02"], {**POST, "mask": 0.7})
+    other = folder(tmp_path / "c", truth, ["cort02"], {**POST, "mask": {**POST["mask"], "threshold": 0.7}})
     empty = folder(tmp_path / "d", truth, [])
     for overrides, message in (
         (["detections=null"], "give detections="),
@@ -179,7 +181,7 @@ def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Pat
         (["folds=1"], "folds=1: .*, so 2 to 12 folds, or folds=0"),
         (["trials=0"], "trials=0: expected 1 or more"),
         (["least_images=0"], "least_images=0: expected 1 or more"),
-        (["search.mask.step=0.3"], "search.mask: steps of 0.3 from 0.2 do not end at 0.9"),
+        (["search.mask.threshold.step=0.3"], "search.mask.threshold: steps of 0.3 from 0.2 do not end at 0.9"),
         (["postprocess.file=nowhere.yaml"], "postprocess.file=nowhere.yaml: no such file; .*sartorius.tune"),
     ):
         with pytest.raises(InputError, match=message):

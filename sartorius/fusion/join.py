@@ -15,7 +15,8 @@ from sartorius.fusion.members import EnsembleMember
 from sartorius.fusion.methods import Method
 from sartorius.fusion.pool import MASK_THRESHOLD, ImageType, MemberDetections, pool
 from sartorius.fusion.sources import MemberSource
-from sartorius.postprocess.saved import from_saved, merge, without_none
+from sartorius.postprocess import Mask
+from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.structures import checks
 from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
@@ -64,15 +65,11 @@ class Ensemble:
         `from_saved` does.
         """
         saved = [source.postprocess for member in self.members for source in member.sources]
-        first: Mapping[str, Any] = next((settings for settings in saved if settings), {})
-        changed = without_none(changes)
-        values = dict(changed) if "_target_" in changed else merge(first, changed)
-        if (self.calibrate or self.method.voted) and "mask" not in changed:
-            values["mask"] = MASK_THRESHOLD
-        if not first and "_target_" not in changed:
-            values = {}  # submissions alone bring none
-        from_saved(values, None, "postprocess")
-        return values
+        post = from_saved(next((settings for settings in saved if settings), None), changes, "postprocess")
+        named = {"mask", "_target_"} & changes.keys() or changes.get("file")
+        if (self.calibrate or self.method.voted) and not named:
+            post = post.with_step(Mask(MASK_THRESHOLD))
+        return to_saved(post)
 
     def files(self, image_id: str) -> list[Path]:
         """The files that the image's joined detections are made of."""

@@ -16,7 +16,9 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.formats.submission import Row, read_rows
 from sartorius.fusion.pool import MASK_THRESHOLD
+from sartorius.postprocess import Mask
 from sartorius.postprocess.saved import from_saved
+from sartorius.postprocess.thresholds import per_type
 from sartorius.structures import rle
 from sartorius.structures.arrays import Floats
 from sartorius.structures.cell_types import HEIGHT, WIDTH
@@ -96,8 +98,9 @@ class FolderSource:
         """The saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
         thresholds, own = np.full(len(names), MASK_THRESHOLD), self.names or names
         if self.postprocess:
-            saved = from_saved(self.postprocess, None, str(self.path)).thresholds
-            thresholds[[names.index(name) for name in own]] = saved.for_types(own)["mask"]
+            pasted = from_saved(self.postprocess, None, str(self.path)).find(Mask)
+            values = MASK_THRESHOLD if pasted is None else pasted.threshold
+            thresholds[[names.index(name) for name in own]] = per_type("mask.threshold", values, own)
         return thresholds
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-
 from sartorius.errors import InputError
 from sartorius.postprocess.candidates import Candidates
 from sartorius.postprocess.step import SearchRange, Step
@@ -67,9 +66,7 @@ class Postprocess:
 
         Raises InputError where a cell type of the detections has no threshold, and where no step removes overlaps.
         """
-        candidates = Candidates.of(detections)
-        for _, candidates in self.run(detections):
-            pass
+        *_, (_, candidates) = self.run(detections)
         if not candidates.disjoint:
             raise InputError("postprocess: no step removes overlaps, and a cell's pixels must be its own; add overlaps")
         source = candidates.source
@@ -77,8 +74,9 @@ class Postprocess:
         return Finalised(detections.image_id, instances, detections.scores[source], source)
 
     def run(self, detections: Detections) -> Iterator[tuple[str, Candidates]]:
-        """Yield each step's name and the candidates that remain after it."""
+        """Yield "" with all detections, then each step's name with the candidates that remain after it."""
         candidates = Candidates.of(detections)
+        yield "", candidates
         for name, step in self.steps.items():
             candidates = step(candidates)
             yield name, candidates

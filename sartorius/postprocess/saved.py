@@ -32,7 +32,7 @@ def from_saved(
     saved: Mapping[str, Any] | None, changes: Mapping[str, Any] | None, source: str,
     cell_types: Sequence[str] = CELL_TYPES,
 ) -> Postprocess:  # fmt: skip
-    """Build the post-processing `saved` in `source` with `changes` on top. Raises InputError as `changed` and `build`."""
+    """Build the post-processing `saved` in `source` with `changes` on top; raises as `changed` and `build`."""
     return build(*changed(saved, changes, source, cell_types))
 
 
@@ -77,7 +77,10 @@ def _changed_step(
         return None
     if not isinstance(change, Mapping):
         raise InputError(f"postprocess.{name}: expected settings of the step or null, got {change!r}")
-    return {**old, **{key: _per_type(f"{name}.{key}", old.get(key), value, cell_types) for key, value in change.items()}}
+    return {
+        **old,
+        **{key: _per_type(f"{name}.{key}", old.get(key), value, cell_types) for key, value in change.items()},
+    }
 
 
 def _per_type(key: str, old: Any, change: Any, cell_types: Sequence[str]) -> Any:
@@ -152,7 +155,7 @@ def to_file(path: str | Path, post: Postprocess, comment: str) -> None:
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
-    """The settings in a file that `to_file` wrote; raises InputError for one that is missing, older or something else."""
+    """Read the settings that `to_file` wrote; raises InputError for a missing or older file, and for something else."""
     hint = "`python -m sartorius.tune` writes one, postprocess.yaml"
     if not Path(path).is_file():
         raise InputError(f"postprocess.file={path}: no such file; {hint}")
@@ -163,5 +166,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"postprocess.file={path}: expected steps of post-processing, got {values!r}; {hint}")
     if (version := values.pop("format_version", 1)) != FORMAT_VERSION:
-        raise InputError(f"postprocess.file={path}: format version {version}, this program reads {FORMAT_VERSION}; {hint}")
+        raise InputError(
+            f"postprocess.file={path}: format version {version}, this program reads {FORMAT_VERSION}; {hint}"
+        )
     return values

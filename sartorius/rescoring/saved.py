@@ -18,6 +18,7 @@ from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Finalised
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.filter import FalsePositiveFilter
+from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 Finish = Callable[[Detections], Finalised]  # the cells of an image, from its detections
@@ -72,7 +73,7 @@ def finish_of(meta: Mapping[str, Any], changes: Mapping[str, Any] | None, which:
     any, a file of `fit_filter` instead, or `none` (or None). Raises InputError as `from_saved`, `with_saved` and
     `FalsePositiveFilter.load` do.
     """
-    postprocess = from_saved(meta.get("postprocess"), changes, source)
+    postprocess = from_saved(meta.get("postprocess"), changes, source, meta.get("cell_types", CELL_TYPES))
     if which == SAVED:
         return with_saved(postprocess, meta.get(KEY), source)
     return postprocess if which in (None, NONE) else Filtered(postprocess, FalsePositiveFilter.load(str(which)))

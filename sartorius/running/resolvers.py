@@ -23,8 +23,8 @@ from sartorius.sweeps.task import in_multirun
 def register() -> None:
     """Let all config files use the functions of this module, by their names without the underscore, and `/any_key`.
 
-    A config with `/any_key@_here_` among its defaults takes keys from the command line that it does not name: changes to
-    what is only known once a file has been read, which checks them.
+    A config with `/any_key@_here_` among its defaults takes keys from the command line that it does not name: changes
+    to what is only known, and checked, once a file has been read.
     """
     for resolver in (
         _default_norm, _by_weights, _count, _either, _chosen_name, _run_folder, _output_folder, _last_part, _file_name,

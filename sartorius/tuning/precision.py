@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.metrics import functional
-from sartorius.postprocess.finalise import Postprocess
+from sartorius.postprocess import Postprocess, Score
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
@@ -39,7 +39,7 @@ def judge(found: Detections, truth: Runs, post: Postprocess) -> Judged:
     truth of another size.
     """
     kind = found.prevailing_type
-    cells = replace(post, score=0.0)(replace(found, cell_types=np.full(len(found), kind)))
+    cells = post.with_step(Score(0.0))(replace(found, cell_types=np.full(len(found), kind)))
     right = functional.match_cells(cells.instances, truth).cell >= 0
     return Judged(found.cell_type_names[kind], cells.scores.astype(np.float64).round(_DIGITS), right)
 

@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.metrics.functional import ROW_LENGTH, THRESHOLD_PERCENT, image_row
-from sartorius.postprocess.finalise import Postprocess
-from sartorius.structures.arrays import Bools, Ints
-from sartorius.tuning.claims import Candidates, Claims
-from sartorius.tuning.space import ByType
+from sartorius.postprocess import (
+    BoxNMS,
+    Mask,
+    MaskNMS,
+    MaxDetections,
+    MinArea,
+    Overlaps,
+    Postprocess,
+    Score,
+    ThresholdTypes,
+)
+from sartorius.structures.arrays import AnyInts, Bools, Floats, Ints, Ints32
+from sartorius.structures.instances import MAX_CELLS
+from sartorius.tuning.overlap_table import CandidateTable, OverlapTable
+from sartorius.tuning.space import ByType, setting_of_class, with_thresholds
 from sartorius.tuning.tables import Tables
+
+# The steps whose result counts can give, in the order in which they can; the others are optional beside these two.
+_COUNTED = (ThresholdTypes, Score, MaxDetections, BoxNMS, Mask, MaskNMS, Overlaps, MinArea)
+_NEEDED = {Mask, Overlaps}
+_WITHOUT = {Score: 0.0, BoxNMS: 1.0, MaskNMS: 1.0, MinArea: 0.0}  # the threshold that drops nothing
 
 
 class Scorer(Protocol):
     """Rows int64 [P, 13] of `metrics.functional`, numbered by image, of fixed images at the thresholds given."""
 
     def rows(self, thresholds: ByType) -> Ints:
-        """`thresholds`: each of the five by name, float64 [K], a value for each cell type."""
+        """`thresholds`: each searchable setting by name, float64 [K], a value for each cell type."""
 
 
 def scorer_of(tables: Tables, images: Sequence[str]) -> Scorer:
-    """The fast scorer, or the pipeline where cleaning moves pixels or areas count before overlaps go."""
-    post = tables.post
-    cleaned = post.largest_piece or post.fill_holes or post.reopen_holes is not None
-    late = post.order.index("overlaps") < post.order.index("min_area")
-    return CountScorer(tables, images) if late and not cleaned else PipelineScorer(tables, images)
+    """The fast scorer; the pipeline where a step changes shapes, or stands where counts do not tell its result."""
+    return CountScorer(tables, images) if countable(tables.post) else PipelineScorer(tables, images)
+
+
+def countable(post: Postprocess) -> bool:
+    """Whether all steps are of the classes that `CountScorer` knows, each once, in its order."""
+    kinds = [type(step) for step in post.steps.values()]
+    places = [_COUNTED.index(kind) if kind in _COUNTED else -1 for kind in kinds]
+    return -1 not in places and all(a < b for a, b in pairwise(places)) and set(kinds) >= _NEEDED
 
 
 class PipelineScorer:
@@ -48,28 +69,18 @@ class PipelineScorer:
         return np.array(rows, dtype=np.int64).reshape(-1, ROW_LENGTH)
 
 
-def with_thresholds(post: Postprocess, names: Sequence[str], thresholds: ByType) -> Postprocess:
-    """`post` with these thresholds for the named cell types; its values for types not named stay."""
-    changed: dict[str, Any] = {}
-    for field, values in thresholds.items():
-        old = getattr(post, field)
-        rest = dict(old) if not isinstance(old, int | float) else {"default": old}
-        changed[field] = rest | {
-            name: int(value) if value.is_integer() and field == "min_area" else value
-            for name, value in zip(names, values.tolist(), strict=True)
-        }
-    return replace(post, **changed)
-
-
 class CountScorer:
-    """From candidates and claims, without a loop over images or cells; rows equal those of the pipeline.
+    """From counts, without a loop over images or cells; rows equal those of the pipeline.
 
-    Changing a mask threshold joins the cached claims of the images anew, all other thresholds do not.
+    Changing a mask threshold joins the cached overlap tables of the images anew, all other thresholds do not.
     """
 
     def __init__(self, tables: Tables, images: Sequence[str]) -> None:
         self.tables, self.images = tables, tuple(images)
         parts = [tables.candidates[image_id] for image_id in self.images]
+        self.name_of = setting_of_class(tables.post)
+        limit = tables.post.find(MaxDetections)
+        self.max_detections = MAX_CELLS if limit is None else limit.count
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
         self.offset = np.cumsum(sizes) - sizes
         self.image_index = np.repeat(np.arange(len(parts)), sizes)
@@ -80,44 +91,49 @@ class CountScorer:
         self.box_shared = _joined(parts, lambda part: part.box_shared)
         self.box_union = _joined(parts, lambda part: part.box_union)
         self.cells = np.array([part.cells for part in parts], dtype=np.int64)
-        self._mask: NDArray[np.float64] | None = None
+        self._mask: Floats | None = None
 
     def rows(self, thresholds: ByType) -> Ints:
         """See `Scorer`."""
-        limit = {name: values[self.kind] for name, values in thresholds.items()}
-        claims = self._claims(thresholds["mask"])
-        keep = self._first_ones(self.scores >= limit["score"].astype(np.float32))
-        close = self.box_shared > limit["box_nms"][self.box_j] * self.box_union
+        table = self._table(thresholds[self.name_of[Mask]])
+        keep = self._first_ones(self.scores >= self._limit(Score, thresholds).astype(np.float32))
+        close = self.box_shared > self._limit(BoxNMS, thresholds)[self.box_j] * self.box_union
         keep = survivors(keep, self.box_i[close], self.box_j[close])
-        close = claims.mask_shared > limit["mask_nms"][claims.mask_j] * claims.mask_whole
-        keep = survivors(keep, claims.mask_i[close], claims.mask_j[close])
-        return self._count(claims, keep, limit["min_area"])
+        close = table.mask_shared > self._limit(MaskNMS, thresholds)[table.mask_j] * table.mask_whole
+        keep = survivors(keep, table.mask_i[close], table.mask_j[close])
+        return self._count(table, keep, self._limit(MinArea, thresholds))
 
-    def _claims(self, mask: NDArray[np.float64]) -> Claims:
-        """The claims of all images as one, numbered through."""
+    def _limit(self, kind: type, thresholds: ByType) -> Floats:
+        """The threshold of a class of step for each candidate, float64 [N]."""
+        if kind not in self.name_of:
+            return np.full(len(self.kind), _WITHOUT[kind])
+        return thresholds[self.name_of[kind]][self.kind]
+
+    def _table(self, mask: Floats) -> OverlapTable:
+        """The overlap tables of all images as one, numbered through."""
         if self._mask is None or not np.array_equal(mask, self._mask):
-            parts = [self.tables.claims(image_id, mask) for image_id in self.images]
-            self._joined_claims, self._mask = join(parts, self.offset), mask.copy()
-        return self._joined_claims
+            parts = [self.tables.overlaps(image_id, mask) for image_id in self.images]
+            self._joined_table, self._mask = join(parts, self.offset), mask.copy()
+        return self._joined_table
 
     def _first_ones(self, keep: Bools) -> Bools:
         """Of the kept candidates only the best `max_detections` of each image."""
         total = np.cumsum(keep)
         if len(keep):
             before: Ints = (total - keep)[np.minimum(self.offset, len(keep) - 1)]
-            keep = keep & (total - before[self.image_index] <= self.tables.post.max_detections)
+            keep = keep & (total - before[self.image_index] <= self.max_detections)
         return keep
 
-    def _count(self, claims: Claims, keep: Bools, min_area: NDArray[np.float64]) -> Ints:
+    def _count(self, table: OverlapTable, keep: Bools, min_area: Floats) -> Ints:
         """Rows int64 [P, 13] of the kept masks [N] after overlap removal and the limit of areas [N]."""
         count = len(keep)
-        winner = np.full(len(claims.pixels), count, dtype=np.int64)  # `count`: nobody
+        winner = np.full(len(table.pixels), count, dtype=np.int64)  # `count`: nobody
         if count:
-            np.minimum.reduceat(np.where(keep[claims.claimant], claims.claimant, count), claims.first, out=winner)
-        areas = np.bincount(winner, weights=claims.pixels, minlength=count + 1).astype(np.int64)
+            np.minimum.reduceat(np.where(keep[table.cover], table.cover, count), table.first, out=winner)
+        areas = np.bincount(winner, weights=table.pixels, minlength=count + 1).astype(np.int64)
         final = np.zeros(count + 1, dtype=bool)
         final[:count] = (areas[:count] > 0) & (areas[:count] >= min_area)
-        level = self._levels(claims, winner, areas, final)
+        level = self._levels(table, winner, areas, final)
         hits = np.zeros((len(self.images), len(THRESHOLD_PERCENT) + 1), dtype=np.int64)
         found = np.flatnonzero(level)
         np.add.at(hits, (self.image_index[found], level[found]), 1)
@@ -128,27 +144,27 @@ class CountScorer:
         rows[:, -1] = self.cells
         return rows
 
-    def _levels(self, claims: Claims, winner: Ints, areas: Ints, final: Bools) -> Ints:
+    def _levels(self, table: OverlapTable, winner: Ints, areas: Ints, final: Bools) -> Ints:
         """How many of the ten IoU thresholds each candidate [N] exceeds with a true cell; 0 unless it is final.
 
         The cells that are left share no pixel, so a true cell has at most one of them with an IoU above one half:
         matching one to one comes down to whether a candidate exceeds the threshold with any cell.
         """
-        owner = winner[claims.truth_patch]
+        owner = winner[table.truth_region]
         inside = final[owner]
-        owner, cell = owner[inside], claims.truth_cell[inside].astype(np.int64)
+        owner, cell = owner[inside], table.truth_cell[inside].astype(np.int64)
         width = int(cell.max(initial=0)) + 1
         key, at, pair = np.unique(owner * width + cell, return_index=True, return_inverse=True)
-        shared = np.bincount(pair, weights=claims.truth_pixels[inside], minlength=len(key)).astype(np.int64)
+        shared = np.bincount(pair, weights=table.truth_pixels[inside], minlength=len(key)).astype(np.int64)
         k = key // width
-        union = areas[k] + claims.true_areas[inside][at] - shared
+        union = areas[k] + table.true_areas[inside][at] - shared
         level = np.zeros(len(final) - 1, dtype=np.int64)
         exceeded = (100 * shared[:, None] > THRESHOLD_PERCENT * union[:, None]).sum(axis=1)
         np.maximum.at(level, k, exceeded)
         return level
 
 
-def survivors(keep: Bools, i: NDArray[np.integer], j: NDArray[np.integer]) -> Bools:
+def survivors(keep: Bools, i: AnyInts, j: AnyInts) -> Bools:
     """Greedy suppression, as `nms.suppress`, among the items of bool [N] that are kept; pairs i < j in any order.
 
     In rounds over the pairs that are undecided: whoever has no better rival left stays and drops its own. As many
@@ -164,16 +180,16 @@ def survivors(keep: Bools, i: NDArray[np.integer], j: NDArray[np.integer]) -> Bo
     return keep
 
 
-def join(parts: Sequence[Claims], offset: Ints) -> Claims:
-    """Claims of images, with `offset` [P] candidates before each, as one; true cells keep the numbers they have."""
-    values = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Claims)}
-    patches = _starts(values["pixels"])
-    shifts = dict.fromkeys(("mask_i", "mask_j", "claimant"), offset)
-    shifts |= {"first": _starts(values["claimant"]), "truth_patch": patches}
-    return Claims(**{name: _shifted(arrays, shifts.get(name)) for name, arrays in values.items()})
+def join(parts: Sequence[OverlapTable], offset: Ints) -> OverlapTable:
+    """Join the tables of images, with `offset` [P] candidates before each; true cells keep their numbers."""
+    values = {field.name: [vars(part)[field.name] for part in parts] for field in fields(OverlapTable)}
+    regions = _starts(values["pixels"])
+    shifts = dict.fromkeys(("mask_i", "mask_j", "cover"), offset)
+    shifts |= {"first": _starts(values["cover"]), "truth_region": regions}
+    return OverlapTable(**{name: _shifted(arrays, shifts.get(name)) for name, arrays in values.items()})
 
 
-def _starts(arrays: Sequence[NDArray[np.int32]]) -> Ints:
+def _starts(arrays: Sequence[Ints32]) -> Ints:
     sizes = np.array([len(array) for array in arrays], dtype=np.int64)
     return np.cumsum(sizes) - sizes
 
@@ -184,7 +200,7 @@ def _shifted(arrays: Sequence[NDArray[Any]], shift: Ints | None) -> NDArray[Any]
 
 
 def _joined(
-    parts: Sequence[Candidates], get: Callable[[Candidates], NDArray[Any]], shift: Ints | None = None
+    parts: Sequence[CandidateTable], get: Callable[[CandidateTable], NDArray[Any]], shift: Ints | None = None
 ) -> NDArray[Any]:
     arrays = [get(part) for part in parts]
     if shift is None:

@@ -1,7 +1,7 @@
 """The search: thresholds of one cell type after the other, by Optuna's TPE, written down trial by trial.
 
 The score is a mean over images. Where thresholds are those of the image's prevailing type
-(`image_type: majority`), a type's thresholds matter in its own images only, and the searches are independent. Where
+(`types.of: image`), a type's thresholds matter in its own images only, and the searches are independent. Where
 they are those of each detection's own type, types meet within an image: a type is searched on the images with
 detections of it while the others keep their best values so far, the most frequent type first, for some rounds. Types
 are the predicted ones in both cases: others are not known for new images.
@@ -12,7 +12,7 @@ Trial n of a search draws from (seed, search, n): a search that is continued lat
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ import numpy as np
 from sartorius.metrics.functional import competition_map
 from sartorius.sweeps.study import SeededStudy
 from sartorius.tuning.scorer import scorer_of
-from sartorius.tuning.space import ByType, Grid, SearchSpace
+from sartorius.tuning.space import ByType, ThresholdGrid
 from sartorius.tuning.tables import Tables
 from sartorius.tuning.trial_log import TrialLog, Tried
 
@@ -65,9 +65,14 @@ class Searcher:
     """
 
     def __init__(
-        self, tables: Tables, space: SearchSpace, effort: Effort, path: Path, note: Callable[[str], None]
+        self,
+        tables: Tables,
+        grids: Mapping[str, ThresholdGrid],
+        effort: Effort,
+        path: Path,
+        note: Callable[[str], None],
     ) -> None:
-        self.tables, self.space, self.effort, self.note = tables, space, effort, note
+        self.tables, self.grids, self.effort, self.note = tables, grids, effort, note
         self.log = TrialLog(path)
         self.trials: list[Trial] = []
 
@@ -97,7 +102,7 @@ class Searcher:
 
     def _search(self, name: str, number: int, kind: int, images: Sequence[str], start: ByType) -> ByType:
         """`start` with the thresholds for one type that score best on these images."""
-        cell_type, grids = self.tables.cell_type_names[kind], self.space.grids
+        cell_type, grids = self.tables.cell_type_names[kind], self.grids
         scorer = scorer_of(self.tables, images)
 
         def at(positions: dict[str, int]) -> ByType:
@@ -128,7 +133,7 @@ class Searcher:
         if len(tried) == self.effort.trials:
             return tried
         study = SeededStudy("max", (self.effort.seed, zlib.crc32(about.encode())), _STARTUP)
-        grid = {key: _positions(grid) for key, grid in self.space.grids.items()}
+        grid = {key: _positions(grid) for key, grid in self.grids.items()}
         for one in tried:
             study.add(one.positions, grid, one.score)
         for n in range(len(tried), self.effort.trials):
@@ -141,7 +146,7 @@ class Searcher:
         return tried
 
 
-def _positions(grid: Grid) -> IntDistribution:
+def _positions(grid: ThresholdGrid) -> IntDistribution:
     from optuna.distributions import IntDistribution
 
     return IntDistribution(0, grid.last)

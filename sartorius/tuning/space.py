@@ -1,22 +1,24 @@
-"""What a search of thresholds may try: an even grid of values for each threshold of post-processing."""
+"""The search space of thresholds: an even grid of values for each setting that a step of post-processing offers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from sartorius.errors import InputError
+from sartorius.postprocess.finalise import Postprocess, settings_of
+from sartorius.postprocess.step import SearchRange
+from sartorius.postprocess.thresholds import per_type
+from sartorius.structures.arrays import Floats
 
-ByType = Mapping[str, NDArray[np.float64]]  # each threshold by name, float64 [K], a value for each cell type
+ByType = Mapping[str, Floats]  # settings by `step.setting`, float64 [K], a value for each cell type
 _DIGITS = 6  # 0.05 + 3 * 0.05 is 0.2 in the files too
 
 
 @dataclass(frozen=True)
-class Grid:
+class ThresholdGrid:
     """The values low, low + step, ... high."""
 
     low: float
@@ -37,49 +39,91 @@ class Grid:
         return min(max(round((value - self.low) / self.step), 0), self.last)
 
 
-@dataclass(frozen=True)
 class SearchSpace:
-    """The grid of each threshold, as a mapping of low, high and step; None leaves a threshold as it is.
+    """The ranges to search: those that the steps offer, unless others are given.
 
-    Units are those of `postprocess.Thresholds`. Raises InputError where a grid is none, or nothing may change.
+    ranges: by step and setting, mappings of low, high and step, as far as they differ; None leaves a setting, or all of
+    a step, as it is.
     """
 
-    score: Mapping[str, float] | None
-    mask: Mapping[str, float] | None
-    box_nms: Mapping[str, float] | None
-    mask_nms: Mapping[str, float] | None
-    min_area: Mapping[str, float] | None
+    def __init__(self, **ranges: Mapping[str, Mapping[str, float] | None] | None) -> None:
+        self.ranges = ranges
 
-    def __post_init__(self) -> None:
-        if not self.grids:
+    def grids(self, post: Postprocess) -> dict[str, ThresholdGrid]:
+        """The grid of each setting that is searched, by `step.setting`.
+
+        Raises InputError for a range of an unknown setting, a bad range, and where nothing is left to search.
+        """
+        offered = post.searchable
+        self._check_names(offered)
+        chosen: dict[str, Mapping[str, Any] | SearchRange | None] = dict(offered)
+        for step, settings in self.ranges.items():
+            names = [name for name in offered if name.partition(".")[0] == step]
+            chosen |= dict.fromkeys(names) if settings is None else {f"{step}.{key}": r for key, r in settings.items()}
+        grids = {name: _grid(name, values, post) for name, values in chosen.items() if values is not None}
+        if not grids:
             raise InputError("search: every threshold is null, so there is nothing to tune; give one low, high, step")
+        return grids
 
-    @property
-    def grids(self) -> dict[str, Grid]:
-        """The grid of each threshold that is searched."""
-        given = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: _grid(name, values) for name, values in given.items() if values is not None}
+    def _check_names(self, offered: Mapping[str, SearchRange]) -> None:
+        for step, settings in self.ranges.items():
+            for name in [step] if settings is None else [f"{step}.{setting}" for setting in settings]:
+                if not any(f"{known}.".startswith(f"{name}.") for known in offered):
+                    raise InputError(
+                        f"search.{name}: the post-processing offers no such setting, only {', '.join(offered)}"
+                    )
 
-    def floor(self, start: ByType) -> dict[str, float]:
-        """The lowest value that each threshold takes, that of `start` included."""
-        grids = self.grids
-        return {
-            name: min(float(values.min()), grids[name].low if name in grids else math.inf)
-            for name, values in start.items()
+
+def floor(grids: Mapping[str, ThresholdGrid], start: ByType) -> dict[str, float]:
+    """The lowest value that each setting takes, that of `start` included."""
+    return {
+        name: min(float(values.min()), grids[name].low if name in grids else math.inf) for name, values in start.items()
+    }
+
+
+def setting_of_class(post: Postprocess) -> dict[type, str]:
+    """The searchable setting, as `step.setting`, of each class of step."""
+    return {type(step): f"{name}.{setting}" for name, step in post.steps.items() for setting in step.searchable}
+
+
+def thresholds_of(post: Postprocess, names: Sequence[str]) -> dict[str, Floats]:
+    """Every searchable setting of the post-processing, float64 [K] for the cell type names."""
+    settings = {name: settings_of(step) for name, step in post.steps.items()}
+    keys = {key: key.partition(".") for key in post.searchable}
+    return {key: per_type(key, settings[step][setting], names) for key, (step, _, setting) in keys.items()}
+
+
+def with_thresholds(post: Postprocess, names: Sequence[str], thresholds: ByType) -> Postprocess:
+    """`post` with these thresholds for the named cell types; its values for types not named stay."""
+    changed: dict[str, Any] = {}
+    for key, values in thresholds.items():
+        step, _, setting = key.partition(".")
+        old = settings_of(post.steps[step])[setting]
+        rest = dict(old) if isinstance(old, Mapping) else {"default": old}
+        whole = isinstance(post.searchable[key].step, int)
+        changed[key] = rest | {
+            name: int(value) if value.is_integer() and whole else value
+            for name, value in zip(names, values.tolist(), strict=True)
         }
+    return post.with_settings(changed)
 
 
-def _grid(name: str, values: Mapping[str, float]) -> Grid:
+def _grid(name: str, values: Mapping[str, Any] | SearchRange, post: Postprocess) -> ThresholdGrid:
     where = f"search.{name}"
-    if set(values) != {"low", "high", "step"}:
-        raise InputError(f"{where}: expected low, high and step, got {', '.join(map(str, values)) or 'nothing'}")
-    for key, value in values.items():
+    given = asdict(post.searchable[name]) | (asdict(values) if isinstance(values, SearchRange) else dict(values))
+    if set(given) != {"low", "high", "step"}:
+        raise InputError(f"{where}: expected low, high and step, got {', '.join(map(str, values))}")
+    for key, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise InputError(f"{where}.{key}: expected a number, got {value!r}")
-    grid = Grid(**values)
-    upper = math.inf if name == "min_area" else 1.0
-    if not 0 <= grid.low <= grid.high <= upper:
-        raise InputError(f"{where}: expected 0 <= low <= high <= {upper:g}, got low {grid.low:g}, high {grid.high:g}")
+    grid = ThresholdGrid(**given)
+    if grid.low > grid.high:
+        raise InputError(f"{where}: expected low <= high, got low {grid.low:g}, high {grid.high:g}")
+    for end in (grid.low, grid.high):
+        try:
+            post.with_settings({name: end})
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from error
     if grid.step <= 0:
         raise InputError(f"{where}.step: expected a number above 0, got {grid.step:g}")
     if abs(grid.low + grid.last * grid.step - grid.high) > 1e-6 * grid.step:

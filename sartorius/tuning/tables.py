@@ -1,4 +1,4 @@
-"""The images of a search: candidates of all, and a bounded cache of claims; masks are in memory one image long."""
+"""The images of a search: candidates of all, and a bounded cache of overlap tables; masks stay for one image only."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.postprocess.finalise import Postprocess
+from sartorius.postprocess import BoxNMS, Postprocess, Score
+from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
-from sartorius.tuning.claims import Candidates, Claims, candidates_of, claims_of
+from sartorius.tuning.overlap_table import CandidateTable, OverlapTable, candidate_table, overlap_table
+from sartorius.tuning.space import setting_of_class
 
 
 class Tables:
-    """What every trial of a search reads; filled image by image.
+    """The input of every trial of a search; filled image by image.
 
     Args:
         images: ids, each once.
         load: the detections of an image; called again whenever its masks are needed.
         truth: the runs of an image's true cells.
         post: the post-processing whose thresholds are searched; everything else of it holds for all trials.
-        floor: lowest value of each threshold in any trial (score and box_nms are used).
-        cache_megabytes: memory for claims; those not used for longest are dropped and made again when needed, MB.
+        floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and BoxNMS are used).
+        cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again.
         track: wraps the ids in a progress bar of that title; by default in none.
 
     Raises InputError where detections and true cells are of images of different size, or cell types differ between
@@ -44,15 +45,17 @@ class Tables:
     ) -> None:
         self.images, self.post = tuple(images), post
         self.load, self.truth = load, truth
-        self.candidates: dict[str, Candidates] = {}
+        self.candidates: dict[str, CandidateTable] = {}
         self.cell_type_names: tuple[str, ...] = ()
         self._bytes_left = cache_megabytes * 1e6
-        self._claims: OrderedDict[tuple[str, tuple[float, ...]], Claims] = OrderedDict()
+        self._overlaps: OrderedDict[tuple[str, tuple[float, ...]], OverlapTable] = OrderedDict()
+        names = setting_of_class(post)
+        least = floor.get(names.get(Score, ""), 0.0), floor.get(names.get(BoxNMS, ""), 1.0)
         digest = hashlib.sha256()
         for image_id in track(self.images, "reading"):
             found, cells = load(image_id), truth(image_id)
             self._check(found, cells)
-            self.candidates[image_id] = candidates_of(found, cells, post, floor)
+            self.candidates[image_id] = candidate_table(found, cells, post, *least)
             for array in (
                 found.boxes,
                 found.scores,
@@ -83,16 +86,17 @@ class Tables:
         """The cell types whose thresholds matter in an image, ascending."""
         return tuple(np.unique(self.candidates[image_id].kind).tolist())
 
-    def claims(self, image_id: str, mask: NDArray[np.float64]) -> Claims:
-        """The claims of an image's candidates at the mask thresholds float64 [K] of the cell types."""
+    def overlaps(self, image_id: str, mask: Floats) -> OverlapTable:
+        """The overlaps of an image's candidates at the mask thresholds float64 [K] of the cell types."""
         candidates = self.candidates[image_id]
         key = (image_id, tuple(mask[list(self.kinds(image_id))].tolist()))
-        if key in self._claims:
-            self._claims.move_to_end(key)
-            return self._claims[key]
-        made = claims_of(self.load(image_id), candidates.source, self.truth(image_id), self.post, mask[candidates.kind])
-        self._claims[key] = made
+        if key in self._overlaps:
+            self._overlaps.move_to_end(key)
+            return self._overlaps[key]
+        truth, limits = self.truth(image_id), mask[candidates.kind]
+        made = overlap_table(self.load(image_id), candidates.source, truth, self.post, limits)
+        self._overlaps[key] = made
         self._bytes_left -= made.nbytes
-        while self._bytes_left < 0 and len(self._claims) > 1:
-            self._bytes_left += self._claims.popitem(last=False)[1].nbytes
+        while self._bytes_left < 0 and len(self._overlaps) > 1:
+            self._bytes_left += self._overlaps.popitem(last=False)[1].nbytes
         return made

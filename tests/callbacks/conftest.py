@@ -19,10 +19,10 @@ from sartorius.callbacks.run_record import RunRecord
 from sartorius.callbacks.scored_images import ScoredImages
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.loggers.csv import CSVLog
-from sartorius.postprocess.finalise import Postprocess
 from sartorius.running import building
 from sartorius.train import train
 from tests.doubles import toy_config
+from tests.postprocess.pipelines import pipeline
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Noted(CSVLog):
 @pytest.fixture(scope="session")
 def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "toy"
-    postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+    postprocess = pipeline(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
     scored = CompetitionScore()
     callbacks: list[pl.Callback] = [
         ScoredImages(postprocess),

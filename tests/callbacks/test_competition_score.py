@@ -11,11 +11,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from sartorius.callbacks.competition_score import CompetitionScore, mean_scores
 from sartorius.callbacks.scored_images import ScoredImage, ScoredImages
 from sartorius.data.dataset import Batch, Target
-from sartorius.postprocess.finalise import Postprocess
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from tests.callbacks.conftest import Run
+from tests.postprocess.pipelines import pipeline
 
 
 def cells(*corners: tuple[int, int], kind: int = 0) -> Instances:
@@ -45,7 +45,7 @@ def validate(
     images: list[tuple[Instances, Instances]], sanity: bool = False
 ) -> tuple[CompetitionScore, dict[str, float]]:
     """Score (truth, perfect detections of something) pairs, one image a batch."""
-    callback: Any = ScoredImages(Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
+    callback: Any = ScoredImages(pipeline(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
     score = CompetitionScore()
     state = SimpleNamespace(fn=TrainerFn.FITTING)
     trainer = SimpleNamespace(sanity_checking=sanity, state=state, callbacks=[callback, score])

@@ -25,14 +25,14 @@ from sartorius.callbacks.scored_images import ScoredImages
 from sartorius.callbacks.throughput import Throughput, peak_megabytes
 from sartorius.data.datamodules import SupervisedDataModule
 from sartorius.errors import InputError
-from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import read_file, to_saved
 from sartorius.running import building
 from sartorius.train import train
 from tests.callbacks.board import Board
 from tests.doubles import toy_config
+from tests.postprocess.pipelines import pipeline
 
-POST = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+POST = pipeline(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 
 
 @dataclass

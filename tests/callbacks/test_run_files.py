@@ -59,7 +59,7 @@ def test_detections_say_where_they_come_from(run: Run) -> None:
     assert folder.meta["fold"] == 0
     assert folder.meta["data"] == "tiny"
     assert folder.meta["cell_types"] == ["shsy5y", "astro", "cort"]
-    assert folder.meta["postprocess"]["min_area"] == 0
+    assert folder.meta["postprocess"]["min_area"]["pixels"] == 0
     assert folder.meta["export_settings"] == {"score": 0.1}
     assert len(folder.load(run.data.val_images[0])) == 1
 

@@ -13,10 +13,10 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, ScoredImages, Validation
 from sartorius.data.dataset import Batch, Target
-from sartorius.postprocess.finalise import Postprocess
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
+from tests.postprocess.pipelines import pipeline
 
 CELLS = Instances.from_masks(np.ones((1, 8, 8), bool), [0])
 
@@ -41,7 +41,7 @@ def validate(asks: bool, fn: TrainerFn = TrainerFn.FITTING, sanity: bool = False
     """Two images in one batch; returns the notes of two callbacks, and how many images were post-processed."""
     notes: list[Any] = []
     calls: list[str] = []
-    postprocess = Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
+    postprocess = pipeline(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
 
     def counted(detections: Detections) -> Any:
         calls.append(detections.image_id)

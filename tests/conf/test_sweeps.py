@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import MissingConfigException
+from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf, read_write
 from omegaconf.errors import InterpolationResolutionError
 
@@ -83,12 +83,19 @@ def test_a_model_without_an_exchangeable_part() -> None:
 
 
 def test_thresholds_are_those_of_every_type() -> None:
-    cfg = composed("evaluate", "sweep=thresholds", "thresholds.mask=0.6", "postprocess.score.astro=0.9")
-    assert set(cfg.hydra.sweeper.params) == {"thresholds.score", "thresholds.mask"}
-    post = wiring.plain(cfg.postprocess)
-    assert post["mask"] == dict.fromkeys(("shsy5y", "astro", "cort", "default"), 0.6)
-    assert post["score"] == {"shsy5y": None, "astro": 0.9, "cort": None, "default": None}
-    assert set(cfg.thresholds) == {key for key, value in post.items() if isinstance(value, dict)} - {"reopen_holes"}
+    cfg = composed("evaluate", "sweep=thresholds", "postprocess.mask.threshold=0.6")
+    assert set(cfg.hydra.sweeper.params) == {"postprocess.score.threshold", "postprocess.mask.threshold"}
+    assert wiring.plain(cfg.postprocess) == {"file": None, "mask": {"threshold": 0.6}}
+
+
+def test_saved_steps_take_any_change_and_those_of_a_config_only_known_ones() -> None:
+    changes = ["postprocess.score.threshold.cort=0.5", "postprocess.min_area=null", "postprocess.x={a: 1}"]
+    cfg = composed("evaluate", *changes)
+    expected = {"file": None, "score": {"threshold": {"cort": 0.5}}, "min_area": None, "x": {"a": 1}}
+    assert wiring.plain(cfg.postprocess) == expected
+    with pytest.raises(ConfigCompositionException, match="postprocess.scor.threshold"):
+        composed("evaluate", "postprocess=default", "postprocess.scor.threshold=1")
+    assert composed("evaluate", "postprocess=default", "postprocess.min_area=null").postprocess.min_area is None
 
 
 @pytest.mark.parametrize("name", LAUNCHERS)

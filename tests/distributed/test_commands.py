@@ -87,7 +87,7 @@ def checkpoint(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_processes_evaluate_and_predict_the_same(checkpoint: Path, tiny_competition: Path, tmp_path: Path) -> None:
-    both = [f"checkpoint={checkpoint}", "data.num_workers=0", "postprocess.score.default=0.0"]
+    both = [f"checkpoint={checkpoint}", "data.num_workers=0", "postprocess.score.threshold.default=0.0"]
     predicted = [*both, f"images={tiny_competition / 'train'}"]
     for name, more in (("one", ["trainer.accelerator=cpu"]), ("two", TWO)):
         run(tmp_path, "evaluate", *both, *more, f"output={name}/evaluated")

@@ -79,10 +79,10 @@ def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> d
     from sartorius.callbacks.prediction_writer import PredictionWriter
     from sartorius.callbacks.scored_images import ScoredImages
     from sartorius.data.datamodules import SupervisedDataModule
-    from sartorius.postprocess.finalise import Postprocess
+    from tests.postprocess.pipelines import pipeline
     from tests.toy_segmenter import ToySegmenter
 
-    postprocess = Postprocess(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
+    postprocess = pipeline(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
     scored, pixels = CompetitionScore(), PixelReport(folder)
     drawn = Overlays(folder / "overlays", images=2)
     callbacks = [ScoredImages(postprocess), scored, pixels, drawn, PredictionWriter(folder / "detections")]

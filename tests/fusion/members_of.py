@@ -9,11 +9,9 @@ import numpy as np
 
 from sartorius.fusion.pool import MemberDetections, Pool, pool
 from sartorius.structures.detections import Detections
+from tests.postprocess.pipelines import saved
 
-POST = {
-    "_target_": "sartorius.postprocess.Postprocess",
-    "score": 0.1, "mask": 0.5, "box_nms": 1.0, "mask_nms": 0.5, "min_area": 0,
-}  # fmt: skip
+POST = saved(score=0.1, mask=0.5, box_nms=1.0, mask_nms=0.5, min_area=0)
 
 
 def found(
@@ -39,7 +37,7 @@ def pooled(
 def write_folder(path: Path, *images: Detections, names: tuple[str, ...] = ("shsy5y", "astro", "cort")) -> Path:
     """A folder of detections as `predict` writes it."""
     path.mkdir(parents=True)
-    meta = {"format_version": 1, "cell_types": list(names), "mask_size": 8, "postprocess": POST}
+    meta = {"format_version": 2, "cell_types": list(names), "mask_size": 8, "postprocess": POST}
     (path / "meta.json").write_text(json.dumps(meta))
     for image in images:
         image.save(path)

@@ -201,7 +201,7 @@ def test_offline_runs_of_a_multirun_read_back(
     options = [
         "experiment=unet_cpu", "data.fold=0,1", "data.n_folds=4", "debug=fast", "logger=[wandb,tensorboard]",
         f"data.root={tiny_competition}", f"hydra.sweep.dir={tmp_path}/both", "model.weights=none",
-        "postprocess.score=0.0", "postprocess.min_area=0",
+        "postprocess.score.threshold=0.0", "postprocess.min_area.pixels=0",
     ]  # fmt: skip
     quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]
     monkeypatch.setattr(sys, "argv", ["train", "-m", *options, *quiet])

@@ -17,12 +17,12 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
-from sartorius.postprocess import Postprocess
 from sartorius.postprocess.decode import Components, Watershed
 from sartorius.structures.instances import Instances
+from tests.postprocess.pipelines import pipeline
 
 LAYOUT = MapLayout(types=3, border=2, offset_scale=8.0)
-KEEP = Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=0.5, min_area=1)
+KEEP = pipeline(score=0.1, mask=0.5, box_nms=1.0, mask_nms=0.5, min_area=1)
 
 
 def cells() -> Instances:

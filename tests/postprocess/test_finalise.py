@@ -6,33 +6,35 @@ import numpy as np
 import pytest
 
 from sartorius.errors import InputError
-from sartorius.postprocess import Postprocess
 from sartorius.structures import rle
 from sartorius.structures.detections import Detections
+from tests.postprocess.pipelines import pipeline
 from tests.postprocess.shapes import dense_paste, detections, random_detections
 
-LOOSE = Postprocess(score=0.0, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
+LOOSE = pipeline()
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float((a & b).sum() / max((a | b).sum(), 1))
 
 
-def dense_finalise(d: Detections, p: Postprocess) -> tuple[np.ndarray, list[int]]:
+def dense_finalise(
+    d: Detections, *, score: float, mask: float, mask_nms: float, min_area: int, **_: float
+) -> tuple[np.ndarray, list[int]]:
     """Reference: one full-size mask a detection. Returns the label map and the detections that became cells."""
-    order = [k for k in np.argsort(-d.scores, kind="stable") if d.scores[k] >= p.score]
+    order = [k for k in np.argsort(-d.scores, kind="stable") if d.scores[k] >= score]
     rows = np.zeros((len(d), d.height, d.width), bool)
     for k in order:
-        rows[k] = dense_paste(d.boxes[k], d.masks[k], d.height, d.width) > p.mask
+        rows[k] = dense_paste(d.boxes[k], d.masks[k], d.height, d.width) > mask
     kept: list[int] = []
     for k in order:
-        if rows[k].any() and not any(iou(rows[k], rows[a]) > p.mask_nms for a in kept):
+        if rows[k].any() and not any(iou(rows[k], rows[a]) > mask_nms for a in kept):
             kept.append(k)
     label_map, taken, final = np.zeros((d.height, d.width), int), np.zeros((d.height, d.width), bool), []
     for k in kept:
         mine = rows[k] & ~taken
         taken |= rows[k]
-        if mine.any() and mine.sum() >= p.min_area:
+        if mine.any() and mine.sum() >= min_area:
             final.append(k)
             label_map[mine] = len(final)
     return label_map, final
@@ -41,9 +43,9 @@ def dense_finalise(d: Detections, p: Postprocess) -> tuple[np.ndarray, list[int]
 @pytest.mark.parametrize("seed", range(6))
 def test_agrees_with_dense_masks(seed: int) -> None:
     d = random_detections(seed, 60)
-    post = Postprocess(score=0.2, mask=0.45, box_nms=1.0, mask_nms=0.2, min_area=20)
-    label_map, source = dense_finalise(d, post)
-    final = post(d)
+    settings = {"score": 0.2, "mask": 0.45, "box_nms": 1.0, "mask_nms": 0.2, "min_area": 20}
+    label_map, source = dense_finalise(d, **settings)
+    final = pipeline(**settings)(d)
     assert final.source.tolist() == source and 3 < len(source) < 50
     assert (final.instances.layers[0] == label_map).mean() > 0.999  # float32 against float64 at the mask threshold
     np.testing.assert_array_equal(final.scores, d.scores[source])
@@ -66,8 +68,8 @@ def test_equal_scores_keep_their_order() -> None:
 
 def test_area_is_measured_after_overlaps_are_removed() -> None:
     both = detections([[5, 5, 15, 15], [13, 5, 20, 15]], [0.9, 0.8])  # 100 pixels; 70, of which 50 remain
-    assert len(replace(LOOSE, min_area=50)(both)) == 2
-    assert len(replace(LOOSE, min_area=51)(both)) == 1
+    assert len(pipeline(min_area=50)(both)) == 2
+    assert len(pipeline(min_area=51)(both)) == 1
 
 
 def test_a_cell_that_lies_under_another_vanishes() -> None:
@@ -76,28 +78,29 @@ def test_a_cell_that_lies_under_another_vanishes() -> None:
 
 def test_thresholds_of_each_type_or_of_the_image() -> None:
     found = detections([[0, 0, 9, 9], [20, 0, 29, 9], [40, 0, 49, 9]], [0.8, 0.7, 0.3], [2, 2, 0])
-    each = replace(LOOSE, score={"shsy5y": 0.15, "astro": 0.35, "cort": 0.55})
+    score = {"shsy5y": 0.15, "astro": 0.35, "cort": 0.55}
+    each = pipeline(score=score)
     assert each(found).source.tolist() == [0, 1, 2]
-    majority = replace(each, image_type="majority")
+    majority = pipeline(score=score, types="image")
     assert majority(found).source.tolist() == [0, 1]
     assert majority(found.select([2])).source.tolist() == [0]
 
 
 def test_a_score_equal_to_the_threshold_stays() -> None:
     for value in (0.15, 0.35, 0.55):
-        assert len(replace(LOOSE, score=value)(detections([[0, 0, 9, 9]], [value]))) == 1
+        assert len(pipeline(score=value)(detections([[0, 0, 9, 9]], [value]))) == 1
 
 
 def test_only_the_best_detections_are_looked_at() -> None:
     found = detections([[0, 0, 4, 4], [8, 8, 12, 12], [20, 20, 24, 24]], [0.5, 0.9, 0.7])
-    assert replace(LOOSE, max_detections=2)(found).source.tolist() == [1, 2]
+    assert pipeline(max_detections=2)(found).source.tolist() == [1, 2]
 
 
 def test_box_nms_between_types() -> None:
     twins = detections([[0, 0, 9, 9], [0, 0, 9, 8]], [0.9, 0.8], [0, 1])
     twins = replace(twins, masks=twins.masks * np.array([[1] * 4 + [0] * 4, [0] * 4 + [1] * 4], np.float16)[:, None, :])
-    assert len(replace(LOOSE, box_nms=0.5)(twins)) == 1
-    assert len(replace(LOOSE, box_nms=0.5, class_agnostic=False)(twins)) == 2
+    assert len(pipeline(box_nms=0.5)(twins)) == 1
+    assert len(pipeline(box_nms=0.5, class_agnostic=False)(twins)) == 2
 
 
 def test_cleaning_is_optional() -> None:
@@ -105,14 +108,12 @@ def test_cleaning_is_optional() -> None:
     ring.masks[0, 2:4, 2:4] = 0
     ring.masks[0, 5:, :] = 0
     ring.masks[0, 7, :] = 1
-    plain, pieces, filled = (
-        f(ring) for f in (LOOSE, replace(LOOSE, largest_piece=True), replace(LOOSE, fill_holes=True))
-    )
+    plain, pieces, filled = (f(ring) for f in (LOOSE, pipeline(largest_piece=True), pipeline(fill_holes=True)))
     assert pieces.instances.areas[0] < plain.instances.areas[0] < filled.instances.areas[0]
 
 
 def test_no_detections_give_no_cells() -> None:
-    for post in (LOOSE, replace(LOOSE, image_type="majority", largest_piece=True, fill_holes=True)):
+    for post in (LOOSE, pipeline(types="image", largest_piece=True, fill_holes=True)):
         for found in (Detections.empty("p", 40, 60), detections([[3, 3, 3, 3]], [0.9])):
             final = post(found)
             assert len(final) == 0 and final.instances.layers.shape == (1, 40, 60)
@@ -128,12 +129,12 @@ def test_more_cells_than_a_byte_holds() -> None:
 
 def test_bad_settings_are_named() -> None:
     for change, message in (
-        ({"image_type": "any"}, "image_type: expected each or majority, got 'any'"),
-        ({"overlap": "dice"}, "overlap: expected iou or iom"),
-        ({"max_detections": 70_000}, "max_detections: expected 1 to 65535"),
-        ({"score": 2}, "postprocess.score: expected"),
+        ({"types": "any"}, "postprocess.types.of: expected one of detection, image, got 'any'"),
+        ({"overlap": "dice"}, "mask_nms.overlap: expected one of iou, iom, got 'dice'"),
+        ({"max_detections": 70_000}, "max_detections.count: expected a number from 1 to 65535"),
+        ({"score": 2}, "postprocess.score.threshold: expected"),
     ):
         with pytest.raises(InputError, match=message):
-            replace(LOOSE, **change)  # type: ignore[arg-type]
+            pipeline(**change)
     with pytest.raises(InputError, match="no value for cell type 'shsy5y'"):
-        replace(LOOSE, score={"cort": 0.5})(detections([[0, 0, 9, 9]], [0.9]))
+        pipeline(score={"cort": 0.5})(detections([[0, 0, 9, 9]], [0.9]))

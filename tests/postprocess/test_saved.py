@@ -1,68 +1,116 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sartorius.errors import InputError
-from sartorius.postprocess.saved import from_saved, merge, to_file, to_saved, without_none
+from sartorius.postprocess import Postprocess
+from sartorius.postprocess.saved import changed, from_saved, read_file, to_file, to_saved
+from tests.postprocess.pipelines import pipeline, saved
 
-SAVED = {
-    "_target_": "sartorius.postprocess.Postprocess",
-    "score": {"cort": 0.5, "default": 0.2},
-    "mask": 0.45,
-    "box_nms": 0.7,
-    "mask_nms": 0.1,
-    "min_area": 75,
-}
+SAVED = saved(score={"cort": 0.5, "default": 0.2}, mask=0.45, box_nms=0.7, mask_nms=0.1, min_area=75)
+
+
+def settings(post: Postprocess) -> Any:
+    return to_saved(post)
 
 
 def test_changes_lie_on_top_of_what_was_saved() -> None:
-    post = from_saved(SAVED, {"score": {"cort": 0.6, "astro": None}, "overlap": "iom", "mask": None}, "here")
-    assert post.score == {"cort": 0.6, "default": 0.2} and post.overlap == "iom" and post.mask == 0.45
-    assert from_saved(SAVED, None, "here").score == SAVED["score"]
+    post = settings(from_saved(SAVED, {"score": {"threshold": {"cort": 0.6}}, "mask_nms": {"overlap": "iom"}}, "here"))
+    assert post["score"]["threshold"] == {"cort": 0.6, "default": 0.2} and post["mask"]["threshold"] == 0.45
+    assert post["mask_nms"] == {**SAVED["mask_nms"], "overlap": "iom"}
+    assert settings(from_saved(SAVED, None, "here")) == SAVED == settings(from_saved(SAVED, {}, "here"))
 
 
-def test_a_number_becomes_the_default_of_the_types_not_named() -> None:
-    assert from_saved(SAVED, {"mask": {"astro": 0.3}}, "here").mask == {"default": 0.45, "astro": 0.3}
+def test_null_leaves_a_step_out_and_a_class_adds_one() -> None:
+    piece = {"_target_": "sartorius.postprocess.LargestPiece"}
+    post = from_saved(SAVED, {"min_area": None, "largest_piece": piece}, "here")
+    assert [*post.steps] == [*(name for name in pipeline().steps if name != "min_area"), "largest_piece"]
+    order = ["score", "mask", "largest_piece", "overlaps", "types", "max_detections", "box_nms", "mask_nms"]
+    assert [*from_saved(SAVED, {"min_area": None, "largest_piece": piece, "order": order}, "").steps] == order
+    with pytest.raises(InputError, match=r"postprocess.order: expected each of types, score, .* once, got \['score'\]"):
+        from_saved(SAVED, {"order": ["score"]}, "here")
+
+
+def test_a_number_is_the_default_of_the_types_not_named() -> None:
+    post = settings(from_saved(SAVED, {"mask": {"threshold": {"astro": 0.3}}}, "here"))
+    assert post["mask"]["threshold"] == {"default": 0.45, "astro": 0.3}
+    post = settings(from_saved(SAVED, {"score": {"threshold": 0.3}}, "here"))
+    assert post["score"]["threshold"] == 0.3, "for all types"
+    post = settings(from_saved(SAVED, {"score": {"threshold": {"cort": None, "BV2": 0.1}}}, "here", ["BV2"]))
+    assert post["score"]["threshold"] == {"default": 0.2, "BV2": 0.1}
 
 
 def test_a_whole_postprocess_replaces_what_was_saved() -> None:
-    assert from_saved({"anything": 1}, {**SAVED, "mask": 0.2}, "here").mask == 0.2
+    assert settings(from_saved({"anything": 1}, {**SAVED, "min_area": None}, "here")).keys() == SAVED.keys() - {
+        "min_area"
+    }
 
 
-def test_what_cannot_be_used_says_what_to_do() -> None:
-    for saved, message in (
-        (None, "nothing|no post-processing was saved with it; choose one with postprocess=default"),
-        ({**SAVED, "_target_": "os.system"}, "its post-processing is os.system"),
-        ({**SAVED, "colour": 1}, "unknown post-processing settings colour"),
-        ({"mask": 0.5}, "incomplete post-processing"),
-        ({**SAVED, "mask": 7}, "postprocess.mask: expected"),
-    ):
-        with pytest.raises(InputError, match=message):
-            from_saved(saved, None, "here")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"scor": {"threshold": 0.5}},
+            "postprocess.scor: the post-processing of here has no such step, only types",
+        ),
+        ({"scor": None}, "postprocess.scor: the post-processing of here has no such step"),
+        (
+            {"fill_holes": {"size": 3}},
+            "postprocess.fill_holes: .* no such step, .*; add one with postprocess",
+        ),
+        ({"score": {"treshold": 0.5}}, "postprocess.score.treshold: Score has no such setting, only threshold"),
+        (
+            {"score": {"threshold": {"crot": 0.5}}},
+            "score.threshold.crot: no such cell type; there are cort, default",
+        ),
+        ({"score": 0.5}, "postprocess.score: expected settings of the step or null, got 0.5"),
+        ({"mask": {"threshold": 7}}, "postprocess.mask.threshold: expected"),
+        ({"overlaps": {"pixels": 7}}, "postprocess.overlaps.pixels: Overlaps has no such setting, it has none"),
+    ],
+)
+def test_a_mistyped_change_is_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_saved(SAVED, changes, "here")
 
 
-def test_merge_and_without_none() -> None:
-    assert merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}, "d": 4}) == {"a": {"b": 1, "c": 3}, "d": 4}
-    assert without_none({"a": {"b": None}, "c": 0, "d": None, "e": False}) == {"c": 0, "e": False}
+@pytest.mark.parametrize(
+    ("post", "message"),
+    [
+        (None, "here: no post-processing was saved with it; choose one with postprocess=default"),
+        ({**SAVED, "_target_": "os.system"}, "here: its post-processing is os.system"),
+        ({"score": 0.5, "mask": 0.5}, "here: postprocess.score: expected the settings of a step, got 0.5; choose"),
+        ({"score": {"_target_": "sartorius.postprocess.Score"}}, "postprocess.score: incomplete settings .*threshold"),
+        ({"x": {"_target_": "os.system", "command": "true"}}, "refused, os.system is no step of sartorius.postprocess"),
+        ({"x": {"_target_": "sartorius.postprocess.finalise.Postprocess"}}, "refused, .*Postprocess is no step"),
+        ({"x": {"_target_": "sartorius.postprocess.steps.np"}}, "refused, .*np is no step"),
+        ({"x": {"_target_": "sartorius.postprocess.paste.paste_masks"}}, "refused, .*paste_masks is no step"),
+        ({"x": {"_target_": "sartorius.postprocess.absent.Step"}}, "there is no sartorius.postprocess.absent"),
+        ({"x": {"_target_": "sartorius.postprocessing.Step"}}, "refused, sartorius.postprocessing.Step is no step"),
+    ],
+)
+def test_what_cannot_be_used_says_what_to_do(post: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        from_saved(post, None, "here")
 
 
 def test_a_file_stands_in_for_what_was_saved(tmp_path: Path) -> None:
-    post = from_saved(SAVED, {"overlap": "iom"}, "here")
-    to_file(tmp_path / "postprocess.yaml", post, "two\nlines")
-    assert (tmp_path / "postprocess.yaml").read_text().startswith("# two\n# lines\n_target_: sartorius.postprocess.P")
-    changes = {"file": str(tmp_path / "postprocess.yaml"), "mask": {"cort": 0.6, "astro": None}}
-    read = from_saved({"anything": 1}, changes, "here")
-    assert read == replace(post, mask={"default": 0.45, "cort": 0.6})
-    assert from_saved(to_saved(post), None, "here") == post
+    post = from_saved(SAVED, {"mask_nms": {"overlap": "iom"}}, "here")
+    path = tmp_path / "postprocess.yaml"
+    to_file(path, post, "two\nlines")
+    assert path.read_text().startswith("# two\n# lines\nformat_version: 2\n_target_: sartorius.postprocess.P")
+    assert read_file(path) == to_saved(post)
+    values, source = changed({"anything": 1}, {"file": str(path), "mask": {"threshold": {"cort": 0.6}}}, "here")
+    assert source == str(path) and from_saved(to_saved(post), None, "here") == post
+    assert values == {**to_saved(post), "mask": {**SAVED["mask"], "threshold": {"default": 0.45, "cort": 0.6}}}
     for text, message in (
         ("a: [", "bad.yaml: not valid YAML"),
-        ("- 1", "bad.yaml: expected settings such as"),
-        ("score: 0.5", "bad.yaml: incomplete post-processing"),
-        ("colour: 1", "bad.yaml: unknown post-processing settings colour"),
-        ("_target_: os.system", "bad.yaml: its post-processing is os.system"),
+        ("- 1", "bad.yaml: expected steps of post-processing"),
+        ("score: 0.5", "bad.yaml: format version 1, this program reads 2"),
+        ("format_version: 2\ncolour: 1", "bad.yaml: postprocess.colour: expected the settings of a step"),
+        ("format_version: 2\n_target_: os.system", "bad.yaml: its post-processing is os.system"),
     ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(InputError, match=message):

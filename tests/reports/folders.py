@@ -13,15 +13,9 @@ from sartorius.data.competition import Competition
 from sartorius.metrics import report
 from sartorius.structures.detections import Detections, DetectionsFolder
 from sartorius.structures.instances import Instances
+from tests.postprocess.pipelines import saved
 
-POST = {
-    "_target_": "sartorius.postprocess.Postprocess",
-    "score": 0.5,
-    "mask": 0.5,
-    "box_nms": 0.9,
-    "mask_nms": 0.5,
-    "min_area": 0,
-}
+POST = saved(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 METRICS = (
     "epoch,step,lr-AdamW,train/loss,train/border,val/loss,val/map,val/map_cort,val/dice,val/iou\n"
     "0,9,0.1,2,1,,,,,\n0,19,0.2,1.5,0.5,,,,,\n0,19,,,,1.6,0.1,0.2,0.5,0.4\n1,39,0.1,1,0.5,1.2,0.2,0.3,0.6,0.5\n"

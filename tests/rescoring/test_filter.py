@@ -12,7 +12,6 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from sartorius.errors import InputError
 from sartorius.metrics.functional import competition_map, image_row
-from sartorius.postprocess import Postprocess
 from sartorius.rescoring import training
 from sartorius.rescoring.cell_features import FEATURES, cell_features
 from sartorius.rescoring.examples import Example
@@ -21,8 +20,9 @@ from sartorius.rescoring.saved import Filtered
 from sartorius.rescoring.trees import Trees
 from sartorius.structures import rle
 from sartorius.structures.detections import Detections
+from tests.postprocess.pipelines import pipeline
 
-POST = Postprocess(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
+POST = pipeline(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0)
 GROW = partial(
     HistGradientBoostingRegressor, max_iter=10, learning_rate=0.3, max_leaf_nodes=4, min_samples_leaf=5,
     early_stopping=False, random_state=0,

@@ -44,8 +44,8 @@ def test_a_saved_filter_is_used_unless_another_is_named(file: str, tmp_path: Pat
 
 def test_changes_come_before_the_filter(file: str) -> None:
     meta = saved(filter=to_save(file, CELL_TYPES))
-    assert len(finish_of(meta, {"score": 0.85}, "saved", "here")(SMALL_AND_LARGE)) == 0
-    assert len(finish_of(meta, {"score": 0.85}, "none", "here")(SMALL_AND_LARGE)) == 1
+    assert len(finish_of(meta, {"score": {"threshold": 0.85}}, "saved", "here")(SMALL_AND_LARGE)) == 0
+    assert len(finish_of(meta, {"score": {"threshold": 0.85}}, "none", "here")(SMALL_AND_LARGE)) == 1
 
 
 @pytest.mark.parametrize("meta", [saved(), saved(filter=None)])

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
-from sartorius.postprocess.finalise import Postprocess
+from sartorius.postprocess import Postprocess
 from sartorius.running import building, wiring
 from sartorius.running.commands import command
 from tests.doubles import ToyModule, toy_config
@@ -60,7 +60,7 @@ def test_instantiate_gives_plain_containers() -> None:
 
 
 def test_instantiate_leaves_objects_alone() -> None:
-    postprocess = Postprocess(0.5, 0.5, 0.5, 0.5, 0)
+    postprocess = Postprocess()
     built = wiring.instantiate(OmegaConf.create({"_target_": f"{__name__}.keep", "a": 1}), p=postprocess)
     assert built["p"] is postprocess
     assert built["a"] == 1

@@ -182,7 +182,7 @@ def test_a_folder_names_what_is_wrong_with_it(tmp_path) -> None:
     with pytest.raises(InputError, match=r"e5\.npz: cell types"):
         folder.load("e5")
     (tmp_path / "meta.json").write_text(json.dumps({"format_version": 99}))
-    with pytest.raises(InputError, match="format_version 1 expected"):
+    with pytest.raises(InputError, match="format_version 2 expected"):
         DetectionsFolder(tmp_path).load("e5")
     (tmp_path / "meta.json").write_text("{")
     with pytest.raises(InputError, match="not valid JSON"):

@@ -12,17 +12,19 @@ from sartorius.structures import rle
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.tuning.tables import Tables
+from tests.postprocess.pipelines import pipeline
 from tests.postprocess.shapes import random_detections
 
 NAMES = ("shsy5y", "astro", "cort")
-START = Postprocess(score=0.3, mask=0.5, box_nms=0.9, mask_nms=0.3, min_area=10)
-FLOOR = {"score": 0.0, "box_nms": 0.0, "mask_nms": 0.0, "mask": 0.0, "min_area": 0.0}
+SETTINGS: dict[str, Any] = {"score": 0.3, "mask": 0.5, "box_nms": 0.9, "mask_nms": 0.3, "min_area": 10}
+START = pipeline(**SETTINGS)
+FLOOR = dict.fromkeys(START.searchable, 0.0)
 
 
 def truth_of(found: Detections, seed: int) -> rle.Runs:
     """Some of the detections pasted at 0.4 as true cells, moved by up to a pixel; they overlap, and one is empty."""
     random = np.random.default_rng([seed, 1])
-    everything = Postprocess(score=0.0, mask=0.4, box_nms=1.0, mask_nms=1.0, min_area=0)
+    everything = pipeline(mask=0.4)
     masks = [np.zeros((found.height, found.width), bool)]
     for k in random.permutation(len(found))[: len(found) // 2]:
         cell = everything(found.select([k])).instances.foreground()
@@ -55,9 +57,9 @@ def random_thresholds(seed: int) -> dict[str, Any]:
     """Five thresholds for three types, from loose to strict."""
     random = np.random.default_rng(seed)
     return {
-        "score": random.uniform(0, 0.8, 3),
-        "mask": random.choice([0.2, 0.4, 0.5, 0.6, 0.8], 3),
-        "box_nms": random.choice([0.1, 0.3, 0.6, 1.0], 3),
-        "mask_nms": random.choice([0.0, 0.05, 0.3, 0.6, 1.0], 3),
-        "min_area": random.integers(0, 60, 3).astype(float),
+        "score.threshold": random.uniform(0, 0.8, 3),
+        "mask.threshold": random.choice([0.2, 0.4, 0.5, 0.6, 0.8], 3),
+        "box_nms.threshold": random.choice([0.1, 0.3, 0.6, 1.0], 3),
+        "mask_nms.threshold": random.choice([0.0, 0.05, 0.3, 0.6, 1.0], 3),
+        "min_area.pixels": random.integers(0, 60, 3).astype(float),
     }

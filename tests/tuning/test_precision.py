@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sartorius.postprocess import Score
 from sartorius.structures.detections import Detections
 from sartorius.tuning.precision import NONE, Judged, cut_off, cut_offs, judge
 from tests.tuning.images import NAMES, START, Images
@@ -19,7 +20,7 @@ def test_the_cells_and_which_are_right() -> None:
         judged = judge(found, truth, START)
         sums = [found.scores[found.cell_types == k].astype(float).sum() for k in range(3)]
         assert judged.cell_type == NAMES[int(np.argmax(sums))]
-        cells = replace(START, score=0.4)(replace(found, cell_types=np.full(len(found), np.argmax(sums))))
+        cells = START.with_step(Score(0.4))(replace(found, cell_types=np.full(len(found), np.argmax(sums))))
         masks = cells.instances.layers[0][None] == np.arange(1, len(cells) + 1)[:, None, None]
         at, owner = truth.pixels()
         true = np.zeros((truth.count, truth.height * truth.width), bool)

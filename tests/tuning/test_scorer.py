@@ -11,23 +11,26 @@ from sartorius.data.competition import Competition
 from sartorius.errors import InputError
 from sartorius.metrics.functional import competition_map
 from sartorius.postprocess.nms import suppress
+from sartorius.postprocess.saved import to_saved
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
-from sartorius.tuning.scorer import CountScorer, PipelineScorer, scorer_of, survivors, with_thresholds
-from tests.tuning.images import FLOOR, NAMES, START, Images, random_thresholds
+from sartorius.tuning.scorer import CountScorer, PipelineScorer, scorer_of, survivors
+from sartorius.tuning.space import with_thresholds
+from tests.postprocess.pipelines import pipeline
+from tests.tuning.images import FLOOR, NAMES, SETTINGS, Images, random_thresholds
 
 RULES: list[dict[str, Any]] = [
     {},
-    {"image_type": "majority"},
+    {"types": "image"},
     {"class_agnostic": False},
     {"overlap": "iom"},
-    {"max_detections": 9, "image_type": "majority", "overlap": "iom"},
+    {"max_detections": 9, "types": "image", "overlap": "iom"},
 ]
 
 
 @pytest.mark.parametrize("rules", RULES, ids=str)
 def test_rows_are_those_of_the_whole_pipeline(rules: dict[str, Any]) -> None:
-    tables = Images(4).tables(replace(START, **rules))
+    tables = Images(4).tables(pipeline(**SETTINGS | rules))
     fast, slow = CountScorer(tables, tables.images), PipelineScorer(tables, tables.images)
     found = 0
     for seed in range(12):
@@ -35,7 +38,11 @@ def test_rows_are_those_of_the_whole_pipeline(rules: dict[str, Any]) -> None:
         rows = fast.rows(thresholds)
         np.testing.assert_array_equal(rows, slow.rows(thresholds))
         found += rows[:, 1].sum()
-        changed = {**thresholds, "score": thresholds["score"] / 2, "min_area": thresholds["min_area"] / 2}
+        changed = {
+            **thresholds,
+            "score.threshold": thresholds["score.threshold"] / 2,
+            "min_area.pixels": thresholds["min_area.pixels"] / 2,
+        }
         np.testing.assert_array_equal(fast.rows(changed), slow.rows(changed))
     assert found > 20, "something was hit at all"
 
@@ -63,9 +70,9 @@ def test_the_rows_of_real_detections(real_data: Path) -> None:
 
 
 def test_cleaned_cells_are_scored_by_the_pipeline() -> None:
-    early = ("min_area", "overlaps", "largest_piece", "fill_holes", "reopen_holes")
-    for change in ({"largest_piece": True}, {"fill_holes": True}, {"reopen_holes": 0.6}, {"order": early}):
-        tables = Images(2).tables(replace(START, **change))
+    early = ("min_area", "overlaps")
+    for change in ({"largest_piece": True}, {"fill_holes": True}, {"reopen_holes": 0.6}, {"last": early}):
+        tables = Images(2).tables(pipeline(**SETTINGS | change))
         assert isinstance(scorer_of(tables, tables.images), PipelineScorer)
     tables = Images(1).tables()
     assert isinstance(scorer_of(tables, tables.images), CountScorer)
@@ -97,10 +104,10 @@ def test_nothing_found_and_no_cells() -> None:
 def test_thresholds_down_to_the_floor_are_exact() -> None:
     """Candidates and pairs that no trial needs are left out."""
     images = Images(2)
-    tables = images.tables(floor={**FLOOR, "score": 0.4, "box_nms": 0.3})
+    tables = images.tables(floor={**FLOOR, "score.threshold": 0.4, "box_nms.threshold": 0.3})
     assert len(tables.candidates["p0"]) == np.count_nonzero(images.found["p0"].scores >= np.float32(0.4))
     fast, slow = CountScorer(tables, tables.images), PipelineScorer(tables, tables.images)
-    thresholds = random_thresholds(1) | {"score": np.full(3, 0.4), "box_nms": np.full(3, 0.3)}
+    thresholds = random_thresholds(1) | {"score.threshold": np.full(3, 0.4), "box_nms.threshold": np.full(3, 0.3)}
     np.testing.assert_array_equal(fast.rows(thresholds), slow.rows(thresholds))
 
 
@@ -110,14 +117,14 @@ def test_masks_are_pasted_once_for_each_value_of_the_grid() -> None:
     scorer = CountScorer(tables, tables.images)
     images.loaded.clear()
     for seed in range(4):
-        scorer.rows(random_thresholds(seed) | {"mask": np.array([0.4, 0.5, 0.1 * seed])})
+        scorer.rows(random_thresholds(seed) | {"mask.threshold": np.array([0.4, 0.5, 0.1 * seed])})
     assert images.loaded == ["p0", "p1", "p2"], "type 2 is in no image"
-    scorer.rows(random_thresholds(0) | {"mask": np.array([0.4, 0.6, 0.5])})
+    scorer.rows(random_thresholds(0) | {"mask.threshold": np.array([0.4, 0.6, 0.5])})
     assert images.loaded == ["p0", "p1", "p2", "p1"]
     small = images.tables(megabytes=0)
     first, again = (CountScorer(small, small.images).rows(random_thresholds(0)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
-    assert len(small._claims) == 1
+    assert len(small._overlaps) == 1
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -133,11 +140,13 @@ def test_survivors_are_those_of_suppressing_one_by_one(seed: int) -> None:
 
 
 def test_the_tuned_postprocess_keeps_what_was_not_tuned() -> None:
-    post = replace(START, score={"default": 0.2, "other": 0.9}, overlap="iom")
-    tuned = with_thresholds(post, NAMES, random_thresholds(0))
-    assert tuned.overlap == "iom" and tuned.score["default"] == 0.2 and tuned.score["other"] == 0.9
-    assert tuned.mask["default"] == 0.5 and tuned.mask["cort"] == random_thresholds(0)["mask"][2]
-    assert isinstance(tuned.min_area["astro"], int)
+    post = pipeline(**SETTINGS | {"score": {"default": 0.2, "other": 0.9}, "overlap": "iom"})
+    tuned = to_saved(with_thresholds(post, NAMES, random_thresholds(0)))
+    assert tuned["mask_nms"]["overlap"] == "iom"
+    assert tuned["score"]["threshold"]["default"] == 0.2 and tuned["score"]["threshold"]["other"] == 0.9
+    mask = tuned["mask"]["threshold"]
+    assert mask["default"] == 0.5 and mask["cort"] == random_thresholds(0)["mask.threshold"][2]
+    assert isinstance(tuned["min_area"]["pixels"]["astro"], int)
 
 
 def test_images_that_do_not_fit() -> None:

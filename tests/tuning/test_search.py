@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +9,27 @@ from sartorius.metrics.functional import average_precision_per_image, competitio
 from sartorius.tuning import SearchSpace, crossfit
 from sartorius.tuning.scorer import PipelineScorer, scorer_of
 from sartorius.tuning.search import Effort, Searcher
-from sartorius.tuning.space import ByType
-from tests.tuning.images import NAMES, START, Images
+from sartorius.tuning.space import ByType, thresholds_of
+from tests.postprocess.pipelines import pipeline
+from tests.tuning.images import NAMES, SETTINGS, START, Images
 
+MAJORITY = pipeline(**SETTINGS, types="image")
 SPACE = SearchSpace(
-    score={"low": 0.0, "high": 0.9, "step": 0.1},
-    mask={"low": 0.3, "high": 0.6, "step": 0.1},
+    score={"threshold": {"low": 0.0, "high": 0.9, "step": 0.1}},
+    mask={"threshold": {"low": 0.3, "high": 0.6, "step": 0.1}},
     box_nms=None,
     mask_nms=None,
-    min_area={"low": 0, "high": 40, "step": 20},
-)
+    min_area={"pixels": {"low": 0, "high": 40, "step": 20}},
+).grids(START)
 
 
 def searcher(path: Path, images: Images, trials: int = 24, rounds: int = 2, seed: int = 0) -> Searcher:
-    tables = images.tables(replace(START, image_type="majority") if rounds == 1 else START)
+    tables = images.tables(MAJORITY if rounds == 1 else START)
     return Searcher(tables, SPACE, Effort(trials, rounds, 1, seed), path / "search.jsonl", lambda _: None)
 
 
 def start() -> ByType:
-    return START.thresholds.for_types(NAMES)
+    return thresholds_of(START, NAMES)
 
 
 def same(a: ByType, b: ByType) -> bool:
@@ -39,7 +40,7 @@ def test_types_of_their_own_images_are_searched_independently(tmp_path: Path) ->
     images = Images(4, single=True)
     search = searcher(tmp_path, images, rounds=1)
     best = search.best("final", search.tables.images, start())
-    grid = {key: [grid.value(k) for k in range(grid.last + 1)] for key, grid in SPACE.grids.items()}
+    grid = {key: [grid.value(k) for k in range(grid.last + 1)] for key, grid in SPACE.items()}
     for kind, own in ((0, ["p0", "p2"]), (1, ["p1", "p3"])):
         reached = [trial.score for trial in search.trials if trial.cell_type == NAMES[kind]]
         assert len(reached) == 24 and {trial.round for trial in search.trials} == {0}
@@ -47,17 +48,21 @@ def test_types_of_their_own_images_are_searched_independently(tmp_path: Path) ->
         assert competition_map(rows) == max(reached) > competition_map(PipelineScorer(search.tables, own).rows(start()))
         assert all(best[key][kind] in grid[key] for key in grid)
     assert all(best[key][2] == start()[key][2] for key in best), "no image of the third type"
-    assert same({"box_nms": best["box_nms"]}, {"box_nms": start()["box_nms"]}), "not searched"
+    assert same({"": best["box_nms.threshold"]}, {"": start()["box_nms.threshold"]}), "not searched"
 
 
 def test_the_first_trial_is_the_start_and_nothing_worse_is_taken(tmp_path: Path) -> None:
     search = searcher(tmp_path, Images(2), trials=1, rounds=1)
     best = search.best("final", search.tables.images, start())
-    assert same(best, start()) and search.trials[0].values == {"score": 0.3, "mask": 0.5, "min_area": 0.0}
+    assert same(best, start()) and search.trials[0].values == {
+        "score.threshold": 0.3,
+        "mask.threshold": 0.5,
+        "min_area.pixels": 0.0,
+    }
 
 
 def test_a_type_with_few_images_is_left_as_it_is(tmp_path: Path) -> None:
-    tables = Images(5, single=True).tables(replace(START, image_type="majority"))
+    tables = Images(5, single=True).tables(MAJORITY)
     said: list[str] = []
     search = Searcher(tables, SPACE, Effort(12, 1, 3, 0), tmp_path / "search.jsonl", said.append)
     best = search.best("final", tables.images, start())
@@ -121,7 +126,7 @@ def test_cross_fitting_does_not_see_the_images_left_out(tmp_path: Path) -> None:
     best = search.best
 
     def spied(name: str, own: list[str], begin: ByType) -> ByType:
-        search.tables._claims.clear()  # so that every image that is needed is loaded again
+        search.tables._overlaps.clear()  # so that every image that is needed is loaded again
         images.loaded.clear()
         found = best(name, own, begin)
         looked[name] = set(images.loaded)
@@ -145,10 +150,12 @@ def test_tables_of_a_tuning(tmp_path: Path) -> None:
     everything = scorer_of(tables, tables.images)
     table = crossfit.parameter_table(tuned, everything, NAMES).set_index(["cell_type", "parameter"])
     back = {key: values.copy() for key, values in tuned.thresholds.items()}
-    back["score"][0] = 0.3
+    back["score.threshold"][0] = 0.3
     worth = competition_map(everything.rows(tuned.thresholds)) - competition_map(everything.rows(back))
-    assert table.loc[("shsy5y", "score"), "gain"] == pytest.approx(worth)
-    assert table.loc[("cort", "score"), "gain"] == 0 and table.loc[("cort", "score"), "tuned"] == 0.3
+    assert table.loc[("shsy5y", "score.threshold"), "gain"] == pytest.approx(worth)
+    assert (
+        table.loc[("cort", "score.threshold"), "gain"] == 0 and table.loc[("cort", "score.threshold"), "tuned"] == 0.3
+    )
     assert (table.low <= table.high).all() and len(table) == 3 * 5
     types = ["shsy5y", "astro", "shsy5y", "astro"]
     numbers = crossfit.summary(tuned, types, {"samples": 100, "seed": 0, "level": 0.9})

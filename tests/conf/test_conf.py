@@ -31,7 +31,7 @@ GROUPS = sorted({path.parts[0] for path in FILES if len(path.parts) > 1})
 
 
 def options(group: str) -> list[str]:
-    return [path.stem for path in FILES if path.parts[0] == group and len(path.parts) == 2]
+    return [path.stem for path in FILES if path.parent.as_posix() == group]
 
 
 def composed(root: str, *overrides: str) -> DictConfig:
@@ -144,6 +144,8 @@ def parents(name: str) -> set[str]:
 
 def test_every_file_is_reachable() -> None:
     found: set[str] = set(ROOTS) | used(composed("train", "sweep=optuna"))
+    for launcher in options("hydra/launcher"):
+        found |= used(composed("train", f"hydra/launcher={launcher}"))
     for root in ROOTS:
         for choice in [[], *([f"model={model}"] for model in options("model") if root in MODEL_ROOTS)]:
             cfg = composed(root, *choice)

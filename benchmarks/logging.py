@@ -95,7 +95,6 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
     from hydra import compose, initialize_config_dir
 
     from sartorius.running import building, wiring
-    from sartorius.train import build_loggers
 
     warnings.simplefilter("ignore")
     os.environ["WANDB_SILENT"] = "true"
@@ -110,7 +109,7 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
         ])  # fmt: skip
     building.seed_everything(0)
     datamodule, module = wiring.instantiate(cfg.data), building.build_module(cfg)
-    callbacks, loggers = wiring.instantiate_all(cfg.callbacks), build_loggers(cfg.logger)
+    callbacks, loggers = wiring.instantiate_all(cfg.callbacks), building.build_loggers(cfg.logger)
     if not logs:
         callbacks = [callback for callback in callbacks if type(callback).__name__ not in LOGGING]
     meter = Meter()

@@ -46,7 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             kept = "the previous one stays" if Path(path).is_file() else "there is none"
             rank_zero_warn(
                 f"{path}: THE CHECKPOINT of epoch {checkpoint.get('epoch')}, step {checkpoint.get('global_step')}, "
-                f"COULD NOT BE WRITTEN ({error}); {kept}, and the training goes on. Is the disk full?"
+                f"COULD NOT BE WRITTEN ({error}); {kept}, and the training continues. Is the disk full?"
             )
 
 

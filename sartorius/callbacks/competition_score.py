@@ -42,10 +42,12 @@ class CompetitionScore(ImageCallback):
         self._rows.add(image.row)
         self._images[image.index] = (image.image_id, image.cell_type)
         if self.box_ap:
-            found, cells = image.detections, image.cells
+            detections, cells = image.detections, image.cells
             if self._boxes is None:
-                self._boxes = BoxAP(found.cell_type_names, self.max_detections).to(validation.module.device)
-            self._boxes.update(image.index, found.boxes, found.scores, found.cell_types, cells.boxes, cells.cell_types)
+                self._boxes = BoxAP(detections.cell_type_names, self.max_detections).to(validation.module.device)
+            self._boxes.update(
+                image.index, detections.boxes, detections.scores, detections.cell_types, cells.boxes, cells.cell_types
+            )
 
     def on_scoring_end(self, validation: Validation) -> None:
         """Log the scores and add them to the validation in float64; a collective call."""

@@ -64,5 +64,5 @@ class ImageTable(ImageCallback):
             worst_first = sorted(rows, key=lambda index: (rows[index][2], index))
             data = [[*rows[index], self._drawn.get(index)] for index in worst_first]
             for logger in self._loggers:
-                logger.log_table("images_best", COLUMNS, data, logged_step(validation.trainer))
+                logger.log_rows("images_best", COLUMNS, data, logged_step(validation.trainer))
         self._rows, self._drawn = {}, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning import Callback, Trainer
 
 from sartorius.errors import InputError
 from sartorius.modules.base import SegmentationModule
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "bad_alloc")
 
 
+def _note(stage: str) -> Any:
+    def hook(self: OutOfMemory, trainer: Any, pl_module: Any, batch: Batch, *_: Any, **__: Any) -> None:
+        self.stage, self.batch = stage, _describe(batch)
+
+    return hook
+
+
 class OutOfMemory(Callback):
     """Remembers the batch in progress (its images' ids and sizes, not the images) for `explain_memory`."""
 
@@ -24,25 +31,14 @@ class OutOfMemory(Callback):
         self.stage = ""
         self.batch = ""
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note the batch."""
-        self.stage, self.batch = "training", _describe(batch)
-
-    def on_validation_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Note the batch."""
-        self.stage, self.batch = "validation", _describe(batch)
-
-    def on_test_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Note the batch."""
-        self.stage, self.batch = "test", _describe(batch)
-
-    def on_predict_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any, **__: Any) -> None:
-        """Note the batch."""
-        self.stage, self.batch = "prediction", _describe(batch)
+    on_train_batch_start = _note("training")
+    on_validation_batch_start = _note("validation")
+    on_test_batch_start = _note("test")
+    on_predict_batch_start = _note("prediction")
 
 
 def explain_memory(error: BaseException, trainer: Trainer) -> InputError | None:
-    """The error to raise in place of one of the device's or the machine's memory; None for any other error."""
+    """Return the error to raise in place of one of the device's or the machine's memory; None for any other error."""
     if not _is_memory(error):
         return None
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Overlay PNGs: the quickest way to see what a model gets wrong."""
+"""Overlay PNGs: cells drawn over their images, for people."""
 
 from __future__ import annotations
 

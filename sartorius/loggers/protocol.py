@@ -50,8 +50,8 @@ class CellLogger(Protocol):
 class TableLogger(Protocol):
     """A logger of tables."""
 
-    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
-        """Log rows of numbers, texts, RGB images uint8 [H, W, 3] and None."""
+    def log_rows(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        """Log a table; its values are numbers, texts, RGB images uint8 [H, W, 3] and None."""
 
 
 @runtime_checkable
@@ -67,12 +67,9 @@ Kind = TypeVar("Kind")
 
 def loggers_with(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
     """The loggers of a kind, the same in every process; a TolerantLogger is of the kinds of the one inside it."""
-    found: list[Any] = [
-        logger
-        for logger in trainer.loggers
-        if isinstance(logger.logger if isinstance(logger, TolerantLogger) else logger, kind)
-    ]
-    return found
+    loggers: list[Any] = list(trainer.loggers)
+    inside = [logger.logger if isinstance(logger, TolerantLogger) else logger for logger in loggers]
+    return [logger for logger, own in zip(loggers, inside, strict=True) if isinstance(own, kind)]
 
 
 def logged_step(trainer: Trainer) -> int:

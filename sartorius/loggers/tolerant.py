@@ -37,7 +37,7 @@ class SuppressErrors:
         if self.failures == 1:
             reason = " ".join(str(error).split())[:300]
             rank_zero_warn(
-                f"{self.what} failed ({type(error).__name__}: {reason}); the training goes on. {self.lost}. "
+                f"{self.what} failed ({type(error).__name__}: {reason}); the training continues. {self.lost}. "
                 "Later failures of it are not reported"
             )
         return True

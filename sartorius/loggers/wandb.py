@@ -28,7 +28,7 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
     Args:
         save_dir: folder that gets `wandb/`, with all that waits to be sent: images of tables too, unless the
             environment's WANDB_DATA_DIR puts them elsewhere.
-        id: of the run: one that continues in its folder continues its own W&B run.
+        id: of the run; a resumed run continues its W&B run.
         offline: send nothing; `wandb sync` does later. The environment's WANDB_MODE=offline does the same.
         init_timeout: seconds to wait for W&B when the run starts.
         finish_timeout: seconds to wait at the end until all is sent, in versions of wandb that have it; 0 for as long
@@ -103,11 +103,11 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
         self._show(key, image, step)
 
     @rank_zero_only
-    def log_table(self, key: str, columns: Sequence[str], data: Sequence[Sequence[Any]], step: int) -> None:
-        """Log a table; RGB arrays uint8 [H, W, 3] in `data` are shown as images."""
+    def log_rows(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        """Log a table; RGB arrays uint8 [H, W, 3] become images."""
         import wandb
 
-        table = wandb.Table(columns=list(columns), data=[[_cell(value) for value in row] for row in data])
+        table = wandb.Table(columns=list(columns), data=[[_cell(value) for value in row] for row in rows])
         self._show(key, table, step)
 
     @rank_zero_only
@@ -124,24 +124,24 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
                 artifact.add_dir(str(path), name=path.name, policy="immutable", skip_cache=True)
             else:
                 artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        with self._waiting_room():
+        with self._unsent_in_run_folder():
             self.experiment.log_artifact(artifact, aliases=["best"])
 
     def _show(self, key: str, value: Any, step: int) -> None:
-        with self._waiting_room():
+        with self._unsent_in_run_folder():
             self.log_metrics({key: value}, step)
 
     @contextmanager
-    def _waiting_room(self) -> Iterator[None]:
-        """W&B keeps what belongs to tables and artifacts in the home folder until it is sent; here in the run's."""
-        own = "WANDB_DATA_DIR" not in os.environ
-        if own:
+    def _unsent_in_run_folder(self) -> Iterator[None]:
+        """Keep unsent parts of tables and artifacts in the run folder, where W&B would take the home folder."""
+        unset = "WANDB_DATA_DIR" not in os.environ
+        if unset:
             os.environ["WANDB_DATA_DIR"] = str(self._waiting)
         try:
             yield
         finally:
-            if own:
-                del os.environ["WANDB_DATA_DIR"]  # the next run of a sweep has a folder of its own
+            if unset:
+                del os.environ["WANDB_DATA_DIR"]  # the next run of a sweep has another folder
 
 
 def _cell(value: Any) -> Any:

@@ -32,8 +32,8 @@ class Board(Logger):
     def log_cells(self, key: str, view: Any, step: int) -> None:
         self.cells.setdefault(key, []).append((step, view))
 
-    def log_table(self, key: str, columns: list[str], data: list[list[Any]], step: int) -> None:
-        self.tables[key] = (columns, data)
+    def log_rows(self, key: str, columns: list[str], rows: list[list[Any]], step: int) -> None:
+        self.tables[key] = (columns, rows)
 
     def log_files(self, name: str, kind: str, paths: list[Any], metadata: dict[str, Any]) -> None:
         self.files[name] = (kind, paths, metadata)

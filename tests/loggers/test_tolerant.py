@@ -1,4 +1,4 @@
-"""Logging that fails: a warning, and the training goes on."""
+"""Logging that fails: a warning, and the training continues."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Broken(Logger):
 
 def test_only_the_first_failure_is_a_warning() -> None:
     suppress_errors = SuppressErrors("logger.x", "Numbers are missing")
-    message = r"logger.x failed \(ValueError: a b\); the training goes on. Numbers are missing"
+    message = r"logger.x failed \(ValueError: a b\); the training continues. Numbers are missing"
     with pytest.warns(UserWarning, match=message), suppress_errors:
         raise ValueError("a\nb")
     for _ in range(3):
@@ -90,7 +90,7 @@ def test_a_training_survives_a_logger_of_which_nothing_works(tiny_competition: P
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer.fit(ToyModule(), SupervisedDataModule(tiny_competition, batch_size=3, n_folds=4))
-    told = [str(warning.message) for warning in caught if "the training goes on" in str(warning.message)]
+    told = [str(warning.message) for warning in caught if "the training continues" in str(warning.message)]
     assert len(told) == 1
     assert "logger.broken failed (ConnectionError: no route to host)" in told[0]
     assert broken.suppress_errors.failures > 4

@@ -178,7 +178,7 @@ def test_what_waits_to_be_sent_waits_in_the_run_folder(
         monkeypatch.setenv("WANDB_DATA_DIR", own)
     runs = [log_to(tmp_path / name) for name in ("a", "b")]  # members of a sweep, one after the other
     for log in runs:
-        log.log_table("t", ["x"], [[1.0]], 0)
+        log.log_rows("t", ["x"], [[1.0]], 0)
         log.log_files("predictions", "predictions", [], {})
     assert [log.experiment.folders for log in runs] == [[own or str(tmp_path / name / "wandb")] * 2 for name in "ab"]
     assert os.environ.get("WANDB_DATA_DIR") == own

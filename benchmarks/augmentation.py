@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius.data.rotation import RotatedCrop, turned, warp
-from sartorius.data.transforms import CellCrop, LayerTransform
+from sartorius.data.augmentation.layers import CellCrop, LayerTransform
+from sartorius.data.augmentation.rotation import RotatedCrop, turned, warp
 from sartorius.structures.instances import Instances
 
 CROP = 448  # pixels, both ways

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from benchmarks import images
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius.data.competition import Competition
-from sartorius.data.copy_paste import Canvas, CopyPaste
-from sartorius.data.cut_cells import Donor
+from sartorius.data.augmentation.copy_paste import Canvas, CopyPaste
+from sartorius.data.augmentation.cut_cells import Donor
+from sartorius.data.augmentation.layers import LayerTransform
+from sartorius.data.competition.folder import Competition
 from sartorius.data.dataset import InstanceDataset
-from sartorius.data.transforms import LayerTransform
 from sartorius.running import wiring
 from sartorius.structures.instances import Instances
 

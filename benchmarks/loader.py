@@ -23,10 +23,11 @@ from benchmarks.augmentation import CROP, affine
 from benchmarks.copy_paste import from_config
 from benchmarks.measure import Row, expect, side_by_side
 from benchmarks.rle_text import decode
-from sartorius.data.competition import Competition
+from sartorius.data.augmentation.layers import CellCrop, LayerTransform
+from sartorius.data.competition.folder import Competition
 from sartorius.data.dataset import InstanceDataset
-from sartorius.data.pseudo_labels import COLUMNS, PseudoLabels
-from sartorius.data.transforms import CellCrop, LayerTransform
+from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
+from sartorius.data.pseudo_labels.source import PseudoLabelled
 
 IMAGES = 8  # as many, spread evenly over the folder
 AT_MOST = 1e3 * 16 / 100  # milliseconds a sample in one of 16 workers, for 100 a second
@@ -91,7 +92,7 @@ def kinds(competition: Competition, scratch: Path, transform: LayerTransform) ->
         file=scratch / "pseudo.csv", folder=competition.root / "train", min_score=0.6, doubtful_score=0.3,
         min_agreement=0, ratio=1, weight=0.5, cache_mb=0,
     )  # fmt: skip
-    pseudo = settings.read(competition.cell_type_names)
+    pseudo = PseudoLabelled(settings, competition.cell_type_names)
     pasted = from_config(["copy_paste.probability=1", "copy_paste.until=1"])[1]
     return {
         "plain": InstanceDataset(competition, competition.ids, transform),

@@ -63,7 +63,7 @@ def cross_fitted(scores: Floats, kinds: Sequence[str]) -> Floats:
 
 def report(cells: dict[str, tuple[Runs, Runs]], kinds: Sequence[str], grid: dict[str, list[Any]], data: str) -> None:
     """Print the cross-fitted score of choosing from the grid, beside the first file's."""
-    from sartorius.data.competition import Competition
+    from sartorius.data.competition.folder import Competition
     from sartorius.metrics.bootstrap import paired_bootstrap
     from sartorius.metrics.functional import average_precision_per_image, image_row
 

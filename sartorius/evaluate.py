@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
-from sartorius.data.competition import Competition
-from sartorius.data.folds import make_folds, read_folds
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import make_folds, read_folds
 from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json
@@ -142,7 +142,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     import torch
 
     from sartorius.callbacks.prediction_writer import PredictionWriter
-    from sartorius.data.datamodules import validation_data
+    from sartorius.data.competition.datamodule import validation_data
 
     folder = Path(cfg.output) / "detections"
     if processes.rank() == 0:  # when the others look, it may have begun

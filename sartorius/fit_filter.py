@@ -21,7 +21,7 @@ from sartorius.running.commands import command
 from sartorius.running.progress import progress_bar
 
 if TYPE_CHECKING:
-    from sartorius.data.competition import Competition
+    from sartorius.data.competition.folder import Competition
     from sartorius.rescoring.examples import Example
     from sartorius.rescoring.filter import FalsePositiveFilter
     from sartorius.rescoring.training import NewRegressor
@@ -72,7 +72,7 @@ def fit_filter(
 @command("fit_filter")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the filter that the config describes, write it and its gain. Returns the numbers of the report."""
-    from sartorius.data.competition import Competition
+    from sartorius.data.competition.folder import Competition
     from sartorius.running.saved_cells import SavedCells
     from sartorius.structures.cell_types import CELL_TYPES
     from sartorius.structures.detections import DetectionsFolder

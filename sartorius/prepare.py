@@ -37,9 +37,9 @@ def prepare(
 
     The fold file is not written while images have problems: InputError, after the audit is written.
     """
-    from sartorius.data.audit import audit
-    from sartorius.data.competition import Competition
-    from sartorius.data.folds import make_folds
+    from sartorius.data.competition.audit import audit
+    from sartorius.data.competition.folder import Competition
+    from sartorius.data.competition.folds import make_folds
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the page says the same

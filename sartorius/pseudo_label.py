@@ -23,7 +23,7 @@ from sartorius.running.progress import progress_bar
 from sartorius.running.workers import worker_map
 
 if TYPE_CHECKING:
-    from sartorius.data.pseudo_labels import PseudoLabels
+    from sartorius.data.pseudo_labels.settings import PseudoLabels
     from sartorius.metrics.pseudo_labels import Counts, Report
     from sartorius.postprocess import Postprocess
     from sartorius.structures.detections import Detections, DetectionsFolder
@@ -43,13 +43,13 @@ def label(found: Detections, postprocess: Postprocess, settings: PseudoLabels) -
 
     kind = found.prevailing_type
     name = found.cell_type_names[kind]
-    least, sure = settings.cut_off("doubtful_score", name), settings.cut_off("min_score", name)
+    least, sure = settings.threshold("doubtful_score", name), settings.threshold("min_score", name)
     cells = postprocess.with_step(Score(min(least, sure)))(replace(found, cell_types=np.full(len(found), kind)))
     scores = np.round(cells.scores.astype(np.float64), _DIGITS)
     ignore, agreement = scores < sure, None
     if found.agreement is not None:
         agreement = np.round(found.agreement[cells.source].astype(np.float64), _DIGITS)
-        ignore |= agreement < settings.cut_off("min_agreement", name)
+        ignore |= agreement < settings.threshold("min_agreement", name)
     return ImageLabels(
         found.image_id,
         found.height,
@@ -97,8 +97,7 @@ def pseudo_label(
             "images: leave it out"
         )
     report.unpredicted = sorted(set(sizes or ()) - set(image_ids))
-    cut_offs = {key: getattr(settings, key) for key in ("min_score", "doubtful_score", "min_agreement")}
-    made_with = {"detections": str(folder.folder.resolve()), **cut_offs, "postprocess": repr(postprocess)}
+    made_with = {"detections": str(folder.folder.resolve()), **settings.limits, "postprocess": repr(postprocess)}
     file = PseudoLabelFile(output, made_with)
     part = _Part(folder, postprocess, settings, file, images, sizes, skip_bad)
     with worker_map(workers) as each:

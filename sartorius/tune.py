@@ -4,7 +4,7 @@ The detections are those of labelled images that their models did not see (each 
 images). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and what it
 is worth: metrics.json and per_image.csv (untuned, tuned, and cross-fitted: tuned without the image's fold),
 parameters.csv, trials.csv. With `pseudo_labels.precision=` also from which score on cells are right that often, in
-`DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.cut_offs=`. The search itself is kept in
+`DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.thresholds=`. The search itself is kept in
 `DIR/search.jsonl`, and goes on when called again.
 """
 
@@ -22,7 +22,7 @@ import yaml
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.data.out_of_fold import folder_of
 from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json, write_text
@@ -147,7 +147,7 @@ def write_cut_offs(
         rates = [own[key] for key in ("precision", "cross_fitted_precision") if own.get(key) is not None]
         shown = " and, cross-fitted, ".join(f"{rate:.3f}" for rate in rates) or "not known"
         print(f"{name}: sure from score {own['min_score']:g} on: {own['cells']} cells, precision {shown}")
-    comment = f"# Written by sartorius.tune from {len(judged)} images under {_FILE}; for pseudo_labels.cut_offs=\n"
+    comment = f"# Written by sartorius.tune from {len(judged)} images under {_FILE}; for pseudo_labels.thresholds=\n"
     values = {"min_score": {name: own["min_score"] for name, own in measured.items()}, "measured": measured}
     write_text(path, comment + yaml.safe_dump(values, sort_keys=False))
     return measured

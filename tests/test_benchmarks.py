@@ -14,7 +14,7 @@ from benchmarks import __main__ as program
 from benchmarks import copy_paste, decode, images, loader, measure, rle_text, score, submission
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Disagreement, Row, expect
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.structures import rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from sartorius.data.cell_chunks import CellsDataModule
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.augmentation.layers import CellCrop, LayerTransform
+from sartorius.data.competition.cell_chunks import CellsDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.data.dataset import Target
-from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule

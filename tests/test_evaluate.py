@@ -15,8 +15,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import evaluate
-from sartorius.data.competition import Competition
-from sartorius.data.folds import make_folds
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import make_folds
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
 from sartorius.running import loading, wiring
@@ -198,7 +198,7 @@ def test_a_checkpoint_is_run_over_its_validation_images(
     run: Run, tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = {
-        "_target_": "sartorius.data.datamodules.SupervisedDataModule",
+        "_target_": "sartorius.data.competition.datamodule.SupervisedDataModule",
         "root": str(tiny_competition),
         "n_folds": 4,
         "fold": 2,

@@ -10,7 +10,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import evaluate, fit_filter, submit
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.formats.submission import read_submission
 from sartorius.running import wiring

@@ -14,7 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import ensemble, pseudo_label, tune
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.fusion.join import Ensemble
 from sartorius.running import wiring
 from sartorius.structures.cell_types import CELL_TYPES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.formats.submission import read_submission, validate_submission, write_submission
 from sartorius.metrics.functional import average_precision_per_image, image_row

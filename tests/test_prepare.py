@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from sartorius.data.cleaning import Cleaning
-from sartorius.data.competition import Competition
-from sartorius.data.folds import make_folds, read_folds
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import make_folds, read_folds
 from sartorius.data.livecell.folder import LiveCell
 from sartorius.errors import InputError
 from sartorius.prepare import prepare, prepare_livecell

@@ -13,7 +13,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import pseudo_label
-from sartorius.data.pseudo_labels import PseudoLabels
+from sartorius.data.pseudo_labels.settings import PseudoLabels
+from sartorius.data.pseudo_labels.source import PseudoLabelled
 from sartorius.errors import InputError
 from sartorius.metrics.pseudo_labels import Report
 from sartorius.running import wiring
@@ -99,7 +100,7 @@ def test_sure_doubtful_and_dropped(run: Run, folder: Path, tmp_path: Path) -> No
 def test_training_reads_it_as_it_was_meant(run: Run, folder: Path, tmp_path: Path) -> None:
     run(folder)
     settings = PseudoLabels(file=tmp_path / "p.csv", folder=tmp_path / "images", **{**PLAIN, **CUTS})
-    read = settings.read(CELL_TYPES)
+    read = PseudoLabelled(settings, CELL_TYPES)
     read.check(read.ids)
     assert read.ids == tuple(sorted(NAMES[:2]))
     assert read.instances(NAMES[0]).cell_types.tolist() == [2, 2, DOUBTFUL]
@@ -120,7 +121,7 @@ def test_little_agreement_makes_doubtful(run: Run, tmp_path: Path) -> None:
     assert rows["agreement"].tolist() == ["0.5", "0.25"] and rows["ignore"].tolist() == ["false", "true"]
     read = PseudoLabels(file=tmp_path / "p.csv", folder=tmp_path, **{**PLAIN, **CUTS, "min_agreement": 0.5})
     write_images(tmp_path, ["a"])
-    assert read.read(CELL_TYPES).instances("a").cell_types.tolist() == [2, DOUBTFUL]
+    assert PseudoLabelled(read, CELL_TYPES).instances("a").cell_types.tolist() == [2, DOUBTFUL]
 
 
 def test_agreement_that_is_not_known(run: Run, folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import report
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
 from sartorius.metrics.functional import image_row

@@ -16,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 from sartorius import evaluate, pseudo_label, submit, tune
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
 from sartorius.postprocess.saved import from_saved, to_saved
@@ -112,7 +112,7 @@ def test_cut_offs_of_pseudo_labels(run: Run, folders: str, tmp_path: Path, capsy
     assert "astro: sure from score 0.6 on:" in capsys.readouterr().out
     one = folders.strip("[]").split(",")[0]
     given = (f"detections={one}", f"output={tmp_path / 'p.csv'}", "pseudo_labels.doubtful_score=0.1")
-    call(pseudo_label, "pseudo_label", *given, f"pseudo_labels.cut_offs={file}")
+    call(pseudo_label, "pseudo_label", *given, f"pseudo_labels.thresholds={file}")
     rows = pd.read_csv(tmp_path / "p.csv")
     sure = rows[~rows["ignore"]]
     assert set(sure.cell_type) == {"shsy5y", "astro", "cort"}, "shsy5y by its 0.5 of the config"
@@ -123,8 +123,8 @@ def test_cut_offs_of_pseudo_labels(run: Run, folders: str, tmp_path: Path, capsy
             run(f"pseudo_labels.precision={precision}")
     (tmp_path / "bad.yaml").write_text("score: 1")
     for name, message in (("bad.yaml", "no min_score by cell type in it"), ("absent.yaml", "cannot be read")):
-        with pytest.raises(InputError, match=f"pseudo_labels.cut_offs=.*{name}: {message}"):
-            call(pseudo_label, "pseudo_label", *given, f"pseudo_labels.cut_offs={tmp_path / name}")
+        with pytest.raises(InputError, match=f"pseudo_labels.thresholds=.*{name}: {message}"):
+            call(pseudo_label, "pseudo_label", *given, f"pseudo_labels.thresholds={tmp_path / name}")
 
 
 def test_a_second_call_goes_on(run: Run, tmp_path: Path) -> None:

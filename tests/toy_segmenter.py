@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.data.dataset import Batch
 from sartorius.structures.detections import Detections
 from tests.doubles import ToyModule

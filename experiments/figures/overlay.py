@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.structures.cell_types import CELL_TYPES, HEIGHT, WIDTH
 from sartorius.visualise.overlays import draw_overlay
 

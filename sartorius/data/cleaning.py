@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from sartorius.data.images import Source
+from sartorius.data.images import ImageSource
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage, Ints, Mask
 from sartorius.structures.instances import Instances
@@ -137,7 +137,7 @@ def _replace(runs: Runs, masks: dict[int, tuple[int, int, Mask]]) -> Runs:
 class CleanedSource:
     """A source of a dataset whose cells are cleaned; images are the same."""
 
-    def __init__(self, source: Source, cleaning: Cleaning) -> None:
+    def __init__(self, source: ImageSource, cleaning: Cleaning) -> None:
         self.source, self.cleaning = source, cleaning
 
     @property

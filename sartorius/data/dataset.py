@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sartorius.data.images import Source
+from sartorius.data.images import ImageSource
 from sartorius.data.sample_cache import SampleCache
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage, Ints
@@ -153,7 +153,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
 
     def __init__(
         self,
-        source: Source,
+        source: ImageSource,
         images: Sequence[str],
         transform: Transform | None = None,
         seed: int = 0,

@@ -130,7 +130,7 @@ def list_images(folder: str | Path) -> list[Path]:
     return paths
 
 
-class Source(Protocol):
+class ImageSource(Protocol):
     """Where a dataset takes images and cells from: a competition folder, a cleaned one, a folder of images."""
 
     @property

@@ -1,42 +1,35 @@
-"""Detections of labelled images, in several folders: those of several folds make an out-of-fold score."""
+"""Detections of labelled images in several folders; those of all folds give an out-of-fold score."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.structures.detections import DetectionsFolder
 
 
-def home_of(folders: Sequence[DetectionsFolder]) -> dict[str, DetectionsFolder]:
-    """The folder of each image, in the order of the folders. Raises InputError for an image in two of them."""
-    home: dict[str, DetectionsFolder] = {}
-    for folder in folders:
-        for image_id in folder.image_ids():
-            if image_id in home:
-                raise InputError(
-                    f"image {image_id} is in {home[image_id].folder} and in {folder.folder}: folds share no image; "
-                    "give each image's detections once"
-                )
-            home[image_id] = folder
-    return home
-
-
-def folder_of(folders: Sequence[DetectionsFolder], truth: Competition) -> dict[str, DetectionsFolder]:
+def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = None) -> dict[str, DetectionsFolder]:
     """The folder of each image, in the order of the folders.
 
-    Raises InputError for an empty folder, an image in two of them, and one that is not labelled.
+    Raises InputError for an image in two of them; with `truth` also for an empty folder and an image without labels.
     """
-    home = home_of(folders)
-    filled = {id(folder) for folder in home.values()}
+    by_image: dict[str, DetectionsFolder] = {}
     for folder in folders:
-        if id(folder) not in filled:
+        images = folder.image_ids()
+        if truth is not None and not images:
             raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
-    for image_id in home:
-        truth.record(image_id)  # raises for an id that is not labelled
-    return home
+        for image_id in images:
+            if image_id in by_image:
+                raise InputError(
+                    f"image {image_id} is in {by_image[image_id].folder} and in {folder.folder}: folds share no image; "
+                    "give each image's detections once"
+                )
+            if truth is not None:
+                truth.record(image_id)  # raises for an id that is not labelled
+            by_image[image_id] = folder
+    return by_image
 
 
 def type_names(folders: Iterable[str | Path], default: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.data.images import ImageFolder, list_images
 from sartorius.data.livecell.folder import LiveCell
 from sartorius.data.out_of_fold import type_names

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sartorius.data.folds import deal_images
-from sartorius.data.out_of_fold import folder_of, home_of
+from sartorius.data.competition.folds import assign_image_folds
+from sartorius.data.out_of_fold import folder_of
 from sartorius.errors import InputError
 from sartorius.structures.detections import Detections, DetectionsFolder
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sartorius.data.competition import Competition
+    from sartorius.data.competition.folder import Competition
     from sartorius.postprocess.finalise import Finalised
 
 
@@ -44,7 +44,7 @@ class SavedCells:
 
         opened = [DetectionsFolder(folder) for folder in folders]
         finish = {folder: finish_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened}
-        self.folder_of = home_of(opened) if truth is None else folder_of(opened, truth)
+        self.folder_of = folder_of(opened, truth)
         self._finish = finish
 
     @property
@@ -73,4 +73,4 @@ def well_folds(
         raise InputError(
             f"folds={folds}: the detections are of {wells} plate wells, so {least} to {wells} folds{otherwise}"
         )
-    return deal_images(truth, images, folds, seed)
+    return assign_image_folds(truth, images, folds, seed)

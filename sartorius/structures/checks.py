@@ -24,7 +24,7 @@ def numbers(group: str, low: float, high: float = inf, /, **settings: Any) -> No
     """Check that each setting is a number from `low` to `high`, or a mapping to such numbers."""
     expected = f"a number from {low:g} to {high:g}" if high < inf else f"a number of at least {low:g}"
     for key, value in _each(settings):
-        expect(_real(value) and low <= value <= high, group, key, value, expected)
+        expect(is_number(value) and low <= value <= high, group, key, value, expected)
 
 
 def fractions(group: str, /, **settings: Any) -> None:
@@ -35,13 +35,13 @@ def fractions(group: str, /, **settings: Any) -> None:
 def positive(group: str, /, **settings: Any) -> None:
     """Check that each setting is a finite number above 0, or a mapping to such numbers."""
     for key, value in _each(settings):
-        expect(_real(value) and 0 < value < inf, group, key, value, "a number above 0")
+        expect(is_number(value) and 0 < value < inf, group, key, value, "a number above 0")
 
 
 def whole(group: str, low: int, /, **settings: Any) -> None:
     """Check that each setting is an integer of at least `low`, or a mapping to such integers."""
     for key, value in _each(settings):
-        fine = isinstance(value, Integral) and _real(value) and value >= low
+        fine = isinstance(value, Integral) and is_number(value) and int(value) >= low
         expect(fine, group, key, value, f"a whole number of at least {low}")
 
 
@@ -54,7 +54,7 @@ def one_of(group: str, choices: Collection[str], /, **settings: Any) -> None:
 def spans(group: str, /, **settings: Any) -> None:
     """Check that each setting is a pair of numbers, the lower one first."""
     for key, value in settings.items():
-        pair = isinstance(value, Sequence) and len(value) == 2 and all(map(_real, value)) and value[0] <= value[1]
+        pair = isinstance(value, Sequence) and len(value) == 2 and all(map(is_number, value)) and value[0] <= value[1]
         expect(pair, group, key, value, "[from, to], in this order")
 
 
@@ -67,5 +67,6 @@ def _each(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
     ]
 
 
-def _real(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a real number; NaN and infinities are, booleans are not."""
     return isinstance(value, Real) and not isinstance(value, bool)

@@ -14,7 +14,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 
 from sartorius.data.dataset import Target
-from sartorius.data.sampler import EpochSampler
+from sartorius.data.loading.sampler import EpochSampler
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.structures.instances import Instances

@@ -17,7 +17,7 @@ from sartorius.callbacks.prediction_writer import PredictionWriter
 from sartorius.callbacks.progress import Progress
 from sartorius.callbacks.run_record import RunRecord
 from sartorius.callbacks.scored_images import ScoredImages
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.loggers.csv import CSVLog
 from sartorius.running import building
 from sartorius.train import train

@@ -16,7 +16,7 @@ import torch
 
 from sartorius.callbacks.batch_losses import BatchLosses
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.files import write_text
 from sartorius.loggers import growing_csv
 from sartorius.loggers.csv import CSVLog

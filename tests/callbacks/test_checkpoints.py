@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from tests.doubles import ToyModule
 
 EPOCHS = 3

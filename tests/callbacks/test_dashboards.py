@@ -23,7 +23,7 @@ from sartorius.callbacks.prediction_writer import PredictionWriter
 from sartorius.callbacks.run_record import RunRecord
 from sartorius.callbacks.scored_images import ScoredImages
 from sartorius.callbacks.throughput import Throughput, peak_megabytes
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.errors import InputError
 from sartorius.postprocess.saved import read_file, to_saved
 from sartorius.running import building

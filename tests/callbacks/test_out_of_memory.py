@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from sartorius.callbacks.out_of_memory import OutOfMemory, explain_memory
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.errors import InputError
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.train import train

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
 from sartorius.callbacks.weight_averaging import EMA
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.errors import InputError
 from sartorius.modules.schedules import warmup_cosine
 from sartorius.modules.unet import UNetModule

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig
 
-from sartorius.data.copy_paste import CopyPaste
+from sartorius.data.augmentation.copy_paste import CopyPaste
 from sartorius.errors import InputError
 from sartorius.running import wiring
 

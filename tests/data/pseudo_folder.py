@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sartorius.data.pseudo_labels import COLUMNS, PseudoLabels
+from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
 from tests.conftest import HEIGHT, WIDTH
 
 # 60 pixels each, below each other: rows 4 to 9, 14 to 19, 24 to 29, 34 to 39, columns 5 to 14

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius.data.competition import Competition
+from sartorius.data.augmentation.layers import CellCrop, LayerTransform
+from sartorius.data.competition.folder import Competition
 from sartorius.data.dataset import Batch, InstanceDataset, SampleCache, Target, collate
-from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.data.livecell.datamodule import LiveCellDataModule
 from sartorius.data.provenance import KEY, check_start, note, noted, trained_on
 from sartorius.errors import InputError

@@ -78,7 +78,7 @@ def validate(root: Path, folder: Path, processes: int, batch_size: int = 1) -> d
     from sartorius.callbacks.pixel_report import PixelReport
     from sartorius.callbacks.prediction_writer import PredictionWriter
     from sartorius.callbacks.scored_images import ScoredImages
-    from sartorius.data.datamodules import SupervisedDataModule
+    from sartorius.data.competition.datamodule import SupervisedDataModule
     from tests.postprocess.pipelines import pipeline
     from tests.toy_segmenter import ToySegmenter
 
@@ -101,7 +101,7 @@ def fit(
 ) -> dict[str, Any]:
     """Train the toy for 3 epochs; returns its number, and the images that this process saw, by order."""
     from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
-    from sartorius.data.datamodules import SupervisedDataModule
+    from sartorius.data.competition.datamodule import SupervisedDataModule
     from tests.doubles import ToyModule
 
     module = ToyModule()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sartorius.data.scales import resized
+from sartorius.data.augmentation.scales import resized
 from sartorius.errors import InputError
 from sartorius.inference.enlarged import Enlarged
 from sartorius.inference.windows import Tiles, Whole

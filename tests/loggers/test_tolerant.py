@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 from pytorch_lightning.loggers.logger import Logger
 
-from sartorius.data.datamodules import SupervisedDataModule
+from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.loggers.csv import CSVLog
 from sartorius.loggers.tolerant import SuppressErrors, TolerantLogger
 from tests.doubles import ToyModule

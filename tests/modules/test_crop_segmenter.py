@@ -16,8 +16,8 @@ from torchvision.ops import roi_align
 from sartorius.callbacks.crop_scores import CropScores, cell_scores
 from sartorius.callbacks.run_record import RunRecord
 from sartorius.callbacks.scored_images import ScoredImages
-from sartorius.data.cell_chunks import CellsDataModule
-from sartorius.data.competition import Competition
+from sartorius.data.competition.cell_chunks import CellsDataModule
+from sartorius.data.competition.folder import Competition
 from sartorius.data.dataset import Batch, InstanceDataset, collate
 from sartorius.errors import InputError
 from sartorius.loggers.csv import CSVLog

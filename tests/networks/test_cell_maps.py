@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.networks.cell_maps import MapLayout, MapTargets, border_map, map_targets
 from sartorius.structures.instances import Instances
 

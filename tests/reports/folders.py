@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.metrics import report
 from sartorius.structures.detections import Detections, DetectionsFolder
 from sartorius.structures.instances import Instances
@@ -48,7 +48,11 @@ def write_run(folder: Path, root: Path, images: Sequence[str], *, curves: bool =
         "seed": seed,
         "run_dir": str(folder),
         "cell_types": list(truth.cell_type_names),
-        "data": {"_target_": "sartorius.data.datamodules.SupervisedDataModule", "name": "tiny", "root": str(root)},
+        "data": {
+            "_target_": "sartorius.data.competition.datamodule.SupervisedDataModule",
+            "name": "tiny",
+            "root": str(root),
+        },
         "callbacks": {"run_record": {"folder": str(folder), "about": {"experiment": "toy", "fold": 0, "seed": seed}}},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sartorius import report
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.reports.runs import read_run
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.reports.folders import POST, write_run

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from sartorius.data.annotation_rows import well_of
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.structures import rle
 from sartorius.synthetic.cells import COUNT_LEVELS, OUTLINES, POPULATIONS, Population, break_mask, draw_cell

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sartorius.data.competition import Competition
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.metrics.functional import competition_map
 from sartorius.postprocess.nms import suppress

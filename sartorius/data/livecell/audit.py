@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from sartorius.data.annotation_rows import well_of
-from sartorius.data.audit import DUPLICATE_IOU
+from sartorius.data.competition.audit import DUPLICATE_IOU
 from sartorius.data.livecell.coco_cells import cell_runs, cut_off
 from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
 from sartorius.errors import InputError

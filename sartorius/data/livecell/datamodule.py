@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.livecell.folder import CELL_LINES, SPLITS, LiveCell, field_of
-from sartorius.data.loading import LabelledDataModule, subset
+from sartorius.data.loading.labelled import LabelledDataModule, subset
 from sartorius.errors import InputError
 
 
@@ -84,7 +84,7 @@ class LiveCellDataModule(LabelledDataModule):
             self._test = InstanceDataset(test, self.test_images)
 
     def place_of(self, image_id: str) -> str:
-        """What training and validation must not share: the field of view."""
+        """The field of view, which training and validation must not share."""
         return field_of(image_id)
 
     def _choose(self) -> tuple[list[str], list[str]]:

@@ -9,9 +9,9 @@ from typing import Any
 import hydra
 import pytest
 
+from sartorius.data.augmentation.layers import CellCrop, LayerTransform
 from sartorius.data.livecell.datamodule import LiveCellDataModule, evenly
 from sartorius.data.livecell.folder import CELL_LINES, field_of
-from sartorius.data.transforms import CellCrop, LayerTransform
 from sartorius.errors import InputError
 from sartorius.running import wiring
 from tests.data.livecell.livecell_folder import HEIGHT, NAMES, WIDTH, edit, write_livecell

@@ -1,0 +1,1 @@
+"""Data in the layout of the competition."""

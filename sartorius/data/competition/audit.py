@@ -1,0 +1,199 @@
+"""What is in a competition folder: a page of text, and a table with a row per labelled image.
+
+Broken annotations are counted, not repaired (that is `cleaning`). Everything about a cell is measured on its crop.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from sartorius.data.annotation_rows import well_of
+from sartorius.data.cleaning import EIGHT, Cleaning, CleaningReport
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import Folds
+from sartorius.data.images import read_grey
+from sartorius.errors import InputError
+from sartorius.structures import rle
+from sartorius.structures.arrays import Bools, GreyImage
+from sartorius.structures.instances import Instances
+
+DUPLICATE_IOU = 0.9  # two cells of an image that overlap more are one cell annotated twice
+SPIKE_PIXELS = 10  # a part one pixel wide and at least this long is no part of a cell but a slip of the annotation tool
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found.
+
+    images: a row per readable labelled image (columns of `measure`, and `duplicate_of`).
+    problems: what keeps images from being used, a sentence each.  notes: what deserves a look, a sentence each.
+    """
+
+    competition: Competition
+    images: pd.DataFrame
+    problems: list[str]
+    notes: list[str]
+    cleaning: CleaningReport | None
+
+    def text(self, folds: Folds | None = None) -> str:
+        """The page: totals by cell type, broken masks, cleaning, folds, problems and notes."""
+        c = self.competition
+        head = (
+            f"{c.root}: {len(c.ids)} labelled images, {int(self.images['cells'].sum())} cells, "
+            f"{len(c.unlabelled_images())} unlabelled, {len(c.test_images())} test images, "
+            f"{len(c.unused)} without a row"
+        )
+        parts = [head, _section("By cell type (areas in pixels)", _by_type(self.images))]
+        parts.append(_section("Annotations: cells that ... (counted, not repaired)", _broken(self.images)))
+        if self.cleaning is not None:
+            parts.append(_section("What the configured cleaning changes in training truth", self.cleaning.frame()))
+        if folds is not None:
+            table = pd.crosstab(folds.table["fold"], folds.table["cell_type"])
+            parts.append(_section("Folds: images of each type", table))
+        parts.append(_list("Problems (these images are not used)", self.problems))
+        parts.append(_list("Notes", self.notes))
+        return "\n\n".join(parts) + "\n"
+
+
+def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
+    """Read everything in the folder once; about 40 ms a labelled image.
+
+    A competition read with `keep_going` gives its unreadable images as problems; otherwise the first one raises
+    InputError.
+    """
+    competition.check()
+    report = CleaningReport(competition.cell_type_names) if cleaning is not None else None
+    rows, hashes = [], {}
+    for image_id in competition.ids:
+        image, instances = competition.image(image_id), competition.instances(image_id)
+        rows.append(measure(competition, image_id, image, instances))
+        hashes[image_id] = _hash(image)
+        if cleaning is not None and image_id not in cleaning.drop_images:
+            cleaning(instances, report)
+    table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["id", "cells"])
+    same = _duplicates(hashes)
+    table["duplicate_of"] = [same.get(image_id, "") for image_id in table["id"]]
+    unlabelled = [*competition.test_images(), *competition.unlabelled_images()]
+    others, unreadable = _hash_files(unlabelled, competition.root)
+    notes = [*_notes(competition, table), *_leaks(hashes, others), *_unknown_drops(competition, cleaning)]
+    return Audit(competition, table, [*competition.problems, *unreadable], notes, report)
+
+
+def measure(competition: Competition, image_id: str, image: GreyImage, instances: Instances) -> dict[str, object]:
+    """The row of one image: counts of cells, areas in pixels, grey levels 0 to 255."""
+    record, areas = competition.images[image_id], instances.areas
+    first, second, shared = rle.overlaps(competition.runs(image_id))
+    iou = shared / np.maximum(areas[first] + areas[second] - shared, 1)
+    shapes = np.array([_shape(instances.crop_mask(k)[2]) for k in range(len(instances))], bool).reshape(-1, 3)
+    return {
+        "id": image_id, "cell_type": record.cell_type, "well": record.well or "",
+        "width": record.width, "height": record.height, "grey_mean": round(float(image.mean()), 2),
+        "grey_std": round(float(image.std()), 2), "cells": len(record), "layers": len(instances.layers),
+        "covered": round(float(instances.foreground().mean()), 4),
+        "area_min": int(areas.min()) if len(areas) else 0,
+        "area_median": float(np.median(areas)) if len(areas) else 0.0, "area_max": int(areas.max(initial=0)),
+        "area_sum": int(areas.sum()), "empty": int((areas == 0).sum()),
+        "with_holes": int(shapes[:, 0].sum()), "in_pieces": int(shapes[:, 1].sum()),
+        "with_spikes": int(shapes[:, 2].sum()),
+        "overlapping_pairs": len(first), "overlapping": len(np.union1d(first, second)),
+        "shared_pixels": int(shared.sum()),
+        "annotated_twice": int((iou > DUPLICATE_IOU).sum()),
+    }  # fmt: skip
+
+
+def _shape(mask: Bools) -> tuple[bool, bool, bool]:
+    """(has an enclosed hole, is in several pieces, has a spike) of a cell's crop."""
+    padded = np.pad(mask, 2)
+    holes = ndimage.label(~padded)[1] > 1
+    pieces = ndimage.label(mask, EIGHT)[1] > 1
+    thin = padded & ~ndimage.binary_opening(padded, np.ones((2, 2)))
+    lines = ndimage.find_objects(ndimage.label(thin, EIGHT)[0])
+    spike = any(max(s.stop - s.start for s in line) >= SPIKE_PIXELS for line in lines)
+    return holes, pieces, spike
+
+
+def _hash(image: GreyImage) -> str:
+    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+
+
+def _hash_files(paths: Iterable[Path], root: Path) -> tuple[dict[str, str], list[str]]:
+    """Hashes of the pixels by path below the root, and the images that cannot be read."""
+    hashes, problems = {}, []
+    for path in paths:
+        try:
+            hashes[str(path.relative_to(root))] = _hash(read_grey(path))
+        except InputError as error:
+            problems.append(str(error))
+    return hashes, problems
+
+
+def _duplicates(hashes: dict[str, str]) -> dict[str, str]:
+    """Image -> the first image with the same pixels."""
+    first: dict[str, str] = {}
+    return {name: first[h] for name, h in hashes.items() if first.setdefault(h, name) != name}
+
+
+def _leaks(labelled: dict[str, str], others: dict[str, str]) -> list[str]:
+    """Test and unlabelled images that have the pixels of a labelled one."""
+    by_hash = {h: name for name, h in reversed(labelled.items())}  # the first of several stays
+    shared = {name: by_hash[h] for name, h in others.items() if h in by_hash}
+    return [f"{name} has the same pixels as labelled image {image_id}" for name, image_id in shared.items()]
+
+
+def _unknown_drops(competition: Competition, cleaning: Cleaning | None) -> list[str]:
+    absent = [p for p in (cleaning.drop_images if cleaning else ()) if p not in competition.images]
+    return [f"cleaning.drop_images names images that are not labelled here: {', '.join(absent)}"] if absent else []
+
+
+def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
+    same = table[table["duplicate_of"] != ""]
+    notes = [f"image {a} has the same pixels as {b}" for a, b in zip(same["id"], same["duplicate_of"], strict=True)]
+    notes += _named("images without cells", table["id"][table["cells"] == 0])
+    if len(table):
+        twice = table["id"][table["annotated_twice"] > 0]
+        notes += _named(f"images with cells annotated twice (IoU > {DUPLICATE_IOU})", twice)
+    notes += _named("images in train/ without a row in train.csv", [path.name for path in competition.unused])
+    if not competition.has_wells:
+        return [
+            *notes,
+            "train.csv has no column sample_id: wells are not known, folds are stratified by cell type only",
+        ]
+    shared = {well_of(path.stem) for path in competition.unlabelled_images()} & set(competition.wells.values())
+    return notes + _named("plate wells that labelled and unlabelled images share (a leak to guard)", sorted(shared))
+
+
+def _named(what: str, names: Sequence[str] | pd.Series) -> list[str]:
+    """A line with the count and the first names, or none."""
+    shown = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
+    return [f"{what}: {len(names)} ({shown})"] if len(names) else []
+
+
+def _by_type(table: pd.DataFrame) -> pd.DataFrame:
+    groups = table.groupby("cell_type")
+    result = groups.agg(
+        images=("id", "size"), wells=("well", lambda wells: wells[wells != ""].nunique()),
+        cells=("cells", "sum"), fewest=("cells", "min"),
+        most=("cells", "max"), layers=("layers", "max"), area_min=("area_min", "min"), area_max=("area_max", "max"),
+    )  # fmt: skip
+    result.insert(6, "area_mean", (groups["area_sum"].sum() / groups["cells"].sum().clip(lower=1)).round(1))
+    return result.assign(covered=groups["covered"].mean().round(3), grey=groups["grey_mean"].mean().round(1))
+
+
+def _broken(table: pd.DataFrame) -> pd.DataFrame:
+    columns = ["empty", "with_holes", "in_pieces", "with_spikes", "overlapping", "annotated_twice", "shared_pixels"]
+    return table.groupby("cell_type")[columns].sum()
+
+
+def _section(title: str, table: pd.DataFrame) -> str:
+    return f"{title}\n{table.to_string()}"
+
+
+def _list(title: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"{title}: {len(lines) or 'none'}", *(f"  - {line}" for line in lines)])

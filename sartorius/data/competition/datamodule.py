@@ -1,0 +1,126 @@
+"""LightningDataModule of the competition: training and validation images of one fold."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sartorius.data.annotation_rows import well_of
+from sartorius.data.cleaning import CleanedSource, Cleaning
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import Folds, check_leak, make_folds, read_folds
+from sartorius.data.competition.leaks import admitted
+from sartorius.data.loading.labelled import LabelledDataModule, subset
+from sartorius.data.provenance import SPLIT
+from sartorius.data.pseudo_labels.source import PseudoLabelled
+from sartorius.errors import InputError
+from sartorius.structures.cell_types import CELL_TYPES
+
+
+class SupervisedDataModule(LabelledDataModule):
+    """Training and validation images of one fold of a competition folder.
+
+    Training truth is cleaned, validation truth is as it was annotated; pseudo-labels are as their file has them, and
+    none is of a validation image or its plate well.
+
+    root: folder in the competition's layout.  fold: the one that is validated on.
+    fold_file: a csv of `sartorius.prepare`; None deals `n_folds` folds from `fold_seed` (which is not `seed`: another
+    training seed must not change the validation images).
+    images: train on these ids only, or on the first so many of the fold that have cells; without `val_images` they
+    are also validated on (overfitting on purpose).  val_images: validate on these ids instead of the fold's.
+    loading: the arguments of `LabelledDataModule`.
+
+    After `setup`: train_images, val_images and pseudo_images (sorted ids), folds, competition.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        name: str = "sartorius",
+        fold: int = 0,
+        n_folds: int = 5,
+        fold_seed: int = 0,
+        fold_file: str | Path | None = None,
+        images: Sequence[str] | int | None = None,
+        val_images: Sequence[str] | None = None,
+        cleaning: Cleaning | None = None,
+        cell_type_names: Sequence[str] = CELL_TYPES,
+        **loading: Any,
+    ) -> None:
+        super().__init__(name=name, cell_type_names=cell_type_names, **loading)
+        self.root, self.cleaning = Path(root), cleaning
+        self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
+        self.images, self.chosen_val_images = images, val_images
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and check the folder, choose images, build the datasets; a second call does nothing new.
+
+        Raises InputError for anything wrong with the folder, the folds or the images asked for.
+        """
+        if self._val is not None:
+            return
+        self.competition = Competition(self.root, self.cell_type_names)
+        self.train_images, self.val_images = self._choose()
+        self.competition.check(sorted({*self.train_images, *self.val_images}))
+        self._build_datasets()
+
+    def place_of(self, image_id: str) -> str:
+        """The plate well, which training and validation must not share; the image itself where it is not known."""
+        return self.competition.wells.get(image_id, well_of(image_id))
+
+    def _choose(self) -> tuple[list[str], list[str]]:
+        """(training, validation) images; no validation well is trained on, unless overfitting is asked for."""
+        wells = self.competition.wells
+        self.folds = self._folds()
+        train, val = self.folds.split(self.fold)
+        dropped = set(self.cleaning.drop_images) if self.cleaning is not None else set()
+        train = [image_id for image_id in train if image_id not in dropped]
+        if self.images is not None:
+            train = subset(self.images, train, self.competition, f"fold {self.fold}")
+        if self.chosen_val_images is not None:
+            val = sorted(self.competition.record(image_id).id for image_id in self.chosen_val_images)
+        elif self.images is not None:
+            warnings.warn(
+                "data.images without data.val_images: validation is on the training images, scores mean memory",
+                stacklevel=2,
+            )
+            return train, train
+        if not train or not val:
+            raise InputError(
+                f"fold {self.fold} of {self.root}: {len(train)} training and {len(val)} validation images are left; "
+                "need one of each"
+            )
+        if self.competition.has_wells or self.chosen_val_images is not None:
+            check_leak(train, val, wells)
+        return train, val
+
+    def _folds(self) -> Folds:
+        if self.fold_file is not None:
+            return read_folds(self.fold_file, self.competition)
+        return make_folds(self.competition, self.n_folds, self.fold_seed)
+
+    def _build_datasets(self) -> None:
+        source = self.competition if self.cleaning is None else CleanedSource(self.competition, self.cleaning)
+        pseudo = None
+        if self.pseudo_labels is not None:
+            pseudo = PseudoLabelled(self.pseudo_labels, self.cell_type_names)
+            self.pseudo_images = admitted(pseudo, self.competition, self.train_images, self.val_images)
+            pseudo.check(self.pseudo_images)
+        self._build(source, self.competition, pseudo)
+
+
+def validation_data(saved: Mapping[str, Any], source: str, **changes: Any) -> SupervisedDataModule:
+    """The data module of a saved data config, with `changes`, as far as it decides on the validation images.
+
+    The config comes with a file from elsewhere (`source`): nothing that it names is built. Raises InputError where it
+    is of another class.
+    """
+    if (target := saved.get("_target_")) != f"{SupervisedDataModule.__module__}.{SupervisedDataModule.__name__}":
+        raise InputError(f"{source}: was trained on {target}, which evaluate does not build; predict its images")
+    kept = {key: saved[key] for key in ("root", *SPLIT, "cell_type_names", "val_batch_size") if key in saved}
+    # With data.images=N training and validation images are the same, and dropped ones in neither.
+    cleaning = Cleaning(drop_images=(saved.get("cleaning") or {}).get("drop_images", ()))
+    return SupervisedDataModule(**{**kept, **changes}, cleaning=cleaning)

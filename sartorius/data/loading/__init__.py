@@ -1,0 +1,1 @@
+"""Data modules: datasets, samplers and loaders of labelled and of unlabelled images."""

@@ -1,0 +1,1 @@
+"""Pseudo-labelled images as training data."""

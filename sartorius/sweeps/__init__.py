@@ -1,1 +1,1 @@
-"""Many runs of one command: what became of each, the table and the plot, and Optuna's search. Knows no Hydra."""
+"""Multiruns: the sweepers, the search space, the members and their records, the table and the plot."""

@@ -1,4 +1,4 @@
-"""The scores of a sweep at a glance: over a numeric parameter, member by member, or as the history of a search."""
+"""The plot of a sweep: scores over a numeric parameter or by member, or the history of a search."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def draw_sweep(members: Sequence[SweepMember], path: str | Path) -> bool:
 def draw_search(
     members: Sequence[SweepMember], keys: Sequence[str], importances: Mapping[str, float], path: str | Path
 ) -> bool:
-    """Draw a search: the score trial by trial with the best so far, the importance of each parameter (shares, where
-    known), and the score over each, most important first. Crosses were pruned. Returns whether anything was scored.
+    """Draw a search: the score of each trial with the best so far, the importance of each parameter (shares, where
+    known), and the score over each, most important first. Crosses are pruned trials. Returns whether any was scored.
     """
     table = member_table(members).sort_values("member")
     table = table[table.score.notna()]
@@ -131,7 +131,7 @@ def _scale(axes: Axes, key: str, values: NDArray[np.float64] | None) -> None:
 
 
 def _labels(table: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    """What a line or a bar stands for: the values of the keys, with the key where its name alone says little."""
+    """The label of a line or a bar: the values of the keys, numbers with their key."""
     texts = [[_short(key, value) for key, value in zip(keys, row, strict=True)] for row in table[[*keys]].to_numpy()]
     return pd.Series([", ".join(parts) for parts in texts], index=table.index, dtype=object)
 
@@ -141,7 +141,7 @@ def _short(key: str, value: str) -> str:
 
 
 def _numbers(column: pd.Series) -> NDArray[np.float64] | None:
-    """The column as numbers, None where one of its values is none."""
+    """Convert a column to numbers; None where a value is not one."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)
     return None if np.isnan(values).any() else values
 

@@ -48,17 +48,13 @@ class Search:
         if before is None:
             self.study.optuna.set_user_attr(_ABOUT, dict(about))
 
-    def trials(self) -> list[FrozenTrial]:
-        """List all trials in the file by number."""
-        return self.study.trials()
-
     def done(self) -> list[FrozenTrial]:
         """List the trials that ended by themselves: with a score, pruned, or in an error."""
-        return [trial for trial in self.trials() if trial.state.is_finished() and _KILLED not in trial.user_attrs]
+        return [trial for trial in self.study.trials() if trial.state.is_finished() and _KILLED not in trial.user_attrs]
 
     def killed(self) -> set[int]:
         """Numbers of the trials whose process was killed; their values were enqueued again."""
-        return {trial.number for trial in self.trials() if _KILLED in trial.user_attrs}
+        return {trial.number for trial in self.study.trials() if _KILLED in trial.user_attrs}
 
     def settle(self, records: Mapping[int, SweepMember]) -> list[int]:
         """End the trials that an earlier call left running, by their member's record where it has a result.
@@ -87,10 +83,6 @@ class Search:
         """End a trial by its member: pruned, failed (no score is a failure too), or with its score."""
         score = member.score if member.status == FINISHED else None
         self.study.tell(member.number, score, pruned=member.status == PRUNED)
-
-    def importances(self) -> dict[str, float]:
-        """The share of the score's variance that each parameter explains; {} with too few trials or parameters."""
-        return self.study.importances(list(self.space))
 
 
 def values_text(params: Mapping[str, Any], order: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Hydra's words for what to sweep over, as Optuna's distributions."""
+"""The search space: Hydra's sweep overrides as Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """What to draw the values of an override from.
+    """The distribution of an override's values.
 
     `interval(low, high)`: floats; `int(interval(low, high))`: integers, high included; tagged `log`: by logarithm.
-    `range(start, stop, step)` of integers: those, without stop, as Python's. Anything else that is discrete: its
-    values, without an order. Raises InputError where the ends do not fit.
+    `range(start, stop, step)` of integers: as in Python. Any other discrete sweep: its values, without an order. Raises
+    InputError where the limits do not fit.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 

@@ -74,60 +74,55 @@ def check_discrete(options: Mapping[str, Override]) -> None:
 
 
 @contextmanager
-def reported(
-    folder: Path, read: Callable[[], list[SweepMember]], draw: Callable[[list[SweepMember], Path], bool]
-) -> Iterator[None]:
-    """Launch members in the block; then write, print and draw what became of them, also after Ctrl-C.
+def reported(folder: Path, read: Callable[[], list[SweepMember]], search: Search | None = None) -> Iterator[None]:
+    """Launch members in the block; then write, print and draw their results, also after Ctrl-C.
 
-    Raises MembersFailed where some have no result. What a launcher raises is printed in a line where a member was
-    running: its process died. It is raised where none was.
+    Raises MembersFailed where some have none. An error of the launcher is printed in a line if a member was running,
+    whose process died then; otherwise it is raised.
 
-    read: the members with what became of them so far.
+    Args:
+        folder: of the sweep.
+        read: returns the members with their records so far.
+        search: whose history is drawn; None draws a grid.
     """
     try:
         yield
     except Exception as error:
-        found = _conclude(folder, read(), draw, members.FAILED)
+        found = _conclude(folder, read(), search, members.FAILED)
         if all(member.error != _LOST for member in found):
             raise
         print(f"error: {' '.join(f'{type(error).__name__}: {error}'.split())}", file=sys.stderr)
     except BaseException:
-        _conclude(folder, read(), draw, members.STOPPED)
+        _conclude(folder, read(), search, members.STOPPED)
         raise
     else:
-        found = _conclude(folder, read(), draw, members.FAILED)
+        found = _conclude(folder, read(), search, members.FAILED)
     if any(member.status not in members.DONE for member in found):
         raise MembersFailed
 
 
-def _conclude(
-    folder: Path, found: list[SweepMember], draw: Callable[[list[SweepMember], Path], bool], end: str
-) -> list[SweepMember]:
-    """The members, those that were running with the status `end`, in the table and the plot; none where none began."""
-    from sartorius.sweeps.table import print_tables, write_tables  # pandas, and only at the end
+def _conclude(folder: Path, found: list[SweepMember], search: Search | None, end: str) -> list[SweepMember]:
+    """The members, those that were running with the status `end`. No table where none has begun."""
+    from sartorius.sweeps import plot, table  # pandas, and only at the end
 
     error = _LOST if end == members.FAILED else None
     found = [replace(one, status=end, error=error) if one.status == members.RUNNING else one for one in found]
     if any(member.status != members.WAITING for member in found):
-        write_tables(folder, found)
-        print_tables(found, os.path.relpath(folder))
-        drawn = draw(found, folder / "plots" / "sweep.png")
+        table.write_tables(folder, found)
+        table.print_tables(found, os.path.relpath(folder))
+        path = folder / "plots" / "sweep.png"
+        if search is None:
+            drawn = plot.draw_sweep(found, path)
+        else:
+            keys = list(search.space)
+            drawn = plot.draw_search(found, keys, search.study.importances(keys), path)
         print(f"table{' and plot' if drawn else ''} in {os.path.relpath(folder)}")
     return found
 
 
-@contextmanager
-def grid_report(folder: Path, plan: Sequence[Sequence[str]]) -> Iterator[None]:
-    """`reported` for the members of a grid, numbered in the order of the plan."""
-
-    def draw(found: list[SweepMember], path: Path) -> bool:
-        from sartorius.sweeps.plot import draw_sweep
-
-        return draw_sweep(found, path)
-
-    numbered = [(number, _task(overrides)) for number, overrides in enumerate(plan)]
-    with reported(folder, lambda: members.read_members(folder, numbered), draw):
-        yield
+def grid_members(folder: Path, plan: Sequence[Sequence[str]]) -> list[SweepMember]:
+    """The members of a grid, numbered in the order of the plan."""
+    return members.read_members(folder, [(number, _task(overrides)) for number, overrides in enumerate(plan)])
 
 
 @dataclass(frozen=True)
@@ -177,12 +172,7 @@ def run_search(sweep: Sweep, settings: TrialSettings) -> None:
     def read() -> list[SweepMember]:  # without the trials that were killed and repeated
         return [member for number, member in _records(sweep.folder, search).items() if number not in search.killed()]
 
-    def draw(found: list[SweepMember], path: Path) -> bool:
-        from sartorius.sweeps.plot import draw_search
-
-        return draw_search(found, list(search.space), search.importances(), path)
-
-    with reported(sweep.folder, read, draw):
+    with reported(sweep.folder, read, search):
         _run_trials(sweep, settings, search, fixed)
 
 
@@ -199,7 +189,7 @@ def _run_trials(sweep: Sweep, settings: TrialSettings, search: Search, fixed: Se
 
 
 def _records(folder: Path, search: Search) -> dict[int, SweepMember]:
-    known = {trial.number: members.read_member(folder, trial.number) for trial in search.trials()}
+    known = {trial.number: members.read_member(folder, trial.number) for trial in search.study.trials()}
     return {number: member for number, member in known.items() if member is not None}
 
 

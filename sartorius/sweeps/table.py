@@ -1,4 +1,4 @@
-"""The members of a sweep as a table, best first, and the mean over folds where the folds are among what was swept."""
+"""The table of a sweep's members, best first, and the mean over folds where `data.fold` was swept."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sartorius.sweeps.members import FAILED, SweepMember
 
 FOLD = "data.fold"  # the key whose members are averaged
 _DIGITS = 9  # characters of a number from which it is printed in four digits; the files hold them all
-_OWN = ["member", "status", "score", "monitor", "seconds", "folder", "error"]
+_COLUMNS = ["member", "status", "score", "monitor", "seconds", "folder", "error"]
 
 
 def varied(members: Sequence[SweepMember]) -> list[str]:
-    """The keys that the members differ in, in the order of the command; all keys where there is one member."""
+    """List the keys that the members differ in, in the order of the command; all keys of a single member."""
     keys = list(dict.fromkeys(key for member in members for key in member.options))
     if len(members) < 2:
         return keys
@@ -27,10 +27,10 @@ def varied(members: Sequence[SweepMember]) -> list[str]:
 
 
 def member_table(members: Sequence[SweepMember]) -> pd.DataFrame:
-    """One line a member: member (its number), status, score, monitor, seconds, folder, error, then a column for each
-    key that was varied (text), then the other numbers of the verb.
+    """Tabulate one member a row: member (its number), status, score, monitor, seconds, folder, error, a column for each
+    key that was varied (text), and the other numbers of the command.
 
-    Best scores first, by each member's own monitor; then those without one, by number. A missing value is NaN or "".
+    Best scores first, by each member's monitor; then those without a score, by number. A missing value is NaN or "".
     Folders are relative to the working folder.
     """
     keys = varied(members)
@@ -43,12 +43,12 @@ def member_table(members: Sequence[SweepMember]) -> pd.DataFrame:
         ]
         for member in sorted(members, key=_rank)
     ]  # fmt: skip
-    return pd.DataFrame(lines, columns=[*_OWN, *keys, *numbers])
+    return pd.DataFrame(lines, columns=[*_COLUMNS, *keys, *numbers])
 
 
 def fold_table(members: Sequence[SweepMember]) -> pd.DataFrame:
-    """Mean, sample standard deviation (NaN of one) and count of the scores over `data.fold`, a line for each choice of
-    the other keys: those, then monitor, mean, sd, scored, members. Best mean first; empty where folds do not vary.
+    """Average the scores over `data.fold`, a row for each choice of the other keys: those, then monitor, mean, sd
+    (of the sample; NaN of one), scored, members. Best mean first; empty where folds do not vary.
     """
     keys = varied(members)
     others = [key for key in keys if key != FOLD]
@@ -117,7 +117,7 @@ def _text(value: Any, name: str) -> str:
 
 
 def _shortened(text: str) -> str:
-    """A number that a search drew, in four digits."""
+    """Print a number that a search drew in four digits."""
     try:
         return f"{float(text):.4g}" if len(text) > _DIGITS else text
     except ValueError:

@@ -21,11 +21,11 @@ def test_a_run_without_prospects_is_stopped(tmp_path: Path) -> None:
     assert fit(tmp_path, first, 1.0) == [4]
     assert not was_pruned(tmp_path)
     search.study.tell(first, 4.0)
-    assert search.trials()[first].intermediate_values == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}
+    assert search.study.trials()[first].intermediate_values == {1: 1.0, 2: 2.0, 3: 3.0, 4: 4.0}
 
     assert fit(tmp_path, second, 0.5) == [1]
     assert was_pruned(tmp_path)
-    assert search.trials()[second].intermediate_values == {1: 0.5}
+    assert search.study.trials()[second].intermediate_values == {1: 0.5}
 
     (tmp_path / "pruned.json").unlink()
     assert fit(tmp_path, third, 0.5, epochs=1) == [1]  # it is over, so nothing was stopped

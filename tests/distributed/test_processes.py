@@ -47,7 +47,7 @@ def test_scores_are_those_of_one_process_and_a_search_stops_both(tiny_competitio
 
     assert epochs == [1, 1]  # by the first process's score, the only one that the search hears of
     assert was_pruned(tmp_path)
-    assert search.trials()[bad].intermediate_values == {1: 0.5}
+    assert search.study.trials()[bad].intermediate_values == {1: 0.5}
 
 
 def fit(root: Path, folder: Path, processes: int, *options: Any, **more: Any) -> dict[str, Any]:

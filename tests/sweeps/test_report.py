@@ -16,7 +16,7 @@ def end(folder: Path, *statuses: str, error: BaseException | None = None) -> lis
     """Members with these records, after a launcher that raised `error`; returns the statuses in the table."""
     found = [SweepMember(n, (f"x={n}",), status, score=1.0) for n, status in enumerate(statuses)]
     try:
-        with reported(folder, lambda: found, lambda *_: False):
+        with reported(folder, lambda: found):
             if error is not None:
                 raise error
     finally:

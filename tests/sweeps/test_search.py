@@ -77,15 +77,15 @@ def test_ends_of_trials(tmp_path: Path) -> None:
     ):
         searching.tell(member)
     state = optuna.trial.TrialState
-    assert [trial.state for trial in searching.trials()] == [state.COMPLETE, state.FAIL, state.PRUNED, state.FAIL]
+    assert [trial.state for trial in searching.study.trials()] == [state.COMPLETE, state.FAIL, state.PRUNED, state.FAIL]
     assert len(searching.done()) == 4
 
 
 def test_importances(tmp_path: Path) -> None:
     searching = search(tmp_path)
-    assert searching.importances() == {}
+    assert searching.study.importances(list(SPACE)) == {}
     run(searching, 8)
-    shares = searching.importances()
+    shares = searching.study.importances(list(SPACE))
     assert shares["x"] > 0.9
     assert sum(shares.values()) == pytest.approx(1.0)
 

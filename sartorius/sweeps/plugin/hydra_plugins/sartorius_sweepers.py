@@ -28,7 +28,7 @@ class GridSweeper(BasicSweeper):
         (plan,) = self.split_arguments(list(sweep.options.values()), None)
         if self.max_batch_size is not None:  # Hydra composes a batch when its turn comes
             self.validate_batch_is_legal(plan)
-        with sweepers.grid_report(sweep.folder, plan):
+        with sweepers.reported(sweep.folder, lambda: sweepers.grid_members(sweep.folder, plan)):
             super().sweep(arguments)
 
 

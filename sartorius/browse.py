@@ -23,7 +23,8 @@ def main(cfg: DictConfig) -> None:
     building.seed_everything(cfg.seed)
     module = building.build_module(cfg, pretrained=False).eval() if cfg.targets else None
     datamodule = wiring.instantiate(cfg.data)
-    print(write_sheet(datamodule, Path(cfg.output), cfg.split, cfg.samples, cfg.columns, cfg.tile, cfg.epoch, module))
+    options = (cfg.split, cfg.samples, cfg.columns, cfg.tile, cfg.epoch, module)
+    print(write_sheet(datamodule, Path(str(cfg.output)), *options))
 
 
 if __name__ == "__main__":

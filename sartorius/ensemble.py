@@ -65,7 +65,7 @@ def main(cfg: DictConfig) -> JoinOutcome:
         saved_filter.KEY: saved_filter.to_save(cfg.filter, names),
         "ensemble": {**joiner.settings, "fusion": plain["fusion"], "submissions": plain["submissions"]},
     }
-    folder = JoinedFolder(Path(cfg.output) / "detections", meta, images, cfg.overwrite)
+    folder = JoinedFolder(Path(str(cfg.output)) / "detections", meta, images, cfg.overwrite)
     outcome = ensemble(joiner, images, folder, cfg.skip_bad)
     for problem in outcome.problems[:_LISTED]:
         print(f"skipped: {problem}")

@@ -144,7 +144,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     from sartorius.callbacks.prediction_writer import PredictionWriter
     from sartorius.data.competition.datamodule import validation_data
 
-    folder = Path(cfg.output) / "detections"
+    folder = Path(str(cfg.output)) / "detections"
     if processes.rank() == 0:  # when the others look, it may have begun
         DetectionsFolder(folder).check_empty()
     module = loading.load_module(cfg.checkpoint, cfg.inference)
@@ -194,7 +194,7 @@ def sources(
 
     found: dict[str, Source] = {}
     if cfg.predictions is not None:
-        found[str(cfg.predictions)] = from_predictions(cfg.predictions, truth, images, cfg.only_predicted)
+        found[str(cfg.predictions)] = from_predictions(str(cfg.predictions), truth, images, cfg.only_predicted)
     elif folders is not None:
         say_saved(folders, cfg.filter)
         found[", ".join(folders)] = from_detections(folders, truth, images, wiring.plain(cfg.postprocess), cfg.filter)
@@ -228,13 +228,13 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     (_, first), *others = scores.items()
     first.numbers["labelled_images"] = len(asked)
     print(f"scored {len(first.table)} of {len(asked)} labelled images")
-    output = Path(cfg.output)
+    output = Path(str(cfg.output))
     for name, other in others:
         difference = report.print_difference(name, first.table, other.table, bootstrap)
         first.numbers["baseline"] = {"name": name, **other.numbers, "difference": difference}
         write_csv(output / f"per_image_{name}.csv", other.table)
     if cfg.against is not None:
-        theirs = report.read_per_image(cfg.against)
+        theirs = report.read_per_image(str(cfg.against))
         difference = report.print_difference(str(cfg.against), first.table, theirs, bootstrap)
         first.numbers["against"] = {"file": str(cfg.against), **difference}
     write_json(output / "metrics.json", first.numbers)

@@ -78,7 +78,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     from sartorius.structures.detections import DetectionsFolder
 
     folders = wiring.path_list(cfg.detections)
-    if not folders or Path(cfg.output).suffix != ".npz":
+    if not folders or Path(str(cfg.output)).suffix != ".npz":
         raise InputError(f"detections={folders}, output={cfg.output}: expected folders of detections, a name in .npz")
     names = {tuple(DetectionsFolder(folder).meta.get("cell_types", CELL_TYPES)) for folder in folders}
     if len(names) > 1:
@@ -87,8 +87,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     saved = SavedCells(folders, wiring.plain(cfg.postprocess), None, truth)
     options = (list(cfg.thresholds), cfg.folds, cfg.seed, wiring.plain(cfg.bootstrap))
     fitted, numbers = fit_filter(saved, truth, wiring.instantiate(cfg.model), *options)
-    fitted.save(cfg.output)
-    write_json(Path(cfg.output).with_suffix(".json"), numbers)
+    fitted.save(str(cfg.output))
+    write_json(Path(str(cfg.output)).with_suffix(".json"), numbers)
     gain = numbers["difference"]
     print(
         f"{numbers['images']} images: mAP {numbers['unfiltered']['competition_map']:.4f} unfiltered, "

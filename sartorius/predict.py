@@ -69,7 +69,7 @@ def main(cfg: DictConfig) -> None:
     from sartorius.structures.detections import DetectionsFolder
 
     source = check_source(cfg)
-    images, output = Path(cfg.images), Path(cfg.output)
+    images, output = Path(str(cfg.images)), Path(str(cfg.output))
     if processes.rank() == 0:  # when the others look, it may have begun
         for folder in (output / "detections", *sorted(output.glob("detections_*"))):
             DetectionsFolder(folder).check_empty()

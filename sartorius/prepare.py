@@ -82,12 +82,12 @@ def main(cfg: DictConfig) -> Any:
     """Make or find the folder of `cfg.source`, audit it, write folds; prints the page."""
     source = wiring.instantiate(cfg.source)  # the competition's layout: its folder; LIVECell: the object
     root = source if isinstance(source, Path) else source.root
-    output = Path(cfg.output) if cfg.output else Path(cfg.paths.runs_dir, "prepare", root.resolve().name)
+    output = Path(str(cfg.output)) if cfg.output else Path(cfg.paths.runs_dir, "prepare", root.resolve().name)
     if source is not root:
         print(prepare_livecell(source, output))
         return
     cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
-    fold_file = Path(cfg.fold_file) if cfg.fold_file else output / "folds.csv"
+    fold_file = Path(str(cfg.fold_file)) if cfg.fold_file else output / "folds.csv"
     print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(cfg.cell_types)))
 
 

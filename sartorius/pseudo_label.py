@@ -228,8 +228,8 @@ def main(cfg: DictConfig) -> Report:
     folder = DetectionsFolder(cfg.detections)
     settings: PseudoLabels = wiring.instantiate(cfg.pseudo_labels)
     postprocess = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
-    truth = None if cfg.truth is None else read_truth(cfg.truth)
-    options = (cfg.output, cfg.images, truth, cfg.skip_bad, cfg.workers)
+    truth = None if cfg.truth is None else read_truth(str(cfg.truth))
+    options = (str(cfg.output), cfg.images and str(cfg.images), truth, cfg.skip_bad, cfg.workers)
     report = pseudo_label(folder, postprocess, settings, *options)
     print("\n".join([*report.lines(truth is not None), f"written: {cfg.output}"]))
     return report

@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> str:
     default = (
         Path(folders[0]) / "report.html" if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report" / "report.html"
     )
-    output = Path(cfg.output or default)
+    output = Path(str(cfg.output or default))
     if output.suffix not in (".html", ".htm"):  # a browser would show it as text
         output = output / "report.html"
     plots = output.parent / "plots" if cfg.plots else None

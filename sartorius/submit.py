@@ -1,4 +1,4 @@
-"""Make or check a submission: `python -m sartorius.submit detections=runs/<run>/detections output=submission.csv`.
+"""Write or check a submission: `python -m sartorius.submit detections=runs/<run>/detections output=submission.csv`.
 
 Detections become cells by the post-processing that was saved with them; the file is validated before it gets its name
 (`submit validate=FILE` checks any file). An image without cells gets its empty row.
@@ -29,24 +29,24 @@ def submit(
     output: str | Path,
     sizes: Sizes | None = None,
 ) -> tuple[int, int]:
-    """Write the submission of these images, after checking it; returns (images, cells).
+    """Check and write the submission of these images; returns (images, cells).
 
     sizes: (height, width) of each expected image; None accepts any. Raises InputError where an image is missing or
     was not expected, and for detections of another size than their image.
     """
     rows: dict[str, list[str]] = {}
     own_sizes: dict[str, tuple[int, int]] = {}
-    for found in detections:
-        rows[found.image_id] = postprocess(found).instances.to_rles()
-        own_sizes[found.image_id] = found.height, found.width
+    for of_image in detections:
+        rows[of_image.image_id] = postprocess(of_image).instances.to_rles()
+        own_sizes[of_image.image_id] = of_image.height, of_image.width
     for image_id, size in own_sizes.items():
         if sizes is not None and sizes.get(image_id, size) != size:
             raise InputError(
                 f"image {image_id}: detections of {size[1]}x{size[0]} pixels, the image has "
                 f"{sizes[image_id][1]}x{sizes[image_id][0]}; predict it again"
             )
-    texts = [(image_id, text) for image_id, of_image in rows.items() for text in of_image or [""]]
-    lines = [Row(line, image_id, text) for line, (image_id, text) in enumerate(texts, start=2)]
+    cells = [(image_id, text) for image_id, texts in rows.items() for text in texts or [""]]
+    lines = [Row(line, image_id, text) for line, (image_id, text) in enumerate(cells, start=2)]
     if problems := check_rows(lines, own_sizes if sizes is None else sizes):
         raise InputError(f"{output} was not written: {report(problems)}")
     write_submission(output, rows)
@@ -54,18 +54,18 @@ def submit(
 
 
 def report(problems: list[Problem], listed: int = 5) -> str:
-    """The first problems in one line."""
+    """List the first problems in one line."""
     more = f"; and {len(problems) - listed} more" if len(problems) > listed else ""
     return "; ".join(map(str, problems[:listed])) + more
 
 
 def image_sizes(root: str | Path | None) -> Sizes | None:
-    """(height, width) of each image of <root>/test; None without a root. Raises InputError when there are none."""
+    """Read (height, width) of each image of <root>/test; None without a root. Raises InputError when there are none."""
     if root is None:
         return None
     from sartorius.data.images import list_images, read_header
 
-    folder = Path(root) / "test"
+    folder = Path(str(root)) / "test"
     sizes = {path.stem: read_header(path)[:2] for path in list_images(folder)}
     if not sizes:
         raise InputError(f"{folder}: no images in it; leave data.root out to accept any ids")
@@ -90,17 +90,17 @@ def main(cfg: DictConfig) -> None:
         raise InputError("give detections=FOLDER to write a submission, or validate=FILE to check one")
     sizes = image_sizes(cfg.data.root)
     if cfg.validate is not None:
-        return validate(cfg.validate, sizes, cfg.limit)
-    from sartorius.rescoring.saved import finish_of, say_saved
-    from sartorius.structures.detections import DetectionsFolder
+        return validate(str(cfg.validate), sizes, cfg.limit)
+    from sartorius.rescoring.saved import say_saved
+    from sartorius.running.saved_cells import SavedCells
 
-    folder = DetectionsFolder(cfg.detections)
-    postprocess = finish_of(folder.meta, wiring.plain(cfg.postprocess), cfg.filter, str(cfg.detections))
-    if not folder.image_ids():
-        raise InputError(f"{cfg.detections}: no detections in it; `predict` writes them")
-    say_saved([folder.folder], cfg.filter)
-    detections = (folder.load(image_id) for image_id in progress_bar(folder.image_ids(), "writing"))
-    images, cells = submit(detections, postprocess, cfg.output, sizes)
+    folder = str(cfg.detections)
+    saved = SavedCells([folder], wiring.plain(cfg.postprocess), cfg.filter)
+    if not saved.image_ids:
+        raise InputError(f"{folder}: no detections in it; `predict` writes them")
+    say_saved([folder], cfg.filter)
+    detections = (saved.detections(image_id) for image_id in progress_bar(saved.image_ids, "writing"))
+    images, cells = submit(detections, saved.cells, str(cfg.output), sizes)
     print(f"{cfg.output}: {cells} cells in {images} images, a valid submission")
 
 

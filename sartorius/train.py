@@ -101,7 +101,8 @@ def main(cfg: DictConfig) -> float:
     training = build_training(cfg)
     trainer = training.trainer
     try:
-        metrics = train(training.module, training.datamodule, trainer, cfg.ckpt_path, cfg.test)
+        resume = cfg.ckpt_path and str(cfg.ckpt_path)
+        metrics = train(training.module, training.datamodule, trainer, resume, cfg.test)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and trainer.is_global_zero:
             print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)

@@ -183,7 +183,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         list(home), lambda image_id: home[image_id].load(image_id), truth.runs, post, least, cfg.cache_megabytes,
         progress_bar,
     )  # fmt: skip
-    output = Path(cfg.output)
+    output = Path(str(cfg.output))
     searched = {name: asdict(grid) for name, grid in grids.items()}
     about = {"detections": tables.digest, "postprocess": to_saved(post), "search": searched}
     check_same_search(output, {**about, "seed": cfg.seed, "folds": cfg.folds})

@@ -116,7 +116,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
     Raises InputError where the folder is missing or two files share a name without suffix (the image's id).
     """
-    folder = Path(folder)
+    folder = Path(str(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))

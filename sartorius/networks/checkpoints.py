@@ -38,7 +38,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     """The content of a checkpoint of this program (tensors on the CPU, no code is run); raises InputError otherwise."""
     import torch
 
-    path = Path(checkpoint)
+    path = Path(str(checkpoint))
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; expected a file such as runs/<run>/checkpoints/best.ckpt")
     try:

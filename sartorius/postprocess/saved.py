@@ -157,6 +157,7 @@ def to_file(path: str | Path, post: Postprocess, comment: str) -> None:
 def read_file(path: str | Path) -> dict[str, Any]:
     """Read the settings that `to_file` wrote; raises InputError for a missing or older file, and for something else."""
     hint = "`python -m sartorius.tune` writes one, postprocess.yaml"
+    path = str(path)
     if not Path(path).is_file():
         raise InputError(f"postprocess.file={path}: no such file; {hint}")
     try:

@@ -50,7 +50,7 @@ def load_stages(model: DictConfig, inference: Config | None = None) -> Segmentat
     from sartorius.structures.detections import DetectionsFolder
 
     first: SegmentationModule | DetectionsFolder
-    if Path(model.first).is_dir():
+    if Path(str(model.first)).is_dir():
         if inference:
             raise InputError(f"inference= is for a network; {model.first} holds its detections already")
         first = DetectionsFolder(model.first)

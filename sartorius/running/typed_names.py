@@ -26,8 +26,9 @@ def restore_names(cfg: DictConfig, config_name: str) -> None:
     if not changed:
         return
     defaults = wiring.compose(config_name, [override for key, override in overrides.items() if key not in changed])
-    required = OmegaConf.missing_keys(defaults)
     for key, text in changed.items():
         default = OmegaConf.select(defaults, key)
-        if key in required or isinstance(default, str) or (default is None and "_" in text):
+        parent, _, name = key.rpartition(".")
+        required = OmegaConf.is_missing(OmegaConf.select(defaults, parent) if parent else defaults, name)
+        if required or isinstance(default, str) or (default is None and "_" in text):
             OmegaConf.update(cfg, key, text)

@@ -196,7 +196,7 @@ class DetectionsFolder:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(str(folder))
         self._read: Mapping[str, Any] | None = None  # meta.json, once an image was loaded
 
     def write_meta(self, **meta: Any) -> None:

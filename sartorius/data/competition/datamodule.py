@@ -51,7 +51,7 @@ class SupervisedDataModule(LabelledDataModule):
         **loading: Any,
     ) -> None:
         super().__init__(name=name, cell_type_names=cell_type_names, **loading)
-        self.root, self.cleaning = Path(root), cleaning
+        self.root, self.cleaning = Path(str(root)), cleaning
         self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
         self.images, self.chosen_val_images = images, val_images
 

@@ -40,7 +40,7 @@ class Competition:
     """
 
     def __init__(self, root: str | Path, cell_type_names: Sequence[str] = CELL_TYPES, keep_going: bool = False) -> None:
-        self.root, self.keep_going = Path(root), keep_going
+        self.root, self.keep_going = Path(str(root)), keep_going
         self.csv = self.root / "train.csv"
         self.cell_type_names = tuple(cell_type_names)
         self.problems: list[str] = []

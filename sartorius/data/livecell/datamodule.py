@@ -51,7 +51,7 @@ class LiveCellDataModule(LabelledDataModule):
             raise InputError(f"data.fold={fold}: LIVECell comes in published splits; leave data.fold at null")
         if unknown := sorted(set(limits or {}) - set(SPLITS)):
             raise InputError(f"data.limits names split {unknown[0]}; expected some of {', '.join(SPLITS)}")
-        self.root, self.annotation_files, self.repeated = Path(root), annotation_files, repeated
+        self.root, self.annotation_files, self.repeated = Path(str(root)), annotation_files, repeated
         self.limits, self.limit_seed = dict(limits or {}), limit_seed
         self.drop_shared, self.images = drop_shared, images
         self._folder: LiveCell | None = None

@@ -191,7 +191,7 @@ class LiveCell:
         cell_type_names: Sequence[str] = CELL_LINES,
         repeated: str = "error",
     ) -> None:
-        self.root, self.cell_type_names, self.repeated = Path(root), tuple(cell_type_names), repeated
+        self.root, self.cell_type_names, self.repeated = Path(str(root)), tuple(cell_type_names), repeated
         self.annotation_files = dict(annotation_files or {})
         if unknown := sorted(set(self.annotation_files) - set(SPLITS)):
             raise InputError(f"data.annotation_files names split {unknown[0]}; expected some of {', '.join(SPLITS)}")

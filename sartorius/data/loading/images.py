@@ -31,7 +31,7 @@ class ImagesDataModule(pl.LightningDataModule):
         levels: str = "exact",
     ) -> None:
         super().__init__()
-        self.folder, self.batch_size, self.levels = Path(folder), batch_size, levels
+        self.folder, self.batch_size, self.levels = Path(str(folder)), batch_size, levels
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes
         self.images: list[str] = []

@@ -79,7 +79,7 @@ class PseudoLabels:
 def _read_thresholds(path: str | Path) -> Mapping[str, float]:
     """The `min_score` by cell type of a file of `tune`. Raises InputError where there is none."""
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        values = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"pseudo_labels.thresholds={path}: cannot be read ({' '.join(str(error).split())})") from error
     scores = values.get("min_score") if isinstance(values, dict) else None

@@ -39,7 +39,7 @@ class PseudoLabelled:
 
     def __init__(self, settings: PseudoLabels, cell_type_names: Sequence[str]) -> None:
         self.settings, self.cell_type_names = settings, tuple(cell_type_names)
-        self.file, self.folder = Path(str(settings.file)), Path(settings.folder)
+        self.file, self.folder = Path(str(settings.file)), Path(str(settings.folder))
         table = read_table(self.file, COLUMNS)
         paths = {path.stem: path for path in list_images(self.folder)}
         if missing := sorted(set(table["id"]) - set(paths)):

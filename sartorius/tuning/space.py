@@ -9,7 +9,6 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.postprocess.finalise import Postprocess, settings_of
-from sartorius.postprocess.step import SearchRange
 from sartorius.postprocess.thresholds import per_type
 from sartorius.structures.arrays import Floats
 
@@ -43,35 +42,30 @@ class SearchSpace:
     """The ranges to search: those that the steps offer, unless others are given.
 
     ranges: by step and setting, mappings of low, high and step, as far as they differ; None leaves a setting, or all of
-    a step, as it is.
+    a step, as it is. Ranges of steps that a post-processing lacks do not count.
     """
 
     def __init__(self, **ranges: Mapping[str, Mapping[str, float] | None] | None) -> None:
         self.ranges = ranges
 
     def grids(self, post: Postprocess) -> dict[str, ThresholdGrid]:
-        """The grid of each setting that is searched, by `step.setting`.
+        """The grid of each setting that is searched, by `step.setting`, those with a range given first.
 
         Raises InputError for a range of an unknown setting, a bad range, and where nothing is left to search.
         """
-        offered = post.searchable
-        self._check_names(offered)
-        chosen: dict[str, Mapping[str, Any] | SearchRange | None] = dict(offered)
+        offered, chosen = post.searchable, dict[str, Mapping[str, Any] | None]()
         for step, settings in self.ranges.items():
-            names = [name for name in offered if name.partition(".")[0] == step]
-            chosen |= dict.fromkeys(names) if settings is None else {f"{step}.{key}": r for key, r in settings.items()}
+            own = [name for name in offered if name.partition(".")[0] == step]
+            given = dict.fromkeys(own) if settings is None else {f"{step}.{key}": r for key, r in settings.items()}
+            if unknown := [name for name in given if name not in offered and step in post.steps]:
+                known = ", ".join(offered)
+                raise InputError(f"search.{unknown[0]}: post-processing offers no such setting, only {known}")
+            chosen |= {name: values for name, values in given.items() if name in offered}
+        chosen |= {name: {} for name in offered if name not in chosen}
         grids = {name: _grid(name, values, post) for name, values in chosen.items() if values is not None}
         if not grids:
             raise InputError("search: every threshold is null, so there is nothing to tune; give one low, high, step")
         return grids
-
-    def _check_names(self, offered: Mapping[str, SearchRange]) -> None:
-        for step, settings in self.ranges.items():
-            for name in [step] if settings is None else [f"{step}.{setting}" for setting in settings]:
-                if not any(f"{known}.".startswith(f"{name}.") for known in offered):
-                    raise InputError(
-                        f"search.{name}: the post-processing offers no such setting, only {', '.join(offered)}"
-                    )
 
 
 def floor(grids: Mapping[str, ThresholdGrid], start: ByType) -> dict[str, float]:
@@ -108,9 +102,9 @@ def with_thresholds(post: Postprocess, names: Sequence[str], thresholds: ByType)
     return post.with_settings(changed)
 
 
-def _grid(name: str, values: Mapping[str, Any] | SearchRange, post: Postprocess) -> ThresholdGrid:
+def _grid(name: str, values: Mapping[str, Any], post: Postprocess) -> ThresholdGrid:
     where = f"search.{name}"
-    given = asdict(post.searchable[name]) | (asdict(values) if isinstance(values, SearchRange) else dict(values))
+    given = asdict(post.searchable[name]) | dict(values)
     if set(given) != {"low", "high", "step"}:
         raise InputError(f"{where}: expected low, high and step, got {', '.join(map(str, values))}")
     for key, value in given.items():

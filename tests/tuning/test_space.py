@@ -31,7 +31,8 @@ def test_the_steps_say_what_can_be_searched() -> None:
     assert SearchSpace().grids(START)["min_area.pixels"] == ThresholdGrid(0, 400, 10)
     changed = SearchSpace(mask={"threshold": {"high": 0.6}}, score={"threshold": None}).grids(START)
     assert changed["mask.threshold"] == ThresholdGrid(0.2, 0.6, 0.05)
-    assert set(changed) == offered - {"score.threshold"}
+    assert set(changed) == offered - {"score.threshold"} and next(iter(changed)) == "mask.threshold"
+    assert set(SearchSpace(opened={"pixels": {"low": 1}}).grids(START)) == offered, "no such step"
 
 
 def test_the_floor_holds_where_the_search_starts() -> None:
@@ -56,8 +57,7 @@ def test_the_floor_holds_where_the_search_starts() -> None:
         ({"score": {"threshold": {"high": 1.5}}}, "search.score.threshold: .*expected a number from 0 to 1, got 1.5"),
         ({"score": {"threshold": {"step": 0}}}, "search.score.threshold.step: expected a number above 0, got 0"),
         ({"min_area": {"pixels": {"high": 105}}}, "search.min_area.pixels: steps of 10 from 0 do not end at 105"),
-        ({"scor": None}, "search.scor: post-processing offers no such setting, only score.threshold, box_nms"),
-        ({"score": {"treshold": None}}, "search.score.treshold: post-processing offers no such setting"),
+        ({"score": {"treshold": None}}, "search.score.treshold: post-processing offers no such setting, only score.t"),
         ({"overlaps": {"pixels": {"low": 1}}}, "search.overlaps.pixels: post-processing offers no such setting"),
     ],
 )

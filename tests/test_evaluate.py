@@ -125,6 +125,23 @@ def test_folders_of_detections_are_joined(
     assert larger["competition_map_cort"] < 1
 
 
+def test_an_image_is_explained(
+    run: Run, truth: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = folder(tmp_path / "fold0", truth, ["astro01", "cort02"])
+    run(f"detections=[{first}]", "images=[astro01]", "explain=true")
+    count = len(truth.instances("astro01"))
+    assert f"\nastro01: {count}; 0 of {count} cells missed\n" in capsys.readouterr().out
+    run(f"detections=[{first}]", "explain=true", "postprocess.score.threshold.astro=0.95")
+    printed = capsys.readouterr().out
+    assert f"\nastro01: {count} -> score 0; {count} of {count} cells missed\n  cell 0 at (" in printed
+    assert printed.count(", score 0.90: dropped by score\n") == count
+    other = len(truth.instances("cort02"))
+    assert f"\ncort02: {other}; 0 of {other} cells missed\n" in printed
+    with pytest.raises(InputError, match="explain= is of detections"):
+        run(f"predictions={first}", "explain=true")
+
+
 def test_cell_types_come_with_the_detections_or_the_config(
     run: Run, own_competition: Path, truth: Competition, tmp_path: Path
 ) -> None:

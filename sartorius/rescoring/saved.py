@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.postprocess.finalise import Finalised
+from sartorius.postprocess import Finalised, Postprocess
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.filter import FalsePositiveFilter
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 
-Finish = Callable[[Detections], Finalised]  # the cells of an image, from its detections
 KEY = "filter"  # of meta.json
 NONE, SAVED = "none", "saved"
 
@@ -30,12 +29,15 @@ NONE, SAVED = "none", "saved"
 class Filtered:
     """Post-processing with the filter behind it: a callable that turns Detections into Finalised."""
 
-    postprocess: Finish
+    postprocess: Postprocess
     second_level: FalsePositiveFilter
 
     def __call__(self, detections: Detections) -> Finalised:
         """The cells of one image that are worth keeping."""
         return self.second_level(detections, self.postprocess(detections))
+
+
+Finish = Postprocess | Filtered  # the cells of an image, from its detections
 
 
 def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] | None:
@@ -50,7 +52,7 @@ def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] 
     return {"file": str(path.resolve()), "content": base64.b64encode(path.read_bytes()).decode("ascii")}
 
 
-def with_saved(postprocess: Finish, entry: Mapping[str, Any] | None, source: str) -> Finish:
+def with_saved(postprocess: Postprocess, entry: Mapping[str, Any] | None, source: str) -> Finish:
     """The post-processing with the filter of an entry that `to_save` made, or as it is where there is none.
 
     Raises InputError, naming `source`, for an entry that holds no filter.

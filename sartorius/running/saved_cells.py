@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sartorius.data.competition.folder import Competition
-    from sartorius.postprocess.finalise import Finalised
+    from sartorius.postprocess import Finalised
+    from sartorius.reports.explanation import Explanation
+    from sartorius.structures.rle import Runs
 
 
 class SavedCells:
@@ -59,6 +61,18 @@ class SavedCells:
     def cells(self, detections: Detections) -> Finalised:
         """Turn detections that were read here into cells, as their folder does."""
         return self._finish[self.folder_of[detections.image_id]](detections)
+
+
+    def explain(self, image_id: str, truth: Runs) -> Explanation:
+        """Explain the cells of an image beside the annotated ones, see `reports.explanation.explain`."""
+        from sartorius.reports.explanation import explain
+        from sartorius.rescoring.saved import Filtered
+
+        finish = self._finish[self.folder_of[image_id]]
+        detections = self.detections(image_id)
+        if isinstance(finish, Filtered):
+            return explain(finish.postprocess, detections, truth, finish.second_level)
+        return explain(finish, detections, truth)
 
 
 def well_folds(

@@ -1,0 +1,148 @@
+"""The runs that `evaluate` scores: folders of detections, a csv in the submission format, a classical baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from sartorius.data.competition.folder import Competition
+from sartorius.errors import InputError
+from sartorius.files import write_csv, write_json
+from sartorius.formats.submission import check_rows, read_rows
+from sartorius.metrics import report
+from sartorius.metrics.functional import ROW_LENGTH, Cells, image_row
+from sartorius.running.progress import progress_bar
+from sartorius.running.saved_cells import SavedCells
+from sartorius.structures import rle
+
+if TYPE_CHECKING:
+    from sartorius.metrics.box_ap import BoxAP
+    from sartorius.reports.explanation import Explanation
+
+_LISTED = 5  # problems that a message names
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run to score: ids of images, the cells predicted for each, and box AP, which fills as cells are asked for.
+
+    explain: why an image scores as it does, of runs of detections.
+    """
+
+    images: Sequence[str]
+    cells: Callable[[str], Cells]
+    boxes: BoxAP | None = None
+    explain: Callable[[str], Explanation] | None = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Numbers of metrics.json, and the table of per_image.csv."""
+
+    numbers: dict[str, Any]
+    table: pd.DataFrame
+
+
+def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> Scores:
+    """Score a run's images against the labelled ones; `bootstrap` is samples, seed and level of the intervals.
+
+    Raises InputError where predictions and image differ in size.
+    """
+    rows = np.zeros((len(run.images), ROW_LENGTH), dtype=np.int64)
+    for index, image_id in enumerate(progress_bar(run.images, "scoring")):
+        cells = run.cells(image_id)
+        try:
+            rows[index] = image_row(index, cells, truth.runs(image_id))
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
+    types = [truth.record(image_id).cell_type for image_id in run.images]
+    numbers = report.summary(rows, types, truth.cell_type_names, **bootstrap)
+    if run.boxes is not None and len(rows):
+        numbers |= run.boxes.compute()
+    return Scores(numbers, report.per_image_table(rows, run.images, types))
+
+
+def from_predictions(path: str | Path, truth: Competition, images: Sequence[str], only_predicted: bool) -> ScoredRun:
+    """Read a csv in the submission format. Images that it does not name have no predictions, or are left out.
+
+    Raises InputError for masks that break the format or overlap (naming the rows), and ids that are not labelled.
+    """
+    rows = read_rows(path)
+    sizes = {record.id: (record.height, record.width) for record in truth.images.values()}
+    problems = [problem for problem in check_rows(rows, sizes) if problem.rule != "missing id"]
+    if problems:
+        listed = "; ".join(str(problem) for problem in problems[:_LISTED])
+        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
+        raise InputError(f"{path}: {listed}{more}")
+    texts: dict[str, list[str]] = {}
+    for row in rows:
+        texts.setdefault(row.image_id, []).extend([row.text] if row.text else [])
+    scored = [image_id for image_id in images if not only_predicted or image_id in texts]
+    return ScoredRun(scored, lambda image_id: rle.parse(texts.get(image_id, []), *sizes[image_id]))
+
+
+def from_detections(saved: SavedCells, truth: Competition, images: Sequence[str]) -> ScoredRun:
+    """Score the detections of the folders' images among `images`, turned into cells by their folders."""
+    from sartorius.metrics.box_ap import BoxAP
+
+    boxes = BoxAP(truth.cell_type_names)
+    positions = {name: k for k, name in enumerate(truth.cell_type_names)}
+    scored = [image_id for image_id in images if image_id in saved.folder_of]
+    place = {image_id: k for k, image_id in enumerate(scored)}
+
+    def cells(image_id: str) -> Cells:
+        detections = saved.detections(image_id)
+        # A type that the data lack counts as one without cells: its boxes are never right.
+        types = np.array([positions.get(name, len(positions)) for name in detections.cell_type_names], dtype=np.int64)
+        known = types[detections.cell_types] < len(positions)
+        real = truth.instances(image_id)
+        boxes.update(
+            place[image_id], detections.boxes[known], detections.scores[known],
+            types[detections.cell_types][known], real.boxes, real.cell_types,
+        )  # fmt: skip
+        return saved.cells(detections).instances
+
+    return ScoredRun(scored, cells, boxes, lambda image_id: saved.explain(image_id, truth.runs(image_id)))
+
+
+def from_baseline(baseline: Callable[[Any], Any], truth: Competition, images: Sequence[str]) -> ScoredRun:
+    """Score a function from a grey image to a label map."""
+    return ScoredRun(images, lambda image_id: baseline(truth.image(image_id)))
+
+
+def write_scores(
+    output: Path, scores: Mapping[str, Scores], labelled: int, against: str | None, bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Print how far the first run is above the others, and write metrics.json, per_image.csv and per_image_<other>.csv.
+
+    labelled: images asked for. against: a run's folder or per_image.csv. Returns the numbers of metrics.json.
+    """
+    (_, first), *others = scores.items()
+    first.numbers["labelled_images"] = labelled
+    print(f"scored {len(first.table)} of {labelled} labelled images")
+    for name, other in others:
+        difference = report.print_difference(name, first.table, other.table, bootstrap)
+        first.numbers["baseline"] = {"name": name, **other.numbers, "difference": difference}
+        write_csv(output / f"per_image_{name}.csv", other.table)
+    if against is not None:
+        difference = report.print_difference(against, first.table, report.read_per_image(against), bootstrap)
+        first.numbers["against"] = {"file": against, **difference}
+    write_json(output / "metrics.json", first.numbers)
+    write_csv(output / "per_image.csv", first.table)
+    print(f"report in {output}")
+    return first.numbers
+
+
+def print_explanation(explanation: Explanation) -> None:
+    """Print the detections that each step drops, and a line for each missed cell."""
+    missed = explanation.missed
+    print(f"{explanation.image_id}: {explanation.steps}; {len(missed)} of {explanation.cells} cells missed")
+    for cell in missed:
+        print(f"  cell {cell.cell} at ({cell.x:.0f}, {cell.y:.0f}), {cell.area} px: {cell.reason}")

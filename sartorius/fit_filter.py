@@ -18,7 +18,7 @@ from sartorius.errors import InputError
 from sartorius.files import write_json
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.running.progress import progress_bar
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition

@@ -19,7 +19,7 @@ from sartorius.errors import InputError
 from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.running.progress import progress_bar
+from sartorius.structures.progress import progress_bar
 from sartorius.running.workers import worker_map
 
 if TYPE_CHECKING:

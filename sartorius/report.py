@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.running.progress import progress_bar
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np

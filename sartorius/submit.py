@@ -16,7 +16,7 @@ from sartorius.errors import InputError
 from sartorius.formats.submission import Problem, Row, Sizes, check_rows, validate_submission, write_submission
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.running.progress import progress_bar
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.postprocess import Finalised

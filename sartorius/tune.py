@@ -30,7 +30,7 @@ from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import from_saved, to_file, to_saved
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.running.progress import progress_bar
+from sartorius.structures.progress import progress_bar
 from sartorius.running.saved_cells import well_folds
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import DetectionsFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from sartorius.running.progress import progress_bar
+from sartorius.structures.progress import progress_bar
 from sartorius.running.workers import worker_map
 
 Result = TypeVar("Result")

@@ -114,6 +114,7 @@ def run(folder: str, logs: bool) -> dict[str, Any]:
         callbacks = [callback for callback in callbacks if type(callback).__name__ not in LOGGING]
     meter = Meter()
     clock = Clock(meter)
+    building.resolve_precision(cfg.trainer)
     trainer = wiring.instantiate(cfg.trainer, callbacks=[*callbacks, clock], logger=loggers)
     for callback in callbacks:
         if type(callback).__name__ in LOGGING:

@@ -25,6 +25,7 @@ from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import build_predictor, run_prediction
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures.detections import DetectionsFolder
+from sartorius.structures.progress import progress_bar
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -49,6 +50,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     import torch
 
     from sartorius.callbacks.prediction_writer import PredictionWriter
+    from sartorius.callbacks.progress import Progress
     from sartorius.data.competition.datamodule import validation_data
 
     folder = Path(str(cfg.output)) / "detections"
@@ -61,7 +63,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     given["num_workers"] = cfg.data.num_workers
     datamodule = validation_data(module.hparams["config"]["data"], str(cfg.checkpoint), **given)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
-    callbacks: Any = [PredictionWriter(folder, about)]
+    callbacks: Any = [PredictionWriter(folder, about), Progress()]
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))
     if torch.distributed.is_initialized():  # the first process scores alone: no metric may wait for the others
         torch.distributed.destroy_process_group()

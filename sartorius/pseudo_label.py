@@ -19,8 +19,8 @@ from sartorius.errors import InputError
 from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.structures.progress import progress_bar
 from sartorius.running.workers import worker_map
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.data.pseudo_labels.settings import PseudoLabels

@@ -18,7 +18,6 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +80,7 @@ def main(cfg: DictConfig) -> str:
     if output.suffix not in (".html", ".htm"):  # a browser would show it as text
         output = output / "report.html"
     plots = output.parent / "plots" if cfg.plots else None
-    size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap), progress_bar)
+    size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))
     print(f"{output}: {size / 1e6:.1f} MB")
     return str(output)
 

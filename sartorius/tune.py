@@ -30,10 +30,10 @@ from sartorius.postprocess.finalise import Postprocess
 from sartorius.postprocess.saved import from_saved, to_file, to_saved
 from sartorius.running import wiring
 from sartorius.running.commands import command
-from sartorius.structures.progress import progress_bar
 from sartorius.running.saved_cells import well_folds
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import DetectionsFolder
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.tuning.search import Searcher, Trial

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
@@ -18,8 +19,7 @@ from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
-from sartorius.running import loading, wiring
-from sartorius.running.building import check_precision
+from sartorius.running import loading, precision, wiring
 from sartorius.train import (
     best_checkpoint,
     check_test,
@@ -129,9 +129,27 @@ def test_an_averaged_run_saves_the_average_and_is_resumed_with_it(config: Config
 def test_half_precision_without_a_gpu_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer.precision=16-mixed: fp16 needs a GPU"):
         main(config("trainer.precision=16-mixed"))
-    check_precision("bf16-mixed", "cpu")
-    check_precision("32-true", "auto")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_run_records_the_precision_that_auto_stands_for(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision, "read_hardware", lambda: precision.Hardware(amx_bf16=True))
+    with caplog.at_level("INFO"):
+        main(config())
+    assert "trainer.precision=bf16-mixed (auto: CPU with AMX)" in caplog.messages
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    for written in (saved, checkpoints.read_checkpoint(last)[checkpoints.KEY]["config"]):
+        assert written["trainer"]["precision"] == "bf16-mixed"
+    caplog.clear()
+    main(config(f"ckpt_path={last}", "trainer.max_epochs=2"))
+    assert not [message for message in caplog.messages if "resumed" in message]
+    monkeypatch.setattr(precision, "read_hardware", precision.Hardware)
+    main(config(f"ckpt_path={last}", "trainer.max_epochs=3"))
+    (warning,) = [message for message in caplog.messages if "resumed" in message]
+    assert "trained with trainer.precision=bf16-mixed, resumed with trainer.precision=32-true" in warning
 
 
 def test_bad_data_comes_out_as_it_is(config: Config, tmp_path: Path) -> None:

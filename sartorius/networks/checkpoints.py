@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ from sartorius.errors import InputError
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
     from torch import nn
+
+log = logging.getLogger(__name__)
 
 KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
@@ -67,11 +70,12 @@ def check_resume(checkpoint: str | Path, module: LightningModule, split: Sequenc
     split: keys of the data config that decide on the split.
 
     That is: no checkpoint, another model, another split, with which validation images would be trained on, or another
-    kind of weight averaging than the one that it holds.
+    kind of weight averaging than the one that it holds. Another precision is a warning.
     """
     state = read_checkpoint(checkpoint)
     _check_split(checkpoint, split, *(_data(metadata) for metadata in (state[KEY], module.hparams)))
     _check_averaging(checkpoint, *(_averaging(metadata) for metadata in (state[KEY], module.hparams)))
+    _warn_of_precision(checkpoint, *(_precision(metadata) for metadata in (state[KEY], module.hparams)))
     saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if saved == wanted:
@@ -107,6 +111,21 @@ def _check_averaging(checkpoint: str | Path, saved: str, wanted: str) -> None:
     if saved not in ("", wanted):
         name = saved.rpartition(".")[2].lower()
         raise InputError(f"{checkpoint}: holds weights averaged by {saved}; resume with averaging={name}")
+
+
+def _precision(metadata: Mapping[str, Any]) -> str | None:
+    """The precision of a run, None where the metadata hold none."""
+    value = metadata.get("config", {}).get("trainer", {}).get("precision")
+    return None if value is None else str(value)
+
+
+def _warn_of_precision(checkpoint: str | Path, saved: str | None, wanted: str | None) -> None:
+    """Warn where the precision differs, as `auto` may on another machine: the numbers differ from here on."""
+    if saved is not None and saved != wanted:
+        log.warning(
+            "%s: was trained with trainer.precision=%s, resumed with trainer.precision=%s; to keep the first, set "
+            "trainer.precision=%s", checkpoint, saved, wanted, saved,
+        )  # fmt: skip
 
 
 def model_config(metadata: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from sartorius.reports.gallery import Style, card, chosen
 from sartorius.reports.numbers import Bootstrap, Table
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
-from sartorius.reports.views import Entry, RunView, Track, are_folds, pooled, type_names, view_of
+from sartorius.reports.views import Entry, RunView, are_folds, pooled, type_names, view_of
 
 FILES = ("page.html.j2", "page.css", "page.js")  # beside this module, in the installed package too
 
@@ -37,8 +37,7 @@ class Section:
 
 
 def write_report(
-    entries: Sequence[Entry], output: str | Path, plots: Path | None, style: Style, bootstrap: Bootstrap,
-    track: Track = lambda images, _: images,
+    entries: Sequence[Entry], output: str | Path, plots: Path | None, style: Style, bootstrap: Bootstrap
 ) -> int:  # fmt: skip
     """Write the page of one or more runs, and with a folder `plots` each plot as PNG; returns the page's bytes.
 
@@ -47,7 +46,7 @@ def write_report(
     """
     singles, notes = [], []
     for entry in entries:
-        view, remarks = view_of(entry, track)
+        view, remarks = view_of(entry)
         singles.append(view)
         notes += [note if len(entries) == 1 else f"{entry.run.name}: {note}" for note in remarks]
     folds = are_folds(singles)

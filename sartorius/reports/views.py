@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,8 +10,8 @@ import pandas as pd
 
 from sartorius.reports.image_cells import ImageCells, Images, Predicted, compare_images, rows_of, table_of
 from sartorius.reports.runs import Run
+from sartorius.structures.progress import progress_bar
 
-Track = Callable[[Sequence[str], str], Iterable[str]]  # wraps ids in a progress bar of that title
 _SAME = 1e-6  # scores that differ by less are the same: files keep 17 digits
 
 
@@ -67,7 +67,7 @@ class RunView:
         return [cells for cells in self.compared.values() if cells.cell_type == cell_type]
 
 
-def view_of(entry: Entry, track: Track = lambda images, _: images) -> tuple[RunView, list[str]]:
+def view_of(entry: Entry) -> tuple[RunView, list[str]]:
     """Return the view of one run, and notes: what is not scored, and a score that differs from metrics.json."""
     run, notes = entry.run, [*entry.run.notes, *entry.notes]
     if entry.predicted is None or entry.images is None:
@@ -79,7 +79,7 @@ def view_of(entry: Entry, track: Track = lambda images, _: images) -> tuple[RunV
     sources = dict.fromkeys(shown, entry)
     if not entry.labelled:
         return RunView(run.name, run.table, {}, sources), notes
-    compared = compare_images(entry.predicted, entry.images, track(shown, run.name))
+    compared = compare_images(entry.predicted, entry.images, progress_bar(shown, run.name))
     table = table_of(compared) if compared else run.table
     if table is not None:
         notes += _deviation(run, table)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from sartorius.data.provenance import SPLIT
-from sartorius.errors import InputError
 from sartorius.networks import checkpoints
+from sartorius.running import precision
 from sartorius.running.wiring import instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     from sartorius.loggers.tolerant import TolerantLogger
     from sartorius.modules.base import SegmentationModule
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ def build_training(cfg: DictConfig) -> Training:
     fit, and a precision that the device lacks.
     """
     seed_everything(cfg.seed)
+    resolve_precision(cfg.trainer)
     datamodule = instantiate(cfg.data)
     checkpoints.check_calls(plain(cfg.model), "model")  # or its checkpoints could be trained but not used
     module = build_module(cfg, pretrained=cfg.ckpt_path is None)
@@ -42,7 +46,6 @@ def build_training(cfg: DictConfig) -> Training:
         checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)
     if cfg.compile:
         instantiate(cfg.compile, network=module.network)
-    check_precision(cfg.trainer.precision, cfg.trainer.accelerator)
     callbacks = instantiate_all(cfg.callbacks)
     if cfg.averaging:  # first: the others see the weights that it puts in place
         callbacks.insert(0, instantiate(cfg.averaging))
@@ -94,14 +97,13 @@ def needs_logger(callback: Callback) -> bool:
     return isinstance(callback, LearningRateMonitor)
 
 
-def check_precision(precision: str | int, accelerator: str) -> None:
-    """Raise InputError for half precision (fp16) without a GPU, where Lightning would take bf16 instead."""
-    if not str(precision).startswith("16"):
-        return
-    import torch
+def resolve_precision(trainer: DictConfig) -> None:
+    """Replace `trainer.precision=auto` by the precision for this machine, in place, and log it in one line.
 
-    if accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available()):
-        raise InputError(
-            f"trainer.precision={precision}: fp16 needs a GPU, and this run is on the CPU "
-            f"(trainer.accelerator={accelerator}); set trainer.precision=bf16-mixed or 32-true"
-        )
+    Called before anything is built or saved from the config, so that the run records the precision that it has. Raises
+    InputError as `precision.resolve` does.
+    """
+    resolved, reason = precision.resolve(trainer.precision, trainer.accelerator, precision.read_hardware())
+    if reason:
+        log.info("trainer.precision=%s (auto: %s)", resolved, reason)
+    trainer.precision = resolved

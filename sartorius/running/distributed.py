@@ -60,7 +60,8 @@ def process_count(trainer: DictConfig) -> int:
                 "or add trainer=ddp_multinode"
             )
         return 0
-    built = wiring.instantiate({**wiring.plain(trainer), **wiring.NOTHING_ELSE})
+    # each process resolves its own precision; it does not matter here
+    built = wiring.instantiate({**wiring.plain(trainer), **wiring.NOTHING_ELSE, "precision": "32-true"})
     environment = getattr(built.strategy, "cluster_environment", None)
     if environment is None or environment.creates_processes_externally:
         return 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from sartorius.running.building import resolve_precision
 from sartorius.running.wiring import instantiate
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
     """Build the trainer of a config, with these callbacks alone: no logger, no checkpoints, whatever the config."""
-    return instantiate(trainer, callbacks=list(callbacks), logger=False, enable_checkpointing=False)  # type: ignore[no-any-return]
+    resolve_precision(trainer)
+    return instantiate(trainer, callbacks=list(callbacks), logger=False, enable_checkpointing=False)
 
 
 def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:

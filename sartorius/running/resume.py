@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from sartorius.structures.progress import progress_bar
 from sartorius.running.workers import worker_map
+from sartorius.structures.progress import progress_bar
 
 Result = TypeVar("Result")
 

@@ -27,6 +27,7 @@ from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_csv
 from sartorius.structures import rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.progress import progress_bar
 from sartorius.synthetic.generated import write_whole
 from sartorius.synthetic.image import Appearance, SyntheticImage, draw_image
 
@@ -128,7 +129,7 @@ def _write(
     tables: dict[str, list[tuple[object, ...]]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         (folder / split).mkdir(parents=True)
-    for place in _places(seed, counts, *others):
+    for place in progress_bar(list(_places(seed, counts, *others)), "drawing"):
         drawn = _draw(seed, place, size, appearance)
         with atomic_path(folder / place.split / f"{place.stem}.png") as path:
             Image.fromarray(drawn.image).save(path)

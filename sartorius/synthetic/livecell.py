@@ -29,6 +29,7 @@ from sartorius.files import atomic_path, write_text
 from sartorius.structures import rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.instances import Instances
+from sartorius.structures.progress import progress_bar
 from sartorius.structures.rle import Runs
 from sartorius.synthetic.generated import write_whole
 from sartorius.synthetic.image import Appearance, SyntheticImage, draw_image
@@ -129,7 +130,7 @@ def _write(
 ) -> None:
     files = {split: CocoFile(*size) for split in SPLITS}
     for split in SPLITS:
-        for k, place in enumerate(_places(split, counts[split])):
+        for k, place in enumerate(progress_bar(list(_places(split, counts[split])), f"drawing {split}")):
             drawn = _draw(seed, place, size, appearance)
             path = folder / "images" / FOLDERS[split] / place.line / place.name
             with atomic_path(path) as temporary:

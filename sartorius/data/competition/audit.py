@@ -23,6 +23,7 @@ from sartorius.errors import InputError
 from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, GreyImage
 from sartorius.structures.instances import Instances
+from sartorius.structures.progress import progress_bar
 
 DUPLICATE_IOU = 0.9  # two cells of an image that overlap more are one cell annotated twice
 SPIKE_PIXELS = 10  # a part one pixel wide and at least this long is no part of a cell but a slip of the annotation tool
@@ -71,7 +72,7 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
     competition.check()
     report = CleaningReport(competition.cell_type_names) if cleaning is not None else None
     rows, hashes = [], {}
-    for image_id in competition.ids:
+    for image_id in progress_bar(competition.ids, "auditing"):
         image, instances = competition.image(image_id), competition.instances(image_id)
         rows.append(measure(competition, image_id, image, instances))
         hashes[image_id] = _hash(image)

@@ -13,6 +13,7 @@ from sartorius.data.livecell.coco_cells import cell_runs, cut_off
 from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.progress import progress_bar
 
 COLUMNS = (
     "split", "id", "line", "well", "field", "height", "width", "cells", "area_sum", "area_mean", "without_pixels",
@@ -59,7 +60,7 @@ def audit_livecell(folder: LiveCell) -> LiveCellAudit:
     splits = {name: folder.split(name) for name in names or SPLITS}
     rows, problems = [], []
     for name, split in splits.items():
-        for image_id in split.ids:
+        for image_id in progress_bar(split.ids, f"auditing {name}"):
             try:
                 split.check([image_id])
                 rows.append(_measure(name, split, image_id))

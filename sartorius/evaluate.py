@@ -25,7 +25,6 @@ from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import build_predictor, run_prediction
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures.detections import DetectionsFolder
-from sartorius.structures.progress import progress_bar
 
 
 def check_options(cfg: DictConfig) -> None:

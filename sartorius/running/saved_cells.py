@@ -62,7 +62,6 @@ class SavedCells:
         """Turn detections that were read here into cells, as their folder does."""
         return self._finish[self.folder_of[detections.image_id]](detections)
 
-
     def explain(self, image_id: str, truth: Runs) -> Explanation:
         """Explain the cells of an image beside the annotated ones, see `reports.explanation.explain`."""
         from sartorius.reports.explanation import explain

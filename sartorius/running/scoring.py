@@ -16,9 +16,9 @@ from sartorius.files import write_csv, write_json
 from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, Cells, image_row
-from sartorius.running.progress import progress_bar
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures import rle
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.metrics.box_ap import BoxAP

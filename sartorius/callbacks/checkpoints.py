@@ -57,11 +57,6 @@ class BestCheckpoint(ModelCheckpoint):
     wait for one above the score whose weights are lost.
     """
 
-    @property
-    def state_key(self) -> str:
-        """Lightning's own: checkpoints of runs that had its callback can be resumed."""
-        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where Lightning would; a collective call, as is the other."""
         with self._taken_back_if_unwritten(trainer):

@@ -13,6 +13,10 @@ from sartorius.running.wiring import instantiate
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+    from sartorius.modules.base import SegmentationModule
+    from sartorius.postprocess.finalise import Finalised
+    from sartorius.structures.arrays import GreyImage
+
 
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
     """Build the trainer of a config, with these callbacks alone: no logger, no checkpoints, whatever the config."""
@@ -30,3 +34,20 @@ def run_prediction(module: LightningModule, datamodule: LightningDataModule, tra
         trainer.strategy.barrier("predicted")
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+
+
+def predict_image(module: SegmentationModule, image: GreyImage) -> Finalised:
+    """Predict the cells of one grey image, uint8 [H, W], through the module's windows and its own post-processing."""
+    import torch
+
+    from sartorius.data.dataset import Batch, Target
+    from sartorius.postprocess.saved import from_saved
+    from sartorius.structures.instances import Instances
+
+    target = Target.from_instances("image", 0, Instances.empty(*image.shape))
+    trained = module.training
+    with torch.inference_mode():
+        batch = Batch([torch.from_numpy(image)[None].to(module.device)], [target])
+        (detections,) = module.eval().predict_step(batch, 0)
+    module.train(trained)
+    return from_saved(module.hparams["postprocess"], None, "the module")(detections)

@@ -6,15 +6,21 @@ from hydra.errors import CompactHydraException, InstantiationException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sartorius.errors import InputError
+from sartorius.sweeps.task import PLUGINS
 
 # The packages that bring hydra/launcher/NAME, by NAME: the extra of ours to install.
 _EXTRAS = {"joblib": "launchers", "submitit_local": "launchers", "submitit_slurm": "launchers", "ray": "ray"}
+_NO_SWEEPERS = f"Unknown plugin class : '{PLUGINS}"  # of Hydra, in a checkout that is not installed
 
 
 def expected(error: BaseException | None) -> BaseException | None:
     """The input error at or below `error` (Hydra wraps what constructors raise), or None when it is a bug."""
     while error is not None:
-        if isinstance(error, InputError | OSError | OmegaConfBaseException) or _of_trainer(error):
+        if (
+            isinstance(error, InputError | OSError | OmegaConfBaseException)
+            or _of_trainer(error)
+            or _NO_SWEEPERS in str(error)
+        ):
             return error
         if isinstance(error, CompactHydraException) and not isinstance(error, InstantiationException):
             return error
@@ -43,6 +49,8 @@ def message(error: Exception) -> str:
     for name, extra in _EXTRAS.items():
         if f"'hydra/launcher/{name}'" in text:
             return f"this launcher needs packages that are not installed: pip install 'sartorius[{extra}]'"
+    if _NO_SWEEPERS in text:
+        return "the sweepers are not installed: pip install --no-deps --editable FOLDER_OF_THE_REPOSITORY"
     detail = f"; {known.__cause__}" if isinstance(known, CompactHydraException) and known.__cause__ else ""
     return " ".join(f"{text}{detail}".split())
 

@@ -132,3 +132,9 @@ def test_a_launcher_that_is_not_installed() -> None:
         composed("train", "hydra/launcher=ray")
     line = "this launcher needs packages that are not installed: pip install 'sartorius[ray]'"
     assert failures.message(caught.value) == line
+
+
+def test_a_checkout_that_is_not_installed() -> None:
+    error = RuntimeError(f"Unknown plugin class : '{PLUGINS}GridSweeper'")
+    assert str(failures.line_of(error)).startswith("the sweepers are not installed: pip install")
+    assert failures.line_of(RuntimeError("Unknown plugin class : 'hydra_plugins.others.Sweeper'")) is None

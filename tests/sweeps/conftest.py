@@ -1,4 +1,4 @@
-"""Small verbs whose multiruns take milliseconds."""
+"""Small commands whose multiruns take milliseconds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ hydra:
 
 @pytest.fixture
 def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The configs of a small verb, with this project's sweepers and launchers; the working folder is beside them."""
+    """The configs of a small command, with this project's sweepers and launchers; the working folder is beside them."""
     folder = tmp_path / "conf"
     for group in ("hydra/sweeper", "hydra/launcher"):
         shutil.copytree(wiring.CONF_DIR / group, folder / group)
@@ -62,7 +62,7 @@ def conf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def run(conf: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Runs `main` as a verb with these arguments; returns the exit code."""
+    """Runs `main` as a command with these arguments; returns the exit code."""
 
     def run(main: Callable[[Any], Any], *arguments: str) -> int:
         quiet = ["hydra/job_logging=none", "hydra/hydra_logging=none"]

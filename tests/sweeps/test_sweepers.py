@@ -59,6 +59,11 @@ def test_members_that_fail_are_named_and_the_others_go_on(run: Any, capsys: pyte
     assert "member 0 failed: x=1: no such x" in output.out
 
 
+def test_a_grid_in_batches(run: Any) -> None:
+    assert run(square, "-m", "x=0,1,2", "hydra.sweeper.max_batch_size=2") == 0
+    assert sorted(table().member) == [0, 1, 2]
+
+
 def test_a_grid_goes_on_where_it_was(run: Any) -> None:
     seen = []
 
@@ -155,6 +160,7 @@ def test_members_write_into_their_own_folder(run: Any, tmp_path: Path) -> None:
     [
         (["x=1,2", "y=1"], "error: Could not override 'y'."),
         (["x=interval(1,2)"], "error: x=interval(1,2): a grid takes single values"),
+        (["hydra=small,nosuch", "hydra.sweeper.max_batch_size=1"], "Could not find 'hydra/nosuch'"),
         (["sweep=search", "x=1"], "error: nothing to search"),
         (["sweep=search", "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0: expected an integer of 1 or more"),
         (["sweep=search", "hydra.sweeper.n_trials=two"], "hydra.sweeper.n_trials=two: expected an integer"),

@@ -122,8 +122,9 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     for name, scored in scores.items():
         report.print_scores(name, scored.numbers, scored.table, truth.cell_type_names)
     first = next(iter(runs.values()))
-    for image_id in first.images if cfg.explain and first.explain else ():
-        scoring.print_explanation(first.explain(image_id))
+    if cfg.explain and first.explain is not None:
+        for image_id in first.images:
+            scoring.print_explanation(first.explain(image_id))
     against = None if cfg.against is None else str(cfg.against)
     return scoring.write_scores(Path(str(cfg.output)), scores, len(images), against, bootstrap)
 

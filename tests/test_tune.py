@@ -99,7 +99,9 @@ def test_thresholds_are_found_and_taken_by_the_other_verbs(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == numbers
 
 
-def test_cut_offs_of_pseudo_labels(run: Run, folders: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_thresholds_of_pseudo_labels(
+    run: Run, folders: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Cells at 0.6 are right and false ones at 0.4 are not: from 0.6 on all are, of the types asked for."""
     run("trials=1", "pseudo_labels={precision: {astro: 1.0, cort: 0.9}, least_cells: 3}")
     file = tmp_path / "out" / "pseudo_labels.yaml"
@@ -179,8 +181,8 @@ def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Pat
         ([f"detections={first}", "images=[cort01]"], "images: no detections of 'cort01' in .*a"),
         (["folds=13"], "folds=13: the detections are of 12 plate wells"),
         (["folds=1"], "folds=1: .*, so 2 to 12 folds, or folds=0"),
-        (["trials=0"], "trials=0: expected 1 or more"),
-        (["least_images=0"], "least_images=0: expected 1 or more"),
+        (["trials=0"], "trials: expected a whole number of at least 1, got 0"),
+        (["least_images=0"], "least_images: expected a whole number of at least 1, got 0"),
         (["search.mask.threshold.step=0.3"], "search.mask.threshold: steps of 0.3 from 0.2 do not end at 0.9"),
         (["postprocess.file=nowhere.yaml"], "postprocess.file=nowhere.yaml: no such file; .*sartorius.tune"),
     ):

@@ -88,7 +88,9 @@ class Postprocess:
     def with_step(self, step: Step) -> Postprocess:
         """The same post-processing with `step` in place of that of its class, or before all others."""
         replaced = {name: step if type(old) is type(step) else old for name, old in self.steps.items()}
-        return Postprocess(**replaced if step in replaced.values() else {type(step).__name__: step, **self.steps})
+        if step not in replaced.values():
+            replaced = {type(step).__name__: step, **self.steps}
+        return Postprocess(None, **replaced)
 
     def with_settings(self, changes: Mapping[str, Any]) -> Postprocess:
         """The same post-processing with other values of settings, by `step.setting`."""
@@ -97,7 +99,7 @@ class Postprocess:
             name, _, setting = key.partition(".")
             step: Any = steps[name]
             steps[name] = replace(step, **{setting: value})
-        return Postprocess(**steps)
+        return Postprocess(None, **steps)
 
     @property
     def searchable(self) -> dict[str, SearchRange]:
@@ -109,7 +111,7 @@ class Postprocess:
         }
 
 
-def settings_of(step: Step) -> dict[str, Any]:
+def settings_of(step: Any) -> dict[str, Any]:
     """The plain settings of a step. Raises TypeError for a step that is no dataclass."""
     if not is_dataclass(step):
         raise TypeError(f"{type(step).__name__}: a step of post-processing must be a dataclass")

@@ -1,4 +1,4 @@
-"""From which score on cells may be trusted as labels: as often right as is asked for, on images with truth.
+"""The score threshold above which cells may serve as labels: right as often as asked for, on images with truth.
 
 A cell is right when it has an IoU above 0.5 with a true one. How often cells of a score are, is fitted by isotonic
 regression (Zadrozny & Elkan, 2002): surer cells are right at least as often, and nothing else is assumed.
@@ -8,23 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import yaml
 
+from sartorius.errors import InputError
+from sartorius.files import write_text
 from sartorius.metrics import functional
 from sartorius.postprocess import Postprocess, Score
-from sartorius.structures.arrays import Bools, Floats
+from sartorius.structures.arrays import Bools, Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 
 _DIGITS = 6  # of scores in a file of pseudo-labels
-NONE = 1.0  # the cut-off where no score is sure enough
+NONE = 1.0  # the threshold where no score is sure enough
 
 
 @dataclass(frozen=True)
-class Judged:
+class RatedCells:
     """The N cells of an image: the type that prevails in it, scores float64 [N], and which are right, bool [N]."""
 
     cell_type: str
@@ -32,19 +35,19 @@ class Judged:
     right: Bools
 
 
-def judge(found: Detections, truth: Runs, post: Postprocess) -> Judged:
+def rate_cells(detections: Detections, truth: Runs, post: Postprocess) -> RatedCells:
     """The cells of an image whatever their score, as pseudo-labels are made: all of the type that prevails.
 
-    A cell does not depend on those of lower scores, so these are the cells of every cut-off. Raises ValueError for
+    A cell does not depend on those of lower scores, so these are the cells of every threshold. Raises ValueError for
     truth of another size.
     """
-    kind = found.prevailing_type
-    cells = post.with_step(Score(0.0))(replace(found, cell_types=np.full(len(found), kind)))
+    kind = detections.prevailing_type
+    cells = post.with_step(Score(0.0))(replace(detections, cell_types=np.full(len(detections), kind)))
     right = functional.match_cells(cells.instances, truth).cell >= 0
-    return Judged(found.cell_type_names[kind], cells.scores.astype(np.float64).round(_DIGITS), right)
+    return RatedCells(detections.cell_type_names[kind], cells.scores.astype(np.float64).round(_DIGITS), right)
 
 
-def cut_off(scores: Floats, right: Bools, precision: float, least_cells: int) -> float:
+def score_threshold(scores: Floats, right: Bools, precision: float, least_cells: int) -> float:
     """The lowest score from which on cells are right with this precision; NONE where fewer than `least_cells` are."""
     if len(scores) < max(least_cells, 1):
         return NONE
@@ -58,34 +61,60 @@ def cut_off(scores: Floats, right: Bools, precision: float, least_cells: int) ->
     return float(-values[enough[-1]]) if len(enough) else NONE
 
 
-def cut_offs(
-    judged: Sequence[Judged], folds: NDArray[np.int64] | None, precision: Mapping[str, float], least_cells: int
+def score_thresholds(
+    rated: Sequence[RatedCells], folds: Ints | None, precision: Mapping[str, float], least_cells: int
 ) -> dict[str, dict[str, Any]]:
-    """The cut-off of each cell type in `precision`, from all images, and what it would have been worth.
+    """The score threshold of each cell type in `precision`, from all images, and the precision measured.
 
     folds: of the images, int64 [P]. A type's entry has `asked`, `min_score`, `cells` from there on and their
-    `precision`; with folds `cross_fitted_cells` and `cross_fitted_precision`, by cut-offs of the other folds. A
+    `precision`; with folds `cross_fitted_cells` and `cross_fitted_precision`, by thresholds of the other folds. A
     precision of no cells is None.
     """
-    return {name: _of_type(name, judged, folds, asked, least_cells) for name, asked in precision.items()}
+    return {name: _of_type(name, rated, folds, asked, least_cells) for name, asked in precision.items()}
 
 
 def _of_type(
-    name: str, judged: Sequence[Judged], folds: NDArray[np.int64] | None, asked: float, least_cells: int
+    name: str, rated: Sequence[RatedCells], folds: Ints | None, asked: float, least_cells: int
 ) -> dict[str, Any]:
-    own = [image_index for image_index, one in enumerate(judged) if one.cell_type == name]
-    scores = np.concatenate([np.zeros(0), *(judged[k].scores for k in own)])
-    right = np.concatenate([np.zeros(0, bool), *(judged[k].right for k in own)])
-    least = cut_off(scores, right, asked, least_cells)
+    of_type = [k for k, cells in enumerate(rated) if cells.cell_type == name]
+    scores = np.concatenate([np.zeros(0), *(rated[k].scores for k in of_type)])
+    right = np.concatenate([np.zeros(0, bool), *(rated[k].right for k in of_type)])
+    least = score_threshold(scores, right, asked, least_cells)
     entry = {"asked": asked, "min_score": least, **_share("", right[scores >= least])}
     if folds is not None:
-        fold = np.concatenate([np.zeros(0, np.int64), *(np.full(len(judged[k].scores), folds[k]) for k in own)])
+        fold = np.concatenate([np.zeros(0, np.int64), *(np.full(len(rated[k].scores), folds[k]) for k in of_type)])
         limits = np.full(len(scores), NONE)
         for k in np.unique(fold):
-            limits[fold == k] = cut_off(scores[fold != k], right[fold != k], asked, least_cells)
+            limits[fold == k] = score_threshold(scores[fold != k], right[fold != k], asked, least_cells)
         entry |= _share("cross_fitted_", right[scores >= limits])
     return entry
 
 
 def _share(prefix: str, right: Bools) -> dict[str, Any]:
     return {f"{prefix}cells": len(right), f"{prefix}precision": float(right.mean()) if len(right) else None}
+
+
+def asked_precision(given: Any, names: Sequence[str]) -> dict[str, float]:
+    """The precision asked for of each cell type named, from a number for all or a mapping; {} for None."""
+    asked = dict.fromkeys(names, given) if not isinstance(given, Mapping) else dict(given)
+    for name, value in asked.items() if given is not None else ():
+        if name not in names:
+            raise InputError(f"pseudo_labels.precision: no cell type {name}; there are {', '.join(names)}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise InputError(f"pseudo_labels.precision.{name}: expected a share above 0, up to 1, got {value!r}")
+    return asked if given is not None else {}
+
+
+def write_score_thresholds(
+    path: Path, rated: Sequence[RatedCells], folds: Ints | None, precision: Mapping[str, float], least_cells: int
+) -> dict[str, Any]:
+    """Find the score thresholds of pseudo-labels, print and write them; returns what `score_thresholds` does."""
+    measured = score_thresholds(rated, folds, precision, least_cells)
+    for name, entry in measured.items():
+        rates = [entry[key] for key in ("precision", "cross_fitted_precision") if entry.get(key) is not None]
+        shown = " and, cross-fitted, ".join(f"{rate:.3f}" for rate in rates) or "not known"
+        print(f"{name}: sure from score {entry['min_score']:g} on: {entry['cells']} cells, precision {shown}")
+    comment = f"# Written by sartorius.tune from {len(rated)} images; for pseudo_labels.thresholds=\n"
+    values = {"min_score": {name: entry["min_score"] for name, entry in measured.items()}, "measured": measured}
+    write_text(path, comment + yaml.safe_dump(values, sort_keys=False))
+    return measured

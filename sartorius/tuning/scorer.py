@@ -31,7 +31,7 @@ from sartorius.tuning.tables import Tables
 # The steps whose result counts can give, in the order in which they can; the others are optional beside these two.
 _COUNTED = (ThresholdTypes, Score, MaxDetections, BoxNMS, Mask, MaskNMS, Overlaps, MinArea)
 _NEEDED = {Mask, Overlaps}
-_WITHOUT = {Score: 0.0, BoxNMS: 1.0, MaskNMS: 1.0, MinArea: 0.0}  # the threshold that drops nothing
+_WITHOUT: dict[type, float] = {Score: 0.0, BoxNMS: 1.0, MaskNMS: 1.0, MinArea: 0.0}  # the threshold that drops nothing
 
 
 class Scorer(Protocol):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sartorius.metrics.functional import competition_map
+from sartorius.structures import checks
 from sartorius.sweeps.study import SeededStudy
 from sartorius.tuning.scorer import scorer_of
 from sartorius.tuning.space import ByType, ThresholdGrid
@@ -34,7 +35,7 @@ _STARTUP = 20  # trials at random before TPE models what was found; optuna's own
 
 @dataclass(frozen=True)
 class Effort:
-    """How hard to search: trials of each search, rounds over the types (1 where they are independent), and the seed.
+    """Effort of a search: trials of each search, rounds over the types (1 where they are independent), and the seed.
 
     least_images: a type with detections in fewer images keeps its thresholds, since the best for an image or two
     are rarely good for the next.
@@ -44,6 +45,10 @@ class Effort:
     rounds: int
     least_images: int
     seed: int
+
+    def __post_init__(self) -> None:
+        checks.whole("", 1, trials=self.trials, rounds=self.rounds, least_images=self.least_images)
+        checks.whole("", 0, seed=self.seed)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.files import drop_cut_line
+from sartorius.files import drop_cut_line, write_json
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,19 @@ class TrialLog:
                 ) from error
             if n == len(self._tried[search]):  # else a second program wrote the same trial, too
                 self._tried[search].append(trial)
+
+
+def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
+    """Write what decides a search to `output`/study.json; raises InputError where another search was begun there."""
+    path = output / "study.json"
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not valid JSON ({error}); give another output=") from error
+        known = before if isinstance(before, dict) else {}
+        if other := [key for key, value in about.items() if known.get(key) != json.loads(json.dumps(value))]:
+            raise InputError(
+                f"{output}: holds a search with other {', '.join(other)}; give another output= or delete the folder"
+            )
+    write_json(path, about)

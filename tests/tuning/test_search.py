@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sartorius.metrics.functional import average_precision_per_image, competition_map
-from sartorius.tuning import SearchSpace, crossfit
+from sartorius.tuning import SearchSpace, crossfit, results
 from sartorius.tuning.scorer import PipelineScorer, scorer_of
 from sartorius.tuning.search import Effort, Searcher
 from sartorius.tuning.space import ByType, thresholds_of
@@ -148,7 +148,7 @@ def test_tables_of_a_tuning(tmp_path: Path) -> None:
     tables = search.tables
     tuned = crossfit.tune(search, start(), np.array([0, 0, 1, 1]))
     everything = scorer_of(tables, tables.images)
-    table = crossfit.parameter_table(tuned, everything, NAMES).set_index(["cell_type", "parameter"])
+    table = results.parameter_table(tuned, everything, NAMES).set_index(["cell_type", "parameter"])
     back = {key: values.copy() for key, values in tuned.thresholds.items()}
     back["score.threshold"][0] = 0.3
     worth = competition_map(everything.rows(tuned.thresholds)) - competition_map(everything.rows(back))
@@ -158,12 +158,12 @@ def test_tables_of_a_tuning(tmp_path: Path) -> None:
     )
     assert (table.low <= table.high).all() and len(table) == 3 * 5
     types = ["shsy5y", "astro", "shsy5y", "astro"]
-    numbers = crossfit.summary(tuned, types, {"samples": 100, "seed": 0, "level": 0.9})
+    numbers = results.summary(tuned, types, {"samples": 100, "seed": 0, "level": 0.9})
     difference = tuned.scores["cross_fitted"] - tuned.scores["untuned"]
     assert numbers["cross_fitted"]["gain"] == pytest.approx(difference.mean())
     assert numbers["untuned"]["gain"] == 0.0 and numbers["images"] == 4
     assert numbers["tuned"]["competition_map_astro"] == pytest.approx(tuned.scores["tuned"][1::2].mean())
-    assert crossfit.image_table(tuned, types).columns.tolist() == [
+    assert results.image_table(tuned, types).columns.tolist() == [
         "image_id", "cell_type", "untuned", "tuned", "cross_fitted",
     ]  # fmt: skip
 
@@ -176,6 +176,6 @@ def test_without_folds_and_without_any_detections(tmp_path: Path) -> None:
     tuned = crossfit.tune(search, start(), None)
     assert same(tuned.thresholds, start()) and search.trials == []
     assert tuned.scores["untuned"].tolist() == tuned.scores["tuned"].tolist() == [0.0, 0.0]
-    numbers = crossfit.summary(tuned, ["astro", "cort"], {"samples": 10, "seed": 0, "level": 0.9})
+    numbers = results.summary(tuned, ["astro", "cort"], {"samples": 10, "seed": 0, "level": 0.9})
     assert "cross_fitted" not in numbers
-    assert crossfit.parameter_table(tuned, scorer_of(search.tables, ["p0"]), NAMES).high.isna().all()
+    assert results.parameter_table(tuned, scorer_of(search.tables, ["p0"]), NAMES).high.isna().all()

@@ -54,7 +54,7 @@ def from_detections(run: Run) -> Predicted:
         return replace(final.instances, cell_types=position[final.instances.cell_types]), final.scores
 
     shown = set(saved.image_ids) if run.table is None or not scored else set(saved.image_ids) & set(run.table.image_id)
-    return Predicted(sorted(shown), cells, names)
+    return Predicted(sorted(shown), cells, names, saved.explain)
 
 
 @command("report")

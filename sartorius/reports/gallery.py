@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
+from sartorius.reports.explanation import Explanation
 from sartorius.reports.image_cells import ImageCells
 from sartorius.reports.outlines import outline
 from sartorius.reports.views import RunView
@@ -54,7 +55,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Card:
-    """One image of the gallery. scores: by view, None where it has none. counts: (found, missed, false), by view."""
+    """One image of the gallery.
+
+    By view: scores, None where it has none; counts, (found, missed, false); steps, the detections that each step of
+    post-processing leaves, "" where they are not known.
+    """
 
     image_id: str
     cell_type: str
@@ -65,6 +70,7 @@ class Card:
     cells: int
     scores: Sequence[float | None]
     counts: Sequence[tuple[int, int, int] | None]
+    steps: Sequence[str]
     layers: Sequence[Layer]
 
     @property
@@ -99,13 +105,17 @@ def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
     image = entry.images.image(image_id)
     compared = {k: view.compared[image_id] for k, view in having.items() if image_id in view.compared}
     layers: list[Layer] = []
+    explained: dict[int, Explanation] = {}
     for k, view in having.items():
         predicted = view.sources[image_id].predicted
         assert predicted is not None
         cells, scores = predicted.cells(image_id)
         layers += _predicted(k, cells, scores, compared.get(k))
+        if k in compared and predicted.explain is not None:
+            explained[k] = predicted.explain(image_id, entry.images.instances(image_id).to_runs())
     if compared:
-        layers = _annotated(entry.images.instances(image_id), [compared.get(k) for k in range(len(views))]) + layers
+        truth = entry.images.instances(image_id)
+        layers = _annotated(truth, [compared.get(k) for k in range(len(views))], explained) + layers
     scored = [view.scores.get(image_id) for view in views]
     return Card(
         image_id,
@@ -117,6 +127,7 @@ def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
         len(next(iter(compared.values())).true_areas) if compared else 0,
         scored,
         [None if score is None else view.counts(image_id) for score, view in zip(scored, views, strict=True)],
+        [explained[k].steps if k in explained else "" for k in range(len(views))],
         layers,
     )
 
@@ -152,11 +163,15 @@ def _predicted(
     return layers
 
 
-def _annotated(cells: Instances, compared: Sequence[ImageCells | None]) -> list[Layer]:
-    """The annotated cells in groups: `truth`, and `m<k>` for each view k that misses those of the group.
+def _annotated(
+    cells: Instances, compared: Sequence[ImageCells | None], explained: Mapping[int, Explanation]
+) -> list[Layer]:
+    """Group the annotated cells: `truth`, and `m<k>` for each view k that misses those of the group.
 
-    compared: by every view; None where one has not predicted the image.
+    compared: by every view; None where one has not predicted the image. explained: by view. The text of a cell is its
+    best IoU in percent for each view, with the reason behind a `|` where the view misses it.
     """
+    reasons = {k: {missed.cell: f"|{missed.reason}" for missed in told.missed} for k, told in explained.items()}
     groups: dict[str, list[int]] = {}
     for c in range(len(cells)):
         if cells.areas[c]:
@@ -165,7 +180,11 @@ def _annotated(cells: Instances, compared: Sequence[ImageCells | None]) -> list[
     layers = []
     for classes, members in groups.items():
         texts = [
-            "/".join("" if one is None else f"{100 * one.matches.cell_iou[c]:.0f}" for one in compared) for c in members
+            "/".join(
+                "" if one is None else f"{100 * one.matches.cell_iou[c]:.0f}{reasons.get(k, {}).get(c, '')}"
+                for k, one in enumerate(compared)
+            )
+            for c in members
         ]
         layers.append(Layer(classes, "".join(outline(cells, c) for c in members), ";".join(texts)))
     return layers

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, CellMatches, image_row, match_cells
+from sartorius.reports.explanation import Explanation
 from sartorius.structures.arrays import Floats, Ints, Scores
 from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
 
 
 class Images(Protocol):
@@ -42,12 +44,14 @@ class Images(Protocol):
 class Predicted:
     """The final cells of a run; `cells(image_id)` returns them and their scores, float32 [N] or None.
 
-    images: ids. type_names: names of the cell types; () where the cells have no types.
+    images: ids. type_names: names of the cell types; () where the cells have no types. explain: explains an image, given
+    the runs of its annotated cells; None without detections to explain.
     """
 
     images: Sequence[str]
     cells: Callable[[str], tuple[Instances, Scores | None]]
     type_names: Sequence[str] = ()
+    explain: Callable[[str, Runs], Explanation] | None = None
 
 
 @dataclass(frozen=True)

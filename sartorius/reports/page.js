@@ -100,9 +100,10 @@
   const words = (classes, text) => {
     const index = Number(large.dataset.view);
     if (classes.contains("truth")) {
-      const iou = text.split("/")[index];
+      const [iou, reason] = text.split("/")[index].split("|");
       if (iou === "") return "annotated";
-      return classes.contains(`m${index}`) ? `missed, best IoU ${percent(iou)}` : `found, IoU ${percent(iou)}`;
+      if (!classes.contains(`m${index}`)) return `found, IoU ${percent(iou)}`;
+      return `missed, best IoU ${percent(iou)}` + (reason ? `; ${reason}` : "");
     }
     const [score, iou, kind] = text.split(",");
     const what = iou === "" ? "predicted" : classes.contains("false") ? "false alarm" : "hit";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.postprocess.saved import from_saved
 from sartorius.reports import numbers, page
+from sartorius.reports.explanation import Explanation, MissedCell
 from sartorius.reports.gallery import Card, Style, card, chosen
 from sartorius.reports.image_cells import Predicted, compare_images, table_of
 from sartorius.reports.page import FILES
@@ -98,6 +100,20 @@ def test_layers_of_a_card(view: RunView) -> None:
     }  # fmt: skip
     assert all(layer.cells.count(";") + 1 == layer.path.count("M") for layer in made.layers)
     assert made.counts == [(2, 1, 1), (0, 3, 0)] and made.scores[1] == 0 and made.image.startswith("data:image/webp")
+
+
+def test_a_card_shows_the_steps_and_why_a_cell_is_missed(view: RunView) -> None:
+    source = view.sources["astro02"]
+    assert source.predicted is not None
+    missed = MissedCell(0, 5.0, 5.0, 40, 3, 0.2, 0.75, "score", 0.0)
+    told = Explanation("astro02", 812, (("score", 143), ("mask", 143), ("box_nms", 120)), 3, (missed,))
+    explained = replace(source, predicted=replace(source.predicted, explain=lambda image_id, truth: told))
+    made = card("astro02", [replace(view, sources={"astro02": explained})], STYLE)
+    assert made.steps == ["812 -> score 143 -> box_nms 120"]
+    texts = [text for layer in made.layers if "truth" in layer.classes for text in layer.cells.split(";")]
+    reasons = [text.partition("|")[2] for text in texts]
+    assert [reason for reason in reasons if reason] == ["candidate of IoU 0.75, score 0.20: dropped by score"]
+    assert card("astro02", [view], STYLE).steps == [""]
 
 
 def test_images_wider_than_asked_are_shrunk(view: RunView) -> None:

@@ -44,8 +44,8 @@ class Images(Protocol):
 class Predicted:
     """The final cells of a run; `cells(image_id)` returns them and their scores, float32 [N] or None.
 
-    images: ids. type_names: names of the cell types; () where the cells have no types. explain: explains an image, given
-    the runs of its annotated cells; None without detections to explain.
+    images: ids. type_names: names of the cell types; () where the cells have no types. explain: explains an image
+    by its id and the runs of its annotated cells; None without detections.
     """
 
     images: Sequence[str]

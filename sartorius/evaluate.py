@@ -86,13 +86,13 @@ def scored_runs(
     cfg: DictConfig, truth: Competition, images: Sequence[str], folders: Sequence[str]
 ) -> dict[str, scoring.ScoredRun]:
     """The runs to score by name: the predictions of `images`, and the baseline on the same images."""
-    from sartorius.rescoring.saved import say_saved
+    from sartorius.rescoring.saved import print_saved_filters
 
     runs: dict[str, scoring.ScoredRun] = {}
     if cfg.predictions is not None:
         runs[str(cfg.predictions)] = scoring.from_predictions(str(cfg.predictions), truth, images, cfg.only_predicted)
     elif folders or cfg.get("baseline") is None:
-        say_saved(folders, cfg.filter)
+        print_saved_filters(folders, cfg.filter)
         saved = SavedCells(folders, wiring.plain(cfg.postprocess), cfg.filter, truth)
         runs[", ".join(folders)] = scoring.from_detections(saved, truth, images)
     images = next((run.images for run in runs.values()), images)

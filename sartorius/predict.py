@@ -81,7 +81,7 @@ def main(cfg: DictConfig) -> None:
     else:
         module = loading.load_stages(cfg.model, cfg.inference)
     from sartorius.postprocess.saved import from_saved, to_saved
-    from sartorius.rescoring import saved as filtered
+    from sartorius.rescoring import saved as saved_filter
 
     postprocess = from_saved(module.hparams["postprocess"], wiring.plain(cfg.postprocess), source)
     about: dict[str, Any] = {
@@ -89,17 +89,16 @@ def main(cfg: DictConfig) -> None:
         "images": str(images),
         "tta": wiring.plain(cfg.tta) or None,
         "postprocess": to_saved(postprocess),
-        filtered.KEY: filtered.to_save(cfg.filter, module.cell_type_names),
+        saved_filter.KEY: saved_filter.to_save(cfg.filter, module.cell_type_names),
     }
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:
         folders = predict_apart(cfg, module, datamodule, views.apart(), about)
         print(f"{len(datamodule.images)} images: detections of each view in {', '.join(map(str, folders))}")
         return
+    shown = saved_filter.with_filter(postprocess, saved_filter.from_entry(about[saved_filter.KEY], source))
     callbacks = wiring.instantiate_all(
-        cfg.callbacks,
-        overlays={"postprocess": filtered.with_saved(postprocess, about[filtered.KEY], source)},
-        prediction_writer={"meta": about},
+        cfg.callbacks, overlays={"postprocess": shown}, prediction_writer={"meta": about}
     )
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))
     print(f"{len(datamodule.images)} images: detections and overlays in {output}")

@@ -32,7 +32,7 @@ def from_detections(run: Run) -> Predicted:
     """Open the cells of the run's folders of detections, by each folder's own post-processing.
 
     Where the folder is `evaluate`'s, its choice of images, its changes to the post-processing and its filter apply:
-    these are the cells that it scored. Raises InputError as `finish_of` does, and for an image in two folders.
+    these are the cells that it scored. Raises InputError as `postprocess_of` does, and for an image in two folders.
     """
     import numpy as np
 

@@ -91,14 +91,14 @@ def main(cfg: DictConfig) -> None:
     sizes = image_sizes(cfg.data.root)
     if cfg.validate is not None:
         return validate(str(cfg.validate), sizes, cfg.limit)
-    from sartorius.rescoring.saved import say_saved
+    from sartorius.rescoring.saved import print_saved_filters
     from sartorius.running.saved_cells import SavedCells
 
     folder = str(cfg.detections)
     saved = SavedCells([folder], wiring.plain(cfg.postprocess), cfg.filter)
     if not saved.image_ids:
         raise InputError(f"{folder}: no detections in it; `predict` writes them")
-    say_saved([folder], cfg.filter)
+    print_saved_filters([folder], cfg.filter)
     detections = (saved.detections(image_id) for image_id in progress_bar(saved.image_ids, "writing"))
     images, cells = submit(detections, saved.cells, str(cfg.output), sizes)
     print(f"{cfg.output}: {cells} cells in {images} images, a valid submission")

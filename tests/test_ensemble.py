@@ -18,7 +18,7 @@ from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
 from sartorius.fusion.joined_folder import JoinOutcome
 from sartorius.postprocess.saved import from_saved
-from sartorius.rescoring.saved import finish_of, to_save
+from sartorius.rescoring.saved import postprocess_of, to_save
 from sartorius.running import wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
@@ -238,7 +238,7 @@ def test_a_filter_is_saved_and_those_of_members_are_not(run: Run, two: list[str]
     for override, cells in (("filter=none", 2), (f"filter={tmp_path / 'filter.npz'}", 1)):
         run(two, override)
         meta, joined = DetectionsFolder(output / "detections").meta, loaded(output)["p1"]
-        assert len(joined) == 2 and len(finish_of(meta, None, "saved", "here")(joined)) == cells
+        assert len(joined) == 2 and len(postprocess_of(meta, None, "saved", "here")(joined)) == cells
     assert meta["filter"]["file"] == str(tmp_path / "filter.npz")
     larger_than(1, ("a",)).save(tmp_path / "filter.npz")
     with pytest.raises(InputError, match="filter.npz: cell types shsy5y, astro, cort, the filter was trained on a"):

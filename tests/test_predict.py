@@ -15,7 +15,7 @@ from sartorius.errors import InputError
 from sartorius.inference.windows import Whole
 from sartorius.networks import checkpoints
 from sartorius.predict import main
-from sartorius.rescoring.saved import finish_of
+from sartorius.rescoring.saved import postprocess_of
 from sartorius.running import building, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule, toy_config
@@ -86,7 +86,7 @@ def test_a_filter_is_drawn_and_saved(config: Compose, tmp_path: Path) -> None:
         folder = DetectionsFolder(output / "detections")
         assert len(folder.load("test00")) == 1 and folder.meta["filter"]["file"] == str(file)
         assert folder.meta["postprocess"]["min_area"]["pixels"]["default"] == 3
-        assert len(finish_of(folder.meta, None, "saved", "here")(folder.load("test00"))) == coloured
+        assert len(postprocess_of(folder.meta, None, "saved", "here")(folder.load("test00"))) == coloured
     larger_than(1, ("a",)).save(tmp_path / "foreign.npz")
     with pytest.raises(InputError, match="the filter was trained on a"):
         main(config(f"filter={tmp_path / 'foreign.npz'}"))

@@ -254,5 +254,5 @@ def test_workers_share_the_images_and_write_the_same_file(run: Run, tmp_path: Pa
     assert list(report.bad) == ["p04", "p17"]
     kept = [line for line in one.splitlines() if not line.startswith((b"p04", b"p17"))]
     assert (tmp_path / "p.csv").read_bytes().splitlines() == kept
-    with pytest.raises(InputError, match="workers=0"):
+    with pytest.raises(InputError, match="workers: expected a whole number of at least 1, got 0"):
         run(folder, "workers=0")

@@ -53,8 +53,7 @@ class Clusters:
     def sums(self, values: AnyFloats) -> Floats:
         """Sums over each cell of values [R, ...], float64 [K, ...]."""
         exact = values.astype(np.float64)
-        summed: Floats = np.add.reduceat(exact, self.first, axis=0) if len(self) else exact
-        return summed
+        return np.add.reduceat(exact, self.first, axis=0) if len(self) else exact
 
 
 class Stamp:
@@ -72,8 +71,7 @@ class Stamp:
         self.canvas[pixels] = True
         shared = np.add.reduceat(self.canvas[self.pasted.pixel[at]].astype(np.int64), starts)
         self.canvas[pixels] = False
-        iou: Floats = shared / (areas + len(pixels) - shared)
-        return iou
+        return shared / (areas + len(pixels) - shared)
 
     def pixels(self, k: int) -> Ints:
         """Flat pixels of mask k."""
@@ -113,8 +111,7 @@ def _box_ious(boxes: Floats32, k: int) -> Floats32:
     np.maximum(shared, 0, out=shared)
     shared *= np.maximum(np.minimum(y2, y2[k]) - np.maximum(y1, y1[k]), 0)
     areas = (x2 - x1) * (y2 - y1)
-    iou: Floats32 = shared / (areas + areas[k] - shared)
-    return iou
+    return shared / (areas + areas[k] - shared)
 
 
 def _assigned(member: Ints, seeds: Ints, seed: Ints, other: Ints, iou: Floats) -> Clusters:

@@ -27,14 +27,14 @@ class EnsembleMember:
         listed = [source.names for source in self.sources if source.typed]
         if not listed or None in listed:
             return np.ones(len(names), dtype=bool)
-        return np.isin(names, [name for own in listed for name in own or ()])
+        return np.isin(names, [name for types in listed for name in types or ()])
 
     @cached_property
     def source_of(self) -> dict[str, MemberSource]:
         """The source of each image. Raises InputError for an image in two of them."""
         sources: dict[str, MemberSource] = {}
         for source in self.sources:
-            for image_id in source.image_ids():
+            for image_id in source.image_ids:
                 if image_id in sources:
                     raise InputError(
                         f"members.{self.name}: image {image_id} is in {sources[image_id].path} and in {source.path}: "
@@ -73,10 +73,10 @@ def shared_names(members: Sequence[EnsembleMember], default: Sequence[str]) -> t
     known = {source.path: source.names for member in members for source in member.sources if source.names is not None}
     if not known:
         return tuple(default)
-    first, names = max(known.items(), key=lambda one: len(one[1]))
-    for path, own in known.items():
-        if not set(own) <= set(names):
-            raise InputError(f"members: {first} has the cell types {names}, {path} has {own}; they cannot be joined")
+    first, names = max(known.items(), key=lambda item: len(item[1]))
+    for path, types in known.items():
+        if not set(types) <= set(names):
+            raise InputError(f"members: {first} has the cell types {names}, {path} has {types}; they cannot be joined")
     return names
 
 
@@ -89,8 +89,8 @@ def chosen_images(members: Sequence[EnsembleMember], which: str) -> list[str]:
     sets = [set(member.source_of) for member in members]
     union, common = set.union(*sets), set.intersection(*sets)
     if which == "same" and union != common:
-        for member, own in zip(members, sets, strict=True):
-            if missing := sorted(union - own):
+        for member, images in zip(members, sets, strict=True):
+            if missing := sorted(union - images):
                 some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
                 raise InputError(
                     f"members.{member.name} lacks {len(missing)} of {len(union)} images ({some}); take "
@@ -109,13 +109,13 @@ def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[
     number, or a mapping from cell types with `default`. Raises InputError for unknown names, numbers below 0, and a
     cell type that no member has a weight for.
     """
-    own = [member.name for member in members]
-    if given is not None and not isinstance(given, Mapping) and len(given) != len(own):
-        raise InputError(f"weights: {len(given)} for {len(own)} members")
-    by_name = dict(given) if isinstance(given, Mapping) else dict(zip(own, given or (), strict=False))
+    called = [member.name for member in members]
+    if given is not None and not isinstance(given, Mapping) and len(given) != len(called):
+        raise InputError(f"weights: {len(given)} for {len(called)} members")
+    by_name = given if isinstance(given, Mapping) else dict(zip(called, given or (), strict=False))
     by_name = {str(key): value for key, value in by_name.items()}
-    if unknown := sorted(by_name.keys() - set(own)):
-        raise InputError(f"weights: no member is called {', '.join(unknown)}; there are {', '.join(own)}")
+    if unknown := sorted(by_name.keys() - set(called)):
+        raise InputError(f"weights: no member is called {', '.join(unknown)}; there are {', '.join(called)}")
     table = {m.name: _weights(m.name, by_name.get(m.name, 1.0), names) * m.knows(names) for m in members}
     for k, cell_type in enumerate(names):
         if not any(weights[k] > 0 for weights in table.values()):
@@ -124,7 +124,7 @@ def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[
 
 
 def _weights(member: str, given: Any, names: Sequence[str]) -> Floats:
-    values = dict(given) if isinstance(given, Mapping) else {"default": given}
+    values = given if isinstance(given, Mapping) else {"default": given}
     if unknown := sorted(values.keys() - {*names, "default"}):
         raise InputError(f"weights.{member}: no cell type {', '.join(unknown)}; there are {', '.join(names)}")
     weights = [values.get(name, values.get("default", 1.0)) for name in names]

@@ -195,15 +195,13 @@ def _types(pool: Pool, clusters: Clusters) -> Ints:
     np.add.at(votes, (clusters.cell, pool.detections.cell_types[clusters.rows]), pool.votes[clusters.rows])
     # nobody votes for a score of 0: the seed decides
     votes[np.arange(len(clusters)), pool.detections.cell_types[clusters.seed]] += 1e-12
-    types: Ints = votes.argmax(axis=1).astype(np.int64)
-    return types
+    return votes.argmax(axis=1).astype(np.int64)
 
 
 def _share(pool: Pool, clusters: Clusters, types: Ints) -> Floats:
     """The weighted share of the members that found each cell of a type, float64 [K] in 0..1."""
     found = clusters.sums(pool.weights[pool.member[clusters.rows], types[clusters.cell]])
-    share: Floats = found / np.maximum(pool.weights[:, types].sum(axis=0), 1e-9)
-    return share
+    return found / np.maximum(pool.weights[:, types].sum(axis=0), 1e-9)
 
 
 def _with_agreement(pool: Pool, clusters: Clusters, cells: Detections, thresholds: Floats) -> Detections:

@@ -93,8 +93,8 @@ def pool(members: Sequence[MemberDetections], *, min_score: float, calibrate: bo
     weights = np.stack([member.weights for member in members]) / scale
     kept = [_kept(member.detections, min_score) for member in members]
     types = _cell_types(kept, members, weights, image_type)
-    thresholds = [member.mask_thresholds[own] for member, own in zip(members, types, strict=True)]
-    masks = [_prepared(part, own, size, calibrate) for part, own in zip(kept, thresholds, strict=True)]
+    thresholds = [member.mask_thresholds[kind] for member, kind in zip(members, types, strict=True)]
+    masks = [_prepared(part, limit, size, calibrate) for part, limit in zip(kept, thresholds, strict=True)]
     joined = replace(
         kept[0],
         boxes=np.concatenate([part.boxes for part in kept]),

@@ -6,10 +6,11 @@ other members' detections of the image.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,33 +29,37 @@ from sartorius.structures.instances import Instances
 Size = tuple[int, int]  # height, width
 
 
-class MemberSource(Protocol):
+class MemberSource(ABC):
     """Source of a member's detections.
 
-    typed: whether they have cell types. names: those types, None where they are not known. mask_size: M of the masks.
-    postprocess: the saved post-processing, None or empty without one.
+    image_ids: sorted. typed: whether the detections have cell types. names: those types, None where they are not known.
+    mask_size: M of the masks. postprocess: the saved post-processing, None or empty without one.
     """
 
     path: Path
-    typed: bool
-    names: tuple[str, ...] | None
+    image_ids: list[str]
     mask_size: int
-    postprocess: Mapping[str, Any] | None
+    typed = False
+    names: tuple[str, ...] | None = None
+    postprocess: Mapping[str, Any] | None = None
 
-    def image_ids(self) -> list[str]:
-        """The ids, sorted."""
-
+    @abstractmethod
     def file(self, image_id: str) -> Path:
         """The file that holds an image."""
 
+    @abstractmethod
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One image; raises InputError for bad content."""
+        """Read an image of this size, where it is known, its cell types counted as in `names`.
+
+        Raises InputError for a bad file, and for cell types that are not among `names`.
+        """
 
     def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
         """The probability above which pixels of masks count, float64 [K] for the cell types."""
+        return np.full(len(names), MASK_THRESHOLD)
 
 
-class FolderSource:
+class FolderSource(MemberSource):
     """A folder of detections; its mask thresholds are those of its saved post-processing, 0.5 without one.
 
     Raises InputError for a folder that is none of detections, or holds none.
@@ -67,51 +72,42 @@ class FolderSource:
         meta = self.folder.meta
         self.mask_size = int(meta.get("mask_size", 0))
         self.names = tuple(meta["cell_types"]) if meta.get("cell_types") is not None else None
-        self.postprocess: Mapping[str, Any] | None = meta.get("postprocess")
-        self._images = self.folder.image_ids()
-        if not self._images:
+        self.postprocess = meta.get("postprocess")
+        self.image_ids = self.folder.image_ids()
+        if not self.image_ids:
             raise InputError(f"members: {path} holds no detections; `predict` and `train` write them")
-
-    def image_ids(self) -> list[str]:
-        """The ids in the folder, sorted."""
-        return self._images
 
     def file(self, image_id: str) -> Path:
         """The file of an image."""
         return self.folder.folder / f"{image_id}.npz"
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One image, its cell types counted as in `names`.
-
-        Raises InputError for a bad file, and for cell types that are not among `names`.
-        """
+        """Read an image; see `MemberSource`."""
         detections = self.folder.load(image_id)
-        own = detections.cell_type_names
-        if not set(own) <= set(names):
-            raise InputError(f"{self.file(image_id)}: cell types {own}, those of the others {names}")
-        if own == names:
+        types = detections.cell_type_names
+        if not set(types) <= set(names):
+            raise InputError(f"{self.file(image_id)}: cell types {types}, those of the others {names}")
+        if types == names:
             return detections
-        position = np.array([names.index(name) for name in own], np.int64)
+        position = np.array([names.index(name) for name in types], np.int64)
         return replace(detections, cell_types=position[detections.cell_types], cell_type_names=names)
 
     def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
         """The saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
-        thresholds, own = np.full(len(names), MASK_THRESHOLD), self.names or names
+        thresholds, types = super().mask_thresholds(names), self.names or names
         if self.postprocess:
-            pasted = from_saved(self.postprocess, None, str(self.path)).find(Mask)
-            values = MASK_THRESHOLD if pasted is None else pasted.threshold
-            thresholds[[names.index(name) for name in own]] = per_type("mask.threshold", values, own)
+            step = from_saved(self.postprocess, None, str(self.path)).find(Mask)
+            values = MASK_THRESHOLD if step is None else step.threshold
+            thresholds[[names.index(name) for name in types]] = per_type("mask.threshold", values, types)
         return thresholds
 
 
-class SubmissionSource:
+class SubmissionSource(MemberSource):
     """A csv in the submission format; cells may overlap.
 
     score: of every cell, 0..1. mask_size: M of the masks. cell_type: name that cells have unless another member knows
     their types. Raises InputError for a file that cannot be read or names no image.
     """
-
-    typed, names, postprocess = False, None, None
 
     def __init__(self, path: str | Path, *, score: float, mask_size: int, cell_type: str | None) -> None:
         self.path, self.score, self.mask_size, self.cell_type = Path(path), score, mask_size, cell_type
@@ -120,17 +116,14 @@ class SubmissionSource:
             self._rows.setdefault(row.image_id, []).extend([row] if row.text else [])
         if not self._rows:
             raise InputError(f"members: {path} names no image")
-
-    def image_ids(self) -> list[str]:
-        """The ids in the file, sorted."""
-        return sorted(self._rows)
+        self.image_ids = sorted(self._rows)
 
     def file(self, image_id: str) -> Path:
         """The csv itself."""
         return self.path
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
-        """One image of `size` (None: the competition's size). Raises InputError for a bad mask."""
+        """Read an image of `size` (None: the competition's size). Raises InputError for a bad mask."""
         height, width = size or (HEIGHT, WIDTH)
         rows = self._rows[image_id]
         try:
@@ -141,7 +134,3 @@ class SubmissionSource:
         return Detections.from_instances(
             image_id, Instances.from_runs(runs, types), np.full(runs.count, self.score), self.mask_size, names
         )
-
-    def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
-        """Hard masks have a threshold of 0.5."""
-        return np.full(len(names), MASK_THRESHOLD)

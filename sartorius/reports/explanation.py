@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,6 @@ from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 
-FILTER = "filter"  # the false-positive filter behind all steps
 MIN_IOU = 0.5  # above it a detection may be a cell: the lowest threshold of the competition
 
 
@@ -76,22 +74,14 @@ class Explanation:
         return " -> ".join(texts)
 
 
-def explain(
-    post: Postprocess,
-    detections: Detections,
-    truth: Runs,
-    filtered: Callable[[Detections, Finalised], Finalised] | None = None,
-) -> Explanation:
+def explain(post: Postprocess, detections: Detections, truth: Runs) -> Explanation:
     """Run post-processing over an image and record what each step drops, and what became of each missed cell.
 
-    truth: the annotated cells. filtered: drops false positives of the final cells. Raises ValueError where truth and
-    detections are of images of different size, and InputError as `post` does.
+    truth: the annotated cells. Raises ValueError where truth and detections are of images of different size, and
+    InputError as `post` does.
     """
     trace = [(name, candidates.source) for name, candidates in post.run(detections)][1:]
     final = post(detections)
-    if filtered is not None:
-        final = filtered(detections, final)
-        trace.append((FILTER, final.source))
     dropped_by = np.full(len(detections), -1)  # position in the trace, -1 for those that are kept
     for position, (_, source) in reversed([*enumerate(trace)]):
         dropped_by[np.setdiff1d(np.arange(len(detections)), source)] = position

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sartorius.postprocess.finalise import Finalised
 from sartorius.rescoring.shapes import Shapes
-from sartorius.structures.arrays import Floats
+from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
+from sartorius.structures.rle import Runs
 
 _FAR = 10.0  # radii
 
@@ -29,10 +29,12 @@ FEATURES: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def cell_features(detections: Detections, finalised: Finalised) -> Floats:
-    """float64 [N, F], the FEATURES of the N cells of `finalised`, made from `detections`. Reads no image."""
-    chosen = detections.select(finalised.source)
-    runs, count = finalised.instances.to_runs(), len(finalised)
+def cell_features(detections: Detections, source: Ints, runs: Runs) -> Floats:
+    """Compute the FEATURES of N cells, float64 [N, F]; reads no image.
+
+    source: int64 [N], position of each cell in the image's `detections`. runs: its pixels.
+    """
+    chosen, count = detections.select(source), len(source)
     if not count:
         return np.zeros((0, len(FEATURES)))
     shapes = Shapes.of(runs)

@@ -35,7 +35,8 @@ class Example:
         """Compare an image's cells with its annotation; ValueError for sizes that differ."""
         runs = finalised.instances.to_runs()
         pairs = rle.intersections(runs, truth)
-        return cls(detections.image_id, cell_features(detections, finalised), pairs, runs.areas, truth.areas)
+        features = cell_features(detections, finalised.source, runs)
+        return cls(detections.image_id, features, pairs, runs.areas, truth.areas)
 
     @cached_property
     def iou(self) -> Floats:

@@ -17,19 +17,20 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
-from sartorius.postprocess.finalise import Finalised
+from sartorius.postprocess.candidates import Candidates
+from sartorius.postprocess.step import Step
 from sartorius.rescoring.cell_features import FEATURES, cell_features
 from sartorius.rescoring.trees import Trees
 from sartorius.structures.arrays import Floats
-from sartorius.structures.detections import Detections
+from sartorius.structures.instances import Instances
 
 FORMAT_VERSION = 2
 _HINT = "write it again with `python -m sartorius.fit_filter`"
 
 
 @dataclass(frozen=True)
-class FalsePositiveFilter:
-    """A trained filter of cells.
+class FalsePositiveFilter(Step):
+    """A trained filter of cells, the last step of post-processing.
 
     trees: from `cell_features` to the expected IoU. threshold: cells with a lower expected IoU are dropped, 0 keeps
     all. cell_type_names: of the detections that it was trained on; it counts types in this order.
@@ -39,10 +40,12 @@ class FalsePositiveFilter:
     threshold: float
     cell_type_names: tuple[str, ...]
 
-    def expected_iou(self, detections: Detections, finalised: Finalised) -> Floats:
-        """Predict the IoU of each of the N cells, float64 [N]. Raises InputError for other cell types."""
+    def expected_iou(self, candidates: Candidates) -> Floats:
+        """Predict the IoU of each of N cells, float64 [N]. Raises InputError for other cell types."""
+        detections = candidates.detections
         self.check_types(detections.cell_type_names, f"image {detections.image_id}")
-        return self.trees.predict(cell_features(detections, finalised))
+        runs = Instances(candidates.layers(), candidates.cell_types).to_runs()
+        return self.trees.predict(cell_features(detections, candidates.source, runs))
 
     def check_types(self, names: Sequence[str], source: str) -> None:
         """Raise InputError, naming `source`, unless these are the cell types of the filter."""
@@ -52,11 +55,9 @@ class FalsePositiveFilter:
                 f"{', '.join(self.cell_type_names)}; train one on detections of this model"
             )
 
-    def __call__(self, detections: Detections, finalised: Finalised) -> Finalised:
-        """Keep the cells of `finalised`, made from `detections`, above the threshold. Pixels of others become free."""
-        keep = self.expected_iou(detections, finalised) >= self.threshold
-        cells = finalised.instances.select(keep)
-        return Finalised(finalised.image_id, cells, finalised.scores[keep], finalised.source[keep])
+    def __call__(self, candidates: Candidates) -> Candidates:
+        """Keep the cells whose expected IoU reaches the threshold. Pixels of the others become free."""
+        return candidates.select(self.expected_iou(candidates) >= self.threshold)
 
     def save(self, path: str | Path) -> None:
         """Write one .npz of numbers and names (no pickle), atomically."""

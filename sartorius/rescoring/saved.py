@@ -1,8 +1,8 @@
-"""Post-processing with the second-level filter behind it, and the filter as an entry of the meta.json of detections.
+"""The false-positive filter behind saved post-processing, and its entry in the meta.json of detections.
 
-`predict` and `ensemble` save the filter with what they write, its content and not only its name, so that a folder that
-is moved keeps it; `evaluate` and `submit` use it by default. Whoever decides about single cells by other means (`tune`,
-`fit_filter`, `pseudo_label`) sees all of them.
+`predict` and `ensemble` save the filter with their detections, its content and not only its name, so that a folder that
+is moved keeps it; `evaluate` and `submit` apply it by default. Commands that decide about single cells by other means
+(`tune`, `fit_filter`, `pseudo_label`) leave it out.
 """
 
 from __future__ import annotations
@@ -10,34 +10,23 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.postprocess import Finalised, Postprocess
+from sartorius.postprocess import Postprocess
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.filter import FalsePositiveFilter
 from sartorius.structures.cell_types import CELL_TYPES
-from sartorius.structures.detections import Detections, DetectionsFolder
+from sartorius.structures.detections import DetectionsFolder
 
-KEY = "filter"  # of meta.json
+KEY = "filter"  # of meta.json, and name of the step
 NONE, SAVED = "none", "saved"
 
 
-@dataclass(frozen=True)
-class Filtered:
-    """Post-processing with the filter behind it: a callable that turns Detections into Finalised."""
-
-    postprocess: Postprocess
-    second_level: FalsePositiveFilter
-
-    def __call__(self, detections: Detections) -> Finalised:
-        """The cells of one image that are worth keeping."""
-        return self.second_level(detections, self.postprocess(detections))
-
-
-Finish = Postprocess | Filtered  # the cells of an image, from its detections
+def with_filter(postprocess: Postprocess, fitted: FalsePositiveFilter | None) -> Postprocess:
+    """The post-processing with the filter as its last step; without one as it is."""
+    return postprocess if fitted is None else Postprocess(**postprocess.steps, **{KEY: fitted})
 
 
 def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] | None:
@@ -52,37 +41,39 @@ def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] 
     return {"file": str(path.resolve()), "content": base64.b64encode(path.read_bytes()).decode("ascii")}
 
 
-def with_saved(postprocess: Postprocess, entry: Mapping[str, Any] | None, source: str) -> Finish:
-    """The post-processing with the filter of an entry that `to_save` made, or as it is where there is none.
+def from_entry(entry: Mapping[str, Any] | None, source: str) -> FalsePositiveFilter | None:
+    """Read the filter of an entry that `to_save` made; None without one.
 
     Raises InputError, naming `source`, for an entry that holds no filter.
     """
     if not entry:
-        return postprocess
+        return None
     try:
         content = base64.b64decode(entry["content"], validate=True)
     except (KeyError, TypeError, ValueError, binascii.Error) as error:
         raise InputError(
             f"{source}: the filter in its meta.json cannot be read ({error!r}); give filter=FILE.npz or filter=none"
         ) from error
-    return Filtered(postprocess, FalsePositiveFilter.from_bytes(content, f"{source}: filter {entry.get('file')}"))
+    return FalsePositiveFilter.from_bytes(content, f"{source}: filter {entry.get('file')}")
 
 
-def finish_of(meta: Mapping[str, Any], changes: Mapping[str, Any] | None, which: str | None, source: str) -> Finish:
-    """How the detections of a folder with this meta.json become cells.
+def postprocess_of(
+    meta: Mapping[str, Any], changes: Mapping[str, Any] | None, chosen_filter: str | None, source: str
+) -> Postprocess:
+    """Build the post-processing of detections with this meta.json, the filter as its last step.
 
-    changes: of its post-processing, see `from_saved`. which: the filter behind it, `saved` for that of meta.json, if
-    any, a file of `fit_filter` instead, or `none` (or None). Raises InputError as `from_saved`, `with_saved` and
+    changes: of its post-processing, see `from_saved`. chosen_filter: `saved` for that of meta.json, if any, a file of
+    `fit_filter` instead, or `none` (or None). Raises InputError as `from_saved`, `from_entry` and
     `FalsePositiveFilter.load` do.
     """
     postprocess = from_saved(meta.get("postprocess"), changes, source, meta.get("cell_types", CELL_TYPES))
-    if which == SAVED:
-        return with_saved(postprocess, meta.get(KEY), source)
-    return postprocess if which in (None, NONE) else Filtered(postprocess, FalsePositiveFilter.load(str(which)))
+    if chosen_filter == SAVED:
+        return with_filter(postprocess, from_entry(meta.get(KEY), source))
+    return with_filter(postprocess, None if chosen_filter in (None, NONE) else FalsePositiveFilter.load(chosen_filter))
 
 
-def say_saved(folders: Sequence[str | Path], which: str | None) -> None:
-    """Print, for each folder of detections, which filter of its meta.json will drop cells, if `which` is `saved`."""
-    for folder in folders if which == SAVED else ():
+def print_saved_filters(folders: Sequence[str | Path], chosen_filter: str | None) -> None:
+    """Print the filter in the meta.json of each folder of detections, if `chosen_filter` is `saved`."""
+    for folder in folders if chosen_filter == SAVED else ():
         if entry := DetectionsFolder(folder).meta.get(KEY):
             print(f"{folder}: its filter, {entry.get('file')}, drops false positives; filter=none leaves it out")

@@ -29,7 +29,7 @@ class SavedCells:
     Args:
         folders: of detections.
         changes: of every folder's post-processing, on top of what it was saved with; None for none.
-        chosen_filter: of false positives, behind it: `saved`, `none` or a file, see `finish_of`.
+        chosen_filter: of false positives, behind it: `saved`, `none` or a file, see `postprocess_of`.
         truth: the labelled images that all detections must be of; None accepts any.
 
     Raises InputError for an image in two folders and, with `truth`, for one that is not labelled and an empty folder.
@@ -42,12 +42,13 @@ class SavedCells:
         chosen_filter: str | None = "saved",
         truth: Competition | None = None,
     ) -> None:
-        from sartorius.rescoring.saved import finish_of  # not for --help
+        from sartorius.rescoring.saved import postprocess_of  # not for --help
 
         opened = [DetectionsFolder(folder) for folder in folders]
-        finish = {folder: finish_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened}
         self.folder_of = folder_of(opened, truth)
-        self._finish = finish
+        self._postprocess = {
+            folder: postprocess_of(folder.meta, changes, chosen_filter, str(folder.folder)) for folder in opened
+        }
 
     @property
     def image_ids(self) -> list[str]:
@@ -60,18 +61,13 @@ class SavedCells:
 
     def cells(self, detections: Detections) -> Finalised:
         """Turn detections that were read here into cells, as their folder does."""
-        return self._finish[self.folder_of[detections.image_id]](detections)
+        return self._postprocess[self.folder_of[detections.image_id]](detections)
 
     def explain(self, image_id: str, truth: Runs) -> Explanation:
         """Explain the cells of an image beside the annotated ones, see `reports.explanation.explain`."""
         from sartorius.reports.explanation import explain
-        from sartorius.rescoring.saved import Filtered
 
-        finish = self._finish[self.folder_of[image_id]]
-        detections = self.detections(image_id)
-        if isinstance(finish, Filtered):
-            return explain(finish.postprocess, detections, truth, finish.second_level)
-        return explain(finish, detections, truth)
+        return explain(self._postprocess[self.folder_of[image_id]], self.detections(image_id), truth)
 
 
 def well_folds(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from sartorius.metrics.functional import image_row
-from sartorius.postprocess import Finalised
+from sartorius.postprocess import Postprocess, Step
+from sartorius.postprocess.candidates import Candidates
 from sartorius.reports.explanation import explain
-from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 from tests.postprocess.pipelines import pipeline
 from tests.postprocess.shapes import detections, random_detections
 from tests.tuning.images import truth_of
+
+
+@dataclass(frozen=True)
+class WithoutTheThird(Step):
+    """A filter of false positives that drops the third detection."""
+
+    def __call__(self, candidates: Candidates) -> Candidates:
+        return candidates.select(candidates.source != 2)
 
 
 def cells(*boxes: tuple[int, int, int, int]) -> Runs:
@@ -63,14 +71,13 @@ def test_nms_and_the_filter_are_named() -> None:
     found = detections([[0, 0, 10, 10], [0, 0, 10, 14], [30, 0, 40, 10]], [0.5, 0.9, 0.8])
     truth = cells((0, 0, 10, 9), (30, 0, 40, 10))
 
-    def filtered(_: Detections, final: Finalised) -> Finalised:
-        keep = final.source != 2
-        return Finalised(final.image_id, final.instances.select(keep), final.scores[keep], final.source[keep])
+    def filtered(post: Postprocess) -> Postprocess:
+        return Postprocess(**post.steps, filter=WithoutTheThird())
 
-    told = explain(pipeline(box_nms=0.7), found, truth, filtered)
+    told = explain(filtered(pipeline(box_nms=0.7)), found, truth)
     assert told.steps == "3 -> box_nms 2 -> filter 1"
     assert [(one.cell, one.dropped_by) for one in told.missed] == [(1, "filter")], "the larger box is good enough"
-    told = explain(pipeline(mask_nms=0.7), found, cells((0, 0, 10, 7)), filtered)
+    told = explain(filtered(pipeline(mask_nms=0.7)), found, cells((0, 0, 10, 7)))
     assert [(one.detection, one.dropped_by, one.iou) for one in told.missed] == [(0, "mask_nms", 0.7)]
 
 

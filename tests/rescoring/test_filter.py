@@ -12,13 +12,15 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from sartorius.errors import InputError
 from sartorius.metrics.functional import competition_map, image_row
+from sartorius.postprocess.candidates import Candidates
 from sartorius.rescoring import training
 from sartorius.rescoring.cell_features import FEATURES, cell_features
 from sartorius.rescoring.examples import Example
 from sartorius.rescoring.filter import FalsePositiveFilter
-from sartorius.rescoring.saved import Filtered
+from sartorius.rescoring.saved import with_filter
 from sartorius.rescoring.trees import Trees
 from sartorius.structures import rle
+from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
 from tests.postprocess.pipelines import pipeline
 
@@ -59,10 +61,21 @@ def examples() -> list[Example]:
 FOLDS = np.array([0, 1, 2, 0, 1, 2])
 
 
+def candidates_of(detections: Detections) -> Candidates:
+    """What is left of the detections before the filter."""
+    *_, (_, candidates) = POST.run(detections)
+    return candidates
+
+
+def features_of(detections: Detections) -> Floats:
+    cells = POST(detections)
+    return cell_features(detections, cells.source, cells.instances.to_runs())
+
+
 def test_features_of_two_squares() -> None:
     detections = found([(10, 10, 20, 20), (15, 10, 35, 20)], [0.8, 0.4])
     detections = replace(detections, masks=np.where(np.arange(8) < 4, 0.9, 0.7).astype(np.float16) * detections.masks)
-    table = dict(zip(FEATURES, cell_features(detections, POST(detections)).T, strict=True))
+    table = dict(zip(FEATURES, features_of(detections).T, strict=True))
     assert table["score"] == pytest.approx([0.8, 0.4]) and table["agreement"].tolist() == [-1, -1]
     assert table["area"].tolist() == [10 * 10, 15 * 10], "the overlap goes to the better score"
     assert table["box_long"].tolist() == [10, 20] and table["box_short"].tolist() == [10, 10]
@@ -76,14 +89,14 @@ def test_features_of_two_squares() -> None:
     assert table["cells"].tolist() == [2, 2] and table["covered"] == pytest.approx([250 / 4800] * 2)
     assert table["type"].tolist() == [0, 1] and table["image_type"].tolist() == [0, 0]
     agreed = replace(detections, agreement=np.array([0.25, 1.0], np.float32))
-    assert cell_features(agreed, POST(agreed))[:, 1].tolist() == [0.25, 1.0]
+    assert features_of(agreed)[:, 1].tolist() == [0.25, 1.0]
 
 
 def test_features_of_one_cell_and_of_none() -> None:
     alone = found([(1, 1, 9, 9)])
-    features = cell_features(alone, POST(alone))
+    features = features_of(alone)
     assert features.shape == (1, len(FEATURES)) and np.isfinite(features).all()
-    assert cell_features(found([]), POST(found([]))).shape == (0, len(FEATURES))
+    assert features_of(found([])).shape == (0, len(FEATURES))
 
 
 def test_rows_agree_with_the_metric(examples: list[Example]) -> None:
@@ -102,11 +115,11 @@ def test_the_filter_learns_what_is_false(examples: list[Example]) -> None:
     fitted = training.fit(examples, FOLDS, [0.0, 0.5], GROW, ("shsy5y", "astro", "cort"))
     assert fitted.threshold == 0.5
     detections, truth = make_image(99)
-    left = Filtered(POST, fitted)(detections)
+    left = with_filter(POST, fitted)(detections)
     assert len(left) == truth.count and len(left.scores) == len(left.source) == 7
     assert set(left.source.tolist()) == set(range(7)), "the squares"
     assert image_row(0, left.instances, truth)[1:].tolist() == [7] * 12
-    assert len(Filtered(POST, fitted)(found([]))) == 0
+    assert len(with_filter(POST, fitted)(found([]))) == 0
 
 
 def test_a_score_has_no_part_in_its_own_filter(examples: list[Example], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,16 +178,16 @@ def test_saved_and_loaded(examples: list[Example], tmp_path: Path) -> None:
     fitted.save(path)
     detections, _ = make_image(7)
     read = FalsePositiveFilter.load(path)
-    finalised = POST(detections)
-    assert (read.expected_iou(detections, finalised) == fitted.expected_iou(detections, finalised)).all()
+    candidates = candidates_of(detections)
+    assert (read.expected_iou(candidates) == fitted.expected_iou(candidates)).all()
     assert (read.threshold, read.cell_type_names) == (0.5, ("shsy5y", "astro", "cort"))
-    assert len(Filtered(POST, read)(detections)) == 7
+    assert len(with_filter(POST, read)(detections)) == 7
 
 
 def test_all_or_nothing_may_be_left() -> None:
     detections, _ = make_image(0)
-    assert len(Filtered(POST, constant(0.3, 0.3))(detections)) == 14
-    none = Filtered(POST, constant(0.2, 0.3))(detections)
+    assert len(with_filter(POST, constant(0.3, 0.3))(detections)) == 14
+    none = with_filter(POST, constant(0.2, 0.3))(detections)
     assert len(none) == 0 and not none.instances.layers.any()
 
 
@@ -193,4 +206,4 @@ def test_files_and_detections_that_do_not_fit(tmp_path: Path) -> None:
         FalsePositiveFilter.load(path)
     foreign = replace(make_image(0)[0], cell_type_names=("a", "b"))
     with pytest.raises(InputError, match="image p0: cell types a, b, the filter was trained on shsy5y, astro, cort"):
-        constant(1, 0).expected_iou(foreign, POST(foreign))
+        constant(1, 0).expected_iou(candidates_of(foreign))

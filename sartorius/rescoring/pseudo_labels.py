@@ -1,0 +1,148 @@
+"""Pseudo-labels: sort an image's cells into sure, doubtful and dropped ones, and compare them with known cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sartorius.data.annotation_rows import read_table, well_of
+from sartorius.data.images import ImageFolder, read_header
+from sartorius.data.pseudo_labels.settings import PseudoLabels
+from sartorius.errors import InputError
+from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
+from sartorius.metrics.pseudo_labels import Report, matched
+from sartorius.postprocess import Postprocess, Score
+from sartorius.structures.detections import Detections, DetectionsFolder
+
+_DIGITS = 6  # of score and agreement in the file; compared as they are written, so that every reader decides alike
+Texts = Mapping[str, list[str]]  # run-length texts of the cells by image
+
+
+def label(detections: Detections, postprocess: Postprocess, settings: PseudoLabels) -> ImageLabels:
+    """The pseudo-labels of an image, best score first.
+
+    Its cell type is the one with the largest sum of scores, and the thresholds are that type's, score from
+    `doubtful_score` on. A cell is sure from `min_score` and `min_agreement` on (agreement counts where it is known).
+    """
+    kind = detections.prevailing_type
+    name = detections.cell_type_names[kind]
+    least, sure = settings.threshold("doubtful_score", name), settings.threshold("min_score", name)
+    of_one_type = replace(detections, cell_types=np.full(len(detections), kind))
+    cells = postprocess.with_step(Score(min(least, sure)))(of_one_type)
+    scores = np.round(cells.scores.astype(np.float64), _DIGITS)
+    ignore, agreement = scores < sure, None
+    if detections.agreement is not None:
+        agreement = np.round(detections.agreement[cells.source].astype(np.float64), _DIGITS)
+        ignore |= agreement < settings.threshold("min_agreement", name)
+    return ImageLabels(
+        detections.image_id,
+        detections.height,
+        detections.width,
+        name,
+        detections.image_id if well_of(detections.image_id) != detections.image_id else "",
+        cells.instances.to_rles(),
+        scores.tolist(),
+        None if agreement is None else agreement.tolist(),
+        ignore.tolist(),
+        len(detections) - len(cells),
+    )
+
+
+@dataclass(frozen=True)
+class PseudoLabeller:
+    """Labels the images of a folder of detections, each into its part of the file; picklable.
+
+    images: that must hold the images, at the size of their detections; None accepts any. skip_bad: an image whose
+    detections cannot be read, or do not fit, is a problem to report; otherwise it raises InputError.
+    """
+
+    folder: DetectionsFolder
+    postprocess: Postprocess
+    settings: PseudoLabels
+    file: PseudoLabelFile
+    images: ImageFolder | None
+    skip_bad: bool
+
+    def is_done(self, image_id: str) -> bool:
+        """Whether an earlier run labelled the image, as its detections are now."""
+        return self.file.has(image_id, self.folder.folder / f"{image_id}.npz")
+
+    def __call__(self, image_id: str) -> str | None:
+        """Label an image; returns the problem with a bad one, None for a good one."""
+        try:
+            detections = self.folder.load(image_id)
+            self._check_size(detections)
+        except InputError as error:
+            if not self.skip_bad:
+                raise
+            return str(error)
+        self._check_agreement(detections)
+        self.file.add(label(detections, self.postprocess, self.settings))
+        return None
+
+    def _check_size(self, detections: Detections) -> None:
+        """Raise InputError unless the image is there, at the size of its detections."""
+        if self.images is None:
+            return
+        image_id, path = detections.image_id, self.images.paths.get(detections.image_id)
+        if path is None:
+            raise InputError(
+                f"{self.images.folder}: no image {image_id}, of which there are detections; give their folder"
+            )
+        height, width, _ = read_header(path)
+        if (height, width) != (detections.height, detections.width):
+            raise InputError(
+                f"{path}: {width}x{height} pixels, its detections are of {detections.width}x{detections.height}; "
+                "predict it again"
+            )
+
+    def _check_agreement(self, detections: Detections) -> None:
+        asked = self.settings.min_agreement
+        if detections.agreement is None and any(asked.values() if isinstance(asked, Mapping) else [asked]):
+            raise InputError(
+                f"{self.folder.folder}: image {detections.image_id} has no agreement, which "
+                f"pseudo_labels.min_agreement={asked} asks for; set it to 0, or give the detections of an ensemble"
+            )
+
+
+def count(report: Report, parts: Iterable[ImageLabels], truth: Texts | None) -> set[bool]:
+    """Count the images' rows into the report; returns whether agreement is known, both values where images differ."""
+    known = set()
+    for labels in parts:
+        counts = report.counts[labels.cell_type]
+        counts.dropped += labels.dropped
+        if truth is not None:
+            texts = truth[labels.image_id]
+            try:
+                found, either = matched(labels.annotations, labels.ignore, texts, labels.height, labels.width)
+            except InputError as error:
+                raise InputError(f"truth=: image {labels.image_id}: {error}") from error
+            counts.cells += len(texts)
+            counts.found += found
+            counts.found_or_doubtful += either
+        if not labels.annotations:
+            report.empty.append(labels.image_id)
+            continue
+        known.add(labels.agreement is not None)
+        counts.images += 1
+        counts.kept += labels.kept
+        counts.doubtful += labels.doubtful
+    return known
+
+
+def read_truth(path: str | Path, image_ids: Iterable[str]) -> Texts:
+    """Read the run-length texts of each image's cells in a file with the columns id and annotation.
+
+    Raises InputError for images without a row.
+    """
+    table, images = read_table(Path(path), ("id", "annotation")), list(image_ids)
+    texts = {str(key): [text for text in group if text.strip()] for key, group in table.groupby("id")["annotation"]}
+    if unknown := [image_id for image_id in images if image_id not in texts]:
+        raise InputError(
+            f"truth=: no row for {len(unknown)} of {len(images)} images ({', '.join(unknown[:3])}); it is of other "
+            "images: leave it out"
+        )
+    return texts

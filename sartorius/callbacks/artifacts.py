@@ -16,11 +16,11 @@ KINDS = ("model", "postprocess", "predictions")
 
 
 class Artifacts(ImageCallback):
-    """Hands files to the loggers that keep some, when the best checkpoint has been validated after a fit.
+    """Files for the loggers that keep some, handed over when the best checkpoint has been validated after a fit.
 
     model: the checkpoint. postprocess: the thresholds that it was scored with, as `<folder>/postprocess.yaml`, which
     `postprocess.file=` reads. predictions: the detections, with the run's metrics.json and per_image.csv. Each is
-    marked with the run's scores. Nothing happens without such a logger.
+    marked with the run's scores. Without such a logger it does nothing.
 
     Args:
         folder: of the run.
@@ -47,7 +47,7 @@ class Artifacts(ImageCallback):
                 logger.log_files(kind, kind, paths, scores)
 
     def _paths(self, kind: str, validation: Validation) -> list[Path]:
-        """The existing files and folders of a kind."""
+        """Return the existing files and folders of a kind."""
         if kind == "model":
             paths = [Path(validation.trainer.ckpt_path)] if validation.trainer.ckpt_path else []
         elif kind == "predictions":

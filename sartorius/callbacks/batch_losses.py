@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from sartorius.loggers.growing_csv import GrowingCsv, Row, read_rows
+from sartorius.loggers.growing_csv import CsvRow, GrowingCsv, read_rows
 from sartorius.loggers.protocol import logged_step
 from sartorius.loggers.tolerant import SuppressErrors
 
@@ -21,7 +21,7 @@ _PREFIX = "train/"  # of the losses of a batch
 
 
 class BatchLosses(Callback):
-    """Writes `<folder>/batches.csv`: epoch, step, batch (of the epoch), every `train/` loss of the batch, lr.
+    """Rows of `<folder>/batches.csv`: epoch, step, batch (of the epoch), every `train/` loss of the batch, lr.
 
     step is that of metrics.csv; lr the highest learning rate of the batch's step. Rows are added at the end of the
     file, which is written anew only where a new loss appears. A resumed run keeps the rows before the batch at which
@@ -39,7 +39,7 @@ class BatchLosses(Callback):
         self.rows, self.seconds = rows, seconds
         self.suppress_errors = SuppressErrors(str(self.path), "Rows wait in memory until they can be written", OSError)
         self._file = GrowingCsv(self.path, _place_first)
-        self._batches: list[tuple[Row, dict[str, Tensor]]] = []  # not formatted yet: place and rate, losses
+        self._batches: list[tuple[CsvRow, dict[str, Tensor]]] = []  # not formatted yet: place and rate, losses
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the rows of the resumed run."""
@@ -93,13 +93,13 @@ class BatchLosses(Callback):
         with self.suppress_errors:
             self._file.save()
 
-    def _formatted(self) -> list[Row]:
-        """The rows with their losses as text; one transfer from the device for all."""
+    def _formatted(self) -> list[CsvRow]:
+        """Return the rows with their losses as text; one transfer from the device for all."""
         flat = [value.reshape(()).float() for _, losses in self._batches for value in losses.values()]
         values = iter(torch.stack(flat).tolist() if flat else [])
         return [{**row, **{name: f"{next(values):.6g}" for name in losses}} for row, losses in self._batches]
 
 
 def _place_first(names: Sequence[str]) -> list[str]:
-    """Place, losses in the order in which they came, and lr."""
+    """Order columns: place, losses as they came, lr."""
     return [*_PLACE, *(name for name in names if name not in (*_PLACE, "lr")), "lr"]

@@ -23,7 +23,7 @@ from sartorius.structures import checks
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint to a temporary name beside it and moves it: a kill leaves the previous file whole.
+    """Checkpoint files that are written under a temporary name and moved: a kill leaves the previous file whole.
 
     Lightning's own goes through the system's temporary folder, and a move between file systems is a copy.
     """
@@ -78,7 +78,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps `last.ckpt`: the state after the last whole epoch, or after the batch in which Ctrl-C stopped the run.
+    """`last.ckpt`, the state after the last whole epoch, or after the batch in which Ctrl-C stopped the run.
 
     Ctrl-C waits for the optimizer step in progress, or for the validation in progress, so that a resumed run repeats
     and skips nothing; so does a scheduler's SIGTERM. Several processes agree on where to stop: a signal to one of them
@@ -146,7 +146,7 @@ class LastCheckpoint(Checkpoint):
             raise KeyboardInterrupt
 
     def _asked(self, trainer: Trainer) -> bool:
-        """Whether any process was asked to stop; a collective call."""
+        """Return whether any process was asked to stop; a collective call."""
         return trainer.strategy.reduce_boolean_decision(self._stopping, all=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

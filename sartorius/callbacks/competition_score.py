@@ -15,7 +15,7 @@ from sartorius.structures.arrays import Ints
 
 
 class CompetitionScore(ImageCallback):
-    """Scores whole images after post-processing and logs the means over images.
+    """Scores of whole images after post-processing, logged as means over images.
 
     Logs val/map (the competition's score), val/map_<cell type>, val/precision_50 ... val/precision_95 (per-image
     means at one IoU threshold) and val/box_ap (COCO, before post-processing). Lightning's sanity check before
@@ -63,7 +63,7 @@ class CompetitionScore(ImageCallback):
 
 
 def mean_scores(rows: Ints, cell_types: Sequence[str]) -> dict[str, float]:
-    """The logged means over images: val/map, val/map_<cell type>, val/precision_<percent>.
+    """Return the logged means over images: val/map, val/map_<cell type>, val/precision_<percent>.
 
     rows: int64 [P, 13] as in `metrics.functional`, P >= 1; cell_types: [P], the type of each image.
     """

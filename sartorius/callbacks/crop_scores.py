@@ -28,7 +28,7 @@ COLUMNS = ("iou", "dice", "iou_ellipse")
 
 
 class CropScores(ImageCallback):
-    """Scores every cell of the validation images against the mask that was segmented in its box; overlaps stay.
+    """Scores of every cell of the validation images against the mask that was segmented in its box; overlaps stay.
 
     Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
     val/iou_ellipse_<cell type>. For a BoxPromptedModule.
@@ -56,7 +56,7 @@ class CropScores(ImageCallback):
         self._cells: dict[int, pd.DataFrame] = {}
 
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
-        """Compare the cells of an image with what was segmented from their boxes."""
+        """Compare the cells of an image with the masks that were segmented in their boxes."""
         boxes = self._module.given_boxes(image.target).cpu().numpy()
         scores = cell_scores(image.detections, image.cells, boxes, self.threshold)
         names = [image.detections.cell_type_names[k] for k in image.target.cell_types.tolist()]
@@ -76,7 +76,7 @@ class CropScores(ImageCallback):
 def cell_scores(
     detections: Detections, cells: Instances, boxes: NDArray[np.floating], threshold: float
 ) -> NDArray[np.float64]:
-    """IoU and Dice of each cell with the detection of the same index, and IoU with the ellipse in its box.
+    """Return IoU and Dice of each cell with the detection of the same index, and IoU with the ellipse in its box.
 
     boxes: [N, 4], as given. Returns float64 [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
     of cells differ.
@@ -94,7 +94,7 @@ def cell_scores(
 def _overlap(
     a: tuple[Ints, Ints], b: tuple[Ints, Ints], count: int, size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """IoU and Dice of mask k of `a` and mask k of `b`, given as (pixel, mask); 0 where both are empty."""
+    """Return IoU and Dice of mask k of `a` and mask k of `b`, given as (pixel, mask); 0 where both are empty."""
     both = np.intersect1d(a[1] * size + a[0], b[1] * size + b[0], assume_unique=True)
     shared = np.bincount(both // size, minlength=count)
     total = np.bincount(a[1], minlength=count) + np.bincount(b[1], minlength=count)
@@ -102,7 +102,7 @@ def _overlap(
 
 
 def ellipses(boxes: NDArray[np.floating], height: int, width: int) -> Runs:
-    """The ellipses inscribed in boxes [N, 4]: pixels whose centre lies in them, within the image. N may be 0."""
+    """Return the ellipses in boxes [N, 4]: pixels whose centre lies in them, within the image. N may be 0."""
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
     top = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64)
     rows = np.maximum(np.clip(np.ceil(y2 - 0.5), 0, height).astype(np.int64) - top, 0)
@@ -119,7 +119,7 @@ def ellipses(boxes: NDArray[np.floating], height: int, width: int) -> Runs:
 
 
 def summary(cells: pd.DataFrame) -> pd.DataFrame:
-    """Means over cells, a row `all` and one per cell type: cells, COLUMNS and gain (IoU minus the ellipse's)."""
+    """Return means over cells, a row `all` and one per cell type: cells, COLUMNS and gain (IoU minus the ellipse's)."""
     parts = {"all": cells, **{str(name): part for name, part in cells.groupby("cell_type")}}
     rows = {name: {"cells": len(part), **part[list(COLUMNS)].mean()} for name, part in parts.items()}
     table = pd.DataFrame.from_dict(rows, orient="index").astype({"cells": int}).rename_axis("cell_type")
@@ -127,7 +127,7 @@ def summary(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 def named(table: pd.DataFrame) -> dict[str, float]:
-    """The logged metrics of a `summary`: IoU, Dice and the ellipse's IoU of all cells, both IoUs of each cell type."""
+    """Return the logged metrics of a `summary`: the COLUMNS of all cells, both IoUs of each cell type."""
     results = {f"val/{column}": float(table[column]["all"]) for column in COLUMNS}
     for name in table.index.drop("all"):
         results |= {f"val/{column}_{name}": float(table[column][name]) for column in ("iou", "iou_ellipse")}

@@ -11,7 +11,7 @@ from sartorius.reports.curves import draw_curves, read_curves, read_numbers
 
 
 class Curves(Callback):
-    """Draws `<folder>/plots/curves.png` from `<folder>/metrics.csv`; nothing where that holds no curve.
+    """A plot of `<folder>/metrics.csv`, as `<folder>/plots/curves.png`; none where that holds no curve.
 
     Where `<folder>/batches.csv` holds the loss of every batch, it is drawn in place of the logged steps.
 

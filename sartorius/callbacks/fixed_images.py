@@ -12,7 +12,7 @@ WORST, BEST = "worst at first", "best at first"
 
 
 class FixedImages(ImageCallback):
-    """Hands the same validation images with true and predicted cells to the loggers of cells, each epoch of a fit.
+    """The same validation images with true and predicted cells, for the loggers of cells, each epoch of a fit.
 
     Chosen at the first validation and kept, in a resumed run too: the first `images_per_type` of each cell type, and
     those with the lowest and the highest average precision then. Of several processes the first one chooses among
@@ -30,7 +30,7 @@ class FixedImages(ImageCallback):
         self._views: dict[str, CellsView] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """The chosen images."""
+        """Return the chosen images."""
         return {"chosen": dict(self.chosen)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def gather_images(values: dict[int, T]) -> dict[int, T]:
-    """The values (picklable) of all processes by image index, each image once; `values` itself in a single process.
+    """Return the values (picklable) of all processes by image index, each image once; `values` itself in a single one.
 
     A collective call.
     """

@@ -22,7 +22,7 @@ COLUMNS = [
 
 
 class ImageTable(ImageCallback):
-    """Hands a table to the loggers of tables when the best checkpoint is validated after a fit.
+    """A table for the loggers of tables, handed over when the best checkpoint is validated after a fit.
 
     A row an image, the worst first: its id, type, average precision, cells, predictions, true positives at an IoU of
     0.5, and a preview with truth beside prediction. Of several processes only the first draws previews, of the images

@@ -25,7 +25,7 @@ def _note(stage: str) -> Any:
 
 
 class OutOfMemory(Callback):
-    """Remembers the batch in progress (its images' ids and sizes, not the images) for `explain_memory`."""
+    """The batch in progress (its images' ids and sizes, not the images), for `explain_memory`."""
 
     def __init__(self) -> None:
         self.stage = ""
@@ -56,7 +56,7 @@ def _is_memory(error: BaseException) -> bool:
 
 
 def _describe(batch: Batch) -> str:
-    """Such as "a1, b2 (batch of 2, 520x704 pixels, 547 cells)"."""
+    """Return a text such as "a1, b2 (batch of 2, 520x704 pixels, 547 cells)"."""
     names = [target.image_id for target in batch.targets]
     sizes = sorted({"x".join(str(side) for side in image.shape[-2:]) for image in batch.images})
     cells = sum(len(target) for target in batch.targets)

@@ -21,7 +21,7 @@ from sartorius.visualise.overlays import draw_comparison, draw_overlay
 
 
 class Overlays(ImageCallback):
-    """Draws the first validation images with their cells, truth beside prediction.
+    """Drawings of the first validation images with their cells, truth beside prediction.
 
     Files: `<folder>/<image>.png` of the best checkpoint, and `<folder>/epoch_<n>/<image>.png` during a fit, which a
     full disk does not stop.
@@ -68,7 +68,7 @@ class Overlays(ImageCallback):
 
 
 class PredictionOverlays(Callback):
-    """Draws every predicted image with its cells, as `<folder>/<image>.png`.
+    """Drawings of all predicted images with their cells, as `<folder>/<image>.png`.
 
     Args:
         folder: of the PNGs.

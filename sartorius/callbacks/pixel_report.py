@@ -30,7 +30,7 @@ _LOGGED = {
 
 
 class PixelReport(Callback):
-    """Scores the module's foreground probabilities against all annotated cells together, on whole images.
+    """Scores of the module's foreground probabilities against all annotated cells together, on whole images.
 
     Needs a ForegroundModule. Logs means over images: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
     val/confluence_error (absolute difference of the true and the predicted covered share, 0..1); and val/pooled_dice,
@@ -94,7 +94,7 @@ class PixelReport(Callback):
 
 
 def foreground_of(pl_module: LightningModule) -> list[Tensor]:
-    """The module's `foreground`; raises InputError where it has none."""
+    """Return the module's `foreground`; raises InputError where it has none."""
     if not isinstance(pl_module, ForegroundModule):
         raise InputError(
             "callbacks.pixel_report needs a module that keeps the `foreground` of its last batch, and "

@@ -14,7 +14,7 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 
 
 class PredictionWriter(ImageCallback):
-    """Writes detections to a folder, one file an image: of predictions, and of the best checkpoint's validation.
+    """Detections in a folder, one file an image: of predictions, and of the best checkpoint's validation.
 
     Args:
         folder: of the detections; `meta.json` in it names the model, its data and its post-processing, and with

@@ -14,7 +14,7 @@ from sartorius.sweeps.study import TrialReport
 
 
 class Pruning(Callback):
-    """Reports the monitored score of each validation within a fit to the search; the pruner may end the fit.
+    """Reports of the monitored score to the search, after each validation of a fit; the pruner may end the fit.
 
     The run ends as a short one does: its best checkpoint is validated. `pruned.json` in its folder holds the reason.
     Of several processes the first one asks, and all stop.

@@ -19,8 +19,8 @@ from sartorius.networks import checkpoints
 
 
 class RunRecord(ImageCallback):
-    """Writes config.yaml and git.json when a fit starts, and hands the config to the loggers; metrics.json,
-    per_image.csv and the leaderboard's line when the best checkpoint has been validated after it.
+    """Files of a run: config.yaml and git.json when a fit starts, metrics.json, per_image.csv and the leaderboard's
+    line when its best checkpoint has been validated. Loggers get the config.
 
     Args:
         folder: of the run.
@@ -37,7 +37,7 @@ class RunRecord(ImageCallback):
         self._before = dict(self._spent)  # of the fit that is resumed
 
     def state_dict(self) -> dict[str, Any]:
-        """Seconds of training so far, so that those of a resumed run add up."""
+        """Return the seconds of training so far, so that those of a resumed run add up."""
         return dict(self._spent)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ def _clocks() -> dict[str, float]:
 
 
 def git_state() -> dict[str, Any]:
-    """commit, branch, dirty (whether there are uncommitted changes) of the working folder's repository.
+    """Return commit, branch, dirty (whether there are uncommitted changes) of the working folder's repository.
 
     All None outside a repository or without git.
     """

@@ -132,7 +132,7 @@ class ImageCallback(Callback):
 
 
 class ScoredImages(Callback):
-    """Hands each validated image to the run's ImageCallbacks, in the order of the config; none in the sanity check.
+    """Dispatcher of validated images to the run's ImageCallbacks, in the order of the config; none in the sanity check.
 
     Args:
         postprocess: turns Detections into Finalised, once an image and only where a callback asks for it.

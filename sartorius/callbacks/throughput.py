@@ -19,7 +19,7 @@ from sartorius.data.dataset import Batch
 
 
 class Throughput(Callback):
-    """Logs throughput/<name>, over the training batches of an epoch (validation is left out):
+    """Means over the training batches of an epoch (validation is left out), logged as throughput/<name>:
 
     images_per_second, cells_per_second: of the training samples, crops count as images; of all processes together.
     seconds_per_batch: from one batch to the next. waiting: share of that time spent on waiting for the batch, 0 to 1.
@@ -80,7 +80,7 @@ class Throughput(Callback):
 
 
 def peak_megabytes() -> float | None:
-    """The largest resident memory of this process so far, MB (1e6 bytes); None where the system reports none.
+    """Return the largest resident memory of this process so far, MB (1e6 bytes); None where the system reports none.
 
     On Linux from VmHWM: getrusage begins with the peak of the process that started this one.
     """

@@ -16,7 +16,7 @@ _FIRST = ("epoch", "step")
 
 
 class CSVLog(Logger):
-    """Writes logged numbers to one csv: columns epoch and step first, an empty field for what a row does not have.
+    """Logged numbers as one csv: columns epoch and step first, an empty field for what a row does not have.
 
     A run that continues in the same folder keeps the rows up to the step at which it continues; later ones are of the
     part that was lost.

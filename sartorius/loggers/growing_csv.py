@@ -12,7 +12,7 @@ import pandas as pd
 
 from sartorius.files import write_text
 
-Row = dict[str, Any]
+CsvRow = dict[str, Any]
 
 
 class GrowingCsv:
@@ -29,11 +29,11 @@ class GrowingCsv:
 
     def __init__(self, path: str | Path, order: Callable[[Sequence[str]], list[str]]) -> None:
         self.path, self.order = Path(path), order
-        self.rows: list[Row] = []  # the last row of the file, then those that are not in it
+        self.rows: list[CsvRow] = []  # the last row of the file, then those that are not in it
         self._columns: list[str] = []  # of the file
         self._last = 0  # where the last row of the file begins, bytes
 
-    def restart(self, rows: list[Row]) -> None:
+    def restart(self, rows: list[CsvRow]) -> None:
         """Replace the whole content by these rows, from the next save on."""
         self.rows, self._columns, self._last = rows, [], 0
 
@@ -56,7 +56,7 @@ class GrowingCsv:
         self.rows = self.rows[-1:]
 
     def _earlier(self, columns: list[str]) -> str:
-        """The rows of the file before the last one with other columns; "" where this has not written to it yet."""
+        """Return the rows before the last one with other columns; "" where nothing was written yet."""
         if not self._columns or not self.path.is_file():
             return ""
         with open(self.path, "rb") as file:
@@ -64,7 +64,7 @@ class GrowingCsv:
 
 
 def _lines(rows: Iterable[Mapping[str, Any]], columns: list[str], head: bool = False) -> str:
-    """The rows as lines of csv, under a line of the columns when `head`."""
+    """Return the rows as lines of csv, under a line of the columns when `head`."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     if head:
@@ -73,8 +73,8 @@ def _lines(rows: Iterable[Mapping[str, Any]], columns: list[str], head: bool = F
     return text.getvalue()
 
 
-def read_rows(path: Path, needed: Iterable[str] = ()) -> list[Row]:
-    """The whole rows that have the `needed` fields, empty ones left out; a killed run may have left half a row.
+def read_rows(path: Path, needed: Iterable[str] = ()) -> list[CsvRow]:
+    """Read the whole rows that have the `needed` fields, without empty ones; a killed run may have left half a row.
 
     [] without a file, and for one that is no csv.
     """

@@ -34,7 +34,7 @@ class CellsView:
     caption: str
 
     def stretched(self) -> GreyImage:
-        """The image uint8 [H, W] from black to white: phase contrast is mostly mid-grey."""
+        """Return the image uint8 [H, W] from black to white: phase contrast is mostly mid-grey."""
         return stretched(self.image)
 
 
@@ -66,12 +66,12 @@ Kind = TypeVar("Kind")
 
 
 def loggers_with(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
-    """The loggers of a kind, the same in every process; a TolerantLogger is of the kinds of the one inside it."""
+    """Return the loggers of a kind, the same in every process; a TolerantLogger is of those of the one inside it."""
     loggers: list[Any] = list(trainer.loggers)
     inside = [logger.logger if isinstance(logger, TolerantLogger) else logger for logger in loggers]
     return [logger for logger, own in zip(loggers, inside, strict=True) if isinstance(own, kind)]
 
 
 def logged_step(trainer: Trainer) -> int:
-    """The step under which Lightning logs now: batches that ended in an optimizer step so far."""
+    """Return the step under which Lightning logs now: batches that ended in an optimizer step so far."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped

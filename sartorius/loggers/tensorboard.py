@@ -33,7 +33,7 @@ class TensorBoardLog(TensorBoardLogger, CellLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Nothing: Lightning asks for it after every number, and the writer saves every `flush_seconds` by itself."""
+        """Do nothing: Lightning asks for it after every number, and the writer saves every `flush_seconds`."""
 
     @rank_zero_only
     def log_cells(self, key: str, view: CellsView, step: int) -> None:

@@ -151,7 +151,7 @@ def _cell(value: Any) -> Any:
 
 
 def outline_types(cells: Instances, rim: int) -> GreyImage:
-    """uint8 [H, W]: k + 1 on the `rim` outermost pixels of cells of type k, 0 elsewhere, inside cells too."""
+    """Return uint8 [H, W]: k + 1 on the `rim` outermost pixels of cells of type k, 0 elsewhere, inside cells too."""
     kinds = np.append(0, cells.cell_types + 1).astype(np.uint8)
     drawn = np.zeros((cells.height, cells.width), np.uint8)
     for layer in cells.layers:
@@ -164,7 +164,7 @@ def outline_types(cells: Instances, rim: int) -> GreyImage:
 
 
 def boxes_of(cells: Instances, scores: Scores | None, names: Sequence[str], limit: int) -> list[dict[str, Any]]:
-    """W&B's `box_data`, pixels: of the `limit` highest scores; without scores of all cells, or none above it."""
+    """Return W&B's `box_data`, pixels: of the `limit` highest scores; without scores of all cells, or none above it."""
     if scores is None:
         chosen = np.flatnonzero(cells.areas) if len(cells) <= limit else np.zeros(0, np.int64)
     else:
@@ -173,7 +173,7 @@ def boxes_of(cells: Instances, scores: Scores | None, names: Sequence[str], limi
 
 
 def _box(cells: Instances, k: int, score: float | None, names: Sequence[str]) -> dict[str, Any]:
-    """The box of cell k."""
+    """Return the box of cell k."""
     x1, y1, x2, y2 = cells.boxes[k].astype(int).tolist()
     kind = int(cells.cell_types[k])
     certainty = {} if score is None else {"scores": {"confidence": score}}

@@ -18,7 +18,7 @@ from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
 from benchmarks.submission import mean_iou
 from sartorius.networks.cell_maps import MapLayout, map_targets
-from sartorius.postprocess.decode import OffsetVoting, Watershed
+from sartorius.postprocess.decoders import OffsetVoting, Watershed
 from sartorius.postprocess.maps import CellMaps
 from sartorius.postprocess.paste import paste_masks
 from sartorius.structures.detections import Detections

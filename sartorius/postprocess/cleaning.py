@@ -11,7 +11,6 @@ from sartorius.errors import InputError
 from sartorius.postprocess import regions
 from sartorius.postprocess.candidates import Candidates, layers_of
 from sartorius.postprocess.paste import PastedMasks
-from sartorius.postprocess.reopen_holes import open_holes
 from sartorius.postprocess.step import Step
 from sartorius.postprocess.thresholds import PerType
 from sartorius.structures import checks
@@ -42,7 +41,11 @@ class FillHoles(Step):
 
 @dataclass(frozen=True)
 class ReopenHoles(Step):
-    """Open pixels up to the threshold, a probability, that surer ones of a cell enclose (see `reopen_holes`).
+    """Open pixels up to a probability, the threshold, that surer ones of a cell enclose.
+
+    Annotations of astrocytes are often broken (`data.cleaning` counts how), and the score is against the annotations:
+    most of the missing pixels are enclosed holes. A network trained on broken masks dips where they usually are, and
+    the mask threshold fills these dips.
 
     threshold: 0..1; one that is not above the mask threshold opens nothing but what `fill_holes` filled.
     """
@@ -58,7 +61,7 @@ class ReopenHoles(Step):
         if candidates.mask_threshold is None:
             raise InputError("postprocess.reopen_holes: the masks have no threshold; put it behind `mask`")
         sure = candidates.paste(np.maximum(threshold, candidates.mask_threshold))
-        return candidates.with_layers([open_holes(layer, sure) for layer in layers])
+        return candidates.with_layers([regions.open_holes(layer, sure) for layer in layers])
 
 
 def _filled(layers: Layers, count: int) -> Layers:

@@ -1,4 +1,4 @@
-"""Cleaning a label map: each cell's largest piece, and holes; one pass over the image for all cells."""
+"""Operations on the cells of a label map: largest pieces and holes, in one pass over the image for all cells."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from sartorius.structures.arrays import LabelMap
+from sartorius.postprocess.paste import PastedMasks
+from sartorius.structures.arrays import AnyInts, Bools, LabelMap
+
+
+def in_largest_piece(labels: AnyInts) -> Bools:
+    """Mask the pixels of labels [H, W] in the largest 8-connected piece of their label; of equal ones, the upper."""
+    from skimage.measure import label  # slow to import, and only needed where the config asks for it
+
+    pieces = label(labels, connectivity=2)
+    owner = np.zeros(int(pieces.max(initial=0)) + 1, dtype=np.int64)
+    owner[pieces.ravel()] = labels.ravel()
+    areas = np.bincount(pieces.ravel(), minlength=len(owner))
+    best_first = np.lexsort((np.arange(len(owner)), -areas, owner))
+    largest = np.zeros(len(owner), dtype=bool)
+    largest[best_first[np.unique(owner[best_first], return_index=True)[1]]] = True
+    return np.asarray(largest[pieces])
 
 
 def keep_largest_piece(label_map: LabelMap) -> LabelMap:
-    """The label map [H, W] with only the largest 8-connected piece of each cell; of equal pieces, the upper one."""
-    from skimage.measure import label  # slow to import, and only needed where the config asks for it
-
-    pieces = label(label_map, connectivity=2)
-    owner = np.zeros(int(pieces.max(initial=0)) + 1, dtype=np.int64)
-    owner[pieces.ravel()] = label_map.ravel()
-    areas = np.bincount(pieces.ravel(), minlength=len(owner))
-    best_first = np.lexsort((np.arange(len(owner)), -areas, owner))
-    kept = best_first[np.unique(owner[best_first], return_index=True)[1]]
-    largest = np.zeros(len(owner), dtype=bool)
-    largest[kept] = True
-    return np.where(largest[pieces], label_map, 0).astype(np.uint16)
+    """The label map [H, W] with only the largest piece of each cell, see `in_largest_piece`."""
+    return np.where(in_largest_piece(label_map), label_map, 0).astype(np.uint16)
 
 
 def fill_holes(label_map: LabelMap) -> LabelMap:
@@ -52,3 +57,16 @@ def _neighbours(holes: NDArray[np.int32], label_map: LabelMap) -> list[tuple[NDA
             touching = (holes[a] > 0) & (label_map[b] > 0)
             pairs.append((holes[a][touching].astype(np.int64), label_map[b][touching].astype(np.int64)))
     return pairs
+
+
+def open_holes(label_map: LabelMap, sure: PastedMasks) -> LabelMap:
+    """The label map [H, W], cell k as k + 1, without the unsure pixels of a cell that its sure ones enclose.
+
+    sure: the pixels of each cell that are more probable than where holes are opened; pixels that the label map gives to
+    another cell do not count. A cell without sure pixels stays as it is, so does the rim of every cell.
+    """
+    own = label_map.reshape(-1)[sure.pixel] == sure.mask + 1
+    core = np.zeros(label_map.shape, dtype=np.uint16)
+    core.reshape(-1)[sure.pixel[own]] = sure.mask[own] + 1
+    holes = (core == 0) & (label_map > 0) & (fill_holes(core) == label_map)
+    return np.where(holes, 0, label_map).astype(np.uint16)

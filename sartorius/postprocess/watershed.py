@@ -1,67 +1,130 @@
-"""The classical baseline: Otsu's threshold and a watershed, no training.
+"""A watershed without a queue: every pixel points uphill, and shallow basins are merged.
 
-A model that does not beat it by far has not learned much. Cells in phase contrast are darker and brighter than the
-background at once (body and halo), so the threshold is on local contrast, not on grey values.
+The plain watershed floods pixel by pixel from a priority queue. Here every pixel points to the highest pixel of its 3x3
+neighbourhood, and following the pointers in doubling steps brings all pixels to their summit at once ("rainfall"
+watershed). Noise makes far too many summits; two basins are merged when the lower summit rises less than `depth` above
+the pass between them (its persistence), highest pass first. What is left are the summits that h-maxima would find. The
+only loop runs over the passes that may merge, some thousand, never over pixels.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+
+from sartorius.structures.arrays import Floats32 as Floats
+from sartorius.structures.arrays import Ints
 
 
-def otsu_watershed(
-    image: NDArray[np.uint8],
-    smooth: float = 1.0,
-    window: float = 2.0,
-    shrink: int = 3,
-    min_distance: int = 9,
-    min_area: int = 75,
-) -> NDArray[np.uint16]:
-    """Cells of a grey image uint8 [H, W] as a label map uint16 [H, W], 0 is background, numbered without gaps.
+@dataclass(frozen=True)
+class BasinMap:
+    """The `len(peaks)` basins of the A pixels looked at.
 
-    Args:
-        smooth: standard deviation of the Gaussians against noise, pixels.
-        window: standard deviation of the window in which contrast is measured, pixels.
-        shrink: erosion of the foreground, pixels; takes back what the window adds around every edge.
-        min_distance: least distance between the centres of two cells, pixels.
-        min_area: smaller cells are dropped, pixels.
-
-    Otsu's threshold (1979) of the local standard deviation gives the foreground, its holes filled; seeds are the peaks
-    of the smoothed distance to the background, and the watershed of that distance divides the foreground among them.
-    A flat image has no cells. The defaults were the best of 23 settings tried on 32 images of the competition,
-    where they score an mAP of 0.031.
+    pixel: int64 [A], flat row-major index, ascending. basin: int64 [A], 0..n-1. peaks: float32 [n], height of each
+    summit. A basin is 8-connected.
     """
-    # skimage costs a second to import, and only this function needs it
-    from skimage.feature import peak_local_max
-    from skimage.filters import threshold_otsu
-    from skimage.segmentation import watershed
 
-    deviation = _local_deviation(ndimage.gaussian_filter(image.astype(np.float32), smooth), window)
-    if np.ptp(deviation) < 1e-3:  # grey levels; Otsu would divide rounding errors
-        return np.zeros(image.shape, dtype=np.uint16)
-    foreground = ndimage.binary_fill_holes(deviation > threshold_otsu(deviation))
-    if shrink:
-        foreground = ndimage.binary_erosion(foreground, iterations=shrink)
-    distance = ndimage.gaussian_filter(ndimage.distance_transform_edt(foreground), smooth)
-    peaks = peak_local_max(
-        distance, min_distance=min_distance, labels=foreground.astype(np.uint8), exclude_border=False
-    )
-    seeds = np.zeros(image.shape, dtype=np.int32)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return _drop_small(watershed(-distance, seeds, mask=foreground), min_area)
+    pixel: Ints
+    basin: Ints
+    peaks: Floats
 
 
-def _local_deviation(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Standard deviation in a Gaussian window, grey levels."""
-    mean = ndimage.gaussian_filter(image, sigma)
-    return np.sqrt(np.maximum(ndimage.gaussian_filter(np.square(image - mean), sigma), 0))
+def find_basins(height: Floats, inside: NDArray[np.bool_], depth: float) -> BasinMap:
+    """The basins of height float32 [H, W] among the pixels of bool [H, W]; nothing inside gives no basins.
+
+    Watershed never meet across pixels that are not inside. Pixels of equal height are ranked by their index, so that
+    pointers never cycle, and basins that a pass of their own height joins are always merged: a plateau is one basin.
+    """
+    pixel = np.flatnonzero(inside)
+    values = height.ravel()[pixel]
+    order = _ascending(values)
+    rank = np.zeros(inside.shape)  # float64, since OpenCV dilates no int32; exact
+    rank.ravel()[pixel[order]] = np.arange(1, len(pixel) + 1)
+    highest = cv2.dilate(rank, np.ones((3, 3), np.uint8)).ravel()[pixel]
+    root = _roots(order[highest.astype(np.int64) - 1])
+    summit, basin = _numbered(root)
+    peaks = values[summit]
+    low, high, passes = _passes(inside, pixel, values, basin, peaks, depth)
+    summit, basin = _numbered(summit[_merge(low, high, passes, peaks, depth)][basin])
+    return BasinMap(pixel, basin, values[summit])
 
 
-def _drop_small(labels: NDArray[np.int32], min_area: int) -> NDArray[np.uint16]:
-    areas = np.bincount(labels.ravel())
-    keep = areas >= max(min_area, 1)
-    keep[0] = False
-    new = np.where(keep, np.cumsum(keep), 0).astype(np.uint16)
-    return new[labels]
+def _ascending(values: Floats) -> Ints:
+    """Indices that sort the values, equal ones by index; twenty times faster than a stable argsort."""
+    bits = (values + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
+    monotone = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # the order of floats as an order of integers
+    keys = (monotone.astype(np.int64) << 32) | np.arange(len(values))
+    keys.sort()
+    return keys & 0xFFFFFFFF
+
+
+def _roots(pointer: Ints) -> Ints:
+    """Where each chain of pointers ends; the ends point to themselves."""
+    while True:
+        following = pointer[pointer]
+        if np.array_equal(following, pointer):
+            return pointer
+        pointer = following
+
+
+def _numbered(root: Ints) -> tuple[Ints, Ints]:
+    """The distinct roots, ascending, and for each entry of `root` which of them it is."""
+    used = np.zeros(len(root) and int(root.max()) + 1, dtype=np.int64)
+    used[root] = 1
+    return np.flatnonzero(used), (np.cumsum(used) - 1)[root]
+
+
+def _passes(
+    inside: NDArray[np.bool_], pixel: Ints, values: Floats, basin: Ints, peaks: Floats, depth: float
+) -> tuple[Ints, Ints, Floats]:
+    """Neighbouring basins (low number, high number) and the highest pass between them, highest first.
+
+    Without those that can never merge: the lower summit of two only grows by merging.
+    """
+    height, width = inside.shape
+    framed = width + 2  # a column of background on either side and a row below: no step wraps around
+    position = np.full((height + 1) * framed, -1, dtype=np.int64)
+    at = pixel + 2 * (pixel // width) + 1
+    position[at] = np.arange(len(pixel))
+    parts = [_step(position, at, step, values, basin) for step in (1, framed - 1, framed, framed + 1)]
+    a, b, level = (np.concatenate(part) for part in zip(*parts, strict=True))
+    drop = np.minimum(peaks[a], peaks[b]) - level
+    shallow = np.flatnonzero((drop < depth) | (drop == 0))
+    a, b, level = a[shallow], b[shallow], level[shallow]
+    downwards = _ascending(-level)
+    pair = (np.minimum(a, b) * len(peaks) + np.maximum(a, b))[downwards]
+    first = np.sort(np.unique(pair, return_index=True)[1])
+    low, high = np.divmod(pair[first], len(peaks)) if len(pair) else (a, b)
+    return low, high, level[downwards][first]
+
+
+def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> tuple[Ints, Ints, Floats]:
+    """Watershed on either side of each pixel pair that lies `step` apart, and the level of the pass there."""
+    other = position[at + step]
+    own = np.flatnonzero(other >= 0)
+    other = other[own]
+    differ = np.flatnonzero(basin[own] != basin[other])
+    own, other = own[differ], other[differ]
+    return basin[own], basin[other], np.minimum(values[own], values[other])
+
+
+def _merge(low: Ints, high: Ints, passes: Floats, peaks: Floats, depth: float) -> Ints:
+    """For each basin the one with the highest summit among those it is merged with; union-find over the passes."""
+    parent, peak = list(range(len(peaks))), peaks.tolist()
+
+    def find(k: int) -> int:
+        while parent[k] != k:
+            parent[k] = parent[parent[k]]
+            k = parent[k]
+        return k
+
+    for a, b, level in zip(low.tolist(), high.tolist(), passes.tolist(), strict=True):
+        a, b = find(a), find(b)
+        if peak[a] < peak[b]:
+            a, b = b, a
+        if a != b and (peak[b] - level < depth or peak[b] == level):
+            parent[b] = a
+    return _roots(np.array(parent, dtype=np.int64))

@@ -11,17 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.metrics.functional import ROW_LENGTH, THRESHOLD_PERCENT, image_row
-from sartorius.postprocess import (
-    BoxNMS,
-    Mask,
-    MaskNMS,
-    MaxDetections,
-    MinArea,
-    Overlaps,
-    Postprocess,
-    Score,
-    ThresholdTypes,
-)
+from sartorius.postprocess import Postprocess, steps
 from sartorius.structures.arrays import AnyInts, Bools, Floats, Ints, Ints32
 from sartorius.structures.instances import MAX_CELLS
 from sartorius.tuning.overlap_table import CandidateTable, OverlapTable
@@ -29,9 +19,23 @@ from sartorius.tuning.space import ByType, setting_of_class, with_thresholds
 from sartorius.tuning.tables import Tables
 
 # The steps whose result counts can give, in the order in which they can; the others are optional beside these two.
-_COUNTED = (ThresholdTypes, Score, MaxDetections, BoxNMS, Mask, MaskNMS, Overlaps, MinArea)
-_NEEDED = {Mask, Overlaps}
-_WITHOUT: dict[type, float] = {Score: 0.0, BoxNMS: 1.0, MaskNMS: 1.0, MinArea: 0.0}  # the threshold that drops nothing
+_COUNTED = (
+    steps.ThresholdTypes,
+    steps.Score,
+    steps.MaxDetections,
+    steps.BoxNMS,
+    steps.Mask,
+    steps.MaskNMS,
+    steps.Overlaps,
+    steps.MinArea,
+)
+_NEEDED = {steps.Mask, steps.Overlaps}
+_WITHOUT: dict[type, float] = {
+    steps.Score: 0.0,
+    steps.BoxNMS: 1.0,
+    steps.MaskNMS: 1.0,
+    steps.MinArea: 0.0,
+}  # the threshold that drops nothing
 
 
 class Scorer(Protocol):
@@ -79,7 +83,7 @@ class CountScorer:
         self.tables, self.images = tables, tuple(images)
         parts = [tables.candidates[image_id] for image_id in self.images]
         self.name_of = setting_of_class(tables.post)
-        limit = tables.post.find(MaxDetections)
+        limit = tables.post.find(steps.MaxDetections)
         self.max_detections = MAX_CELLS if limit is None else limit.count
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
         self.offset = np.cumsum(sizes) - sizes
@@ -95,13 +99,13 @@ class CountScorer:
 
     def rows(self, thresholds: ByType) -> Ints:
         """See `Scorer`."""
-        table = self._table(thresholds[self.name_of[Mask]])
-        keep = self._first_ones(self.scores >= self._limit(Score, thresholds).astype(np.float32))
-        close = self.box_shared > self._limit(BoxNMS, thresholds)[self.box_j] * self.box_union
+        table = self._table(thresholds[self.name_of[steps.Mask]])
+        keep = self._first_ones(self.scores >= self._limit(steps.Score, thresholds).astype(np.float32))
+        close = self.box_shared > self._limit(steps.BoxNMS, thresholds)[self.box_j] * self.box_union
         keep = survivors(keep, self.box_i[close], self.box_j[close])
-        close = table.mask_shared > self._limit(MaskNMS, thresholds)[table.mask_j] * table.mask_whole
+        close = table.mask_shared > self._limit(steps.MaskNMS, thresholds)[table.mask_j] * table.mask_whole
         keep = survivors(keep, table.mask_i[close], table.mask_j[close])
-        return self._count(table, keep, self._limit(MinArea, thresholds))
+        return self._count(table, keep, self._limit(steps.MinArea, thresholds))
 
     def _limit(self, kind: type, thresholds: ByType) -> Floats:
         """The threshold of a class of step for each candidate, float64 [N]."""

@@ -21,7 +21,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
-from sartorius.postprocess.decode import Components
+from sartorius.postprocess.decoders import Components
 from tests.callbacks.test_checkpoints import Interrupt, keep_signals
 
 __all__ = ["keep_signals"]

@@ -22,7 +22,7 @@ from sartorius.inference.views import SYMMETRIES, ImageView
 from sartorius.inference.windows import Tiles, Whole, Windows
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout
-from sartorius.postprocess.decode import Components
+from sartorius.postprocess.decoders import Components
 from sartorius.structures.detections import Detections
 
 TILES = Tiles(24, 9, margin=4, batch=3, join_iou=0.5)

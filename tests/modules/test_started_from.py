@@ -16,7 +16,7 @@ from sartorius.networks import checkpoints
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
-from sartorius.postprocess.decode import Components
+from sartorius.postprocess.decoders import Components
 from tests.doubles import Split
 
 LINES = ("A172", "SHSY5Y", "BV2", "SkBr3")

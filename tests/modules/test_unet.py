@@ -17,7 +17,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import unet
-from sartorius.postprocess.decode import Components, Watershed
+from sartorius.postprocess.decoders import Components, Watershed
 from sartorius.structures.instances import Instances
 from tests.postprocess.pipelines import pipeline
 

@@ -19,8 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.postprocess.basins import find_basins
 from sartorius.postprocess.maps import CellMaps, Decoded, Map
+from sartorius.postprocess.regions import in_largest_piece
+from sartorius.postprocess.watershed import find_basins
+from sartorius.structures import checks
 from sartorius.structures.arrays import AnyFloats as Floats
 from sartorius.structures.arrays import Ints
 from sartorius.structures.instances import MAX_CELLS
@@ -50,7 +52,8 @@ class Watershed:
     min_area: int
 
     def __post_init__(self) -> None:
-        _check(self, {"foreground_low": 1.0, "depth": 1.0, "peak": 1.0})
+        checks.fractions("model.decoder", foreground_low=self.foreground_low, depth=self.depth, peak=self.peak)
+        checks.numbers("model.decoder", 0, border_weight=self.border_weight, smooth=self.smooth, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
         """The cells; none where no pixel is foreground. Raises InputError where a map that is needed is missing."""
@@ -88,17 +91,20 @@ class OffsetVoting:
     largest_piece: bool
 
     def __post_init__(self) -> None:
-        _check(self, {"foreground_low": 1.0, "depth": 1.0})
+        checks.fractions("model.decoder", foreground_low=self.foreground_low, depth=self.depth)
+        checks.numbers("model.decoder", 0, smooth=self.smooth, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
         """The cells; none where no pixel is foreground. Raises InputError without the map of offsets."""
-        offset = _needed(maps.offset, "offset", "model.layout.offset_scale, or decoder@model.decoder=basins")
+        offset = _needed(maps.offset, "offset", "model.layout.offset_scale, or decoder@model.decoder=watershed")
         pixel = np.flatnonzero(maps.foreground > self.foreground_low)
         at = np.stack(np.divmod(pixel, maps.width)).astype(np.float32)
         vote = at + offset.reshape(2, -1)[:, pixel]
         cell, count = self._gathered(vote, maps)
         if self.largest_piece:
-            kept = _in_largest_piece(pixel, cell, maps.foreground.shape)
+            cells = np.zeros(maps.foreground.shape, np.int64)
+            cells.ravel()[pixel] = cell + 1
+            kept = in_largest_piece(cells).ravel()[pixel]
             pixel, cell, at, vote = pixel[kept], cell[kept], at[:, kept], vote[:, kept]
         agreement = 1 - _variance(vote, cell, count) / np.maximum(_variance(at, cell, count), 1e-6)
         scores = np.sqrt(_means(maps.foreground, pixel, cell, count) * agreement.clip(0, 1))
@@ -135,7 +141,8 @@ class Components:
     min_area: int
 
     def __post_init__(self) -> None:
-        _check(self, {"threshold": 1.0})
+        checks.fractions("model.decoder", threshold=self.threshold)
+        checks.numbers("model.decoder", 0, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
         """The cells; none where no pixel is foreground."""
@@ -184,22 +191,6 @@ def _variance(position: Floats, region: Ints, count: int) -> NDArray[np.float64]
     return result
 
 
-def _in_largest_piece(pixel: Ints, cell: Ints, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which of the pixels belong to the largest 8-connected piece of their cell; of equal pieces, the upper one."""
-    from skimage.measure import label  # slow to import, and only needed where the config asks for it
-
-    cells = np.zeros(shape, np.int64)
-    cells.ravel()[pixel] = cell + 1
-    piece = label(cells, connectivity=2).ravel()[pixel]
-    areas = np.bincount(piece, minlength=1)
-    owner = np.zeros(len(areas), np.int64)
-    owner[piece] = cell
-    smallest_first = np.lexsort((-np.arange(len(areas)), areas))
-    largest = np.zeros(int(owner.max()) + 1, np.int64)
-    largest[owner[smallest_first]] = smallest_first  # of repeated indices the last assignment stays
-    return largest[cell] == piece
-
-
 def _blurred(plane: Map, sigma: float) -> Map:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32) if sigma else plane
 
@@ -208,12 +199,3 @@ def _needed(plane: Map | None, name: str, instead: str) -> Map:
     if plane is None:
         raise InputError(f"model.decoder: it needs the map {name!r}, which the network does not predict; set {instead}")
     return plane
-
-
-def _check(decoder: object, limits: dict[str, float]) -> None:
-    """Raise InputError where a setting is negative or above its limit."""
-    for name, value in vars(decoder).items():
-        if not 0 <= value <= limits.get(name, np.inf):
-            raise InputError(
-                f"model.decoder.{name}: expected a number from 0 to {limits.get(name, np.inf):g}, got {value!r}"
-            )

@@ -11,10 +11,10 @@ from sartorius.postprocess.decoders import Components, OffsetVoting, Watershed
 from sartorius.postprocess.maps import CellMaps, Decoded
 from sartorius.structures.instances import MAX_CELLS
 
-BASINS = Watershed(foreground_low=0.3, border_weight=0.0, smooth=0.0, depth=0.2, peak=0.3, min_area=5)
-VOTES = OffsetVoting(foreground_low=0.3, smooth=1.0, depth=0.3, min_area=5, largest_piece=True)
+WATERSHED = Watershed(foreground_low=0.3, border_weight=0.0, smooth=0.0, depth=0.2, peak=0.3, min_area=5)
+VOTING = OffsetVoting(foreground_low=0.3, smooth=1.0, depth=0.3, min_area=5, largest_piece=True)
 COMPONENTS = Components(threshold=0.5, min_area=5)
-DECODERS = pytest.mark.parametrize("decoder", [BASINS, VOTES, COMPONENTS], ids=lambda d: type(d).__name__)
+DECODERS = pytest.mark.parametrize("decoder", [WATERSHED, VOTING, COMPONENTS], ids=lambda d: type(d).__name__)
 
 # row, column, half axes, angle: two pairs that touch, one that stands alone and is cut by the image
 ELLIPSES = [(30, 30, 16, 6, 0.3), (43, 31, 16, 6, 0.3), (80, 70, 9, 7, 0.0), (80, 86, 9, 7, 0.0), (20, 97, 12, 6, 1.2)]
@@ -54,7 +54,7 @@ def best_ious(truth: np.ndarray, regions: np.ndarray) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-@pytest.mark.parametrize("decoder", [BASINS, VOTES], ids=["basins", "votes"])
+@pytest.mark.parametrize("decoder", [WATERSHED, VOTING], ids=["watershed", "offset_voting"])
 def test_touching_ellipses_are_told_apart(decoder: Any, seed: int | None) -> None:
     maps, truth = drawn(seed)
     decoded = decoder(maps)
@@ -95,7 +95,7 @@ def test_regions_grow_by_a_pixel_that_nothing_claims() -> None:
 def test_scores() -> None:
     foreground = np.array([[0.0, 0.5, 1.0, 0.6, 0.0, 0.8]], np.float32)
     centre = np.array([[0.0, 0.2, 0.9, 0.4, 0.0, 0.5]], np.float32)
-    decoded = replace(BASINS, min_area=1)(CellMaps(foreground, centre=centre))
+    decoded = replace(WATERSHED, min_area=1)(CellMaps(foreground, centre=centre))
     assert decoded.regions.tolist() == [[1, 1, 1, 1, 2, 2]]
     means = np.array([(0.5 + 1.0 + 0.6) / 3, 0.8])
     np.testing.assert_allclose(decoded.scores, np.sqrt(means * [0.9, 0.5]), rtol=1e-6)
@@ -121,28 +121,28 @@ def test_the_border_map_deepens_a_pass() -> None:
     border = np.zeros_like(centre)
     border[:, 10] = 1
     maps = CellMaps(np.ones_like(centre), border=border, centre=centre)
-    assert len(BASINS(maps)) == 1
-    assert len(replace(BASINS, border_weight=0.5)(maps)) == 2
+    assert len(WATERSHED(maps)) == 1
+    assert len(replace(WATERSHED, border_weight=0.5)(maps)) == 2
 
 
 def test_smoothing_drowns_small_summits() -> None:
     centre = np.full((15, 31), 0.5, np.float32)
     centre[7, ::2] = 0.8
     maps = CellMaps(np.ones_like(centre), centre=centre)
-    assert len(replace(BASINS, min_area=1)(maps)) == 16
-    assert len(replace(BASINS, min_area=1, smooth=3.0)(maps)) == 1
+    assert len(replace(WATERSHED, min_area=1)(maps)) == 16
+    assert len(replace(WATERSHED, min_area=1, smooth=3.0)(maps)) == 1
 
 
 def test_weak_and_small_cells_are_dropped_and_numbers_have_no_gaps() -> None:
     maps, truth = drawn()
     assert maps.centre is not None
     weak = replace(maps, centre=np.where(truth == 1, maps.centre * np.float32(0.45), maps.centre))
-    assert len(BASINS(weak)) == len(ELLIPSES)
-    decoded = replace(BASINS, peak=0.5)(weak)
+    assert len(WATERSHED(weak)) == len(ELLIPSES)
+    decoded = replace(WATERSHED, peak=0.5)(weak)
     assert len(decoded) == decoded.regions.max() == len(ELLIPSES) - 1
     assert not decoded.regions[(truth == 1) & (maps.centre > 0.3)].any()
     areas = np.bincount(truth.ravel())[1:]
-    for decoder in (BASINS, VOTES):
+    for decoder in (WATERSHED, VOTING):
         kept = replace(decoder, min_area=int(np.median(areas)) - 5)(maps)
         assert len(kept) == kept.regions.max() == (areas >= np.median(areas) - 5).sum() < len(ELLIPSES)
 
@@ -152,14 +152,14 @@ def test_pieces_of_a_vote() -> None:
     assert maps.offset is not None
     maps.offset[:, 100:105, 5:10] = np.array([80 - 102, 70 - 7])[:, None, None]  # far away, and for the third ellipse
     maps.foreground[100:105, 5:10] = 0.9
-    assert not VOTES(maps).regions[100:105, 5:10].any()
-    all_pieces = replace(VOTES, largest_piece=False)(maps).regions
+    assert not VOTING(maps).regions[100:105, 5:10].any()
+    all_pieces = replace(VOTING, largest_piece=False)(maps).regions
     assert (all_pieces[102, 7] == all_pieces[80, 70]) and all_pieces[102, 7]
 
 
 def test_votes_may_fall_outside_the_image() -> None:
     maps = CellMaps(np.ones((4, 5), np.float32), offset=np.full((2, 4, 5), -1e9, np.float32))
-    assert VOTES(maps).regions.tolist() == [[1] * 5] * 4
+    assert VOTING(maps).regions.tolist() == [[1] * 5] * 4
 
 
 @DECODERS
@@ -188,17 +188,18 @@ def test_of_more_cells_than_a_uint16_can_number_the_best_are_kept() -> None:
 def test_a_missing_map_is_named() -> None:
     only = CellMaps(np.ones((4, 4), np.float32))
     with pytest.raises(InputError, match="needs the map 'centre'.*decoder@model.decoder=components"):
-        BASINS(only)
+        WATERSHED(only)
     with pytest.raises(InputError, match="needs the map 'border'.*model.decoder.border_weight=0"):
-        replace(BASINS, border_weight=1.0)(replace(only, centre=only.foreground))
+        replace(WATERSHED, border_weight=1.0)(replace(only, centre=only.foreground))
     with pytest.raises(InputError, match="needs the map 'offset'.*model.layout.offset_scale"):
-        VOTES(only)
+        VOTING(only)
 
 
 @pytest.mark.parametrize("change", [{"depth": 1.5}, {"peak": -0.1}, {"foreground_low": 2}, {"min_area": -1}])
 def test_bad_settings_are_named(change: dict[str, float]) -> None:
-    with pytest.raises(InputError, match=rf"model\.decoder\.{next(iter(change))}: expected a number (from 0 to|of at least 0)"):
-        replace(BASINS, **change)
+    (name,) = change
+    with pytest.raises(InputError, match=rf"model\.decoder\.{name}: expected a number (from 0 to|of at least 0)"):
+        replace(WATERSHED, **change)
 
 
 def test_maps_and_decoded_are_checked() -> None:

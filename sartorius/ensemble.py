@@ -20,32 +20,25 @@ from sartorius.running.resume import resume
 
 if TYPE_CHECKING:
     from sartorius.fusion.join import Ensemble
-    from sartorius.fusion.joined_folder import JoinedFolder, JoinOutcome
+    from sartorius.fusion.joined_folder import JoinedFolder
 
 _LISTED = 5  # unreadable files that are printed
 
 
-def ensemble(joiner: Ensemble, images: Sequence[str], folder: JoinedFolder, skip_bad: bool) -> JoinOutcome:
+def ensemble(joiner: Ensemble, images: Sequence[str], folder: JoinedFolder, skip_bad: bool) -> None:
     """Join the images into `folder`; those in it that are newer than the files they are made of are kept.
 
     skip_bad: leave out a file that cannot be read, and an image of which no file can be read; see `Ensemble.join`.
     """
-    from sartorius.fusion.joined_folder import JoinOutcome
-
-    outcome = JoinOutcome(kept=len(images))
     join = partial(joiner.join, skip_bad=skip_bad)
-    left = resume(join, images, lambda image_id: folder.is_current(image_id, joiner.files(image_id)), "joining")
+    left = resume(join, images, lambda image_id: folder.keep(image_id, joiner.files(image_id)), "joining")
     for image_id, (joined, problems) in left:
         folder.add(image_id, joined, problems)
-        outcome.kept -= 1
-        outcome.joined += joined is not None
-    outcome.skipped = folder.skipped
-    return outcome
 
 
 @command("ensemble")
-def main(cfg: DictConfig) -> JoinOutcome:
-    """Build the ensemble of the config and join all images."""
+def main(cfg: DictConfig) -> JoinedFolder:
+    """Build the ensemble of the config and join all images; returns the folder with its counts."""
     from sartorius.fusion.join import Ensemble
     from sartorius.fusion.joined_folder import JoinedFolder
     from sartorius.fusion.members import chosen_images, open_members, shared_names, weight_table
@@ -58,23 +51,21 @@ def main(cfg: DictConfig) -> JoinOutcome:
     images = chosen_images(members, cfg.images)
     settings = {key: plain[key] for key in ("min_score", "calibrate", "image_type")}
     joiner = Ensemble(members=members, names=names, weights=weights, method=wiring.instantiate(cfg.fusion), **settings)
-    meta = {
+    about = {
         "cell_types": list(names),
         "mask_size": joiner.mask_size,
         "postprocess": joiner.postprocess(plain["postprocess"]),
         saved_filter.KEY: saved_filter.to_save(cfg.filter, names),
         "ensemble": {**joiner.settings, "fusion": plain["fusion"], "submissions": plain["submissions"]},
     }
-    folder = JoinedFolder(Path(str(cfg.output)) / "detections", meta, images, cfg.overwrite)
-    outcome = ensemble(joiner, images, folder, cfg.skip_bad)
-    for problem in outcome.problems[:_LISTED]:
+    folder = JoinedFolder(Path(str(cfg.output)) / "detections", about, images, cfg.overwrite)
+    ensemble(joiner, images, folder, cfg.skip_bad)
+    for problem in folder.problems[:_LISTED]:
         print(f"skipped: {problem}")
-    kept = f", {outcome.kept} of them by an earlier run" if outcome.kept else ""
-    lost = f"; {len(outcome.problems)} unreadable files skipped" if outcome.skipped else ""
-    print(
-        f"{outcome.joined + outcome.kept} images of {len(members)} members joined in {folder.folder.folder}{kept}{lost}"
-    )
-    return outcome
+    kept = f", {folder.kept} of them by an earlier run" if folder.kept else ""
+    lost = f"; {len(folder.problems)} unreadable files skipped" if folder.skipped else ""
+    print(f"{folder.joined + folder.kept} images of {len(members)} members joined in {folder.folder}{kept}{lost}")
+    return folder
 
 
 if __name__ == "__main__":

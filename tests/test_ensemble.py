@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from sartorius import ensemble
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
-from sartorius.fusion.joined_folder import JoinOutcome
+from sartorius.fusion.joined_folder import JoinedFolder
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.saved import postprocess_of, to_save
 from sartorius.running import wiring
@@ -25,7 +25,7 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.fusion.members_of import found, write_folder
 from tests.rescoring.size_filter import larger_than
 
-Run = Callable[..., JoinOutcome]
+Run = Callable[..., JoinedFolder]
 BOX = [10, 10, 30, 20]
 
 
@@ -40,7 +40,7 @@ def output(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(output: Path) -> Run:
-    def program(members: Any, *overrides: str) -> JoinOutcome:
+    def program(members: Any, *overrides: str) -> JoinedFolder:
         with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
             cfg = compose("ensemble", overrides=[f"output={output}", *overrides])
         cfg.members = members

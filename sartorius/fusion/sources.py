@@ -79,7 +79,7 @@ class FolderSource(MemberSource):
 
     def file(self, image_id: str) -> Path:
         """The file of an image."""
-        return self.folder.folder / f"{image_id}.npz"
+        return self.folder.file(image_id)
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
         """Read an image; see `MemberSource`."""

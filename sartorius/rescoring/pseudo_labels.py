@@ -68,7 +68,7 @@ class PseudoLabeller:
 
     def is_done(self, image_id: str) -> bool:
         """Whether an earlier run labelled the image, as its detections are now."""
-        return self.file.has(image_id, self.folder.folder / f"{image_id}.npz")
+        return self.file.has(image_id, self.folder.file(image_id))
 
     def __call__(self, image_id: str) -> str | None:
         """Label an image; returns the problem with a bad one, None for a good one."""

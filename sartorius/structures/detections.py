@@ -225,6 +225,10 @@ class DetectionsFolder:
         if self.image_ids():
             raise InputError(f"{self.folder}: holds detections already; delete them or give another output=")
 
+    def file(self, image_id: str) -> Path:
+        """The file of an image."""
+        return self.folder / f"{image_id}.npz"
+
     def write(self, detections: Detections) -> Path:
         """Write one image."""
         return detections.save(self.folder)
@@ -235,16 +239,14 @@ class DetectionsFolder:
 
     def load(self, image_id: str) -> Detections:
         """One image. Raises InputError where it is missing, damaged, renamed, or of cell types not in meta.json."""
-        detections = Detections.load(self.folder / f"{image_id}.npz")
+        detections = Detections.load(self.file(image_id))
         if detections.image_id != image_id:
-            raise InputError(f"{self.folder / image_id}.npz holds image {detections.image_id}: was it renamed?")
+            raise InputError(f"{self.file(image_id)} holds image {detections.image_id}: was it renamed?")
         if self._read is None:  # not for each image: it may hold a filter, and a list of unreadable files
             self._read = self.meta
         expected = tuple(self._read.get("cell_types", detections.cell_type_names))
         if detections.cell_type_names != expected:
-            raise InputError(
-                f"{self.folder / image_id}.npz: cell types {detections.cell_type_names}, in meta.json {expected}"
-            )
+            raise InputError(f"{self.file(image_id)}: cell types {detections.cell_type_names}, in meta.json {expected}")
         return detections
 
     def __iter__(self) -> Iterator[Detections]:

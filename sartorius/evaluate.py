@@ -42,7 +42,7 @@ def check_options(cfg: DictConfig) -> None:
 
 
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
-    """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here win.
+    """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here come first.
 
     Raises InputError for a folder that holds detections, data of no SupervisedDataModule, and views that nothing joins.
     """
@@ -53,7 +53,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     from sartorius.data.competition.datamodule import validation_data
 
     folder = Path(str(cfg.output)) / "detections"
-    if processes.rank() == 0:  # when the others look, it may have begun
+    if processes.rank() == 0:  # later it may have begun
         DetectionsFolder(folder).check_empty()
     module = loading.load_module(cfg.checkpoint, cfg.inference)
     if cfg.tta and loading.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
@@ -70,7 +70,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
 
 
 def chosen_images(cfg: DictConfig, truth: Competition) -> list[str]:
-    """The labelled images that the config asks for: those of a fold, those listed, or all."""
+    """List the labelled images that the config asks for: those of a fold, those listed, or all."""
     images = list(truth.ids)
     if cfg.data.fold is not None and cfg.checkpoint is None:
         file = cfg.data.fold_file
@@ -85,7 +85,7 @@ def chosen_images(cfg: DictConfig, truth: Competition) -> list[str]:
 def scored_runs(
     cfg: DictConfig, truth: Competition, images: Sequence[str], folders: Sequence[str]
 ) -> dict[str, scoring.ScoredRun]:
-    """The runs to score by name: the predictions of `images`, and the baseline on the same images."""
+    """Open the runs to score, by name: the predictions of `images`, and the baseline on the same images."""
     from sartorius.rescoring.saved import print_saved_filters
 
     runs: dict[str, scoring.ScoredRun] = {}

@@ -1,11 +1,11 @@
 """Tune the thresholds per cell type: `python -m sartorius.tune detections=[RUN0/detections,...] output=DIR`.
 
-The detections are those of labelled images that their models did not see (each fold's run writes its validation
-images). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and what it
-is worth: metrics.json and per_image.csv (untuned, tuned, and cross-fitted: tuned without the image's fold),
-parameters.csv, trials.csv. With `pseudo_labels.precision=` also from which score on cells are right that often, in
-`DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.thresholds=`. The search itself is kept in
-`DIR/search.jsonl`, and goes on when called again.
+The detections are those of labelled images that their models were not trained on (each fold's run writes its validation
+images). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and its gain:
+metrics.json and per_image.csv (untuned, tuned, and cross-fitted: tuned without the image's fold), parameters.csv,
+trials.csv. With `pseudo_labels.precision=` it also writes the scores from which on cells are right that often to
+`DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.thresholds=`. The same command continues a search
+from `DIR/search.jsonl`.
 """
 
 from __future__ import annotations

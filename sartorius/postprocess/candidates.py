@@ -58,14 +58,14 @@ class Candidates:
         return self.detections.cell_types[self.source]
 
     def limits(self, setting: str, values: PerType) -> Floats:
-        """The value of a setting that holds for each candidate, float64 [N].
+        """Look up the value of a setting for each candidate, float64 [N].
 
         Raises InputError, naming the setting, where a cell type of the detections has none.
         """
         return per_type(setting, values, self.detections.cell_type_names)[self.types]
 
     def select(self, keep: Bools) -> Candidates:
-        """The candidates of a boolean mask [N], in their order."""
+        """Keep the candidates of a boolean mask [N], in their order."""
         if keep.all():
             return self
         masks = self.masks
@@ -79,12 +79,12 @@ class Candidates:
         return replace(self, source=self.source[keep], types=self.types[keep], masks=masks, mask_threshold=threshold)
 
     def paste(self, threshold: Floats) -> PastedMasks:
-        """The pixels of each candidate whose probability is above its threshold [N]."""
+        """Find the pixels of each candidate whose probability is above its threshold [N]."""
         masks = self.detections.masks[self.source]
         return paste_masks(self.boxes, masks, threshold, self.detections.height, self.detections.width)
 
     def pasted(self) -> PastedMasks:
-        """The masks as flat pixels. Raises InputError before they are pasted."""
+        """Return the masks as flat pixels. Raises InputError before they are pasted."""
         if not isinstance(masks := self._masks(), np.ndarray):
             return masks
         runs = Instances(masks, self.cell_types).to_runs()
@@ -92,17 +92,17 @@ class Candidates:
         return PastedMasks(pixel, cell, len(self), runs.height, runs.width)
 
     def layers(self) -> Layers:
-        """The masks in layers, candidate k as k + 1. Raises InputError before they are pasted."""
+        """Return the masks in layers, candidate k as k + 1. Raises InputError before they are pasted."""
         masks = self._masks()
         return masks if isinstance(masks, np.ndarray) else layers_of(masks)
 
     def areas(self) -> Ints:
-        """Pixels of each candidate, int64 [N]. Raises InputError before masks are pasted."""
+        """Count the pixels of each candidate, int64 [N]. Raises InputError before masks are pasted."""
         masks = self._masks()
         return areas_of(masks, len(self)) if isinstance(masks, np.ndarray) else masks.areas
 
     def with_layers(self, layers: ArrayLike) -> Candidates:
-        """The same candidates with other pixels; those left without any are dropped."""
+        """Give the candidates other pixels; those left without any are dropped."""
         changed = replace(self, masks=np.asarray(layers, dtype=np.uint16))
         return changed.select(changed.areas() > 0)
 
@@ -113,14 +113,14 @@ class Candidates:
 
 
 def layers_of(pasted: PastedMasks) -> Layers:
-    """The masks in layers [L, H, W], mask k as k + 1; masks of one layer share no pixel."""
+    """Arrange masks in layers [L, H, W], mask k as k + 1; masks of one layer share no pixel."""
     lengths = np.ones_like(pasted.pixel)
     runs = Runs(pasted.pixel, lengths, pasted.mask, pasted.count, pasted.height, pasted.width)
     return Instances.from_runs(runs, np.zeros(pasted.count, np.int64)).layers
 
 
 def remove_overlaps(masks: PastedMasks | Layers) -> LabelMap:
-    """A label map [H, W], mask k as k + 1; a pixel of several masks goes to the first, the best score."""
+    """Draw a label map [H, W], mask k as k + 1; a pixel of several masks goes to the first, the best score."""
     if isinstance(masks, PastedMasks):
         label_map = np.zeros(masks.height * masks.width, dtype=np.uint16)
         label_map[masks.pixel[::-1]] = masks.mask[::-1] + 1  # of repeated indices the last assignment stays

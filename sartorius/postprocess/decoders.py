@@ -1,8 +1,7 @@
-"""From the maps of a dense network to cells: three decoders, each a callable that turns CellMaps into Decoded.
+"""Decoders of the maps of a dense network: three callables that turn CellMaps into Decoded.
 
-Watershed follows the centre map uphill, OffsetVoting follows the offsets, Components only asks what is connected. All
-work on the flat list of foreground pixels (a quarter of a crowded image); what is known of a cell is a sum over its
-pixels.
+Watershed follows the centre map uphill, OffsetVoting follows the offsets, Components takes connected pieces. All work
+on the flat list of foreground pixels (a quarter of a crowded image); the numbers of a cell are sums over its pixels.
 
 The regions are generous, since the mask threshold is chosen later: down to a low foreground probability, and grown by
 one pixel into what lies below it. Where a region ends the mask of a detection falls to 0 at once; interpolated, that
@@ -56,22 +55,22 @@ class Watershed:
         checks.numbers("model.decoder", 0, border_weight=self.border_weight, smooth=self.smooth, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
-        """The cells; none where no pixel is foreground. Raises InputError where a map that is needed is missing."""
+        """Decode the cells; none where no pixel is foreground. Raises InputError where a map it needs is missing."""
         height = _needed(maps.centre, "centre", "decoder@model.decoder=components")
         if self.border_weight:
             height = height - np.float32(self.border_weight) * _needed(
                 maps.border, "border", "model.decoder.border_weight=0"
             )
-        found = find_basins(_blurred(height, self.smooth), maps.foreground > self.foreground_low, self.depth)
-        likely = _means(maps.foreground, found.pixel, found.basin, len(found.peaks))
-        scores = np.sqrt(likely * found.peaks.clip(0, 1))
-        scores[found.peaks < self.peak] = -1
-        return _decoded(maps, self.foreground_low, found.pixel, found.basin, scores, self.min_area)
+        basins = find_basins(_blurred(height, self.smooth), maps.foreground > self.foreground_low, self.depth)
+        likely = _means(maps.foreground, basins.pixel, basins.basin, len(basins.peaks))
+        scores = np.sqrt(likely * basins.peaks.clip(0, 1))
+        scores[basins.peaks < self.peak] = -1
+        return _decoded(maps, self.foreground_low, basins.pixel, basins.basin, scores, self.min_area)
 
 
 @dataclass(frozen=True)
 class OffsetVoting:
-    """Every pixel votes for the middle of its cell; pixels whose votes gather at one place are one cell.
+    """Hough voting by offsets: each pixel votes for the middle of its cell; pixels whose votes gather are one cell.
 
     Args:
         foreground_low: pixels with a foreground probability above it vote, 0..1.
@@ -95,7 +94,7 @@ class OffsetVoting:
         checks.numbers("model.decoder", 0, smooth=self.smooth, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
-        """The cells; none where no pixel is foreground. Raises InputError without the map of offsets."""
+        """Decode the cells; none where no pixel is foreground. Raises InputError without the map of offsets."""
         offset = _needed(maps.offset, "offset", "model.layout.offset_scale, or decoder@model.decoder=watershed")
         pixel = np.flatnonzero(maps.foreground > self.foreground_low)
         at = np.stack(np.divmod(pixel, maps.width)).astype(np.float32)
@@ -111,7 +110,7 @@ class OffsetVoting:
         return _decoded(maps, self.foreground_low, pixel, cell, scores, self.min_area)
 
     def _gathered(self, vote: Map, maps: CellMaps) -> tuple[Ints, int]:
-        """The gathering that each vote (row, column) falls into, int64 [A], and the number of gatherings."""
+        """Return the gathering that each vote (row, column) falls into, int64 [A], and the number of gatherings."""
         shape, size = maps.foreground.shape, maps.foreground.size
         last = np.array(shape, np.float32)[:, None] - 1
         row, column = np.rint(vote).clip(0, last).astype(np.int64)
@@ -120,15 +119,15 @@ class OffsetVoting:
         voted = votes > 0
         # a ratio of counts, whatever the size of the cells, is a difference of their logarithms
         np.log(votes, where=voted, out=votes)
-        found = find_basins(votes, voted, -np.log1p(-min(self.depth, 1 - 1e-6)))
+        basins = find_basins(votes, voted, -np.log1p(-min(self.depth, 1 - 1e-6)))
         basin = np.zeros(size, np.int64)
-        basin[found.pixel] = found.basin
-        return basin[target], len(found.peaks)
+        basin[basins.pixel] = basins.basin
+        return basin[target], len(basins.peaks)
 
 
 @dataclass(frozen=True)
 class Components:
-    """Pieces of the foreground, connected over edges, not corners: for networks that predict nothing else.
+    """Connected components of the foreground, over edges, not corners: for networks that predict nothing else.
 
     Args:
         threshold: pixels with a foreground probability above it belong to cells, 0..1.
@@ -145,7 +144,7 @@ class Components:
         checks.numbers("model.decoder", 0, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
-        """The cells; none where no pixel is foreground."""
+        """Decode the cells; none where no pixel is foreground."""
         count, pieces = cv2.connectedComponents((maps.foreground > self.threshold).astype(np.uint8), connectivity=4)
         pixel = np.flatnonzero(pieces)
         piece = pieces.ravel()[pixel].astype(np.int64) - 1
@@ -154,9 +153,9 @@ class Components:
 
 
 def _decoded(maps: CellMaps, low: float, pixel: Ints, region: Ints, scores: Floats, min_area: int) -> Decoded:
-    """Regions int64 [A], 0..n-1, of flat pixels [A], without those that are small or whose score [n] is negative.
+    """Draw the regions int64 [A], 0..n-1, of flat pixels [A] that are large enough and whose score [n] is not negative.
 
-    Grown by a pixel where the foreground is not above `low`. Of more cells than a uint16 can number the best are kept.
+    They grow by a pixel where the foreground is not above `low`. Of more cells than a uint16 can number the best stay.
     """
     count = len(scores)
     areas = np.bincount(region, minlength=count)

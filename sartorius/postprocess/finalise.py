@@ -82,18 +82,18 @@ class Postprocess:
             yield name, candidates
 
     def find(self, kind: type[S]) -> S | None:
-        """The first step of a class, None where there is none."""
+        """Return the first step of a class, None where there is none."""
         return next((step for step in self.steps.values() if isinstance(step, kind)), None)
 
     def with_step(self, step: Step) -> Postprocess:
-        """The same post-processing with `step` in place of that of its class, or before all others."""
+        """Replace the step of the class of `step`, or put it before all others where there is none."""
         replaced = {name: step if type(old) is type(step) else old for name, old in self.steps.items()}
         if step not in replaced.values():
             replaced = {type(step).__name__: step, **self.steps}
         return Postprocess(None, **replaced)
 
     def with_settings(self, changes: Mapping[str, Any]) -> Postprocess:
-        """The same post-processing with other values of settings, by `step.setting`."""
+        """Replace values of settings, by `step.setting`."""
         steps = dict(self.steps)
         for key, value in changes.items():
             name, _, setting = key.partition(".")
@@ -112,7 +112,7 @@ class Postprocess:
 
 
 def settings_of(step: Any) -> dict[str, Any]:
-    """The plain settings of a step. Raises TypeError for a step that is no dataclass."""
+    """Return the plain settings of a step. Raises TypeError for a step that is no dataclass."""
     if not is_dataclass(step):
         raise TypeError(f"{type(step).__name__}: a step of post-processing must be a dataclass")
     values = vars(step)

@@ -1,12 +1,12 @@
-"""What a dense network says about an image, a map for each question; and the cells that a decoder makes of it."""
+"""The maps that a dense network predicts of an image, and the cells that a decoder makes of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sartorius.structures.arrays import Ints, LabelMap, Scores
 from sartorius.structures.arrays import Plane as Map
 
 
@@ -32,8 +32,7 @@ class CellMaps:
         if len(size) != 2:
             raise ValueError(f"foreground must be float32 [H, W], got {size}")
         leading = {"offset": (2,), "types": () if self.types is None else self.types.shape[:1]}
-        for name in (field.name for field in fields(self)):
-            values = getattr(self, name)
+        for name, values in vars(self).items():
             expected = (*leading.get(name, ()), *size)
             if values is not None and (values.dtype != np.float32 or values.shape != expected or not values.size):
                 raise ValueError(f"{name} must be float32 {expected}, not empty, got {values.dtype} {values.shape}")
@@ -53,13 +52,13 @@ class CellMaps:
 class Decoded:
     """The N cells of one image; N may be 0.
 
-    regions: uint16 [H, W], 0 is none, k is the k-th cell; every cell has pixels, more than are its own in the end.
+    regions: uint16 [H, W], 0 is none, k is the k-th cell; every cell has pixels, more than it keeps in the end.
     scores: float32 [N], 0..1. cell_types: int64 [N]. Raises ValueError for another shape or type.
     """
 
-    regions: NDArray[np.uint16]
-    scores: NDArray[np.float32]
-    cell_types: NDArray[np.int64]
+    regions: LabelMap
+    scores: Scores
+    cell_types: Ints
 
     def __post_init__(self) -> None:
         shapes = (self.scores.shape, self.cell_types.shape)

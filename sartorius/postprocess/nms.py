@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from sartorius.postprocess.paste import PastedMasks
 from sartorius.structures.arrays import AnyFloats as Floats
-from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import Bools, Ints
 
 Overlap = Literal["iou", "iom"]
 
 
-def suppress(count: int, i: Ints, j: Ints) -> NDArray[np.bool_]:
-    """Greedy suppression, bool [count]: which of `count` items, best first, stay.
+def suppress(count: int, i: Ints, j: Ints) -> Bools:
+    """Suppress greedily among `count` items, best first; returns which of them stay, bool [count].
 
-    Pair k says that item i[k] < j[k] drops item j[k] as long as it stays itself. Pairs in any order.
+    Pair k: item i[k] < j[k] drops item j[k] as long as it stays itself. Pairs in any order.
     """
     keep = np.ones(count, dtype=bool)
     order = np.argsort(i, kind="stable")
@@ -30,20 +29,20 @@ def suppress(count: int, i: Ints, j: Ints) -> NDArray[np.bool_]:
     return keep
 
 
-def box_nms(boxes: Floats, cell_types: Ints, thresholds: Floats, class_agnostic: bool = True) -> NDArray[np.bool_]:
-    """Which boxes [N, 4], best first, stay: bool [N].
+def box_nms(boxes: Floats, cell_types: Ints, thresholds: Floats, class_agnostic: bool = True) -> Bools:
+    """Suppress boxes [N, 4], best first; returns which of them stay, bool [N].
 
-    A box goes when its IoU with a better one that stays is above its own threshold [N]; of the same cell type only,
-    unless `class_agnostic`.
+    A box is dropped when its IoU with a better one that stays is above its own threshold [N]; of the same cell type
+    only, unless `class_agnostic`.
     """
     x1, y1, x2, y2 = np.asarray(boxes, dtype=np.float64).reshape(-1, 4).T.copy()
     areas, keep = (x2 - x1) * (y2 - y1), np.ones(len(x1), dtype=bool)
-    # A threshold of 1 drops nothing, an IoU is never above it: a cheap way out for the folders that come out of NMS.
+    # A threshold of 1 drops nothing, since an IoU is never above it: cheap for detections that NMS was applied to.
     if not len(keep) or np.min(thresholds) >= 1:
         return keep
     for k in range(len(keep)):
         if not keep[k]:
-            continue  # one that is gone drops nothing, so that many copies of a box cost little
+            continue  # a dropped box drops nothing, so that many copies of a box cost little
         rest = slice(k + 1, None)
         shared = np.minimum(x2[rest], x2[k]) - np.maximum(x1[rest], x1[k])
         np.maximum(shared, 0, out=shared)
@@ -56,10 +55,10 @@ def box_nms(boxes: Floats, cell_types: Ints, thresholds: Floats, class_agnostic:
 
 
 def mask_intersections(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
-    """Pairs i < j of masks that share pixels: (i, j, shared pixels), each int64 [P]."""
-    # Only pixels that several masks claim matter, and they are few.
-    claims = np.bincount(pasted.pixel, minlength=pasted.height * pasted.width)
-    contested = np.flatnonzero(claims[pasted.pixel] > 1)
+    """Count the pixels that pairs i < j of masks share: (i, j, shared pixels), each int64 [P]."""
+    # Only pixels of several masks matter, and they are few.
+    covers = np.bincount(pasted.pixel, minlength=pasted.height * pasted.width)
+    contested = np.flatnonzero(covers[pasted.pixel] > 1)
     _, column = np.unique(pasted.pixel[contested], return_inverse=True)
     row = pasted.mask[contested]
     shape = (pasted.count, int(column.max(initial=-1)) + 1)
@@ -69,11 +68,11 @@ def mask_intersections(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
     return shared.row[upper].astype(np.int64), shared.col[upper].astype(np.int64), shared.data[upper].astype(np.int64)
 
 
-def mask_nms(pasted: PastedMasks, thresholds: Floats, overlap: Overlap = "iou") -> NDArray[np.bool_]:
-    """Which pasted masks, best first, stay: bool [count].
+def mask_nms(pasted: PastedMasks, thresholds: Floats, overlap: Overlap = "iou") -> Bools:
+    """Suppress pasted masks, best first; returns which of them stay, bool [count].
 
-    A mask goes when its overlap with a better one that stays is above its own threshold [count]: intersection over
-    union (`iou`), or over the smaller of the two areas (`iom`), which also drops fragments inside a large mask.
+    A mask is dropped when its overlap with a better one that stays is above its own threshold [count]: intersection
+    over union (`iou`), or over the smaller of the two areas (`iom`), which also drops fragments inside a large mask.
     """
     i, j, shared = mask_intersections(pasted)
     areas = pasted.areas

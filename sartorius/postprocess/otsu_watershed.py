@@ -19,7 +19,7 @@ def otsu_watershed(
     min_distance: int = 9,
     min_area: int = 75,
 ) -> NDArray[np.uint16]:
-    """Cells of a grey image uint8 [H, W] as a label map uint16 [H, W], 0 is background, numbered without gaps.
+    """Segment a grey image uint8 [H, W]: a label map uint16 [H, W], 0 is background, numbered without gaps.
 
     Args:
         smooth: standard deviation of the Gaussians against noise, pixels.
@@ -54,7 +54,7 @@ def otsu_watershed(
 
 
 def _local_deviation(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
-    """Standard deviation in a Gaussian window, grey levels."""
+    """Measure the standard deviation in a Gaussian window, grey levels."""
     mean = ndimage.gaussian_filter(image, sigma)
     return np.sqrt(np.maximum(ndimage.gaussian_filter(np.square(image - mean), sigma), 0))
 

@@ -1,4 +1,4 @@
-"""From probability masks in box coordinates to pixels of the image.
+"""Pasting of probability masks in box coordinates into the image.
 
 The mask of M x M cells divides its box evenly, as RoIAlign with `aligned=True` does: the centre of mask column u is
 at x1 + (u + 0.5) * (x2 - x1) / M. An image pixel is sampled at its centre, bilinearly; samples beyond the outermost
@@ -41,7 +41,7 @@ class PastedMasks:
         return np.bincount(self.mask, minlength=self.count)
 
     def select(self, keep: NDArray[np.bool_]) -> PastedMasks:
-        """The masks of a boolean mask [count], renumbered in their order."""
+        """Keep the masks of a boolean mask [count], renumbered in their order."""
         new = np.cumsum(keep) - 1
         chosen = keep[self.mask]
         return PastedMasks(self.pixel[chosen], new[self.mask[chosen]], int(keep.sum()), self.height, self.width)
@@ -54,7 +54,7 @@ def paste_masks(
     height: int,
     width: int,
 ) -> PastedMasks:
-    """The pixels where the pasted probability is above the mask's own threshold.
+    """Find the pixels where the pasted probability is above the mask's own threshold.
 
     boxes: [N, 4] x1, y1, x2, y2 in pixel edges, may reach outside the image; masks: [N, M, M] in 0..1;
     thresholds: [N]. Boxes without extent give no pixels. N may be 0.

@@ -25,12 +25,12 @@ def in_largest_piece(labels: AnyInts) -> Bools:
 
 
 def keep_largest_piece(label_map: LabelMap) -> LabelMap:
-    """The label map [H, W] with only the largest piece of each cell, see `in_largest_piece`."""
+    """Keep, of a label map [H, W], only the largest piece of each cell, see `in_largest_piece`."""
     return np.where(in_largest_piece(label_map), label_map, 0).astype(np.uint16)
 
 
 def fill_holes(label_map: LabelMap) -> LabelMap:
-    """The label map [H, W] with every background region that a single cell encloses given to that cell.
+    """Give every background region of a label map [H, W] that a single cell encloses to that cell.
 
     A region (4-connected) that touches the image's border or two cells stays background.
     """
@@ -47,7 +47,7 @@ def fill_holes(label_map: LabelMap) -> LabelMap:
 
 
 def _neighbours(holes: NDArray[np.int32], label_map: LabelMap) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(hole, cell) of every pair of pixels that share an edge, one array pair for each of the four directions."""
+    """List (hole, cell) of every pair of pixels that share an edge, one array pair for each of the four directions."""
     pairs = []
     for axis in (0, 1):
         size = label_map.shape[axis]
@@ -60,7 +60,7 @@ def _neighbours(holes: NDArray[np.int32], label_map: LabelMap) -> list[tuple[NDA
 
 
 def open_holes(label_map: LabelMap, sure: PastedMasks) -> LabelMap:
-    """The label map [H, W], cell k as k + 1, without the unsure pixels of a cell that its sure ones enclose.
+    """Remove, from a label map [H, W] with cell k as k + 1, the unsure pixels that a cell's sure ones enclose.
 
     sure: the pixels of each cell that are more probable than where holes are opened; pixels that the label map gives to
     another cell do not count. A cell without sure pixels stays as it is, so does the rim of every cell.

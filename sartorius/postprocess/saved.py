@@ -63,7 +63,7 @@ def changed(
 def _changed_step(
     name: str, steps: Mapping[str, Any], change: Any, source: str, cell_types: Sequence[str]
 ) -> dict[str, Any] | None:
-    """The settings of one step after a change; None leaves it out."""
+    """Change the settings of one step; None leaves it out."""
     if isinstance(change, Mapping) and "_target_" in change:
         return dict(change)
     old = steps.get(name)
@@ -84,7 +84,7 @@ def _changed_step(
 
 
 def _per_type(key: str, old: Any, change: Any, cell_types: Sequence[str]) -> Any:
-    """A setting after a change. What held for all types is the `default` beside those that a mapping names."""
+    """Change a setting. A number for all types becomes the `default` beside those that a mapping names."""
     if not isinstance(change, Mapping):
         return change
     values = dict(old) if isinstance(old, Mapping) else {} if old is None else {DEFAULT: old}
@@ -123,7 +123,7 @@ def _build_step(name: str, settings: Any, source: str) -> Step | None:
 
 
 def _step_class(name: str, target: str, source: str) -> type[Step]:
-    """The class that a `_target_` names; raises InputError for anything but a step that is defined in this package."""
+    """Import the class that a `_target_` names; raises InputError for anything but a step defined in this package."""
     module, _, kind = target.rpartition(".")
     found: Any = None
     if f"{module}.".startswith(f"{_PACKAGE}."):
@@ -139,7 +139,7 @@ def _step_class(name: str, target: str, source: str) -> type[Step]:
 
 
 def to_saved(post: Postprocess) -> dict[str, Any]:
-    """The plain settings that `from_saved` reads, `_target_` first."""
+    """Return the plain settings that `from_saved` reads, `_target_` first."""
     steps = {
         name: {"_target_": f"{type(step).__module__}.{type(step).__qualname__}", **settings_of(step)}
         for name, step in post.steps.items()

@@ -17,7 +17,7 @@ PerType = Mapping[str, float] | float
 
 
 def per_type(setting: str, values: PerType, names: Sequence[str]) -> Floats:
-    """The number of each cell type, float64 [K]; raises InputError for a type without one, naming the setting."""
+    """Look up the number of each cell type, float64 [K]; raises InputError, naming the setting, for one without."""
     if not isinstance(values, Mapping):
         return np.full(len(names), float(values))
     for name in names:

@@ -1,9 +1,9 @@
 """A watershed without a queue: every pixel points uphill, and shallow basins are merged.
 
 The plain watershed floods pixel by pixel from a priority queue. Here every pixel points to the highest pixel of its 3x3
-neighbourhood, and following the pointers in doubling steps brings all pixels to their summit at once ("rainfall"
+neighbourhood, and following the pointers in doubling steps leads all pixels to their summit at once ("rainfall"
 watershed). Noise makes far too many summits; two basins are merged when the lower summit rises less than `depth` above
-the pass between them (its persistence), highest pass first. What is left are the summits that h-maxima would find. The
+the pass between them (its persistence), highest pass first. The summits left are those that h-maxima would find. The
 only loop runs over the passes that may merge, some thousand, never over pixels.
 """
 
@@ -13,15 +13,14 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from sartorius.structures.arrays import Bools, Ints
 from sartorius.structures.arrays import Floats32 as Floats
-from sartorius.structures.arrays import Ints
 
 
 @dataclass(frozen=True)
 class BasinMap:
-    """The `len(peaks)` basins of the A pixels looked at.
+    """The n catchment basins of A pixels.
 
     pixel: int64 [A], flat row-major index, ascending. basin: int64 [A], 0..n-1. peaks: float32 [n], height of each
     summit. A basin is 8-connected.
@@ -32,10 +31,10 @@ class BasinMap:
     peaks: Floats
 
 
-def find_basins(height: Floats, inside: NDArray[np.bool_], depth: float) -> BasinMap:
-    """The basins of height float32 [H, W] among the pixels of bool [H, W]; nothing inside gives no basins.
+def find_basins(height: Floats, inside: Bools, depth: float) -> BasinMap:
+    """Find the basins of height float32 [H, W] among the pixels of bool [H, W]; nothing inside gives no basins.
 
-    Watershed never meet across pixels that are not inside. Pixels of equal height are ranked by their index, so that
+    Basins never meet across pixels that are not inside. Pixels of equal height are ranked by their index, so that
     pointers never cycle, and basins that a pass of their own height joins are always merged: a plateau is one basin.
     """
     pixel = np.flatnonzero(inside)
@@ -53,7 +52,7 @@ def find_basins(height: Floats, inside: NDArray[np.bool_], depth: float) -> Basi
 
 
 def _ascending(values: Floats) -> Ints:
-    """Indices that sort the values, equal ones by index; twenty times faster than a stable argsort."""
+    """Sort the values: their indices, equal ones by index; twenty times faster than a stable argsort."""
     bits = (values + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
     monotone = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # the order of floats as an order of integers
     keys = (monotone.astype(np.int64) << 32) | np.arange(len(values))
@@ -62,7 +61,7 @@ def _ascending(values: Floats) -> Ints:
 
 
 def _roots(pointer: Ints) -> Ints:
-    """Where each chain of pointers ends; the ends point to themselves."""
+    """Follow each chain of pointers to its end; the ends point to themselves."""
     while True:
         following = pointer[pointer]
         if np.array_equal(following, pointer):
@@ -71,18 +70,18 @@ def _roots(pointer: Ints) -> Ints:
 
 
 def _numbered(root: Ints) -> tuple[Ints, Ints]:
-    """The distinct roots, ascending, and for each entry of `root` which of them it is."""
+    """Return the distinct roots, ascending, and for each entry of `root` its position among them."""
     used = np.zeros(len(root) and int(root.max()) + 1, dtype=np.int64)
     used[root] = 1
     return np.flatnonzero(used), (np.cumsum(used) - 1)[root]
 
 
 def _passes(
-    inside: NDArray[np.bool_], pixel: Ints, values: Floats, basin: Ints, peaks: Floats, depth: float
+    inside: Bools, pixel: Ints, values: Floats, basin: Ints, peaks: Floats, depth: float
 ) -> tuple[Ints, Ints, Floats]:
-    """Neighbouring basins (low number, high number) and the highest pass between them, highest first.
+    """List neighbouring basins (low number, high number) and the highest pass between them, highest first.
 
-    Without those that can never merge: the lower summit of two only grows by merging.
+    Pairs that can never merge are left out: the lower summit of two only grows by merging.
     """
     height, width = inside.shape
     framed = width + 2  # a column of background on either side and a row below: no step wraps around
@@ -102,7 +101,7 @@ def _passes(
 
 
 def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> tuple[Ints, Ints, Floats]:
-    """Watershed on either side of each pixel pair that lies `step` apart, and the level of the pass there."""
+    """Return the basins on either side of each pixel pair that lies `step` apart, and the height of the pass there."""
     other = position[at + step]
     own = np.flatnonzero(other >= 0)
     other = other[own]
@@ -112,7 +111,7 @@ def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> t
 
 
 def _merge(low: Ints, high: Ints, passes: Floats, peaks: Floats, depth: float) -> Ints:
-    """For each basin the one with the highest summit among those it is merged with; union-find over the passes."""
+    """Find the highest summit of the basins that each basin is merged with; union-find over the passes."""
     parent, peak = list(range(len(peaks))), peaks.tolist()
 
     def find(k: int) -> int:

@@ -1,4 +1,4 @@
-"""Thresholds into a checkpoint, so that `predict` uses them without being told."""
+"""Tuned thresholds in a checkpoint, for `predict`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sartorius.postprocess.saved import to_saved
 
 
 def store(checkpoint: str | Path, post: Postprocess) -> None:
-    """Replace the post-processing of a checkpoint's recipe; everything else in the file stays as it was.
+    """Replace the post-processing of a checkpoint's metadata; everything else in the file stays as it was.
 
     The file is replaced as a whole, or not at all. Raises InputError for what is no checkpoint of this program.
     """

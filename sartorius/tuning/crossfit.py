@@ -1,4 +1,4 @@
-"""What tuning gains: on the images that it saw, and on images that it did not see."""
+"""The gain of tuned thresholds on the images they were tuned on, and on images left out."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.metrics.functional import average_precision_per_image
-from sartorius.structures.arrays import Floats
+from sartorius.structures.arrays import Floats, Ints
 from sartorius.tuning.scorer import Scorer, scorer_of
 from sartorius.tuning.search import Searcher
 from sartorius.tuning.space import ByType
@@ -22,7 +21,7 @@ SCORED = ("untuned", "tuned", "cross_fitted")
 class Tuned:
     """Thresholds before and after, and the scores of P images under them.
 
-    scores: float64 [P] each, `untuned`, `tuned` (by thresholds that saw the image) and, where there were folds,
+    scores: float64 [P] each, `untuned`, `tuned` (by thresholds of all images) and, where there were folds,
     `cross_fitted` (by thresholds of the other folds). of_fold: the thresholds found without each fold.
     """
 
@@ -33,11 +32,11 @@ class Tuned:
     of_fold: Sequence[ByType]
 
 
-def tune(searcher: Searcher, start: ByType, folds: NDArray[np.int64] | None) -> Tuned:
+def tune(searcher: Searcher, start: ByType, folds: Ints | None) -> Tuned:
     """Tune on all images of the searcher's tables, and once without each fold.
 
-    folds: the fold of each image, int64 [P], 0 to F-1; None leaves out cross-fitting. What is left out is not looked
-    at: a search gets the names of its own images only.
+    folds: the fold of each image, int64 [P], 0 to F-1; None leaves out cross-fitting. A search gets
+    the names of its own images only.
     """
     tables = searcher.tables
     images = np.array(tables.images, dtype=object)
@@ -49,9 +48,9 @@ def tune(searcher: Searcher, start: ByType, folds: NDArray[np.int64] | None) -> 
         scores["cross_fitted"] = np.zeros(len(images))
         for fold in range(int(folds.max()) + 1):
             outside, inside = images[folds != fold].tolist(), images[folds == fold].tolist()
-            found = searcher.best(f"without_fold{fold}", outside, start)
-            scores["cross_fitted"][folds == fold] = _scores(scorer_of(tables, inside), found)
-            of_fold.append(found)
+            best = searcher.best(f"without_fold{fold}", outside, start)
+            scores["cross_fitted"][folds == fold] = _scores(scorer_of(tables, inside), best)
+            of_fold.append(best)
     return Tuned(tables.images, start, final, scores, of_fold)
 
 

@@ -15,7 +15,7 @@ from sartorius.structures.detections import DetectionsFolder
 def chosen_folders(
     folder_of: Mapping[str, DetectionsFolder], asked: Sequence[str] | None
 ) -> dict[str, DetectionsFolder]:
-    """The folder of each image, sorted by id; `asked` leaves out all others. Raises InputError for one without."""
+    """Choose the folder of each image, sorted by id, of those `asked`. Raises InputError for an image without one."""
     for image_id in asked or ():
         if image_id not in folder_of:
             folders = dict.fromkeys(str(folder.folder) for folder in folder_of.values())
@@ -24,7 +24,7 @@ def chosen_folders(
 
 
 def common_postprocess(folders: Sequence[DetectionsFolder], changes: Mapping[str, Any]) -> Postprocess:
-    """The post-processing that all folders were saved with, with `changes` on top: the start of the search.
+    """Read the post-processing that all folders were saved with, with `changes` on top: the start of the search.
 
     Raises InputError where folders differ.
     """

@@ -47,7 +47,7 @@ class CandidateTable:
 def candidate_table(
     detections: Detections, truth: Runs, post: Postprocess, least_score: float, least_iou: float
 ) -> CandidateTable:
-    """The candidates of `post` while no score threshold is below `least_score` and no box NMS below `least_iou`."""
+    """List the candidates of `post` while no score threshold is below `least_score`, no box NMS below `least_iou`."""
     types, box_nms = post.find(ThresholdTypes), post.find(BoxNMS)
     kind = detections.cell_types
     if types is not None and types.of == "image" and len(detections):
@@ -64,7 +64,7 @@ def candidate_table(
 
 
 def _close_boxes(boxes: Floats, above: float) -> tuple[Ints, Ints, Floats, Floats]:
-    """Pairs i < j of boxes [N, 4] with an IoU above `above`: (i, j, shared, union), in square pixels.
+    """Find pairs i < j of boxes [N, 4] with an IoU above `above`: (i, j, shared, union), in square pixels.
 
     The arithmetic is that of `nms.box_nms`, so that every comparison with a threshold comes out the same.
     """
@@ -114,7 +114,7 @@ class OverlapTable:
 
 
 def overlap_table(detections: Detections, source: Ints, truth: Runs, post: Postprocess, mask: Floats) -> OverlapTable:
-    """The overlaps of detections `source` [N] with mask thresholds `mask` [N], with each other and the true cells.
+    """Count the overlaps of detections `source` [N], at mask thresholds `mask` [N], with each other and the true cells.
 
     Raises ValueError where detections and truth are of images of different size.
     """
@@ -137,7 +137,7 @@ def overlap_table(detections: Detections, source: Ints, truth: Runs, post: Postp
 
 
 def _regions(pasted: PastedMasks) -> tuple[Ints, Ints, Ints, Ints]:
-    """(region of each pixel of the image, -1 for none; pixels of each region; first; cover) as in `OverlapTable`.
+    """Return (region of each pixel of the image, -1 for none; pixels of each region; first; cover), see `OverlapTable`.
 
     Region k < count is covered by mask k alone, and may be empty. The others are the leaves of a tree of masks, best
     first: pixels that reach the same leaf are covered by the same masks.

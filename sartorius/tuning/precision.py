@@ -36,7 +36,7 @@ class RatedCells:
 
 
 def rate_cells(detections: Detections, truth: Runs, post: Postprocess) -> RatedCells:
-    """The cells of an image whatever their score, as pseudo-labels are made: all of the type that prevails.
+    """Rate the cells of an image at any score, made as pseudo-labels are: all of the type that prevails.
 
     A cell does not depend on those of lower scores, so these are the cells of every threshold. Raises ValueError for
     truth of another size.
@@ -48,7 +48,7 @@ def rate_cells(detections: Detections, truth: Runs, post: Postprocess) -> RatedC
 
 
 def score_threshold(scores: Floats, right: Bools, precision: float, least_cells: int) -> float:
-    """The lowest score from which on cells are right with this precision; NONE where fewer than `least_cells` are."""
+    """Find the lowest score from which on cells are right with this precision; NONE with fewer than `least_cells`."""
     if len(scores) < max(least_cells, 1):
         return NONE
     from sklearn.isotonic import IsotonicRegression
@@ -64,7 +64,7 @@ def score_threshold(scores: Floats, right: Bools, precision: float, least_cells:
 def score_thresholds(
     rated: Sequence[RatedCells], folds: Ints | None, precision: Mapping[str, float], least_cells: int
 ) -> dict[str, dict[str, Any]]:
-    """The score threshold of each cell type in `precision`, from all images, and the precision measured.
+    """Find the score threshold of each cell type in `precision`, from all images, and the precision measured.
 
     folds: of the images, int64 [P]. A type's entry has `asked`, `min_score`, `cells` from there on and their
     `precision`; with folds `cross_fitted_cells` and `cross_fitted_precision`, by thresholds of the other folds. A
@@ -95,7 +95,7 @@ def _share(prefix: str, right: Bools) -> dict[str, Any]:
 
 
 def asked_precision(given: Any, names: Sequence[str]) -> dict[str, float]:
-    """The precision asked for of each cell type named, from a number for all or a mapping; {} for None."""
+    """Read the precision asked for of each cell type, from a number for all or a mapping; {} for None."""
     asked = dict.fromkeys(names, given) if not isinstance(given, Mapping) else dict(given)
     for name, value in asked.items() if given is not None else ():
         if name not in names:

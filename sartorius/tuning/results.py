@@ -52,10 +52,10 @@ def write_results(
 
 
 def parameter_table(tuned: Tuned, everything: Scorer, names: Sequence[str]) -> pd.DataFrame:
-    """A line for each cell type and threshold: cell_type, parameter, untuned, tuned, and what it is worth.
+    """Make a table, a line for each cell type and threshold: cell_type, parameter, untuned, tuned, gain, low, high.
 
     gain: the mAP of all images lost when this threshold alone is put back; low and high: the least and greatest value
-    found without a fold, which differ much where the images do not decide (NaN without folds).
+    tuned without a fold, which differ much where the images do not decide (NaN without folds).
     """
     best = competition_map(everything.rows(tuned.thresholds))
     lines = []
@@ -64,18 +64,18 @@ def parameter_table(tuned: Tuned, everything: Scorer, names: Sequence[str]) -> p
             before, after = float(tuned.start[parameter][k]), float(values[k])
             back = {**tuned.thresholds, parameter: np.where(np.arange(len(values)) == k, before, values)}
             gain = best - competition_map(everything.rows(back)) if before != after else 0.0
-            of_fold = [float(found[parameter][k]) for found in tuned.of_fold] or [float("nan")]
+            of_fold = [float(thresholds[parameter][k]) for thresholds in tuned.of_fold] or [float("nan")]
             lines.append((cell_type, parameter, before, after, gain, min(of_fold), max(of_fold)))
     return pd.DataFrame(lines, columns=["cell_type", "parameter", "untuned", "tuned", "gain", "low", "high"])
 
 
 def image_table(tuned: Tuned, cell_types: Sequence[str]) -> pd.DataFrame:
-    """A line an image: image, its true cell type, and its average precision untuned, tuned and cross_fitted."""
+    """Make a table, a line an image: its true cell type, and its average precision untuned, tuned and cross_fitted."""
     return pd.DataFrame({"image_id": tuned.images, "cell_type": list(cell_types), **tuned.scores})
 
 
 def summary(tuned: Tuned, cell_types: Sequence[str], bootstrap: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of metrics.json: each mAP with its interval, by true cell type, and the gain over untuned.
+    """Compute the numbers of metrics.json: each mAP with its interval, by true cell type, and the gain over untuned.
 
     bootstrap: samples, seed and level; the interval of a gain is that of the paired difference over images.
     """
@@ -104,17 +104,17 @@ def print_summary(numbers: Mapping[str, Any], type_names: Sequence[str], level: 
     for column in ("mAP", "gain", *kinds):
         lines.add_column(column, justify="right")
     for name in SCORED:
-        if (found := numbers.get(name)) is None:
+        if (scored := numbers.get(name)) is None:
             continue
-        low, high = found["gain_interval"]
-        gain = "" if name == "untuned" else f"{found['gain']:+.4f} ({low:+.3f}, {high:+.3f})"
-        by_type = (f"{found[f'competition_map_{kind}']:.4f}" for kind in kinds)
-        lines.add_row(name.replace("_", "-"), f"{found['competition_map']:.4f}", gain, *by_type)
+        low, high = scored["gain_interval"]
+        gain = "" if name == "untuned" else f"{scored['gain']:+.4f} ({low:+.3f}, {high:+.3f})"
+        by_type = (f"{scored[f'competition_map_{kind}']:.4f}" for kind in kinds)
+        lines.add_row(name.replace("_", "-"), f"{scored['competition_map']:.4f}", gain, *by_type)
     Console().print(lines)
 
 
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:
-    """A line a trial: search, round, cell_type, trial, competition_map (of the type's images), the thresholds."""
+    """Make a table of trials: search, round, cell_type, trial, competition_map (of the type's images), thresholds."""
     lines = [
         {key: value for key, value in asdict(trial).items() if key not in ("values", "score")}
         | {"competition_map": trial.score, **trial.values}

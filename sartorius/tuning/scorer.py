@@ -46,12 +46,12 @@ class Scorer(Protocol):
 
 
 def scorer_of(tables: Tables, images: Sequence[str]) -> Scorer:
-    """The fast scorer; the pipeline where a step changes shapes, or stands where counts do not tell its result."""
+    """Choose the fast scorer, or the pipeline where a step changes shapes or counts do not tell its result."""
     return CountScorer(tables, images) if countable(tables.post) else PipelineScorer(tables, images)
 
 
 def countable(post: Postprocess) -> bool:
-    """Whether all steps are of the classes that `CountScorer` knows, each once, in its order."""
+    """Check that all steps are of the classes that `CountScorer` knows, each once, in its order."""
     kinds = [type(step) for step in post.steps.values()]
     places = [_COUNTED.index(kind) if kind in _COUNTED else -1 for kind in kinds]
     return -1 not in places and all(a < b for a, b in pairwise(places)) and set(kinds) >= _NEEDED
@@ -108,20 +108,20 @@ class CountScorer:
         return self._count(table, keep, self._limit(steps.MinArea, thresholds))
 
     def _limit(self, kind: type, thresholds: ByType) -> Floats:
-        """The threshold of a class of step for each candidate, float64 [N]."""
+        """Look up the threshold of a class of step for each candidate, float64 [N]."""
         if kind not in self.name_of:
             return np.full(len(self.kind), _WITHOUT[kind])
         return thresholds[self.name_of[kind]][self.kind]
 
     def _table(self, mask: Floats) -> OverlapTable:
-        """The overlap tables of all images as one, numbered through."""
+        """Join the overlap tables of all images, numbered through."""
         if self._mask is None or not np.array_equal(mask, self._mask):
             parts = [self.tables.overlaps(image_id, mask) for image_id in self.images]
             self._joined_table, self._mask = join(parts, self.offset), mask.copy()
         return self._joined_table
 
     def _first_ones(self, keep: Bools) -> Bools:
-        """Of the kept candidates only the best `max_detections` of each image."""
+        """Keep only the best `max_detections` kept candidates of each image."""
         total = np.cumsum(keep)
         if len(keep):
             before: Ints = (total - keep)[np.minimum(self.offset, len(keep) - 1)]
@@ -129,9 +129,9 @@ class CountScorer:
         return keep
 
     def _count(self, table: OverlapTable, keep: Bools, min_area: Floats) -> Ints:
-        """Rows int64 [P, 13] of the kept masks [N] after overlap removal and the limit of areas [N]."""
+        """Count rows int64 [P, 13] of the kept masks [N] after overlap removal and the limit of areas [N]."""
         count = len(keep)
-        winner = np.full(len(table.pixels), count, dtype=np.int64)  # `count`: nobody
+        winner = np.full(len(table.pixels), count, dtype=np.int64)  # `count`: none
         if count:
             np.minimum.reduceat(np.where(keep[table.cover], table.cover, count), table.first, out=winner)
         areas = np.bincount(winner, weights=table.pixels, minlength=count + 1).astype(np.int64)
@@ -149,7 +149,7 @@ class CountScorer:
         return rows
 
     def _levels(self, table: OverlapTable, winner: Ints, areas: Ints, final: Bools) -> Ints:
-        """How many of the ten IoU thresholds each candidate [N] exceeds with a true cell; 0 unless it is final.
+        """Count the IoU thresholds, of ten, that each candidate [N] exceeds with a true cell; 0 unless it is final.
 
         The cells that are left share no pixel, so a true cell has at most one of them with an IoU above one half:
         matching one to one comes down to whether a candidate exceeds the threshold with any cell.
@@ -169,9 +169,9 @@ class CountScorer:
 
 
 def survivors(keep: Bools, i: AnyInts, j: AnyInts) -> Bools:
-    """Greedy suppression, as `nms.suppress`, among the items of bool [N] that are kept; pairs i < j in any order.
+    """Suppress greedily, as `nms.suppress`, among the items of bool [N] that are kept; pairs i < j in any order.
 
-    In rounds over the pairs that are undecided: whoever has no better rival left stays and drops its own. As many
+    In rounds over the undecided pairs: an item without a better rival left stays and drops its own. There are as many
     rounds as the longest chain of rivals has links, mostly two or three.
     """
     keep = keep.copy()

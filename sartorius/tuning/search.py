@@ -53,7 +53,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Trial:
-    """A line of trials.csv: the thresholds tried for one type, and the mAP of the images that they matter in."""
+    """A line of trials.csv: the thresholds tried for one type, and the mAP of the images that they concern."""
 
     search: str
     round: int
@@ -64,9 +64,9 @@ class Trial:
 
 
 class Searcher:
-    """Searches over images of `tables`; what was tried is in the file `path` and is not tried again.
+    """Searches over images of `tables`; the file `path` keeps all trials, which are not made again.
 
-    note: gets a line about each search as it ends.
+    note: receives a line about each search as it ends.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Searcher:
         self.trials: list[Trial] = []
 
     def best(self, name: str, images: Sequence[str], start: ByType) -> ByType:
-        """The thresholds that score best on these images, never worse there than `start`.
+        """Find the thresholds that score best on these images, never worse there than `start`.
 
         A cell type with detections in fewer than `least_images` of them, or in none, keeps its thresholds.
         name: of the search, unique in the file.
         """
         best: ByType = {key: values.copy() for key, values in start.items()}
         kinds = {image_id: self.tables.kinds(image_id) for image_id in images}
-        mixed = any(len(found) > 1 for found in kinds.values())
+        mixed = any(len(types) > 1 for types in kinds.values())
         for number in range(self.effort.rounds if mixed else 1):
             for kind in self._order(images):
                 concerned = [image_id for image_id in images if kind in kinds[image_id]]
@@ -100,13 +100,13 @@ class Searcher:
         return best
 
     def _order(self, images: Sequence[str]) -> list[int]:
-        """The cell types that are there, most detections first."""
-        found = [self.tables.candidates[image_id].kind for image_id in images]
-        counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *found]))
+        """List the cell types of the images, most detections first."""
+        kinds = [self.tables.candidates[image_id].kind for image_id in images]
+        counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *kinds]))
         return [k for k in np.argsort(-counts, kind="stable").tolist() if counts[k]]
 
     def _search(self, name: str, number: int, kind: int, images: Sequence[str], start: ByType) -> ByType:
-        """`start` with the thresholds for one type that score best on these images."""
+        """Replace, in `start`, the thresholds of one type by those that score best on these images."""
         cell_type, grids = self.tables.cell_type_names[kind], self.grids
         scorer = scorer_of(self.tables, images)
 
@@ -118,14 +118,14 @@ class Searcher:
 
         about = f"{name}/{cell_type}/{number}"
         first = {key: grid.nearest(float(start[key][kind])) for key, grid in grids.items()}
-        # Trials are worth something only on the same images and beside the same values of the other types.
+        # Trials hold only for the same images and the same values of the other types.
         context = zlib.crc32(repr((tuple(images), [(key, start[key].tolist()) for key in start])).encode())
         logged = f"{about}/{context:08x}"
         tried = self._try(about, logged, first, lambda positions: competition_map(scorer.rows(at(positions))))
-        for n, one in enumerate(tried):
-            values = {key: grids[key].value(position) for key, position in one.positions.items()}
-            self.trials.append(Trial(name, number, cell_type, n, values, one.score))
-        best = max(tried, key=lambda one: one.score)  # of equal ones the first
+        for n, trial in enumerate(tried):
+            values = {key: grids[key].value(position) for key, position in trial.positions.items()}
+            self.trials.append(Trial(name, number, cell_type, n, values, trial.score))
+        best = max(tried, key=lambda trial: trial.score)  # of equal ones the first
         before = competition_map(scorer.rows(start))
         self.note(f"{about}: mAP {before:.4f}, {max(best.score, before):.4f} after {len(tried)} trials")
         return at(best.positions) if best.score > before else start
@@ -133,20 +133,20 @@ class Searcher:
     def _try(
         self, about: str, logged: str, first: dict[str, int], score: Callable[[dict[str, int]], float]
     ) -> list[Tried]:
-        """All trials of a search: those in the log, and new ones until there are enough, `first` before all others."""
+        """Make the trials that the log lacks, `first` before all others; returns all trials of the search."""
         tried = self.log.of(logged)[: self.effort.trials]
         if len(tried) == self.effort.trials:
             return tried
         study = SeededStudy("max", (self.effort.seed, zlib.crc32(about.encode())), _STARTUP)
         grid = {key: _positions(grid) for key, grid in self.grids.items()}
-        for one in tried:
-            study.add(one.positions, grid, one.score)
+        for trial in tried:
+            study.add(trial.positions, grid, trial.score)
         for n in range(len(tried), self.effort.trials):
             if not n:
                 study.optuna.enqueue_trial(first)
-            trial = study.ask(grid, n)
-            tried.append(Tried(trial.params, score(trial.params)))
-            study.tell(trial.number, tried[-1].score)
+            asked = study.ask(grid, n)
+            tried.append(Tried(asked.params, score(asked.params)))
+            study.tell(asked.number, tried[-1].score)
             self.log.add(logged, tried[-1])
         return tried
 

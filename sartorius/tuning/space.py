@@ -49,7 +49,7 @@ class SearchSpace:
         self.ranges = ranges
 
     def grids(self, post: Postprocess) -> dict[str, ThresholdGrid]:
-        """The grid of each setting that is searched, by `step.setting`, those with a range given first.
+        """Build the grid of each setting that is searched, by `step.setting`, those with a range given first.
 
         Raises InputError for a range of an unknown setting, a bad range, and where nothing is left to search.
         """
@@ -69,26 +69,26 @@ class SearchSpace:
 
 
 def floor(grids: Mapping[str, ThresholdGrid], start: ByType) -> dict[str, float]:
-    """The lowest value that each setting takes, that of `start` included."""
+    """Find the lowest value that each setting takes, that of `start` included."""
     return {
         name: min(float(values.min()), grids[name].low if name in grids else math.inf) for name, values in start.items()
     }
 
 
 def setting_of_class(post: Postprocess) -> dict[type, str]:
-    """The searchable setting, as `step.setting`, of each class of step."""
+    """Map each class of step to its searchable setting, as `step.setting`."""
     return {type(step): f"{name}.{setting}" for name, step in post.steps.items() for setting in step.searchable}
 
 
 def thresholds_of(post: Postprocess, names: Sequence[str]) -> dict[str, Floats]:
-    """Every searchable setting of the post-processing, float64 [K] for the cell type names."""
+    """Read every searchable setting of the post-processing, float64 [K] for the cell type names."""
     settings = {name: settings_of(step) for name, step in post.steps.items()}
     keys = {key: key.partition(".") for key in post.searchable}
     return {key: per_type(key, settings[step][setting], names) for key, (step, _, setting) in keys.items()}
 
 
 def with_thresholds(post: Postprocess, names: Sequence[str], thresholds: ByType) -> Postprocess:
-    """`post` with these thresholds for the named cell types; its values for types not named stay."""
+    """Replace thresholds of `post` for the named cell types; its values for types not named stay."""
     changed: dict[str, Any] = {}
     for key, values in thresholds.items():
         step, _, setting = key.partition(".")

@@ -53,14 +53,14 @@ class Tables:
         least = floor.get(names.get(Score, ""), 0.0), floor.get(names.get(BoxNMS, ""), 1.0)
         digest = hashlib.sha256()
         for image_id in track(self.images, "reading"):
-            found, cells = load(image_id), truth(image_id)
-            self._check(found, cells)
-            self.candidates[image_id] = candidate_table(found, cells, post, *least)
+            detections, cells = load(image_id), truth(image_id)
+            self._check(detections, cells)
+            self.candidates[image_id] = candidate_table(detections, cells, post, *least)
             for array in (
-                found.boxes,
-                found.scores,
-                found.cell_types,
-                found.masks,
+                detections.boxes,
+                detections.scores,
+                detections.cell_types,
+                detections.masks,
                 cells.start,
                 cells.length,
                 cells.cell,
@@ -83,11 +83,11 @@ class Tables:
             )
 
     def kinds(self, image_id: str) -> tuple[int, ...]:
-        """The cell types whose thresholds matter in an image, ascending."""
+        """List the cell types whose thresholds matter in an image, ascending."""
         return tuple(np.unique(self.candidates[image_id].kind).tolist())
 
     def overlaps(self, image_id: str, mask: Floats) -> OverlapTable:
-        """The overlaps of an image's candidates at the mask thresholds float64 [K] of the cell types."""
+        """Return the overlaps of an image's candidates at the mask thresholds float64 [K] of the cell types."""
         candidates = self.candidates[image_id]
         key = (image_id, tuple(mask[list(self.kinds(image_id))].tolist()))
         if key in self._overlaps:

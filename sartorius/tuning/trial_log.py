@@ -1,4 +1,4 @@
-"""The trials of searches on the disk, a line each as they end: what a stopped search goes on from.
+"""The trials of searches on the disk, a line each as they end, from which a stopped search continues.
 
 A file of Optuna's own would need its lock, which a killed program leaves behind, and cannot be read again after half a
 line. Here a last line without its end was cut off by a kill or a full disk: it is dropped, and that trial made again.
@@ -19,7 +19,7 @@ from sartorius.files import drop_cut_line, write_json
 
 @dataclass(frozen=True)
 class Tried:
-    """Where a trial was on the grid of each threshold, and the score there."""
+    """The positions of a trial on the grid of each threshold, and its score."""
 
     positions: dict[str, int]
     score: float
@@ -34,7 +34,7 @@ class TrialLog:
         self._read()
 
     def of(self, search: str) -> list[Tried]:
-        """What was tried in a search; [] for a new one."""
+        """List the trials of a search; [] for a new one."""
         return list(self._tried[search])
 
     def add(self, search: str, tried: Tried) -> None:

@@ -1,7 +1,7 @@
-"""The synthetic cells: how many, how large, and the outline of each.
+"""Generated cells: their number, areas and outlines.
 
 Numbers of cells, areas and overlaps are those of 500 annotated images of the competition (its `train.csv`);
-shapes imitate what is seen there. An outline is a closed polygon float64 [P, 2] of (x, y) around (0, 0), with no
+shapes imitate the cells there. An outline is a closed polygon float64 [P, 2] of (x, y) around (0, 0), with no
 scale of its own; `draw_cell` scales it to an area in pixels and rasters it into a crop.
 """
 
@@ -20,14 +20,14 @@ MARGIN = 14  # pixels around a cell in its crop: room for a stray piece or a spi
 
 @dataclass(frozen=True)
 class Population:
-    """How the cells of one type are distributed over images of 520 x 704 pixels.
+    """Distribution of the cells of one type over images of 520 x 704 pixels.
 
     Attributes:
         counts: cells an image at the cumulative shares `COUNT_LEVELS`.
         area: median area in pixels of an image with `area_count` cells.
         area_exponent: median area grows as (cells / area_count) ** area_exponent.
         area_between, area_within: standard deviations of log area between images and within one.
-        attached: share of cells that are placed onto the edge of another one.
+        attached: share of cells placed onto the edge of another one.
         overlap: mean overlap of such a cell, in pixels.
         shapes: share of each shape of `OUTLINES`.
         broken: probabilities that an annotated mask has a hole, a straight spike, a stray piece.
@@ -55,8 +55,8 @@ class Population:
         return median * np.exp(self.area_within * spread)
 
 
-# Measured on the annotations named above: counts, areas, share of broken masks (holes in 26 % and parts that hang
-# together only over a corner in 25 % of the astro masks). attached and overlap were set so that the overlaps agree.
+# Measured on the annotations named above: counts, areas, share of broken masks (holes in 26 %, parts connected
+# over a corner only in 25 % of the astro masks). attached and overlap were set so that the overlaps agree.
 POPULATIONS: dict[str, Population] = {
     "cort": Population(
         counts=(4, 8, 16, 19, 23, 30, 39, 54, 70, 93, 108),
@@ -103,7 +103,7 @@ def _polar(angles: Floats, radius: Floats, aspect: float) -> Floats:
 
 
 def round_outline(rng: np.random.Generator) -> Floats:
-    """A cell body: nearly round, drawn out a little where one or two neurites leave it."""
+    """A cell body: nearly round, drawn out a little at the roots of up to two neurites."""
     angles = _angles(40)
     corners = rng.uniform(0, 2 * np.pi, rng.integers(0, 3))
     radius = 1 + _wobble(rng, angles, 0.06, 5) + 0.3 * _bumps(angles, corners, 0.25).sum(1)
@@ -184,7 +184,7 @@ OUTLINES = {
 
 @dataclass
 class Cell:
-    """One cell: `body` is what is drawn, `mask` what is annotated, both bool [h, w].
+    """One cell: `body` is drawn, `mask` is annotated, both bool [h, w].
 
     `heading` is the direction of its long axis in radians (x to the right, y down); `top`, `left` place the crop.
     """

@@ -1,4 +1,4 @@
-"""Folders that a generator writes: left alone when they are what was asked for, else replaced as a whole."""
+"""Folders of generated images: kept where their settings are those asked for, else replaced as a whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from sartorius.errors import InputError
 from sartorius.files import write_json
 
-MARKER = "synthetic.json"  # in the folder: what it was made with
+MARKER = "synthetic.json"  # in the folder: the settings it was made with
 
 
 def write_whole(
@@ -25,9 +25,9 @@ def write_whole(
 ) -> Path:
     """Let `write` fill a new folder, mark it with `made_with` and move it onto `folder`, which is returned.
 
-    A folder that was made with the same is left as it is. One made with something else is replaced at the end, so that
-    a stopped run leaves the old one. Raises InputError for a folder without the marker or the file `proof`, which is
-    not `what` it should be, and for one that holds more than its `contents` (names) and would have to be replaced.
+    A folder with the same settings is kept as it is. One with other settings is replaced at the end, so that a stopped
+    run leaves the old one. Raises InputError for a folder without the marker or the file `proof` (it is not `what` it
+    should be), and for one to be replaced that holds more than its `contents` (names).
     """
     if _is_written(folder, what, made_with, contents, proof):
         return folder

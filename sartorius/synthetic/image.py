@@ -1,4 +1,4 @@
-"""One synthetic image with its truth."""
+"""One generated image with its truth."""
 
 from __future__ import annotations
 
@@ -6,28 +6,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.rle import Runs
 from sartorius.synthetic.cells import POPULATIONS, Cell
-from sartorius.synthetic.optics import GRAIN_SIZE, LOOKS, add_cell, add_debris, add_neurites, photograph, texture
+from sartorius.synthetic.optics import GRAIN_SIZE, IMAGING, add_cell, add_debris, add_neurites, photograph, texture
 from sartorius.synthetic.placement import place_cells, window
+
+SMALLEST = 32  # pixels; the smallest height and width
 
 
 @dataclass(frozen=True)
 class Appearance:
-    """What images of any type share.
+    """Settings that all images of a folder share.
 
     Attributes:
+        height, width: pixels, at least 32; the number of cells is in proportion to the area.
         contrast: factor on everything that is drawn; 1 gives the grey levels of the real images.
         noise: standard deviation of the sensor's noise, grey levels.
         unevenness: standard deviation of the background, grey levels.
         debris: factor on the number of dots and heaps.
+
+    Raises InputError for a value out of its range.
     """
 
+    height: int = HEIGHT
+    width: int = WIDTH
     contrast: float = 1.0
     noise: float = 1.5
     unevenness: float = 0.6
     debris: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.numbers("source", SMALLEST, height=self.height, width=self.width)
+        checks.numbers(
+            "source", 0, contrast=self.contrast, noise=self.noise, unevenness=self.unevenness, debris=self.debris
+        )
 
 
 @dataclass(frozen=True)
@@ -43,26 +58,25 @@ def draw_image(
     well_rng: np.random.Generator,
     cell_type: str,
     levels: tuple[float, float],
-    height: int,
-    width: int,
     appearance: Appearance,
 ) -> SyntheticImage:
     """Draw an image of `cell_type`.
 
-    `levels` in [0, 1] say where the image stands among images of its type: in its number of cells, and in their
-    size. `well_rng` decides what all images of a plate well share (contrast, noise), `rng` the rest.
+    `levels` in [0, 1] are the image's ranks among images of its type: in its number of cells, and in their size.
+    `well_rng` draws what all images of a plate well share (contrast, noise), `rng` the rest.
     """
-    population, look = POPULATIONS[cell_type], LOOKS[cell_type]
+    height, width = appearance.height, appearance.width
+    population, imaging = POPULATIONS[cell_type], IMAGING[cell_type]
     contrast, noise, grain = np.exp(well_rng.normal(0, (0.12, 0.15, 0.2)))
     count = population.count(levels[0], height, width)
     areas = population.areas(rng, count, count * 520 * 704 / (height * width), 3.2 * (levels[1] - 0.5))
     cells = place_cells(rng, population, areas, height, width)
     field = np.zeros((height, width), np.float32)
     grains = texture(rng, height, width, GRAIN_SIZE)
-    add_neurites(rng, field, grains, cells, look)
+    add_neurites(rng, field, grains, cells, imaging)
     for cell in cells:
-        add_cell(rng, field, grains, cell, look, look.grain * grain)
-    add_debris(rng, field, look, appearance.debris)
+        add_cell(rng, field, grains, cell, imaging, imaging.grain * grain)
+    add_debris(rng, field, imaging, appearance.debris)
     image = photograph(rng, field, appearance.contrast * contrast, appearance.noise * noise, appearance.unevenness)
     return SyntheticImage(image, cells_to_runs(cells, height, width))
 

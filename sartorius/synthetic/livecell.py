@@ -1,13 +1,13 @@
 """A synthetic LIVECell: drawn images and their exact truth in LIVECell's published layout.
 
-Each of the 8 cell lines is drawn as one of the three populations of `synthetic_cells`, with counts of its own
-(`LINES`): the lines differ in number, size and shape of cells, but do not look like the real ones. Written are
+Each of the 8 cell lines is drawn as one of the three populations of `cells`, with counts of its own (`LINES`): the
+lines differ in number, size and shape of cells, but do not resemble the real ones. The folder holds
 
     images/livecell_{train_val,test}_images/<line>/<image>.tif
     annotations/LIVECell/livecell_coco_{train,val,test}.json     polygons; RLEs for masks with holes or several pieces
-    synthetic.json                                               what it was made with
+    synthetic.json                                               the settings it was made with
 
-Every image is a function of (seed, split, line, number in it): asking for more changes none of the others.
+Every image is a function of (seed, split, line, number in it): a larger number changes none of the others.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,7 @@ from sartorius.data.livecell.coco_cells import transposed, uncompressed
 from sartorius.data.livecell.folder import FOLDERS, SPLITS, LiveCell
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_text
-from sartorius.structures import rle
-from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures import checks, rle
 from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 from sartorius.structures.rle import Runs
@@ -50,12 +50,11 @@ LINES: dict[str, tuple[str, float, float]] = {
 ROWS = {"train": "ABCD", "val": "EF", "test": "GH"}  # of a 96-well plate: no well lies in two splits
 CROPS = 4  # images of one field of view
 HOURS = 4  # between two images of a well
-SMALLEST = 32  # pixels; the smallest height and width
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Which image this is: its number among those of its split and line; its name says well, time and crop."""
+class _FieldImage:
+    """An image to draw: its number among those of its split and line; its name holds well, time and crop."""
 
     split: str
     line: str
@@ -64,16 +63,7 @@ class _Place:
 
 
 def write_synthetic_livecell(
-    folder: str | Path,
-    seed: int,
-    images: Mapping[str, int],
-    shared: int = 0,
-    height: int = HEIGHT,
-    width: int = WIDTH,
-    contrast: float = 1.0,
-    noise: float = 1.5,
-    unevenness: float = 0.6,
-    debris: float = 1.0,
+    folder: str | Path, seed: int, images: Mapping[str, int], shared: int = 0, **appearance: Any
 ) -> LiveCell:
     """Write a synthetic LIVECell folder and return it.
 
@@ -83,66 +73,46 @@ def write_synthetic_livecell(
     Args:
         folder: where to; it may not hold anything else.
         seed: of everything, at least 0.
-        images: number of each split (train, val, test), dealt evenly to the lines; at least one each.
+        images: number of each split (train, val, test), spread evenly over the lines; at least one each.
         shared: training images that are listed under the same name in the validation file too, beside its own: a leak
-            on purpose, to try what finds it.
-        height, width: of every image in pixels, at least 32; the number of cells is in proportion to the area.
-        contrast, noise, unevenness, debris: see `Appearance`.
+            on purpose, to test its detection.
+        appearance: see `Appearance`.
 
     Raises:
         InputError: an argument out of its range, or a folder that holds something else.
     """
-    appearance = Appearance(contrast, noise, unevenness, debris)
+    drawing = Appearance(**appearance)
+    for name in images:
+        checks.one_of("source", SPLITS, images=name)
     counts = {split: int(images.get(split, 0)) for split in SPLITS}
+    checks.whole("source", 1, images=counts)
+    checks.whole("source", 0, seed=seed, shared=shared)
+    if shared > counts["train"]:
+        raise InputError(f"source.shared: {shared} images, but there are {counts['train']} training images")
     made_with = {"generator": "sartorius.synthetic.livecell", "version": VERSION, "seed": seed, "images": counts}
-    made_with |= {"shared": shared, "height": height, "width": width, **asdict(appearance)}
-    _check_arguments(images, made_with)
-
-    def write(partial: Path) -> None:
-        _write(partial, seed, counts, shared, (height, width), appearance)
-
+    made_with |= {"shared": shared, **asdict(drawing)}
+    write = partial(_write, seed=seed, counts=counts, shared=shared, drawing=drawing)
     proof = "annotations/LIVECell/livecell_coco_test.json"
     contents = {"images", "annotations"}
     return LiveCell(write_whole(Path(folder), "a synthetic LIVECell", made_with, contents, proof, write))
 
 
-def _check_arguments(images: Mapping[str, int], made_with: Mapping[str, Any]) -> None:
-    if unknown := sorted(set(images) - set(SPLITS)):
-        raise InputError(f"synthetic LIVECell: unknown split {unknown[0]!r}, expected {', '.join(SPLITS)}")
-    for split, number in made_with["images"].items():
-        if number < 1:
-            raise InputError(f"synthetic LIVECell: {number} images of {split}, expected at least 1")
-    for name in ("seed", "shared", "contrast", "noise", "unevenness", "debris"):
-        if not made_with[name] >= 0:
-            raise InputError(f"synthetic LIVECell: {name} is {made_with[name]}, expected 0 or more")
-    if made_with["shared"] > made_with["images"]["train"]:
-        raise InputError(
-            f"synthetic LIVECell: shared is {made_with['shared']}, but there are {made_with['images']['train']} "
-            "training images"
-        )
-    for name in ("height", "width"):
-        if made_with[name] < SMALLEST:
-            raise InputError(f"synthetic LIVECell: {name} is {made_with[name]}, expected at least {SMALLEST} pixels")
-
-
-def _write(
-    folder: Path, seed: int, counts: Mapping[str, int], shared: int, size: tuple[int, int], appearance: Appearance
-) -> None:
-    files = {split: CocoFile(*size) for split in SPLITS}
+def _write(folder: Path, seed: int, counts: Mapping[str, int], shared: int, drawing: Appearance) -> None:
+    files = {split: CocoFile(drawing.height, drawing.width) for split in SPLITS}
     for split in SPLITS:
-        for k, place in enumerate(progress_bar(list(_places(split, counts[split])), f"drawing {split}")):
-            drawn = _draw(seed, place, size, appearance)
-            path = folder / "images" / FOLDERS[split] / place.line / place.name
+        for k, image in enumerate(progress_bar(list(_plan(split, counts[split])), f"drawing {split}")):
+            drawn = _draw(seed, image, drawing)
+            path = folder / "images" / FOLDERS[split] / image.line / image.name
             with atomic_path(path) as temporary:
                 Image.fromarray(drawn.image).save(temporary)
-            files[split].add(place.name, drawn.runs)
+            files[split].add(image.name, drawn.runs)
             if split == "train" and k < shared:
-                files["val"].add(place.name, drawn.runs)
+                files["val"].add(image.name, drawn.runs)
     for split, file in files.items():
         file.write(folder / "annotations" / "LIVECell" / f"livecell_coco_{split}.json")
 
 
-def _places(split: str, count: int) -> Iterator[_Place]:
+def _plan(split: str, count: int) -> Iterator[_FieldImage]:
     """The images of a split, the lines in turn; four crops of one field, then the next well, then the next time."""
     wells = [f"{row}{column}" for row in ROWS[split] for column in range(1, 13)]
     for k in range(count):
@@ -151,22 +121,20 @@ def _places(split: str, count: int) -> Iterator[_Place]:
         time, well = divmod(field, len(wells))
         days, hours = divmod(time * HOURS, 24)
         name = f"{line}_Phase_{wells[well]}_1_{days:02d}d{hours:02d}h00m_{crop + 1}.tif"
-        yield _Place(split, line, number, name)
+        yield _FieldImage(split, line, number, name)
 
 
-def _draw(seed: int, place: _Place, size: tuple[int, int], appearance: Appearance) -> SyntheticImage:
-    key = [seed, SPLITS.index(place.split), list(LINES).index(place.line)]
-    population, low, high = LINES[place.line]
-    rng, field_rng = (
-        np.random.default_rng([*key, 0, place.number]),
-        np.random.default_rng([*key, 1, place.number // CROPS]),
-    )
+def _draw(seed: int, image: _FieldImage, drawing: Appearance) -> SyntheticImage:
+    key = [seed, SPLITS.index(image.split), list(LINES).index(image.line)]
+    population, low, high = LINES[image.line]
+    rng = np.random.default_rng([*key, 0, image.number])
+    field_rng = np.random.default_rng([*key, 1, image.number // CROPS])
     count, area = rng.random(2)
-    return draw_image(rng, field_rng, population, (low + (high - low) * count, area), *size, appearance)
+    return draw_image(rng, field_rng, population, (low + (high - low) * count, area), drawing)
 
 
 class CocoFile:
-    """A COCO file in the making: images of one size and their cells, with ids in the order of adding."""
+    """Builder of a COCO file: images of one size and their cells, with ids in the order of adding."""
 
     def __init__(self, height: int, width: int) -> None:
         self.height, self.width = height, width

@@ -1,4 +1,4 @@
-"""Where synthetic cells lie in an image: free, or on the edge of another cell so that the two masks overlap."""
+"""Placement of generated cells in an image: free, or on the edge of another cell so that the two masks overlap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.synthetic.cells import Cell, Population, draw_cell
 
-FREE_TRIES = 30  # places looked at for a cell that should touch no other
+FREE_TRIES = 30  # places tried for a cell that should touch no other
 DIRECTIONS = 3  # directions from which a cell is pushed onto another
 BISECTIONS = 7  # halvings of the distance of the push: 1/128 of it, about a pixel
 SMALLEST = 30  # pixels; the smallest mask among the real ones
@@ -45,7 +45,7 @@ def _place_free(rng: np.random.Generator, cell: Cell, occupied: Bools) -> None:
 
 
 def _attach(rng: np.random.Generator, cell: Cell, host: Cell, occupied: Bools, overlap: float) -> bool:
-    """Push `cell` from outside towards `host` until about `overlap` pixels are shared; False when it does not work."""
+    """Push `cell` towards `host` until they share about `overlap` pixels; False where that fails."""
     reach = (sum(cell.mask.shape) + sum(host.mask.shape)) / 2
     y0, x0 = host.top + host.mask.shape[0] / 2, host.left + host.mask.shape[1] / 2
     best: tuple[float, float, float] | None = None
@@ -69,9 +69,8 @@ def _attach(rng: np.random.Generator, cell: Cell, host: Cell, occupied: Bools, o
 def place_cells(rng: np.random.Generator, population: Population, areas: Floats, height: int, width: int) -> list[Cell]:
     """Draw a cell for each of `areas` (pixels) and place it in an image of `height` x `width`.
 
-    Returns the cells of which at least `SMALLEST` annotated pixels lie inside the image, in the order drawn;
-    there is at least one where `areas` is not empty. Overlaps are decided on the image's occupied pixels inside
-    each cell's crop, so the work for a cell grows with its size and not with the image's.
+    Returns the cells with at least `SMALLEST` annotated pixels inside the image, in the order drawn; at least one
+    where `areas` is not empty. The work for a cell grows with its own size, not with the image's.
     """
     occupied = np.zeros((height, width), bool)
     cells: list[Cell] = []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,8 @@ def draw(
     cell_type: str, number: int = 0, appearance: Appearance | None = None, size: tuple[int, int] = (200, 240)
 ) -> SyntheticImage:
     rng, well_rng = np.random.default_rng([7, number]), np.random.default_rng([3, number])
-    return draw_image(rng, well_rng, cell_type, (0.5, 0.5), *size, appearance or Appearance())
+    appearance = replace(appearance or Appearance(), height=size[0], width=size[1])
+    return draw_image(rng, well_rng, cell_type, (0.5, 0.5), appearance)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -221,14 +223,14 @@ class TestOverwriting:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"images": {"neuron": 1}}, "unknown cell type 'neuron'"),
-            ({"images": {"cort": -1}}, "-1 images of cort"),
+            ({"images": {"neuron": 1}}, "images: expected one of cort, shsy5y, astro, got 'neuron'"),
+            ({"images": {"cort": -1}}, "images.cort: .* got -1"),
             ({"images": {}}, "no labelled image"),
             ({"images": {"cort": 0}}, "no labelled image"),
-            ({"seed": -1}, "seed is -1"),
-            ({"test": -1}, "test is -1"),
-            ({"height": 31}, "height is 31"),
-            ({"noise": float("nan")}, "noise is nan"),
+            ({"seed": -1}, "seed: .* got -1"),
+            ({"test": -1}, "test: .* got -1"),
+            ({"height": 31}, "height: expected a number of at least 32, got 31"),
+            ({"noise": float("nan")}, "noise: .* got nan"),
         ],
     )
     def test_bad_arguments(self, tmp_path: Path, change: dict[str, object], message: str) -> None:
@@ -333,10 +335,9 @@ class TestImage:
 
     def test_images_of_a_well_share_their_contrast(self) -> None:
         def noise_of(well: int) -> list[float]:
-            quiet = Appearance(debris=0, unevenness=0, noise=4)
-            size = (64, 64)
+            quiet = Appearance(64, 64, debris=0, unevenness=0, noise=4)
             images = [
-                draw_image(np.random.default_rng(k), np.random.default_rng(well), "astro", (0, 0), *size, quiet).image
+                draw_image(np.random.default_rng(k), np.random.default_rng(well), "astro", (0, 0), quiet).image
                 for k in range(3)
             ]
             return [float(np.median(np.abs(image.astype(float) - np.median(image)))) for image in images]

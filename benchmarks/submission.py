@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks import images
 from benchmarks.measure import Row, expect, in_subprocess, peak_megabytes, resident_megabytes, side_by_side
-from sartorius.structures import rle
+from sartorius.structures import coco_rle, rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
@@ -94,7 +94,7 @@ def rows() -> Iterator[Row]:
     detections, truth = perfect(sample), rle.parse(sample.texts, HEIGHT, WIDTH)
     cells = finalised(detections)
     mine = mean_iou(cells.to_runs(), truth)
-    pasted = rle.from_coco(peer(detections), HEIGHT, WIDTH)
+    pasted = coco_rle.decode(peer(detections), HEIGHT, WIDTH)
     theirs = mean_iou(without_overlaps(pasted, detections.scores), truth)
     same = expect(
         mine >= theirs and len(cells) >= 0.95 * len(detections),

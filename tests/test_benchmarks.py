@@ -15,7 +15,7 @@ from benchmarks import copy_paste, decode, images, loader, measure, rle_text, sc
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Disagreement, Row, expect
 from sartorius.data.competition.folder import Competition
-from sartorius.structures import rle
+from sartorius.structures import coco_rle, rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 
 
@@ -159,7 +159,7 @@ def test_sides_of_the_submission() -> None:
     detections = submission.perfect(image_id)
     assert len(submission.ours(detections)) == 30
     assert submission.mean_iou(submission.finalised(detections).to_runs(), truth) > 0.95
-    assert submission.mean_iou(rle.from_coco(submission.peer(detections), HEIGHT, WIDTH), truth) > 0.9
+    assert submission.mean_iou(coco_rle.decode(submission.peer(detections), HEIGHT, WIDTH), truth) > 0.9
 
 
 def test_sides_of_the_decoding() -> None:

@@ -1,7 +1,7 @@
 """Rows of train.csv and of files like it: a row is a cell, an image is all rows of an id.
 
-An image without cells is one row with an empty annotation. What does not fit together is said with file, row and
-image.
+An image without cells is one row with an empty annotation. Rows that contradict each other raise InputError with file,
+row and image.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pandas as pd
 from sartorius.data.images import read_grey, read_header
 from sartorius.errors import InputError
 from sartorius.structures import rle
+from sartorius.structures.arrays import GreyImage
 
 COLUMNS = ("id", "annotation", "width", "height", "cell_type")
 _WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has rows A to P and columns 1 to 24
@@ -28,13 +29,13 @@ def well_of(sample_id: str) -> str:
 
     `astros[cereb]_G11-4_Vessel-361_Ph_4` gives `astros[cereb]_G11`. A text without such a part is its own well.
     """
-    found = _WELL.match(sample_id)
-    return found[1] if found else sample_id
+    match = _WELL.match(sample_id)
+    return match[1] if match else sample_id
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """What the file says about one image. `rows` are line numbers of the csv file (the header is line 1)."""
+    """The rows of one image. `rows` are line numbers of the csv file (the header is line 1)."""
 
     id: str
     path: Path
@@ -47,6 +48,36 @@ class LabelledImage:
 
     def __len__(self) -> int:
         return len(self.annotations)
+
+
+class AnnotatedImages:
+    """The images of a csv file of annotation rows: an `ImageSource` whose `instances` a subclass decodes.
+
+    csv: the file.  images: id -> LabelledImage, sorted by id.
+    """
+
+    def __init__(self, csv: Path) -> None:
+        self.csv = csv
+        self.images: dict[str, LabelledImage] = {}
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the images, sorted."""
+        return tuple(self.images)
+
+    def record(self, image_id: str) -> LabelledImage:
+        """The rows of an image; raises InputError for an id without any."""
+        if image_id not in self.images:
+            raise InputError(f"{self.csv}: no labelled image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
+        return self.images[image_id]
+
+    def image(self, image_id: str) -> GreyImage:
+        """The pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
+        return read_grey(self.record(image_id).path)
+
+    def cell_type(self, image_id: str) -> str:
+        """Name of the image's cell type."""
+        return self.record(image_id).cell_type
 
 
 def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
@@ -105,7 +136,7 @@ def labelled_image(
             f"{record.width}x{record.height}; put the original image back or correct the row"
         )
     if mode != "L":
-        read_grey(record.path)  # says what is wrong with it
+        read_grey(record.path)  # raises
     return record
 
 

@@ -27,7 +27,7 @@ from sartorius.data.livecell.coco_cells import transposed, uncompressed
 from sartorius.data.livecell.folder import FOLDERS, SPLITS, LiveCell
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_text
-from sartorius.structures import checks, rle
+from sartorius.structures import checks, coco_rle
 from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 from sartorius.structures.rle import Runs
@@ -148,7 +148,7 @@ class CocoFile:
         self.images.append({"id": drawn, **about})
         cells = Instances.from_runs(runs, np.zeros(runs.count))
         upright = transposed(runs)
-        compressed = rle.to_coco(upright)
+        compressed = coco_rle.encode(upright)
         for k, (x1, y1, x2, y2) in enumerate(cells.boxes.tolist()):
             shape: Any = _outline(cells, k)
             number = len(self.annotations) + 1

@@ -1,9 +1,10 @@
 """Phase-contrast imaging of generated cells: a map of optical thickness, and the microscope's filter over it.
 
 Phase contrast shows differences of thickness. Cells, neurites and debris are added to one thickness map, and the image
-is the mean grey plus the map's surroundings (a sum of blurs, `SURROUNDINGS`) less the map. That one filter makes the bright halo around a body, the dark rim inside it, and the middle of a flat
-cell nearly as grey as the background, as in the real images (whose mean is 128 everywhere, and whose edges have about
--5 to -16 grey levels 3 px inside the mask and +4 to +11 on its border).
+is the mean grey plus the map's surroundings (a sum of blurs, `SURROUNDINGS`) less the map. That one filter makes the
+bright halo around a body, the dark rim inside it, and the middle of a flat cell nearly as grey as the background, as in
+the real images (whose mean is 128 everywhere, and whose edges have about -5 to -16 grey levels 3 px inside the mask and
++4 to +11 on its border).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pycocotools import mask as coco
 from scipy.optimize import linear_sum_assignment
 
 from sartorius.metrics import functional as F
-from sartorius.structures import rle
+from sartorius.structures import coco_rle, rle
 from sartorius.structures.instances import Instances
 
 
@@ -160,6 +160,6 @@ def test_real_images_agree_with_pycocotools(real_data: object) -> None:
     for image_id in sorted(predicted.id.unique())[::5]:
         sides = [predicted.predicted[predicted.id == image_id], table.annotation[table.id == image_id]]
         runs = [rle.parse(side.tolist(), 520, 704) for side in sides]
-        iou = coco.iou(*[rle.to_coco(side) for side in runs], [0] * runs[1].count)
+        iou = coco.iou(*[coco_rle.encode(side) for side in runs], [0] * runs[1].count)
         expected = [(iou > t / 100).any(axis=1).sum() for t in range(50, 100, 5)]  # predictions are disjoint
         assert F.image_row(0, *runs)[1:-2].tolist() == expected

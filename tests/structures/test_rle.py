@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
 
-from sartorius.structures import rle
+from sartorius.structures import coco_rle, rle
 
 HEIGHT, WIDTH = 6, 5
 
@@ -78,10 +78,10 @@ def test_text_and_coco_round_trips(masks: np.ndarray) -> None:
     runs = rle.parse(texts, HEIGHT, WIDTH)
     np.testing.assert_array_equal(dense(runs), masks)
     assert rle.format(runs) == texts
-    encoded = rle.to_coco(runs)
+    encoded = coco_rle.encode(runs)
     expected = [coco.encode(np.asfortranarray(mask.T.astype(np.uint8))) for mask in masks]
     assert encoded == expected
-    assert rle.format(rle.from_coco(expected, HEIGHT, WIDTH)) == texts
+    assert rle.format(coco_rle.decode(expected, HEIGHT, WIDTH)) == texts
 
 
 def test_coco_of_large_images_and_long_runs() -> None:
@@ -95,22 +95,22 @@ def test_coco_of_large_images_and_long_runs() -> None:
         width,
         height,
     )
-    assert rle.to_coco(runs) == expected
-    assert rle.format(rle.from_coco(expected, height, width)) == rle.format(runs)
+    assert coco_rle.encode(runs) == expected
+    assert rle.format(coco_rle.decode(expected, height, width)) == rle.format(runs)
 
 
 def test_coco_merges_touching_runs() -> None:
     split = rle.parse(["3 2 5 4"], HEIGHT, WIDTH)
     whole = rle.parse(["3 6"], HEIGHT, WIDTH)
-    assert rle.to_coco(split) == rle.to_coco(whole)
+    assert coco_rle.encode(split) == coco_rle.encode(whole)
 
 
 def test_from_coco_refuses_what_does_not_fit() -> None:
-    good = rle.to_coco(rle.parse(["3 2", "4 1"], HEIGHT, WIDTH))
+    good = coco_rle.encode(rle.parse(["3 2", "4 1"], HEIGHT, WIDTH))
     with pytest.raises(rle.RleError, match=r"cell 0: size \[5, 6\], expected \[6, 5\]"):
-        rle.from_coco(good, WIDTH, HEIGHT)
+        coco_rle.decode(good, WIDTH, HEIGHT)
     with pytest.raises(rle.RleError, match="cell 1: counts cover"):
-        rle.from_coco([good[0], {"size": [WIDTH, HEIGHT], "counts": b"31"}], HEIGHT, WIDTH)
+        coco_rle.decode([good[0], {"size": [WIDTH, HEIGHT], "counts": b"31"}], HEIGHT, WIDTH)
 
 
 @given(masks_of_a_image, masks_of_a_image)

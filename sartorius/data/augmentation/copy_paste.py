@@ -1,10 +1,8 @@
 """Copy-paste: cells of other training images of the same cell type, put into an image (Ghiasi et al. 2021).
 
-The layered map makes it cheap: a pasted cell lies on top, so its pixels are taken from every layer, and in the first
-layer there is then always room for it. No cell is stacked at full size, and the map gets no deeper.
-
-Every cell that can be seen has its mask: what a pasted cell covers is taken from the masks below it, and a place where
-it would leave too little of another cell is not used.
+A pasted cell lies on top: its pixels are removed from every layer and it goes into the first, so that the map gets no
+deeper. Every visible cell keeps its mask without the covered pixels; a place where too little of another cell would
+stay visible is skipped.
 """
 
 from __future__ import annotations
@@ -18,11 +16,12 @@ import numpy as np
 from sartorius.data.augmentation.cut_cells import Backdrop, CellCutout, Donor
 from sartorius.data.dataset import Load
 from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import Floats, Floats32, GreyImage, Ints
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import MAX_CELLS, Instances
 
-Patch = tuple[slice, slice]
+Region = tuple[slice, slice]
 Below = dict[int, int]  # cell, pixels of it
 
 
@@ -49,7 +48,7 @@ class CopyPaste:
     max_shared: share of a cell that others may cover in its own image.
     max_overlap: share of a pasted cell that may lie on other cells.  min_visible: share that must stay visible of each
     of those, of its area before anything was pasted; at 0 a cell may be covered whole, and is then gone.
-    tries: places looked at for each cell.
+    tries: places tried for each cell.
 
     Where no other image has the type, or none of them a cell, nothing is pasted. Raises InputError for values out of
     range.
@@ -70,16 +69,13 @@ class CopyPaste:
     tries: int
 
     def __post_init__(self) -> None:
-        for key in ("probability", "until", "mirror", "max_shared", "max_overlap", "min_visible"):
-            _require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a number from 0 to 1")
-        for key in ("images", "rim", "tries"):
-            _require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
-        for key in ("cells", "rotate", "scale"):
-            span = getattr(self, key)
-            pair = isinstance(span, Sequence) and len(span) == 2 and span[0] <= span[1]
-            _require(pair, key, span, "[from, to], in this order")
-        _require(self.cells[0] >= 0, "cells", self.cells, "counts, 0 or more")
-        _require(self.scale[0] > 0, "scale", self.scale, "factors above 0")
+        group = "copy_paste"
+        checks.fractions(group, probability=self.probability, until=self.until, mirror=self.mirror)
+        checks.fractions(group, max_shared=self.max_shared, max_overlap=self.max_overlap, min_visible=self.min_visible)
+        checks.whole(group, 1, images=self.images, rim=self.rim, tries=self.tries)
+        checks.spans(group, cells=self.cells, rotate=self.rotate, scale=self.scale)
+        checks.expect(self.cells[0] >= 0, group, "cells", self.cells, "counts, 0 or more")
+        checks.expect(self.scale[0] > 0, group, "scale", self.scale, "factors above 0")
         if self.until < 1 and (self.epochs is None or self.epochs < 1):
             raise InputError(
                 f"copy_paste.until={self.until} is a share of copy_paste.epochs, which is {self.epochs}; set "
@@ -123,9 +119,9 @@ class CopyPaste:
         canvas, turns = Canvas(image, instances), self._turns(len(cells), rng)
         places = rng.random((len(cells), self.tries, 2))
         for (donor, cell), turn, shares in zip(cells, turns, places, strict=True):
-            cut = donor.cut(cell, turn, self.rim)
-            if cut is not None and (place := self._place(canvas, cut, shares)) is not None:
-                canvas.paste(cut, *place)
+            cutout = donor.cut(cell, turn, self.rim)
+            if cutout is not None and (place := self._place(canvas, cutout, shares)) is not None:
+                canvas.paste(cutout, *place)
         return canvas.result()
 
     def _turns(self, count: int, rng: np.random.Generator) -> Floats32:
@@ -136,25 +132,25 @@ class CopyPaste:
         a, b = scale * np.cos(angle), scale * np.sin(angle)
         return np.stack([sign * a, -b, sign * b, a], axis=1).reshape(-1, 2, 2).astype(np.float32)
 
-    def _place(self, canvas: Canvas, cut: CellCutout, shares: Floats) -> tuple[Patch, Below] | None:
+    def _place(self, canvas: Canvas, cutout: CellCutout, shares: Floats) -> tuple[Region, Below] | None:
         """The first place inside the image, of those at `shares` [tries, 2] of the room, that the cell may have."""
-        height, width = cut.mask.shape
+        height, width = cutout.mask.shape
         down, right = canvas.light.shape[0] - height, canvas.light.shape[1] - width
         if min(down, right) < 0:
             return None
         for y, x in shares.tolist():
             top, left = int(y * (down + 1)), int(x * (right + 1))
-            patch = slice(top, top + height), slice(left, left + width)
-            overlap = np.count_nonzero(canvas.covered[patch] & cut.mask)
-            if overlap <= self.max_overlap * cut.area:
-                below = canvas.below(cut, patch) if overlap else {}
+            region = slice(top, top + height), slice(left, left + width)
+            overlap = np.count_nonzero(canvas.covered[region] & cutout.mask)
+            if overlap <= self.max_overlap * cutout.area:
+                below = canvas.below(cutout, region) if overlap else {}
                 if canvas.keeps(below, self.min_visible):
-                    return patch, below
+                    return region, below
         return None
 
 
 class Canvas:
-    """An image that is being pasted into; the given arrays are copied.
+    """An image that is being pasted into; the arrays are copied.
 
     light: float32 [H, W], difference from the background in grey levels.  covered: bool [H, W], pixels of cells.
     types: class index of each cell.  whole: pixels of each before anything covered it.  left: pixels of each now.
@@ -169,9 +165,9 @@ class Canvas:
         self.whole: list[int] = instances.areas.tolist()
         self.left = list(self.whole)
 
-    def below(self, cut: CellCutout, patch: Patch) -> Below:
+    def below(self, cutout: CellCutout, region: Region) -> Below:
         """The cells that the mask would cover, and how many pixels of each."""
-        counts = np.bincount(self.layers[:, patch[0], patch[1]][:, cut.mask].reshape(-1))
+        counts = np.bincount(self.layers[:, region[0], region[1]][:, cutout.mask].reshape(-1))
         return {cell - 1: int(counts[cell]) for cell in counts.nonzero()[0].tolist() if cell}
 
     def keeps(self, below: Below, min_visible: float) -> bool:
@@ -181,33 +177,28 @@ class Canvas:
             for cell, pixels in below.items()
         )
 
-    def paste(self, cut: CellCutout, patch: Patch, below: Below) -> None:
+    def paste(self, cutout: CellCutout, region: Region, below: Below) -> None:
         """Put the cell on top of those below; its rim changes no pixel of another cell."""
-        covered, layers = self.covered[patch], self.layers[:, patch[0], patch[1]]
+        covered, layers = self.covered[region], self.layers[:, region[0], region[1]]
         for cell, pixels in below.items():
             self.left[cell] -= pixels
         if below:
-            layers[1:, cut.mask] = 0
-        self.types.append(cut.cell_type)
-        self.whole.append(cut.area)
-        self.left.append(cut.area)
-        layers[0][cut.mask] = len(self.types)
-        light = self.light[patch]
-        np.copyto(light, light * cut.rest + cut.light, where=covered <= cut.mask)
-        covered |= cut.mask
+            layers[1:, cutout.mask] = 0
+        self.types.append(cutout.cell_type)
+        self.whole.append(cutout.area)
+        self.left.append(cutout.area)
+        layers[0][cutout.mask] = len(self.types)
+        light = self.light[region]
+        np.copyto(light, light * cutout.rest + cutout.light, where=covered <= cutout.mask)
+        covered |= cutout.mask
 
     def result(self) -> Pasted:
         """The image as it is now, without the cells that were covered whole."""
         image = np.asarray(cv2.add(self.light, self.level, dtype=cv2.CV_8U), np.uint8)  # rounded, within 0 to 255
         kept = np.concatenate([np.arange(self.given), np.full(len(self.types) - self.given, -1)])
         instances, areas = Instances(self.layers, np.array(self.types, np.int64)), np.array(self.left)
-        seen = (areas > 0) | (np.array(self.whole) == 0)
-        if not seen.all():
-            instances, kept, areas = instances.select(seen), kept[seen], areas[seen]
+        visible = (areas > 0) | (np.array(self.whole) == 0)
+        if not visible.all():
+            instances, kept, areas = instances.select(visible), kept[visible], areas[visible]
         vars(instances)["areas"] = areas  # where the property keeps them: they need not be counted again
         return Pasted(image, instances, kept)
-
-
-def _require(condition: bool, key: str, value: object, expected: str) -> None:
-    if not condition:
-        raise InputError(f"copy_paste.{key}={value}: expected {expected}")

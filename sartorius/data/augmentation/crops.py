@@ -1,4 +1,4 @@
-"""Training crops: what they share, and those that inference looks through, a tile of the grid or one of five crops.
+"""Training crops at the windows of inference: a tile of the grid, one of five crops, an enlarged slice.
 
 Windows are drawn evenly among the image's (see `structures.windows`). Smaller images are padded below and on the
 right, the image by reflection, as a network that pads itself would; there are no cells in the padding.
@@ -12,15 +12,15 @@ from typing import ClassVar, NamedTuple
 import cv2
 import numpy as np
 
-from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage, Layers
 from sartorius.structures.windows import Window, five_crops, tiles
 
 
 class Cropped(NamedTuple):
-    """What a crop gives.
+    """A crop of an image and its layers.
 
-    image: uint8 [h, w].  layers: uint16 [L, h, w].  area: what an area of 1 of the image covers in the crop.
+    image: uint8 [h, w].  layers: uint16 [L, h, w].  area: pixels of the crop for a pixel of the image.
     """
 
     image: GreyImage
@@ -53,7 +53,7 @@ class TileCrop:
 
     size: int
     overlap: int
-    on_cell: ClassVar[float] = 0.0  # it lies where the grid says, cells or not
+    on_cell: ClassVar[float] = 0.0  # it lies on the grid, cells or not
 
     def __post_init__(self) -> None:
         tiles(1, 1, self.size, self.overlap)
@@ -100,11 +100,10 @@ class SliceCrop:
     width: int
     overlap: int
     factor: float
-    on_cell: ClassVar[float] = 0.0  # it lies where the grid says, cells or not
+    on_cell: ClassVar[float] = 0.0  # it lies on the grid, cells or not
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise InputError(f"transform.crop.factor={self.factor}: slices are enlarged, expected 1 or more")
+        checks.numbers("transform.crop", 1, factor=self.factor)
         self.windows(1, 1)
 
     def windows(self, height: int, width: int) -> list[Window]:

@@ -1,8 +1,8 @@
 """Augmentation of an image and its cells: albumentations over the layered label map, a crop, then grey levels.
 
-A geometric transform warps the L planes of the map with nearest interpolation instead of N masks; areas before and
-after, from the map, say which cells are still visible. Randomness comes from the generator that is passed in, and from
-nowhere else.
+A geometric transform warps the L planes of the map with nearest interpolation instead of N masks; areas
+before and after, from the map, decide which cells are still visible. All randomness comes from the generator that is
+passed in.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from albumentations.augmentations.geometric.distortion import BaseDistortion
 
 from sartorius.data.augmentation.crops import Cropped, pixel_of_a_cell
 from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage, Ints, Layers
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances, areas_of
@@ -31,7 +32,7 @@ _PROBE = 100.0 * np.array([[1, 1], [2, 1], [1, 2]])
 
 
 class Crop(Protocol):
-    """Cuts an image [H, W] and its layers [L, H, W]; `on_cell` above 0 says that it looks through the layers."""
+    """Cuts an image [H, W] and its layers [L, H, W]; `on_cell` above 0: it reads the layers."""
 
     @property
     def on_cell(self) -> float:
@@ -103,16 +104,14 @@ class LayerTransform:
         min_area: int = 1,
         after: Sequence[A.BasicTransform] | Mapping[str, A.BasicTransform | None] = (),
     ) -> None:
-        if not 0 <= min_visible <= 1 or min_area < 1:
-            raise InputError(
-                f"transform: min_visible {min_visible} must lie in 0 to 1 and min_area {min_area} be at least 1"
-            )
+        checks.fractions("transform", min_visible=min_visible)
+        checks.numbers("transform", 1, min_area=min_area)
         if isinstance(crop, Mapping):
             raise InputError(
-                f"transform.crop={dict(crop)}: says a size and no kind of crop; give transform.crop=null too"
+                f"transform.crop={dict(crop)}: a size without a kind of crop; give transform.crop=null too"
             )
         self.transforms, self.after = _listed(transforms), _listed(after)
-        if moving := [type(one).__name__ for one in self.after if not isinstance(one, A.ImageOnlyTransform)]:
+        if moving := [type(step).__name__ for step in self.after if not isinstance(step, A.ImageOnlyTransform)]:
             raise InputError(
                 f"transform.after: {moving[0]} moves pixels and would leave the cells where they are; put it into "
                 "transform.transforms"
@@ -130,7 +129,7 @@ class LayerTransform:
             image, layers, factor = _warp(_seeded(compose, rng), image, layers, local)
             scale *= factor
         if self.crop is not None:
-            if self.crop.on_cell > 0:  # it will look through all pixels for cells
+            if self.crop.on_cell > 0:  # it reads all pixels
                 layers = _separate(layers)
             image, layers, factor = self.crop(image, layers, rng)
             scale *= factor
@@ -139,7 +138,7 @@ class LayerTransform:
         layers = _separate(layers)
         areas = areas_of(layers, len(instances))
         needed = np.maximum(self.min_visible * scale * instances.areas, self.min_area)
-        needed[instances.cell_types == DOUBTFUL] = 1  # what is left of one is no background
+        needed[instances.cell_types == DOUBTFUL] = 1  # its visible rest is no background
         kept = np.flatnonzero(areas >= needed)
         result = Instances(layers, instances.cell_types).select(kept)
         return Transformed(np.ascontiguousarray(image), result, kept)

@@ -1,4 +1,4 @@
-"""Crops turned by any angle, without corners that nobody photographed.
+"""Crops turned by any angle, without corners from outside the image.
 
 Angle, scale and place of a crop are drawn first, then the image and its layers are warped once, straight to the size
 of the crop: nothing outside it is computed. Positions are those of pixel centres. A crop fits where all of its pixels
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.augmentation.crops import Cropped, pixel_of_a_cell
-from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import Floats, GreyImage, Layers
 
 # Places tried for a crop that shall hold a pixel; the corners of an image are out of reach of a crop turned by 45
@@ -47,12 +47,9 @@ class RotatedCrop:
 
     def __post_init__(self) -> None:
         check_crop(self.height, self.width, self.on_cell, self.fill)
-        low, high = self.scale
-        if not 0 < low <= high or self.angle[0] > self.angle[1] or not 0 <= self.mirror <= 1:
-            raise InputError(
-                f"transform.crop: expected 0 < scale[0] <= scale[1], angle[0] <= angle[1] (degrees) and mirror in "
-                f"0 to 1, got {list(self.scale)}, {list(self.angle)} and {self.mirror}"
-            )
+        checks.spans("transform.crop", scale=self.scale, angle=self.angle)
+        checks.expect(self.scale[0] > 0, "transform.crop", "scale", self.scale, "factors above 0")
+        checks.fractions("transform.crop", mirror=self.mirror)
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
         """The crop of image [H, W] and layers [L, H, W]: [height, width], [L, height, width], and scale squared."""
@@ -70,11 +67,9 @@ class RotatedCrop:
 
 def check_crop(height: int, width: int, on_cell: float, fill: int) -> None:
     """Raise InputError for a crop without extent, a probability outside 0 to 1 or a grey level outside 0 to 255."""
-    if min(height, width) < 1 or not 0 <= on_cell <= 1 or not 0 <= fill <= 255:
-        raise InputError(
-            f"transform.crop: expected height and width of at least 1 px, on_cell in 0 to 1 and fill in 0 to 255, got "
-            f"{height}, {width}, {on_cell} and {fill}"
-        )
+    checks.numbers("transform.crop", 1, height=height, width=width)
+    checks.fractions("transform.crop", on_cell=on_cell)
+    checks.numbers("transform.crop", 0, 255, fill=fill)
 
 
 def turned(angle: float, mirrored: bool) -> Floats:

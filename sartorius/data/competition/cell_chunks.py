@@ -93,7 +93,7 @@ class CellsDataModule(SupervisedDataModule):
     ) -> CellChunks:
         if isinstance(source, PseudoLabelled):  # doubtful cells come last
             counts = [len(source.cells(image_id, CELL)) for image_id in images]
-            where = str(source.file)
+            where = str(source.csv)
         else:
             counts = [len(self.competition.record(image_id)) for image_id in images]
             where = f"fold {self.fold} of {self.root}"

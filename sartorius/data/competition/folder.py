@@ -1,25 +1,23 @@
 """The competition's folder: train.csv, train/, test/, train_semi_supervised/, sample_submission.csv.
 
 A labelled image is the rows of one id in train.csv (a row is a cell; an image without cells is one row with an empty
-annotation) and train/<id>.png. What does not fit together is found here, before any training, and said with file, row
-and image.
+annotation) and train/<id>.png. Rows and images that contradict each other raise InputError here, before any training.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import LabelledImage, labelled_image, parse_runs, read_table
-from sartorius.data.images import list_images, read_grey
+from sartorius.data.annotation_rows import AnnotatedImages, labelled_image, parse_runs, read_table
+from sartorius.data.images import list_images
 from sartorius.errors import InputError
 from sartorius.structures import rle
-from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
 
@@ -29,19 +27,19 @@ _HOW_TO_GET = (
 )
 
 
-class Competition:
+class Competition(AnnotatedImages):
     """The labelled images of a folder in the competition's layout.
 
-    The constructor reads train.csv and the header of every image (0.2 s for 606 images) and raises InputError for
-    what does not fit; `check` decodes images and annotations. With `keep_going` images that do not fit are left out
-    and the reasons collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
+    The constructor reads train.csv and the header of every image (0.2 s for 606 images) and raises InputError where
+    they disagree; `check` decodes images and annotations. With `keep_going` bad images are left out and the reasons
+    collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
 
-    images: id -> LabelledImage, sorted by id.  cell_type_names: the names that class indices count in.
+    cell_type_names: the names that class indices count in.
     """
 
     def __init__(self, root: str | Path, cell_type_names: Sequence[str] = CELL_TYPES, keep_going: bool = False) -> None:
         self.root, self.keep_going = Path(str(root)), keep_going
-        self.csv = self.root / "train.csv"
+        super().__init__(self.root / "train.csv")
         self.cell_type_names = tuple(cell_type_names)
         self.problems: list[str] = []
         for needed in (self.root, self.csv, self.root / "train"):
@@ -49,9 +47,8 @@ class Competition:
                 raise InputError(f"{needed}: not found; {_HOW_TO_GET}")
         table = read_table(self.csv)
         self.has_wells = "sample_id" in table
-        self.images: dict[str, LabelledImage] = {}
         for image_id, rows in table.groupby("id", sort=True):
-            self._attempt(lambda p=str(image_id), r=rows: self._add(p, r))
+            self._attempt(partial(self._add, str(image_id), rows))
         named = set(table["id"])
         self.unused = [path for path in list_images(self.root / "train") if path.stem not in named]
         if self.unused:
@@ -61,10 +58,10 @@ class Competition:
                 stacklevel=2,
             )
 
-    def _attempt(self, action: object) -> bool:
-        """Run `action`; with `keep_going` an InputError is noted instead of raised. True when it went well."""
+    def _attempt(self, action: Callable[[], object]) -> bool:
+        """Run `action`; with `keep_going` an InputError is noted instead of raised. True on success."""
         try:
-            action()  # type: ignore[operator]
+            action()
         except InputError as error:
             if not self.keep_going:
                 raise
@@ -76,25 +73,10 @@ class Competition:
         path = self.root / "train" / f"{image_id}.png"
         self.images[image_id] = labelled_image(image_id, rows, self.csv, path, self.cell_type_names)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The ids of the labelled images, sorted."""
-        return tuple(self.images)
-
     @cached_property
     def wells(self) -> dict[str, str]:
         """Image -> plate well; an image whose well is not known is its own well."""
         return {image_id: record.well or image_id for image_id, record in self.images.items()}
-
-    def record(self, image_id: str) -> LabelledImage:
-        """What train.csv says about an image; raises InputError for an id that is not labelled."""
-        if image_id not in self.images:
-            raise InputError(f"{self.csv}: no labelled image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
-        return self.images[image_id]
-
-    def image(self, image_id: str) -> GreyImage:
-        """The pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
-        return read_grey(self.record(image_id).path)
 
     def runs(self, image_id: str) -> rle.Runs:
         """The runs of the image's cells in the order of train.csv; raises InputError naming row and image."""
@@ -106,18 +88,18 @@ class Competition:
         cell_type = self.cell_type_names.index(record.cell_type)
         return Instances.from_runs(self.runs(image_id), np.full(len(record), cell_type))
 
-    def cell_type(self, image_id: str) -> str:
-        """Name of the image's cell type."""
-        return self.record(image_id).cell_type
-
     def check(self, images: Iterable[str] | None = None) -> None:
         """Decode these images (default: all) and their annotations; raises InputError for the first that is bad.
 
         With `keep_going` bad images are dropped and noted in `problems` instead.
         """
         for image_id in list(self.ids if images is None else images):
-            if not self._attempt(lambda p=image_id: (self.image(p), self.runs(p))):
+            if not self._attempt(partial(self._decode, image_id)):
                 del self.images[image_id]
+
+    def _decode(self, image_id: str) -> None:
+        self.image(image_id)
+        self.runs(image_id)
 
     def test_images(self) -> list[Path]:
         """The PNGs of test/, sorted; empty when there is no such folder."""

@@ -38,7 +38,7 @@ def admitted(
     rest = [image_id for image_id in source.ids if image_id not in shared | labelled]
     left = [image_id for image_id in rest if _fingerprint(source.image(image_id)) not in seen]
     said = (
-        f"{source.file}: {len(left)} of {len(source.ids)} images are trained on; left out are "
+        f"{source.csv}: {len(left)} of {len(source.ids)} images are trained on; left out are "
         f"{len(labelled) + len(rest) - len(left)} labelled ones and {len(shared - labelled)} that share a plate well "
         "with validation images"
     )
@@ -53,7 +53,7 @@ def _warn_of_unknown_wells(source: PseudoLabelled, competition: Competition, lab
     if not competition.has_wells:
         what = f"{competition.csv} has no column sample_id"
     elif nameless:
-        what = f"{len(nameless)} images of {source.file} have no plate well in their names ({', '.join(nameless[:3])})"
+        what = f"{len(nameless)} images of {source.csv} have no plate well in their names ({', '.join(nameless[:3])})"
     else:
         return
     warnings.warn(

@@ -15,7 +15,7 @@ import numpy as np
 
 from sartorius.data.livecell.coco import Annotation, CocoImage
 from sartorius.errors import InputError
-from sartorius.structures import rle
+from sartorius.structures import coco_rle, rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.rle import Runs
 
@@ -94,7 +94,7 @@ def _rle_runs(path: str | Path, image: CocoImage, masks: Sequence[dict[str, Any]
         cells = tuple(cell for cell in cells if isinstance(cell.shape, dict))
         masks = [_compressed(cell.shape) for cell in cells]
     try:
-        return rle.from_coco(masks, height=image.width, width=image.height)
+        return coco_rle.decode(masks, height=image.width, width=image.height)
     except rle.RleError as error:
         raise _bad(path, image, cells[error.cell], f"its RLE: {error.problem}") from error
 

@@ -8,18 +8,17 @@ background. Cells of one image do not overlap, as in a submission.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import LabelledImage, labelled_image, parse_runs, read_table, well_of
-from sartorius.data.images import list_images, read_grey
+from sartorius.data.annotation_rows import AnnotatedImages, labelled_image, parse_runs, read_table, well_of
+from sartorius.data.images import list_images
 from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
 from sartorius.errors import InputError
 from sartorius.structures import rle
-from sartorius.structures.arrays import Bools, Floats, GreyImage
+from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
 
@@ -27,7 +26,7 @@ CELL, UNSURE, BACKGROUND = "cell", "unsure", "background"  # classes of rows
 _TRUTH = {"true": True, "1": True, "false": False, "0": False, "": False}
 
 
-class PseudoLabelled:
+class PseudoLabelled(AnnotatedImages):
     """The images of a pseudo-label file, an `ImageSource`.
 
     The constructor reads the file and the header of every image; `check` decodes rows, and `leaks.admitted` images.
@@ -39,18 +38,18 @@ class PseudoLabelled:
 
     def __init__(self, settings: PseudoLabels, cell_type_names: Sequence[str]) -> None:
         self.settings, self.cell_type_names = settings, tuple(cell_type_names)
-        self.file, self.folder = Path(str(settings.file)), Path(str(settings.folder))
-        table = read_table(self.file, COLUMNS)
+        self.folder = Path(str(settings.folder))
+        super().__init__(Path(str(settings.file)))
+        table = read_table(self.csv, COLUMNS)
         paths = {path.stem: path for path in list_images(self.folder)}
         if missing := sorted(set(table["id"]) - set(paths)):
             raise InputError(
-                f"{self.file}: {len(missing)} of its images are not in {self.folder} ({', '.join(missing[:3])}); "
+                f"{self.csv}: {len(missing)} of its images are not in {self.folder} ({', '.join(missing[:3])}); "
                 "it was made for other images: give their folder with pseudo_labels.folder=FOLDER"
             )
-        self.images: dict[str, LabelledImage] = {}
         for image_id, rows in table.groupby("id", sort=True):
             name = str(image_id)
-            self.images[name] = labelled_image(name, rows, self.file, paths[name], cell_type_names)
+            self.images[name] = labelled_image(name, rows, self.csv, paths[name], cell_type_names)
         self._class_of = self._decide(table[table["annotation"].str.strip() != ""])
 
     def _decide(self, cells: pd.DataFrame) -> dict[int, str]:
@@ -68,7 +67,7 @@ class PseudoLabelled:
             agreement = self._numbers(cells, "agreement")
         elif least.any():
             raise InputError(
-                f"{self.file}: no column agreement, which pseudo_labels.min_agreement={settings.min_agreement} asks "
+                f"{self.csv}: no column agreement, which pseudo_labels.min_agreement={settings.min_agreement} asks "
                 "for; set it to 0, or make the file with several models"
             )
         if "ignore" in cells:
@@ -94,19 +93,8 @@ class PseudoLabelled:
     def _refuse(self, cells: pd.DataFrame, column: str, fine: Bools, expected: str) -> None:
         bad = cells[~fine].iloc[0]
         raise InputError(
-            f"{self.file} row {bad['row']}: {column} '{bad[column]}' of image {bad['id']}, expected {expected}"
+            f"{self.csv} row {bad['row']}: {column} '{bad[column]}' of image {bad['id']}, expected {expected}"
         )
-
-    @cached_property
-    def ids(self) -> tuple[str, ...]:
-        """The ids of the images, sorted."""
-        return tuple(self.images)
-
-    def record(self, image_id: str) -> LabelledImage:
-        """The rows of an image; raises InputError for an id that it does not name."""
-        if image_id not in self.images:
-            raise InputError(f"{self.file}: no image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
-        return self.images[image_id]
 
     def cells(self, image_id: str, row_class: str) -> list[int]:
         """Places among the image's rows of a class (CELL, UNSURE or BACKGROUND), in the order of the file."""
@@ -117,29 +105,21 @@ class PseudoLabelled:
         """The plate well, of the column sample_id or else of the name; the id where neither has one."""
         return self.record(image_id).well or well_of(image_id)
 
-    def image(self, image_id: str) -> GreyImage:
-        """The pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
-        return read_grey(self.record(image_id).path)
-
     def instances(self, image_id: str) -> Instances:
         """The certain cells, then the doubtful ones; raises InputError naming row and image of a bad annotation."""
         record, sure, unsure = self.record(image_id), self.cells(image_id, CELL), self.cells(image_id, UNSURE)
         types = np.full(len(sure) + len(unsure), self.cell_type_names.index(record.cell_type))
         types[len(sure) :] = DOUBTFUL
-        return Instances.from_runs(parse_runs(record, self.file, [*sure, *unsure]), types)
-
-    def cell_type(self, image_id: str) -> str:
-        """Name of the image's cell type."""
-        return self.record(image_id).cell_type
+        return Instances.from_runs(parse_runs(record, self.csv, [*sure, *unsure]), types)
 
     def check(self, images: Iterable[str]) -> None:
         """Decode all rows of these images; raises InputError for bad annotations and for cells that overlap."""
         for image_id in images:
             record = self.record(image_id)
-            first, second, shared = rle.overlaps(parse_runs(record, self.file))
+            first, second, shared = rle.overlaps(parse_runs(record, self.csv))
             if len(first):
                 rows = sorted((record.rows[first[0]], record.rows[second[0]]))
                 raise InputError(
-                    f"{self.file} rows {rows[0]} and {rows[1]}: two cells of image {image_id} share {shared[0]} "
+                    f"{self.csv} rows {rows[0]} and {rows[1]}: two cells of image {image_id} share {shared[0]} "
                     "pixels; pseudo-labels do not overlap: give each pixel to one of them, or remove a row"
                 )

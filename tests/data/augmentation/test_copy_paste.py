@@ -271,7 +271,7 @@ def test_epochs_that_paste() -> None:
     ],
 )  # fmt: skip
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=f"copy_paste.{next(iter(bad))}="):
+    with pytest.raises(InputError, match=rf"copy_paste\.{next(iter(bad))}\b"):
         mixer(**bad)
 
 

@@ -213,7 +213,9 @@ def test_what_comes_after_the_crop_sees_the_crop_alone() -> None:
 
 @pytest.mark.parametrize("bad", [{"min_visible": 1.1}, {"min_visible": -0.1}, {"min_area": 0}])
 def test_bad_settings(bad: dict[str, float]) -> None:
-    with pytest.raises(InputError, match="must lie in 0 to 1"):
+    with pytest.raises(
+        InputError, match=rf"transform\.{next(iter(bad))}: expected a number .*, got {next(iter(bad.values()))}"
+    ):
         LayerTransform((), **bad)  # type: ignore[arg-type]
 
 

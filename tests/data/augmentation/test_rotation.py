@@ -211,13 +211,13 @@ def test_images_larger_than_opencv_warps() -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ({"scale": (1.2, 0.8)}, "0 < scale"),
-        ({"scale": (0, 1)}, "0 < scale"),
-        ({"angle": (5, -5)}, "angle"),
-        ({"mirror": 1.1}, "mirror in 0 to 1"),
-        ({"on_cell": -0.1}, "on_cell in 0 to 1"),
-        ({"fill": 256}, "fill in 0 to 255"),
-        ({"height": 0}, "at least 1 px"),
+        ({"scale": (1.2, 0.8)}, r"scale: expected \[from, to\], in this order"),
+        ({"scale": (0, 1)}, "scale: expected factors above 0"),
+        ({"angle": (5, -5)}, r"angle: expected \[from, to\], in this order"),
+        ({"mirror": 1.1}, "mirror: expected a number from 0 to 1, got 1.1"),
+        ({"on_cell": -0.1}, "on_cell: expected a number from 0 to 1, got -0.1"),
+        ({"fill": 256}, "fill: expected a number from 0 to 255, got 256"),
+        ({"height": 0}, "height: expected a number of at least 1, got 0"),
     ],
 )
 def test_settings_that_cannot_be(bad: dict[str, Any], message: str) -> None:

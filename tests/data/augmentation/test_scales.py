@@ -90,7 +90,7 @@ def test_visible_share_is_of_the_scaled_area() -> None:
         ({"short_edges": [0]}, "of 1 px"),
         ({"max_size": 79}, "max_size=79"),
         ({"height": None}, "give both"),
-        ({"on_cell": 2}, "on_cell in 0 to 1"),
+        ({"on_cell": 2}, "on_cell: expected a number from 0 to 1, got 2"),
     ],
 )
 def test_short_edges_that_cannot_be(bad: dict[str, Any], message: str) -> None:
@@ -130,7 +130,7 @@ def test_slices_of_smaller_images_and_odd_factors() -> None:
 
 
 def test_slices_that_cannot_be() -> None:
-    with pytest.raises(InputError, match="transform.crop.factor=0.5"):
+    with pytest.raises(InputError, match=r"transform\.crop\.factor: expected a number of at least 1, got 0\.5"):
         SliceCrop(height=8, width=8, overlap=2, factor=0.5)
     with pytest.raises(InputError, match="tiles of 8 px that share 8 px"):
         SliceCrop(height=16, width=8, overlap=8, factor=2)

@@ -15,7 +15,7 @@ from pycocotools import mask as reference
 from sartorius.data.livecell.coco import read_coco
 from sartorius.data.livecell.coco_cells import cell_runs, cut_off, transposed, uncompressed
 from sartorius.errors import InputError
-from sartorius.structures import rle
+from sartorius.structures import coco_rle
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 from tests.data.livecell.livecell_folder import HEIGHT, WIDTH, annotation, rectangle
@@ -98,7 +98,9 @@ def test_transposing_runs(seed: int) -> None:
     for k, mask in enumerate(masks):
         shape: Any = {"size": [7, 11], "counts": uncompressed(turned, k)}
         np.testing.assert_array_equal(reference.decode(reference.frPyObjects(shape, 7, 11)), mask)
-        assert rle.to_coco(turned)[k]["counts"] == reference.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+        assert (
+            coco_rle.encode(turned)[k]["counts"] == reference.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+        )
 
 
 def test_no_cells(tmp_path: Path) -> None:

@@ -94,14 +94,11 @@ def pool(members: Sequence[MemberDetections], *, min_score: float, calibrate: bo
     kept = [_kept(member.detections, min_score) for member in members]
     types = _cell_types(kept, members, weights, image_type)
     thresholds = [member.mask_thresholds[kind] for member, kind in zip(members, types, strict=True)]
-    masks = [_prepared(part, limit, size, calibrate) for part, limit in zip(kept, thresholds, strict=True)]
-    joined = replace(
-        kept[0],
-        boxes=np.concatenate([part.boxes for part in kept]),
-        scores=np.concatenate([part.scores for part in kept]),
-        cell_types=np.concatenate(types),
-        masks=np.concatenate(masks),
-        agreement=None,
+    joined = Detections.concatenate(
+        [
+            replace(part, cell_types=kind, masks=_prepared(part, limit, size, calibrate))
+            for part, kind, limit in zip(kept, types, thresholds, strict=True)
+        ]
     )
     index = np.repeat(np.arange(len(kept)), [len(part) for part in kept])
     vote = np.array([1.0 if member.typed else _BORROWED for member in members])[index]

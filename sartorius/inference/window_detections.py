@@ -6,7 +6,7 @@ Masks are compared as runs (see `rle`), clipped to the pixels that two windows s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -52,7 +52,8 @@ class WindowDetections:
         self.height, self.width = height, width
         self.counts = [len(detections) for _, detections in parts]
         self.owner = np.repeat(np.arange(len(parts)), self.counts)
-        self.detections = _joined(parts, image_id, height, width)
+        some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
+        self.detections = Detections.concatenate([_shifted(*part, image_id, height, width) for part in some])
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -127,19 +128,10 @@ class WindowDetections:
         )
 
 
-def _joined(parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int) -> Detections:
-    """All detections, their boxes shifted by the corners of their windows."""
-    some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
-    return Detections(
-        image_id,
-        height,
-        width,
-        np.concatenate([part.boxes + np.array([window.left, window.top] * 2, np.float32) for window, part in some]),
-        np.concatenate([part.scores for _, part in some]),
-        np.concatenate([part.cell_types for _, part in some]),
-        np.concatenate([part.masks for _, part in some]),
-        some[0][1].cell_type_names,
-    )
+def _shifted(window: Window, detections: Detections, image_id: str, height: int, width: int) -> Detections:
+    """The detections in the pixels of the image."""
+    boxes = detections.boxes + np.array([window.left, window.top] * 2, np.float32)
+    return replace(detections, image_id=image_id, height=height, width=width, boxes=boxes)
 
 
 def _row_runs(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:

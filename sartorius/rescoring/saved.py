@@ -26,7 +26,7 @@ NONE, SAVED = "none", "saved"
 
 def with_filter(postprocess: Postprocess, fitted: FalsePositiveFilter | None) -> Postprocess:
     """The post-processing with the filter as its last step; without one as it is."""
-    return postprocess if fitted is None else Postprocess(**postprocess.steps, **{KEY: fitted})
+    return postprocess if fitted is None else Postprocess(None, **{**postprocess.steps, KEY: fitted})
 
 
 def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] | None:

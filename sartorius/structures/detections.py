@@ -10,7 +10,7 @@ centres lie at +0.5; a mask of M x M cells divides its box evenly, as RoIAlign w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,12 @@ class Detections:
             chosen = chosen.astype(np.int64)
         agreement = None if self.agreement is None else self.agreement[chosen]
         return replace(self, agreement=agreement, **{name: getattr(self, name)[chosen] for name in _ARRAYS})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
+        """Join at least one set of the same image, mask size and cell types, one after the other, without agreement."""
+        arrays = {name: np.concatenate([vars(part)[name] for part in parts]) for name in _ARRAYS}
+        return replace(parts[0], agreement=None, **arrays)
 
     @property
     def prevailing_type(self) -> int:

@@ -1,8 +1,8 @@
-"""The one error that means "the input is wrong": verbs print it without a traceback and stop."""
+"""The error of wrong input, which commands print in one line, without a traceback."""
 
 
 class InputError(ValueError):
-    """Bad input from the person who runs a command.
+    """Wrong input from the person who runs a command.
 
     The message names the file, row or image, what was expected, what came, and what to do.
     """

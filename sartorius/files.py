@@ -1,4 +1,4 @@
-"""Writing files so that a full disk or a kill leaves the previous file whole.
+"""Atomic files: a full disk or a kill leaves the previous file whole.
 
 Everything is written to a temporary name in the same folder (so that the move is a rename on one
 file system), flushed to the disk, and moved onto its name.
@@ -16,9 +16,9 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary sibling of `path` to write to; moved onto `path` on success, deleted on failure.
+    """Open a temporary sibling of `path` to write to; it moves onto `path` on success and is deleted on failure.
 
-    The temporary name keeps the suffix (savers look at it), starts with a dot and carries the process id,
+    The temporary name keeps the suffix (savers depend on it), starts with a dot and carries the process id,
     so that two processes never share one. Missing parent folders are made.
     """
     path = Path(path)
@@ -34,13 +34,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: str | Path) -> None:
-    """Delete the temporary files that killed programs left in a folder; for one that nobody else is writing to."""
+    """Delete the temporary files that killed programs left in a folder to which nobody else is writing."""
     for path in Path(folder).glob(".*.partial*"):
         path.unlink(missing_ok=True)
 
 
 def is_current(made: Path, of: Iterable[Path]) -> bool:
-    """Whether a file is there and not older than what it is made of."""
+    """Whether a file exists and is not older than those it is made of."""
     try:
         return made.stat().st_mtime >= max(path.stat().st_mtime for path in of)
     except FileNotFoundError:

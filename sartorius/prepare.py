@@ -1,6 +1,6 @@
-"""Write or find a data folder, audit it, deal folds: `python -m sartorius.prepare source=synthetic | competition`.
+"""Write or find a data folder, audit it, assign folds: `python -m sartorius.prepare source=synthetic | competition`.
 
-`source=livecell | synthetic_livecell` do the same for LIVECell, which comes split: its audit says what splits share.
+`source=livecell | synthetic_livecell` do the same for LIVECell, which comes split: its audit tells what splits share.
 Outputs go to `output` (default runs/prepare/<name of the data folder>): audit.txt, audit.csv (a row per image)
 and, for the competition's layout, folds.csv. Nothing is written into a folder that was there before.
 """
@@ -33,7 +33,7 @@ def prepare(
     cleaning: Cleaning | None,
     cell_types: list[str],
 ) -> str:
-    """Audit the competition folder `root`, write audit.txt and audit.csv into `output` and the folds; the page of text.
+    """Audit the competition folder `root`, write audit.txt and audit.csv into `output`, and folds; returns the text.
 
     The fold file is not written while images have problems: InputError, after the audit is written.
     """
@@ -44,27 +44,27 @@ def prepare(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the page says the same
         competition = Competition(root, cell_types, keep_going=True)
-        found = audit(competition, cleaning)
-        folds = make_folds(competition, n_folds, fold_seed) if not found.problems else None
-    text = _write_audit(root, output, found.text(folds), found.images, found.problems)
+        audited = audit(competition, cleaning)
+        folds = make_folds(competition, n_folds, fold_seed) if not audited.problems else None
+    text = _write_audit(root, output, audited.text(folds), audited.images, audited.problems)
     assert folds is not None  # there are no problems
     folds.write(fold_file)
     return f"{text}, {fold_file}\n"
 
 
 def prepare_livecell(folder: LiveCell, output: Path) -> str:
-    """Audit a LIVECell folder, write audit.txt and audit.csv into `output`; the page of text.
+    """Audit a LIVECell folder; write audit.txt and audit.csv into `output`. Returns the page.
 
     Raises InputError where images have problems, after the audit is written.
     """
     from sartorius.data.livecell.audit import audit_livecell
 
-    found = audit_livecell(folder)
-    return _write_audit(folder.root, output, found.text(), found.images, found.problems) + "\n"
+    audited = audit_livecell(folder)
+    return _write_audit(folder.root, output, audited.text(), audited.images, audited.problems) + "\n"
 
 
 def _write_audit(root: Path, output: Path, text: str, images: pd.DataFrame, problems: list[str]) -> str:
-    """Write the page and the table; the page with their names. With problems it is printed, and InputError raised."""
+    """Write the page and the table; returns the page with their names. With problems, print it and raise InputError."""
     from sartorius.files import write_csv, write_text
 
     write_text(output / "audit.txt", text)

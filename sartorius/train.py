@@ -50,7 +50,7 @@ def train(
             for stage in (trainer.validate, trainer.test) if test else (trainer.validate,):
                 stage(module, datamodule, ckpt_path=checkpoint, verbose=False)
                 metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    except SystemExit:  # what Lightning makes of Ctrl-C once its callbacks have saved the state
+    except SystemExit:  # Lightning's answer to Ctrl-C, once its callbacks have saved the state
         raise KeyboardInterrupt from None
     except Exception as error:
         if (known := explain_memory(error, trainer) or explain_compilation(error)) is not None:
@@ -76,13 +76,17 @@ def check_test(module: LightningModule, datamodule: LightningDataModule) -> None
 
 
 def best_checkpoint(trainer: Trainer) -> str:
-    """The path of the checkpoint with the best score, "" when none was scored or it could not be written."""
-    paths = (str(getattr(callback, "best_model_path", "")) for callback in trainer.checkpoint_callbacks)
-    return next((path for path in paths if Path(path).is_file()), "")
+    """Find the checkpoint with the best score; "" when none was scored or it could not be written."""
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    best = (
+        callback.best_model_path for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
+    )
+    return next((path for path in best if Path(path).is_file()), "")
 
 
 def last_checkpoint(trainer: Trainer) -> str:
-    """The path of the last checkpoint, "" when none was written."""
+    """Find the last checkpoint; "" when none was written."""
     from sartorius.callbacks.checkpoints import LastCheckpoint
 
     last = (callback.path for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
@@ -90,7 +94,7 @@ def last_checkpoint(trainer: Trainer) -> str:
 
 
 def score_of(metrics: dict[str, float], monitor: str) -> float:
-    """The monitored metric; NaN when the run validated nothing."""
+    """Return the monitored metric; NaN when the run validated nothing."""
     return metrics.get(monitor, float("nan"))
 
 
@@ -101,8 +105,8 @@ def main(cfg: DictConfig) -> float:
     training = build_training(cfg)
     trainer = training.trainer
     try:
-        resume = cfg.ckpt_path and str(cfg.ckpt_path)
-        metrics = train(training.module, training.datamodule, trainer, resume, cfg.test)
+        checkpoint = None if cfg.ckpt_path is None else str(cfg.ckpt_path)
+        metrics = train(training.module, training.datamodule, trainer, checkpoint, cfg.test)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and trainer.is_global_zero:
             print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
@@ -115,7 +119,7 @@ def main(cfg: DictConfig) -> float:
 
 
 def resume_hint(run_dir: str) -> str:
-    """How to go on with the run in this folder, or that there is nothing to go on from."""
+    """Tell how to continue the run in this folder, or that nothing was saved."""
     last = Path(run_dir) / "checkpoints" / "last.ckpt"
     if not last.is_file():
         return "nothing was saved yet"
@@ -123,12 +127,12 @@ def resume_hint(run_dir: str) -> str:
 
 
 def finish_logging(failed: bool = False) -> None:
-    """Close W&B's run, there marked as failed or not: in a multirun the next job would log into it otherwise.
+    """Close W&B's run, marked as failed or not: in a multirun the next job would log into it otherwise.
 
-    A failure of that is a warning.
+    Errors become warnings.
     """
     wandb = sys.modules.get("wandb")
-    if wandb is None or getattr(wandb, "run", None) is None:
+    if wandb is None or wandb.run is None:
         return
     from sartorius.loggers.tolerant import SuppressErrors
 

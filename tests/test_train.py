@@ -14,6 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.callbacks.pixel_report import PixelReport
@@ -217,7 +218,8 @@ def test_a_fit_that_ended_before_its_first_validation_is_scored_by_its_last_chec
 
 
 def test_the_best_checkpoint_is_that_of_the_callback_that_scores(tmp_path: Path) -> None:
-    last, best = SimpleNamespace(), SimpleNamespace(best_model_path=str(tmp_path / "best.ckpt"))
+    last, best = LastCheckpoint(tmp_path), ModelCheckpoint(tmp_path)
+    best.best_model_path = str(tmp_path / "best.ckpt")
     trainer = SimpleNamespace(checkpoint_callbacks=[last, best])
     assert best_checkpoint(trainer) == ""  # type: ignore[arg-type]  # the disk was full
     (tmp_path / "best.ckpt").touch()

@@ -70,7 +70,7 @@ def ignore_noise() -> None:
 
 
 def _end(error: Exception) -> NoReturn:
-    """Print one line and exit with 1 when `error` is the user's to mend, raise it again when it is ours."""
+    """Print one line and exit with 1 when the user can fix `error`; raise a bug again."""
     if failures.expected(error) is None:
         raise error
     print(f"error: {failures.message(error)}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A verb on several devices: a process for each, all with the same resolved config."""
+"""Commands on several devices: one process for each, all with the same resolved config."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Main = Callable[[DictConfig], Any]
 
 
 def run_on_devices(name: str) -> Callable[[Main], Main]:
-    """Decorate the `main(cfg)` of the verb `name` whose `cfg.trainer` may have several devices: a process for each.
+    """Decorate the `main(cfg)` of a command: run it in one process for each device of `cfg.trainer`.
 
     Every process builds its objects from the resolved config, so that there is one run folder, in a multirun too
-    (Lightning's own way is to start the command again, multirun and all). What the first process returns comes back,
-    and an error is raised once, see `ranks.launch`. With one device, and where srun or torchrun started this process
-    beside others, `main` is called as it is; only the first of those prints.
+    (Lightning itself starts the command again, multirun and all). The result is that of the first process, and an error
+    is raised once, see `processes.launch`. With one device, and where srun or torchrun started this process beside
+    others, `main` is called directly; only the first of those prints.
 
     Raises InputError for a trainer on several machines that nobody started there, and for one device where several
     processes were started: all would do the same in one folder.
@@ -35,13 +35,11 @@ def run_on_devices(name: str) -> Callable[[Main], Main]:
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def on_every_device(cfg: DictConfig) -> Any:
-            if (
-                not processes.by_srun()
-            ):  # Lightning takes this for srun's, and would leave the other devices to other tasks
+            if not processes.by_srun():  # or Lightning would leave the other devices to other tasks
                 os.environ.pop("SLURM_NTASKS", None)
             if count := process_count(cfg.trainer):
                 log = wiring.plain(HydraConfig.get().job_logging) if HydraConfig.initialized() else None
-                return processes.launch(_be_one, (name, wiring.plain(cfg), log), count)
+                return processes.launch(_run_here, (name, wiring.plain(cfg), log), count)
             silent = contextlib.redirect_stdout(None) if processes.rank() else contextlib.nullcontext()
             with silent:
                 return main(cfg)
@@ -52,7 +50,7 @@ def run_on_devices(name: str) -> Callable[[Main], Main]:
 
 
 def process_count(trainer: DictConfig) -> int:
-    """How many processes have to be started for this trainer; 0 where this one is enough, or one of them already."""
+    """Count the processes to start for this trainer; 0 where this one is enough, or is one of them already."""
     if trainer.get("strategy", "auto") == "auto" and trainer.get("devices") == 1 and trainer.get("num_nodes", 1) == 1:
         if (count := processes.count()) > 1:
             raise InputError(
@@ -62,7 +60,7 @@ def process_count(trainer: DictConfig) -> int:
         return 0
     # each process resolves its own precision; it does not matter here
     built = wiring.instantiate({**wiring.plain(trainer), **wiring.NOTHING_ELSE, "precision": "32-true"})
-    environment = getattr(built.strategy, "cluster_environment", None)
+    environment = getattr(built.strategy, "cluster_environment", None)  # of strategies with several devices only
     if environment is None or environment.creates_processes_externally:
         return 0
     if built.num_nodes > 1:
@@ -73,8 +71,8 @@ def process_count(trainer: DictConfig) -> int:
     return int(built.num_devices)
 
 
-def _be_one(name: str, cfg: dict[str, Any], log: dict[str, Any] | None) -> Any:
-    """What each process of a verb does; raises InputError for all that is the user's to mend."""
+def _run_here(name: str, cfg: dict[str, Any], log: dict[str, Any] | None) -> Any:
+    """Run a command in one of its processes; raises InputError for every error that the user can fix."""
     commands.ignore_noise()
     if processes.rank():
         logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Which exceptions are the user's to mend, and the one line that says how. All others are bugs."""
+"""The exceptions that a user can fix, each with one line that tells how. All others are bugs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NO_SWEEPERS = f"Unknown plugin class : '{PLUGINS}"  # of Hydra, in a checkout t
 
 
 def expected(error: BaseException | None) -> BaseException | None:
-    """The input error at or below `error` (Hydra wraps what constructors raise), or None when it is a bug."""
+    """Find the input error at or below `error` (Hydra wraps what constructors raise); None for a bug."""
     while error is not None:
         if (
             isinstance(error, InputError | OSError | OmegaConfBaseException)
@@ -29,17 +29,17 @@ def expected(error: BaseException | None) -> BaseException | None:
 
 
 def _of_trainer(error: BaseException) -> bool:
-    """Whether Lightning says that options do not fit, or the machine; by name, for importing it takes seconds."""
+    """Whether Lightning refuses options, or the machine; by name, for importing it takes seconds."""
     return type(error).__name__ == "MisconfigurationException"
 
 
 def line_of(error: Exception) -> str | None:
-    """One line about an error that is the user's to mend, None about a bug."""
+    """Describe an error that the user can fix in one line; None for a bug."""
     return None if expected(error) is None else message(error)
 
 
 def message(error: Exception) -> str:
-    """One line about an error that is `expected`."""
+    """Describe an `expected` error in one line."""
     known = expected(error)
     if isinstance(known, MissingMandatoryValue):
         return missing(known)
@@ -56,5 +56,5 @@ def message(error: Exception) -> str:
 
 
 def missing(error: MissingMandatoryValue) -> str:
-    """One line about an option that was not given."""
+    """Describe an option that was not given in one line."""
     return f"'{error.full_key}' is not set; give it on the command line: {error.full_key}=..."

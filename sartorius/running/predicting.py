@@ -1,21 +1,89 @@
-"""A prediction over images, by whatever a command names as its model."""
+"""Predictions over images, built from the config of a command; and of one image, in Python."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from sartorius.errors import InputError
+from sartorius.running import loading
 from sartorius.running.building import resolve_precision
-from sartorius.running.wiring import instantiate
+from sartorius.running.wiring import instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+    from sartorius.inference.tta import Augmented
     from sartorius.modules.base import SegmentationModule
     from sartorius.postprocess.finalise import Finalised
     from sartorius.structures.arrays import GreyImage
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One pass of a module over the images, whose trainer writes detections into `folder`.
+
+    view: the windows to predict through; None: those that the module has.
+    """
+
+    folder: Path
+    trainer: Trainer
+    view: Augmented | None = None
+
+
+def model_source(checkpoint: str | None, stages: Mapping[str, Any] | None) -> str:
+    """Describe the model in a few words; raises InputError unless it is either a checkpoint or two trained stages."""
+    stages = stages or {}
+    if not stages and checkpoint is not None:
+        return str(checkpoint)
+    if checkpoint is not None or not stages.get("first") or not stages.get("second"):
+        raise InputError(
+            "give either checkpoint=runs/<run>/checkpoints/best.ckpt, or model=two_stage with model.first=<a "
+            "checkpoint or a folder of detections> and model.second=<a crop segmenter's checkpoint>"
+        )
+    return f"{stages['first']} + {stages['second']}"
+
+
+def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Prediction]]:
+    """Load the model of a config and build its pass over the images: one a view where `tta.fuse` is null, else one.
+
+    Detections are saved with the post-processing and the filter that the config adds to those of the checkpoint; a
+    single pass draws overlays too. Raises InputError as `model_source` does, and for what does not fit the checkpoint.
+    """
+    from sartorius.postprocess.saved import from_saved, to_saved
+    from sartorius.rescoring import saved as saved_filter
+
+    source = model_source(cfg.checkpoint, plain(cfg.get("model")))
+    if cfg.checkpoint is not None:
+        module = loading.load_module(cfg.checkpoint, cfg.inference)
+    else:
+        module = loading.load_stages(cfg.model, cfg.inference)
+    postprocess = from_saved(module.hparams["postprocess"], plain(cfg.postprocess), source)
+    meta: dict[str, Any] = {
+        "checkpoint": source,
+        "images": str(cfg.images),
+        "tta": plain(cfg.tta) or None,
+        "postprocess": to_saved(postprocess),
+        saved_filter.KEY: saved_filter.to_save(cfg.filter, module.cell_type_names),
+    }
+    folder = Path(cfg.callbacks.prediction_writer.folder)
+    views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
+    if views is None or views.fuse is not None:
+        shown = saved_filter.with_filter(postprocess, saved_filter.from_entry(meta[saved_filter.KEY], source))
+        callbacks = instantiate_all(cfg.callbacks, overlays={"postprocess": shown}, prediction_writer={"meta": meta})
+        return module, [Prediction(folder, build_predictor(cfg.trainer, callbacks))]
+    without_overlays = DictConfig({**plain(cfg.callbacks), "overlays": None})
+    predictions = []
+    for name, view in views.apart().items():
+        own = folder.with_name(f"{folder.name}_{name}")
+        writer = {"folder": str(own), "meta": {**meta, "view": name}}
+        callbacks = instantiate_all(without_overlays, prediction_writer=writer)
+        predictions.append(Prediction(own, build_predictor(cfg.trainer, callbacks), view))
+    return module, predictions
 
 
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:

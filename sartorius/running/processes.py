@@ -1,11 +1,11 @@
-"""Several processes for one call: started together, watched, and ended together; what went wrong is said once.
+"""Run a function in N processes and report a failure once.
 
 `launch` is for one machine. The process that calls it computes nothing itself: it starts one process for each rank,
-passes on Ctrl-C and SIGTERM, and ends all of them as soon as one fails, for the others would wait for it forever. A
-rank whose starter was killed ends itself. On several machines somebody else starts the ranks (srun, torchrun).
+forwards Ctrl-C and SIGTERM, and ends all of them as soon as one fails, for the others would wait for it forever. A rank
+whose starter was killed ends itself. On several machines srun or torchrun starts the ranks.
 
-torch's own starters (`multiprocessing.spawn`, `elastic_launch`) make text of an InputError, and tell a rank whose
-starter was killed by an interrupt, which one that waits for the others never hears.
+torch's own starters (`multiprocessing.spawn`, `elastic_launch`) turn an InputError into text, and only interrupt a rank
+whose starter was killed, which has no effect on one that waits for the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,13 +31,13 @@ from sartorius.files import atomic_path
 
 _INTERRUPTED = 128 + signal.SIGINT
 _GRACE = 60.0  # seconds that the others have to stop after the first was interrupted
-_LOOK = 0.1  # seconds between looks at the ranks
-_LAST_LINES = 5  # of what a rank wrote before it died, in the message
+_POLL = 0.1  # seconds between polls of the ranks
+_LAST_LINES = 5  # of a dead rank's stderr, in the message
 
 
 @dataclass(frozen=True)
-class _End:
-    """How a rank ended: its exit code, what is to be told about it, what the function returned."""
+class _Outcome:
+    """How a rank ended: its exit code (-1: killed, or ended by itself), the error message, the function's result."""
 
     code: int
     message: str = ""
@@ -46,21 +46,22 @@ class _End:
 
 
 def rank() -> int:
-    """The number of this process among those that were started together, by `launch`, torchrun or srun; 0 alone."""
+    """Number this process among those started together, by `launch`, torchrun or srun; 0 alone."""
     names = ("RANK", *(["SLURM_PROCID"] if by_srun() else []), "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if name in os.environ), 0)
 
 
 def count() -> int:
-    """How many processes were started together; 1 alone."""
+    """Count the processes that were started together; 1 alone."""
     if "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         return int(os.environ["WORLD_SIZE"])
     return _tasks() if by_srun() else 1
 
 
 def by_srun() -> bool:
-    """Whether srun started this process beside others. SLURM's variables alone do not say so: a batch script has them,
-    and a shell within a job, and a job of one task.
+    """Whether srun started this process beside others.
+
+    SLURM's variables alone do not tell: a batch script has them, a shell within a job, and a job of one task.
     """
     shell = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")  # as Lightning tells one
     return "SLURM_STEP_ID" in os.environ and _tasks() > 1 and not shell
@@ -85,59 +86,56 @@ def launch(function: Callable[..., Any], arguments: Sequence[Any], count: int) -
         (folder / "job").write_bytes(pickle.dumps((function, list(arguments))))
         processes = _start(folder, count)
         try:
-            with _passed_on(processes):
+            with _forwarded_signals(processes):
                 _wait(folder, processes)
         finally:
-            ends = _look(folder, processes)
+            outcomes = _outcomes(folder, processes)
             for process in processes:
                 process.kill()
             for process in processes:
                 process.communicate()
-        return _result(folder, ends)
+        return _result(folder, outcomes)
 
 
 def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    environment = {"OMP_NUM_THREADS": str(max(1, cores // count)), **os.environ}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count)}
-    environment |= {"NODE_RANK": "0"}
-    processes: list[subprocess.Popen[bytes]] = []
-    for number in range(count):
-        output: Any = None
-        if number:
-            output = open(_words(folder, number), "wb")  # noqa: SIM115 - the process holds it open
-        process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(folder)],
-            stdin=subprocess.PIPE,  # never written to; it ends with this process, see `_end_with_starter`
-            stdout=subprocess.DEVNULL if number else None,
-            stderr=output,
-            env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
-            start_new_session=True,  # Ctrl-C comes from here, once
-        )
-        processes.append(process)
-        if output is not None:
-            output.close()
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    environment = {
+        "OMP_NUM_THREADS": str(max(1, cores // count)), **os.environ,
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(count), "NODE_RANK": "0",
+    }  # fmt: skip
+    processes = []
+    with ExitStack() as files:  # which the processes hold open
+        for number in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-m", __name__, str(folder)],
+                stdin=subprocess.PIPE,  # never written to; it ends with this process, see `_end_with_starter`
+                stdout=subprocess.DEVNULL if number else None,
+                stderr=files.enter_context(open(_stderr_file(folder, number), "wb")) if number else None,
+                env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
+                start_new_session=True,  # Ctrl-C comes from here, once
+            )
+            processes.append(process)
     return processes
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
 
 
 @contextmanager
-def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Hand Ctrl-C and SIGTERM to the processes; a thread cannot, and leaves them to its main thread."""
+def _forwarded_signals(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Forward Ctrl-C and SIGTERM to the processes; a thread cannot, and leaves them to its main thread."""
 
-    def pass_on(signum: int, _: Any) -> None:
+    def forward(signum: int, _: Any) -> None:
         for process in processes:
-            process.send_signal(signum)  # which knows of one that has ended
+            process.send_signal(signum)  # does nothing to one that has ended
 
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
@@ -146,94 +144,96 @@ def _passed_on(processes: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 
 def _wait(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Return when all have ended, when one has failed, or some time after one was interrupted."""
+    """Return when all have ended, when one has failed, or `_GRACE` seconds after one was interrupted."""
     until = float("inf")
     while time.monotonic() < until:
-        ends = _look(folder, processes)
-        if any(end is not None and end.code not in (0, _INTERRUPTED) for end in ends):
-            time.sleep(_LOOK)  # where one was killed the others fail too, maybe first
+        codes = [None if outcome is None else outcome.code for outcome in _outcomes(folder, processes)]
+        if any(code not in (None, 0, _INTERRUPTED) for code in codes):
+            time.sleep(_POLL)  # where one was killed the others fail too, maybe first
             return
-        if None not in ends:
+        if None not in codes:
             return
-        if until == float("inf") and any(end is not None and end.code for end in ends):
+        if until == float("inf") and any(codes):
             until = time.monotonic() + _GRACE
-        time.sleep(_LOOK)
+        time.sleep(_POLL)
 
 
-def _look(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> list[_End | None]:
-    """The end of each, None for one that goes on."""
-    ends: list[_End | None] = []
+def _outcomes(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> list[_Outcome | None]:
+    """Read the outcome of each rank; None while it runs."""
+    outcomes: list[_Outcome | None] = []
     for number, process in enumerate(processes):
         code = process.poll()  # before the file: a process writes it and then ends
-        file = _report(folder, number)
+        file = _outcome_file(folder, number)
         if file.is_file():
-            ends.append(pickle.loads(file.read_bytes()))
+            outcomes.append(pickle.loads(file.read_bytes()))
+        elif code is None:
+            outcomes.append(None)
         else:
-            ends.append(None if code is None else _End(-1, f"process {number + 1} of {len(processes)} {_how(code)}"))
-    return ends
+            outcomes.append(_Outcome(-1, f"process {number + 1} of {len(processes)} {_ending(code)}"))
+    return outcomes
 
 
-def _how(code: int) -> str:
+def _ending(code: int) -> str:
     if code >= 0:
         return f"ended by itself with code {code}"
     reason = "; did the machine's memory run out?" if code == -9 else ""
     return f"was killed ({signal.Signals(-code).name}){reason}"
 
 
-def _result(folder: Path, ends: Sequence[_End | None]) -> Any:
-    """What the first returned, or the error of the one that died, else of the first that failed."""
-    failed = [(end.code, number, end) for number, end in enumerate(ends) if end is not None and end.code]
+def _result(folder: Path, outcomes: Sequence[_Outcome | None]) -> Any:
+    """Return the first rank's result, or raise the error of a rank that died, else of the first that failed."""
+    failed = [(end.code, number, end) for number, end in enumerate(outcomes) if end is not None and end.code]
     if not failed:
-        return ends[0].result if ends[0] is not None else None
-    code, number, end = min(failed, key=lambda one: one[:2])  # -1 first; an interrupt (130) last
+        return outcomes[0].result if outcomes[0] is not None else None
+    code, number, end = min(failed, key=lambda entry: entry[:2])  # -1 first; an interrupt (130) last
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
     if end.bug:
-        raise RuntimeError(f"process {number + 1} of {len(ends)} failed\n{end.message}")
-    words = _words(folder, number)
-    last = words.read_text(errors="replace").splitlines()[-_LAST_LINES:] if code < 0 and words.is_file() else []
+        raise RuntimeError(f"process {number + 1} of {len(outcomes)} failed\n{end.message}")
+    file = _stderr_file(folder, number)
+    last = file.read_text(errors="replace").splitlines()[-_LAST_LINES:] if code < 0 and file.is_file() else []
     raise InputError(" | ".join([end.message, *last]))
 
 
-def _report(folder: Path, number: int) -> Path:
+def _outcome_file(folder: Path, number: int) -> Path:
     return folder / f"{number}.end"
 
 
-def _words(folder: Path, number: int) -> Path:
+def _stderr_file(folder: Path, number: int) -> Path:
     return folder / f"{number}.err"
 
 
-def _serve(folder: Path) -> None:
-    """Be a rank: call the function, write how it ended, end."""
+def run_rank(folder: Path) -> None:
+    """Run the function of `launch` as one of its ranks, write the outcome, exit."""
     number = int(os.environ["LOCAL_RANK"])
     threading.Thread(target=_end_with_starter, daemon=True).start()
     try:
         function, arguments = pickle.loads((folder / "job").read_bytes())
-        end = _End(0, result=function(*arguments))
+        outcome = _Outcome(0, result=function(*arguments))
     except KeyboardInterrupt:
-        end = _End(_INTERRUPTED)
+        outcome = _Outcome(_INTERRUPTED)
     except InputError as error:
-        end = _End(1, str(error))
+        outcome = _Outcome(1, str(error))
     except BaseException:
-        end = _End(1, traceback.format_exc(), bug=True)
+        outcome = _Outcome(1, traceback.format_exc(), bug=True)
     sys.stdout.flush()
-    with atomic_path(_report(folder, number)) as temporary:
-        temporary.write_bytes(pickle.dumps(end if number == 0 or end.code else _End(0)))
-    if end.code not in (0, _INTERRUPTED):
+    with atomic_path(_outcome_file(folder, number)) as temporary:
+        temporary.write_bytes(pickle.dumps(outcome if number == 0 or outcome.code else _Outcome(0)))
+    if outcome.code not in (0, _INTERRUPTED):
         threading.Event().wait()  # for the starter: others that lose their connection would complain, too
-    sys.exit(end.code)
+    sys.exit(outcome.code)
 
 
 def _end_with_starter() -> None:
     while os.read(0, 1):
         pass
-    if hasattr(signal, "SIGKILL"):
+    if sys.platform != "win32":
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    # as the module's own name, or what is pickled here could not be found there
+    # by the module's own name: what is pickled here would not be found under __main__
     from sartorius.running import processes
 
-    processes._serve(Path(sys.argv[1]))
+    processes.run_rank(Path(sys.argv[1]))

@@ -1,4 +1,4 @@
-"""What config files compute: `${run_folder:...}`, `${stamp:}`, `${around:...}` and others, each documented below."""
+"""The functions that config files call: `${run_folder:...}`, `${stamp:}`, `${around:...}` and the others below."""
 
 from __future__ import annotations
 
@@ -36,22 +36,22 @@ def register() -> None:
 
 
 def _default_norm(weights: Any) -> str:
-    """Norm layers that suit the start: group norm from nothing, frozen batch norm under pretrained weights."""
+    """Choose norm layers for the initial weights: group norm from nothing, frozen batch norm under pretrained ones."""
     return "group" if weights in (None, "none", "None") else "frozen_batch"
 
 
 def _by_weights(weights: Any, pretrained: Any, fresh: Any) -> Any:
-    """The first value with pretrained weights, the second from nothing."""
+    """Choose the first value with pretrained weights, the second from nothing."""
     return fresh if weights in (None, "none", "None") else pretrained
 
 
 def _either(first: Any, second: Any) -> Any:
-    """The first value unless it is null."""
+    """Choose the first value unless it is null."""
     return second if first in (None, "None", "null") else first
 
 
 def _chosen_name(_root_: DictConfig) -> str:
-    """The experiment that was chosen, else the model; in a config composed in Python the model's class."""
+    """Name the chosen experiment, else the model; in a config composed in Python the model's class."""
     hydra = _root_.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
     if hydra is None:
         return str(_root_.model._target_).rpartition(".")[2]
@@ -60,7 +60,7 @@ def _chosen_name(_root_: DictConfig) -> str:
 
 
 def _run_folder(stamp: str, _root_: DictConfig) -> str:
-    """The run folder of the checkpoint that is resumed; without one a new folder, named after what runs in it."""
+    """Name the run folder: that of the checkpoint to resume, else STAMP_EXPERIMENT_foldN_seedN in paths.runs_dir."""
     checkpoint = Path(str(_root_.ckpt_path))
     if checkpoint.parent.name == "checkpoints" and checkpoint.parent.is_dir():
         return str(checkpoint.parent.parent)
@@ -69,39 +69,39 @@ def _run_folder(stamp: str, _root_: DictConfig) -> str:
 
 
 def _output_folder(stamp: str, _root_: DictConfig) -> str:
-    """The folder that Hydra made for this job; in a config composed in Python what it would be called."""
+    """Name the folder that Hydra made for this job; in a config composed in Python the one it would make."""
     return str(HydraConfig.get().runtime.output_dir) if HydraConfig.initialized() else _run_folder(stamp, _root_)
 
 
 def _last_part(path: str) -> str:
-    """The last part of a path."""
+    """Return the last part of a path."""
     return Path(path).name
 
 
 def _file_name(text: str) -> str:
-    """Text as a file name of at most 120 plain characters, which a command line takes without quotes."""
+    """Turn text into a file name of at most 120 plain characters, which a command line takes without quotes."""
     return re.sub(r"[^A-Za-z0-9_.+-]", "-", text)[:120]
 
 
 def _stable_id(text: str) -> str:
-    """Eight characters that depend on the text alone."""
+    """Hash a path to eight characters."""
     return hashlib.sha256(os.path.abspath(text).encode()).hexdigest()[:8]
 
 
 def _multirun_or(run_dir: str, single: str) -> str:
-    """The name of the multirun's folder that the run folder lies in; `single` for a run of its own."""
+    """Name the folder of the multirun that a run folder is in; `single` for a single run."""
     return Path(run_dir).parent.name if in_multirun() else single
 
 
 def _count(values: ListConfig) -> int:
-    """How many entries a list has."""
+    """Count the entries of a list."""
     return len(values)
 
 
 def _stamp() -> str:
-    """What tells a run's folder from those of other runs: date and time, or the job's id under srun and torchrun.
+    """Return what is unique to a run: date and time, or the job's id under srun and torchrun.
 
-    Those start a process for each device, all of which must come to the same folder, but not in the same second.
+    Those start a process for each device, in different seconds, and all must find the same folder.
     """
     if processes.by_srun():
         return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
@@ -113,13 +113,14 @@ def _stamp() -> str:
 
 
 def _around(value: float, factor: float, count: int) -> str:
-    """`count` values from value / factor to value * factor, evenly spaced by their logarithm, two digits each."""
+    """List `count` values from value / factor to value * factor, evenly by their logarithm, two digits each."""
     return ",".join(f"{number:.2g}" for number in np.geomspace(value / factor, value * factor, count))
 
 
 def _of_model(choices: DictConfig, _root_: DictConfig) -> dict[str, Any]:
-    """What `choices` names for the part of the model that has one of its `_target_`s: keys are the part's, or whole
-    ones that begin with `model.`. InputError where the model has no such part.
+    """Choose the entry of `choices` whose key is the `_target_` of a part of the model; its keys become full ones.
+
+    Keys that begin with `model.` are full already. Raises InputError where the model has no such part.
     """
     for where, target in _targets(_root_.get("model"), "model"):
         if target in choices:
@@ -129,7 +130,7 @@ def _of_model(choices: DictConfig, _root_: DictConfig) -> dict[str, Any]:
 
 
 def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
-    """(path, `_target_`) of each dict with one, the inner ones too; what interpolations stand for is left out."""
+    """Find (path, `_target_`) of each dict that has one, at any depth; interpolations are not followed."""
     if OmegaConf.is_dict(node):
         for key in node:
             if OmegaConf.is_interpolation(node, key) or OmegaConf.is_missing(node, key):
@@ -140,5 +141,5 @@ def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _own_folder(folder: str) -> str:
-    """The folder; in a multirun that of the member, since all would write to the same one."""
+    """Return the folder; in a multirun that of the member, since all would write to the same one."""
     return str(HydraConfig.get().runtime.output_dir) if in_multirun() else folder

@@ -1,4 +1,4 @@
-"""A loop over images on several cores."""
+"""A `map` over images by several processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHUNK = 8  # images that a worker gets at once
 
 @contextmanager
 def worker_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
-    """A `map` of a picklable function over images by so many processes, results and errors in the images' order.
+    """Open a `map` of a picklable function over images by so many processes; results and errors keep the images' order.
 
     One worker is this process. Raises InputError where a worker is killed.
     """

@@ -12,7 +12,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sartorius.postprocess.paste import PastedMasks, paste_masks
+from sartorius.postprocess.paste import paste_masks
 from sartorius.structures import rle
 from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
@@ -64,9 +64,9 @@ class WindowDetections:
         parts, first = [np.zeros((3, 0), np.int64)], 0
         for count in self.counts:  # window by window: pixels take ten times the memory of runs
             some = self.detections.select(np.arange(first, first + count))
-            pasted = paste_masks(some.boxes, some.masks, np.full(count, _MASK_THRESHOLD), self.height, self.width)
-            start, length, mask = _row_runs(pasted)
-            parts.append(np.stack((start, length, mask + first)))
+            threshold = np.full(count, _MASK_THRESHOLD)
+            runs = paste_masks(some.boxes, some.masks, threshold, self.height, self.width).to_runs()
+            parts.append(np.stack((runs.start, runs.length, runs.cell + first)))
             first += count
         starts, lengths, masks = np.concatenate(parts, axis=1)
         return Runs(starts, lengths, masks, len(self), self.height, self.width)
@@ -132,11 +132,3 @@ def _shifted(window: Window, detections: Detections, image_id: str, height: int,
     """The detections in the pixels of the image."""
     boxes = detections.boxes + np.array([window.left, window.top] * 2, np.float32)
     return replace(detections, image_id=image_id, height=height, width=width, boxes=boxes)
-
-
-def _row_runs(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
-    """Start, length and mask of the runs of consecutive pixels of one mask, none longer than a row."""
-    begins = np.ones(len(pasted.pixel), dtype=bool)
-    begins[1:] = (np.diff(pasted.pixel) != 1) | (np.diff(pasted.mask) != 0) | (pasted.pixel[1:] % pasted.width == 0)
-    first = np.flatnonzero(begins)
-    return pasted.pixel[first], np.diff(first, append=len(pasted.pixel)), pasted.mask[first]

@@ -13,7 +13,6 @@ from sartorius.postprocess.thresholds import PerType, per_type
 from sartorius.structures.arrays import Bools, Boxes, Floats, Ints, LabelMap, Layers, Scores
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import MAX_CELLS, Instances, areas_of
-from sartorius.structures.rle import Runs
 
 
 @dataclass(frozen=True)
@@ -114,9 +113,7 @@ class Candidates:
 
 def layers_of(pasted: PastedMasks) -> Layers:
     """Arrange masks in layers [L, H, W], mask k as k + 1; masks of one layer share no pixel."""
-    lengths = np.ones_like(pasted.pixel)
-    runs = Runs(pasted.pixel, lengths, pasted.mask, pasted.count, pasted.height, pasted.width)
-    return Instances.from_runs(runs, np.zeros(pasted.count, np.int64)).layers
+    return Instances.from_runs(pasted.to_runs(), np.zeros(pasted.count, np.int64)).layers
 
 
 def remove_overlaps(masks: PastedMasks | Layers) -> LabelMap:

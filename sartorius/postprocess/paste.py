@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.structures.arrays import Ints
+from sartorius.structures.rle import Runs
 
 _BLOCK_PIXELS = 1 << 17  # box pixels sampled at once: some 5 MB
 
@@ -45,6 +46,14 @@ class PastedMasks:
         new = np.cumsum(keep) - 1
         chosen = keep[self.mask]
         return PastedMasks(self.pixel[chosen], new[self.mask[chosen]], int(keep.sum()), self.height, self.width)
+
+    def to_runs(self) -> Runs:
+        """The masks as runs within the rows of the image."""
+        begins = np.ones(len(self.pixel), dtype=bool)
+        begins[1:] = (np.diff(self.pixel) != 1) | (np.diff(self.mask) != 0) | (self.pixel[1:] % self.width == 0)
+        first = np.flatnonzero(begins)
+        length = np.diff(first, append=len(self.pixel))
+        return Runs(self.pixel[first], length, self.mask[first], self.count, self.height, self.width)
 
 
 def paste_masks(

@@ -112,8 +112,7 @@ def _best_candidates(post: Postprocess, detections: Detections, truth: Runs) -> 
         if isinstance(step, ThresholdTypes | Mask):
             candidates = step(candidates)
     pasted = candidates.pasted()
-    masks = Runs(pasted.pixel, np.ones_like(pasted.pixel), pasted.mask, pasted.count, pasted.height, pasted.width)
-    i, j, shared = rle.intersections(masks, truth)
+    i, j, shared = rle.intersections(pasted.to_runs(), truth)
     ratio = shared / (pasted.areas[i] + truth.areas[j] - shared)
     best, iou = np.full(truth.count, -1), np.zeros(truth.count)
     order = np.lexsort((-i, ratio))  # of repeated indices the last assignment stays

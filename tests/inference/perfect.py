@@ -38,7 +38,7 @@ def best_ious(truth: Instances, detections: Detections) -> np.ndarray:
     """The IoU of each true cell with the detection that fits it best, [N]."""
     size = (truth.height, truth.width)
     pasted = paste_masks(detections.boxes, detections.masks, np.full(len(detections), 0.5), *size)
-    found = rle.Runs(pasted.pixel, np.ones_like(pasted.pixel), pasted.mask, pasted.count, *size)
+    found = pasted.to_runs()
     real = truth.to_runs()
     i, j, shared = rle.intersections(real, found)
     best = np.zeros(len(truth))

@@ -32,10 +32,10 @@ def ours(detections: Detections) -> list[str]:
 
 def finalised(detections: Detections) -> Instances:
     """The cells that are submitted."""
-    from sartorius.postprocess import BoxNMS, Mask, MaskNMS, MinArea, Overlaps, Postprocess, Score
+    from sartorius.postprocess import BoxNMS, MaskNMS, MinArea, Overlaps, PasteMasks, Postprocess, Score
 
     decide = Postprocess(
-        score=Score(0.1), box_nms=BoxNMS(0.9), mask=Mask(MASK_THRESHOLD), mask_nms=MaskNMS(0.5),
+        score=Score(0.1), box_nms=BoxNMS(0.9), mask=PasteMasks(MASK_THRESHOLD), mask_nms=MaskNMS(0.5),
         overlaps=Overlaps(), min_area=MinArea(20),
     )  # fmt: skip
     return decide(detections).instances

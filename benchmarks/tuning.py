@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks import images
 from benchmarks.measure import Row, expect, side_by_side
-from sartorius.postprocess import BoxNMS, Mask, MaskNMS, MinArea, Overlaps, Postprocess, Score, ThresholdTypes
+from sartorius.postprocess import BoxNMS, MaskNMS, MinArea, Overlaps, PasteMasks, Postprocess, Score, ThresholdTypes
 from sartorius.structures import rle
 from sartorius.structures.detections import Detections
 from sartorius.tuning.scorer import CountScorer, PipelineScorer
@@ -24,7 +24,7 @@ from sartorius.tuning.tables import Tables
 IMAGES, DRAWN, CELLS = 100, 10, 100  # each drawn image comes several times, with other scores
 MASK_SIZE = 28
 START = Postprocess(
-    types=ThresholdTypes("image"), score=Score(0.3), box_nms=BoxNMS(0.7), mask=Mask(0.5), mask_nms=MaskNMS(0.3),
+    types=ThresholdTypes("image"), score=Score(0.3), box_nms=BoxNMS(0.7), mask=PasteMasks(0.5), mask_nms=MaskNMS(0.3),
     overlaps=Overlaps(), min_area=MinArea(20),
 )  # fmt: skip
 SCORES = (0.3, 0.4, 0.5, 0.6)

@@ -15,7 +15,7 @@ from sartorius.fusion.members import EnsembleMember
 from sartorius.fusion.methods import Method
 from sartorius.fusion.pool import MASK_THRESHOLD, ImageType, MemberDetections, pool
 from sartorius.fusion.sources import MemberSource
-from sartorius.postprocess import Mask
+from sartorius.postprocess import PasteMasks
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.structures import checks
 from sartorius.structures.arrays import Floats
@@ -68,7 +68,7 @@ class Ensemble:
         post = from_saved(next((settings for settings in saved if settings), None), changes, "postprocess")
         named = {"mask", "_target_"} & changes.keys() or changes.get("file")
         if (self.calibrate or self.method.voted) and not named:
-            post = post.with_step(Mask(MASK_THRESHOLD))
+            post = post.with_step(PasteMasks(MASK_THRESHOLD))
         return to_saved(post)
 
     def files(self, image_id: str) -> list[Path]:

@@ -17,7 +17,7 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.formats.submission import Row, read_rows
 from sartorius.fusion.pool import MASK_THRESHOLD
-from sartorius.postprocess import Mask
+from sartorius.postprocess import PasteMasks
 from sartorius.postprocess.saved import from_saved
 from sartorius.postprocess.thresholds import per_type
 from sartorius.structures import rle
@@ -96,7 +96,7 @@ class FolderSource(MemberSource):
         """The saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
         thresholds, types = super().mask_thresholds(names), self.names or names
         if self.postprocess:
-            step = from_saved(self.postprocess, None, str(self.path)).find(Mask)
+            step = from_saved(self.postprocess, None, str(self.path)).find(PasteMasks)
             values = MASK_THRESHOLD if step is None else step.threshold
             thresholds[[names.index(name) for name in types]] = per_type("mask.threshold", values, types)
         return thresholds

@@ -5,16 +5,16 @@ from sartorius.postprocess.finalise import Finalised, Postprocess
 from sartorius.postprocess.step import SearchRange, Step
 from sartorius.postprocess.steps import (
     BoxNMS,
-    Mask,
     MaskNMS,
     MaxDetections,
     MinArea,
     Overlaps,
+    PasteMasks,
     Score,
     ThresholdTypes,
 )
 
 __all__ = [
-    "BoxNMS", "FillHoles", "Finalised", "LargestPiece", "Mask", "MaskNMS", "MaxDetections", "MinArea", "Overlaps",
+    "BoxNMS", "FillHoles", "Finalised", "LargestPiece", "MaskNMS", "MaxDetections", "MinArea", "Overlaps", "PasteMasks",
     "Postprocess", "ReopenHoles", "Score", "SearchRange", "Step", "ThresholdTypes",
 ]  # fmt: skip

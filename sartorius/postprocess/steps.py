@@ -86,7 +86,7 @@ class BoxNMS(Step):
 
 
 @dataclass(frozen=True)
-class Mask(Step):
+class PasteMasks(Step):
     """Paste the probability masks into the image: a pixel belongs to a cell above the threshold, 0..1."""
 
     threshold: PerType

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sartorius.metrics.functional import match_cells
-from sartorius.postprocess import Finalised, Mask, Postprocess, ThresholdTypes
+from sartorius.postprocess import Finalised, PasteMasks, Postprocess, ThresholdTypes
 from sartorius.postprocess.candidates import Candidates
 from sartorius.structures import rle
 from sartorius.structures.arrays import Floats, Ints
@@ -109,7 +109,7 @@ def _best_candidates(post: Postprocess, detections: Detections, truth: Runs) -> 
     """
     candidates = Candidates.of(detections)
     for step in post.steps.values():
-        if isinstance(step, ThresholdTypes | Mask):
+        if isinstance(step, ThresholdTypes | PasteMasks):
             candidates = step(candidates)
     pasted = candidates.pasted()
     i, j, shared = rle.intersections(pasted.to_runs(), truth)

@@ -41,14 +41,14 @@ class ScoredRun:
 
 
 @dataclass(frozen=True)
-class Scores:
+class RunScores:
     """Numbers of metrics.json, and the table of per_image.csv."""
 
     numbers: dict[str, Any]
     table: pd.DataFrame
 
 
-def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> Scores:
+def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> RunScores:
     """Score a run's images against the labelled ones; `bootstrap` is samples, seed and level of the intervals.
 
     Raises InputError where predictions and image differ in size.
@@ -66,7 +66,7 @@ def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> S
     numbers = report.summary(rows, types, truth.cell_type_names, **bootstrap)
     if run.boxes is not None and len(rows):
         numbers |= run.boxes.compute()
-    return Scores(numbers, report.per_image_table(rows, run.images, types))
+    return RunScores(numbers, report.per_image_table(rows, run.images, types))
 
 
 def from_predictions(path: str | Path, truth: Competition, images: Sequence[str], only_predicted: bool) -> ScoredRun:
@@ -118,7 +118,7 @@ def from_baseline(baseline: Callable[[Any], Any], truth: Competition, images: Se
 
 
 def write_scores(
-    output: Path, scores: Mapping[str, Scores], labelled: int, against: str | None, bootstrap: Mapping[str, Any]
+    output: Path, scores: Mapping[str, RunScores], labelled: int, against: str | None, bootstrap: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Print how far the first run is above the others, and write metrics.json, per_image.csv and per_image_<other>.csv.
 

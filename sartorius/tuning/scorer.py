@@ -24,12 +24,12 @@ _COUNTED = (
     steps.Score,
     steps.MaxDetections,
     steps.BoxNMS,
-    steps.Mask,
+    steps.PasteMasks,
     steps.MaskNMS,
     steps.Overlaps,
     steps.MinArea,
 )
-_NEEDED = {steps.Mask, steps.Overlaps}
+_NEEDED = {steps.PasteMasks, steps.Overlaps}
 _WITHOUT: dict[type, float] = {
     steps.Score: 0.0,
     steps.BoxNMS: 1.0,
@@ -99,7 +99,7 @@ class CountScorer:
 
     def rows(self, thresholds: ByType) -> Ints:
         """See `Scorer`."""
-        table = self._table(thresholds[self.name_of[steps.Mask]])
+        table = self._table(thresholds[self.name_of[steps.PasteMasks]])
         keep = self._first_ones(self.scores >= self._limit(steps.Score, thresholds).astype(np.float32))
         close = self.box_shared > self._limit(steps.BoxNMS, thresholds)[self.box_j] * self.box_union
         keep = survivors(keep, self.box_i[close], self.box_j[close])

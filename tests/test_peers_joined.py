@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
+import peers_joined
 import pytest
 import yaml
 
@@ -16,27 +15,17 @@ from sartorius.formats.submission import read_submission, validate_submission, w
 from sartorius.metrics.functional import average_precision_per_image, image_row
 from sartorius.structures.rle import parse
 
-SCRIPT = Path(__file__).resolve().parent.parent / "experiments" / "peers_joined.py"
 ROUND = "1000 5 1704 5 2408 5 3112 5 3816 5"  # 5 x 5 pixels
 
 
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("peers_joined", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_two_files_become_one(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rules = yaml.safe_load(script.RULES.read_text())
+def test_two_files_become_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rules = yaml.safe_load(peers_joined.RULES.read_text())
     rules["rules"]["cort"] |= {"smooth": 0.0}
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules))
     write_submission(tmp_path / "a.csv", {"p": [ROUND, "200000 4 200704 4 201408 4 202112 4"], "q": []})
     write_submission(tmp_path / "b.csv", {"p": [ROUND], "q": [ROUND]})
     output = tmp_path / "joined.csv"
-    script.main(
+    peers_joined.main(
         [*(str(tmp_path / name) for name in ("a.csv", "b.csv", "joined.csv")), "--rules", f"{tmp_path}/rules.yaml"]
     )
     assert validate_submission(output) == []
@@ -44,26 +33,26 @@ def test_two_files_become_one(script: ModuleType, tmp_path: Path, capsys: pytest
     assert "1 cells in 2 images (0 astro, 2 cort, 0 shsy5y)" in capsys.readouterr().out
 
 
-def test_files_that_do_not_fit(script: ModuleType, tmp_path: Path) -> None:
+def test_files_that_do_not_fit(tmp_path: Path) -> None:
     write_submission(tmp_path / "a.csv", {"p": [ROUND]})
     write_submission(tmp_path / "b.csv", {"q": [ROUND]})
     with pytest.raises(InputError, match=r"of other images: 2 are in one of them only \(p\)"):
-        script.read_pair(str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
+        peers_joined.read_pair(str(tmp_path / "a.csv"), str(tmp_path / "b.csv"))
     (tmp_path / "c.csv").write_text("id,predicted\np,1 1 1\n")
     with pytest.raises(InputError, match="c.csv: line 2: bad mask"):
-        script.read_pair(str(tmp_path / "c.csv"), str(tmp_path / "a.csv"))
+        peers_joined.read_pair(str(tmp_path / "c.csv"), str(tmp_path / "a.csv"))
 
 
-def test_the_rule_is_chosen_on_the_other_images(script: ModuleType) -> None:
+def test_the_rule_is_chosen_on_the_other_images() -> None:
     scores = np.array([[0.1, 0.1, 0.9, 0.5], [0.8, 0.2, 0.0, 0.9]])
-    fitted = script.cross_fitted(scores, ["a", "a", "a", "b"])
+    fitted = peers_joined.cross_fitted(scores, ["a", "a", "a", "b"])
     # without the first: 0.5 against 0.1; without the second: 0.5, 0.4; without the third: 0.1, 0.5; the fourth is alone
     assert fitted.tolist() == [0.1, 0.1, 0.0, 0.5]
 
 
-def test_the_frozen_rules_on_real_predictions(script: ModuleType, real_data: Path, tmp_path: Path) -> None:
+def test_the_frozen_rules_on_real_predictions(real_data: Path, tmp_path: Path) -> None:
     peers, output = real_data / "peer_predictions", tmp_path / "joined.csv"
-    script.main([str(peers / "maskrcnn.csv"), str(peers / "cellpose.csv"), str(output)])
+    peers_joined.main([str(peers / "maskrcnn.csv"), str(peers / "cellpose.csv"), str(output)])
     truth, joined = Competition(real_data / "sartorius"), read_submission(output)
     rows = [image_row(0, parse(texts, 520, 704), truth.runs(image_id)) for image_id, texts in joined.items()]
     assert len(rows) == 28 and validate_submission(output) == []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class SegmentationModule(pl.LightningModule):
-    """A model that predicts Detections; its validation, test and prediction steps return those of the batch.
+    """A model that predicts Detections; its steps of validation, test and prediction return those of the batch.
 
     `hparams`, Lightning's, is the checkpoint metadata that `wiring.build_module` fills in (see
     `networks.checkpoints`) and Lightning stores with every checkpoint.
@@ -42,6 +42,14 @@ class SegmentationModule(pl.LightningModule):
     def detect(self, batch: Batch) -> list[Detections]:
         """NumPy detections of every image, on the CPU; an image may have none."""
         raise NotImplementedError
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every image of the batch; callbacks score them."""
+        return self.detect(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+        """Detections of every image of the batch."""
+        return self.detect(batch)
 
     def use_windows(self, windows: Windows) -> None:
         """Predict through these windows from now on; raises InputError where the module takes whole images only."""

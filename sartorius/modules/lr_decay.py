@@ -62,9 +62,9 @@ def _depths(part: nn.Module) -> dict[str, int] | None:
 
     from sartorius.networks.encoders import PlainEncoder
 
-    # timm: not every network groups its parameters
-    if isinstance(part, FeatureGetterNet) and hasattr(part.model, "group_matcher"):
-        groups = group_parameters(part.model, part.model.group_matcher(coarse=False), reverse=True)
+    inner: Any = part.model if isinstance(part, FeatureGetterNet) else None
+    if hasattr(inner, "group_matcher"):  # timm: not every network groups its parameters
+        groups = group_parameters(inner, inner.group_matcher(coarse=False), reverse=True)
         return {f"model.{name}": int(depth) for name, depth in groups.items()}
     if hasattr(part, "feature_info"):  # timm: its feature extractors have no class in common
         info: Any = part.feature_info

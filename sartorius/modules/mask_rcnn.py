@@ -1,4 +1,4 @@
-"""Training and inference of a Mask R-CNN: losses and Detections, no architecture."""
+"""Training and inference of a Mask R-CNN."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ log = logging.getLogger(__name__)
 class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 
-    weights: "none", "coco", "imagenet" or a file, see `load_weights`. detector, body: torchvision's names for those;
-    class_mapping: our cell types -> those of the file, where they are called differently. inference: the
-    windows through which images are predicted; None for whole images. optimizer, options: as in TrainedModule.
+    weights: "none", "coco", "imagenet" or a file, see `load_weights`. detector, body: torchvision's names of the models
+    whose weights "coco" and "imagenet" are. class_mapping: our cell types -> those of the file, where they are called
+    differently. inference: the windows through which images are predicted; None for whole images. optimizer, options:
+    as in TrainedModule.
     """
 
     network: MaskRCNN
@@ -68,14 +69,6 @@ class MaskRCNNModule(TrainedModule):
         losses: dict[str, Tensor] = self.network(batch.images, batch.targets)
         return self.total(losses, batch)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch; callbacks score them."""
-        return self.detect(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch."""
-        return self.detect(batch)
-
     def detect(self, batch: Batch) -> list[Detections]:
         """NumPy detections of every image, on the CPU; an image may have none."""
         return [
@@ -104,21 +97,11 @@ class MaskRCNNModule(TrainedModule):
         ]
 
     def _detect(self, image_id: str, image: Tensor) -> Detections:
-        """Detections of one image [1, H, W]: an image or a window of it."""
+        """Detections of an image or a window of it [1, H, W]."""
         raw: RawDetections = self.network([image])[0]
-        return _to_numpy(raw, image_id, image.shape[-2], image.shape[-1], self.cell_type_names)
-
-
-def _to_numpy(raw: RawDetections, image_id: str, height: int, width: int, names: tuple[str, ...]) -> Detections:
-    # dividing by the scale can push an edge a rounding error beyond the image
-    boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))
-    return Detections(
-        image_id,
-        height,
-        width,
-        boxes,
-        raw.scores.float().cpu().numpy(),
-        raw.cell_types.cpu().numpy(),
-        raw.masks.half().cpu().numpy(),
-        names,
-    )
+        height, width = image.shape[-2:]
+        # dividing by the scale can push an edge a rounding error beyond the image
+        boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))
+        scores, cell_types = raw.scores.float().cpu().numpy(), raw.cell_types.cpu().numpy()
+        masks = raw.masks.half().cpu().numpy()
+        return Detections(image_id, height, width, boxes, scores, cell_types, masks, self.cell_type_names)

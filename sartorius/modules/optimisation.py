@@ -77,7 +77,7 @@ class TrainedModule(SegmentationModule):
 
         Raises InputError where the weights it starts from were trained on images that are held back here.
         """
-        datamodule = self.trainer.datamodule
+        datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
         if stage == "fit" and datamodule is not None:
             start = self.started_from
             metadata, source = (None, None) if start is None else (start.metadata, start.source)

@@ -1,8 +1,7 @@
-"""Two stages: one model finds the cells, a second segments each of their boxes anew."""
+"""Two stages: one model detects the cells, a second segments each of their boxes anew."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,15 +22,43 @@ if TYPE_CHECKING:
 COMBINE = ("replace", "mean")
 
 
+class StoredDetections(SegmentationModule):
+    """The detections of a folder as a first stage; its metadata are those of the folder.
+
+    `detect` raises InputError where the folder lacks an image, or holds one of another size.
+    """
+
+    def __init__(self, folder: DetectionsFolder) -> None:
+        super().__init__(folder.meta["cell_types"])
+        self.folder = folder
+        self.hparams.update(folder.meta)
+
+    @property
+    def export_settings(self) -> dict[str, Any] | None:
+        """Those of the folder."""
+        return self.folder.meta.get("export_settings")
+
+    def detect(self, batch: Batch) -> list[Detections]:
+        """The folder's detections of every image."""
+        found = [self.folder.load(target.image_id) for target in batch.targets]
+        for detections, image in zip(found, batch.images, strict=True):
+            if (detections.height, detections.width) != tuple(image.shape[-2:]):
+                raise InputError(
+                    f"{self.folder.folder}: {detections.image_id} was {detections.width}x{detections.height} pixels "
+                    f"when it was predicted, the image here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
+                )
+        return found
+
+
 class TwoStageModule(SegmentationModule):
     """Detections of the first stage with the masks of the second; scores and cell types stay. Not trained as a whole.
 
-    first: a module with `detect(batch)`, or a folder of detections that holds every image. second: segments their
-    boxes. min_score: detections below it keep their masks, which saves time on what no threshold lets through.
-    box_probability: the second stage is given the boxes around the first's probabilities above it, 0..1; None: the
-    first's own, which regions decoded from maps make wider than the annotated ones that it was trained on.
-    combine: `replace`, or `mean` of both stages' probabilities in the second's box. mask_size: M of the masks that come
-    out, of those left alone too. A box in which the second stage sees nothing keeps what the first saw.
+    first: a module, or a folder of detections that holds every image. second: segments their boxes. min_score:
+    detections below it keep their masks, which saves time on those that no threshold lets through. box_probability:
+    the second stage is given the boxes around the first's probabilities above it, 0..1; None: the first's own, which
+    regions decoded from maps make wider than the annotated ones that it was trained on. combine: `replace`, or `mean`
+    of both stages' probabilities in the second's box. mask_size: M of all masks that come out. A box in which the
+    second stage finds no cell keeps its mask.
     """
 
     def __init__(
@@ -55,82 +82,54 @@ class TwoStageModule(SegmentationModule):
             )
         if combine not in COMBINE:
             raise InputError(f"model.combine={combine}: expected {' or '.join(COMBINE)}")
-        stored = isinstance(first, DetectionsFolder)
-        known: Mapping[str, Any] = first.meta if stored else first.hparams
-        super().__init__(known["cell_types"] if stored else first.cell_type_names)
-        self.first, self.second = first, second
+        stage = StoredDetections(first) if isinstance(first, DetectionsFolder) else first
+        super().__init__(stage.cell_type_names)
+        self.first, self.second, self.inference = stage, second, stage.inference
         self.min_score, self.box_probability = min_score, box_probability
         self.combine, self.mask_size = combine, mask_size
-        self.inference = None if stored else first.inference  # the first stage's
-        self._export_settings = known.get("export_settings") if stored else first.export_settings
-        self.hparams.update(
-            postprocess=known.get("postprocess"),
-            data=known.get("data"),
-            model={
-                "_target_": f"{type(self).__module__}.{type(self).__name__}",
-                "first": known.get("model"),
-                "second": second.hparams.get("model"),
-                "min_score": min_score,
-                "box_probability": box_probability,
-                "combine": combine,
-                "mask_size": mask_size,
-            },
-        )
+        model = {
+            "_target_": f"{type(self).__module__}.{type(self).__name__}",
+            "first": stage.hparams.get("model"),
+            "second": second.hparams.get("model"),
+            "min_score": min_score,
+            "box_probability": box_probability,
+            "combine": combine,
+            "mask_size": mask_size,
+        }
+        self.hparams.update({key: stage.hparams.get(key) for key in ("postprocess", "data")}, model=model)
 
     @property
     def export_settings(self) -> dict[str, Any] | None:
         """Those of the first stage."""
-        return self._export_settings
+        return self.first.export_settings
 
     def use_windows(self, windows: Windows) -> None:
         """Let the first stage predict through these windows; raises InputError where it is a folder of detections."""
         super().use_windows(windows)
-        if isinstance(self.first, SegmentationModule):
-            self.first.use_windows(windows)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch."""
-        return self.detect(batch)
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch; callbacks score them."""
-        return self.detect(batch)
+        self.first.use_windows(windows)
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every image, on the CPU; an image may have none.
-
-        Raises InputError where a folder lacks an image, or holds one of another size.
-        """
-        return [self._segment(image, given) for image, given in zip(batch.images, self._given(batch), strict=True)]
-
-    def _given(self, batch: Batch) -> list[Detections]:
-        if not isinstance(self.first, DetectionsFolder):
-            return self.first.detect(batch)
-        given = [self.first.load(target.image_id) for target in batch.targets]
-        for detections, image in zip(given, batch.images, strict=True):
-            if (detections.height, detections.width) != tuple(image.shape[-2:]):
-                raise InputError(
-                    f"{self.first.folder}: {detections.image_id} was {detections.width}x{detections.height} pixels "
-                    f"when it was predicted, the image here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
-                )
-        return given
+        """NumPy detections of every image, on the CPU; an image may have none."""
+        first = self.first.detect(batch)
+        return [self._segment(image, given) for image, given in zip(batch.images, first, strict=True)]
 
     def _segment(self, image: Tensor, given: Detections) -> Detections:
+        """Detections of an image [1, H, W] with new masks and boxes where the score is high enough."""
         boxes = torch.from_numpy(given.boxes).to(image.device)
         old = torch.from_numpy(given.masks).to(image.device).float()
         same = given.mask_size == self.mask_size
         new_boxes, masks = boxes.clone(), old.clone() if same else resample(old, boxes, boxes, self.mask_size)
         chosen = torch.from_numpy(np.flatnonzero(given.scores >= self.min_score)).to(image.device)
         for part in chosen.split(self.second.crops_at_once):
-            asked = boxes[part]
+            prompts = boxes[part]
             if self.box_probability is not None:
-                tight, found = tighten(old[part], asked, self.box_probability, given.height, given.width)
-                asked = torch.where(found[:, None], tight, asked)
-            logits = self.second.segment(image, asked)
-            tight, seen, found = self.second.masks(logits, asked, given.height, given.width, self.mask_size)
+                tight, certain = tighten(old[part], prompts, self.box_probability, given.height, given.width)
+                prompts = torch.where(certain[:, None], tight, prompts)
+            logits = self.second.segment(image, prompts)
+            tight, new, found = self.second.masks(logits, prompts, given.height, given.width, self.mask_size)
             if self.combine == "mean":
-                seen = (seen + resample(old[part], boxes[part], tight, self.mask_size)) / 2
-            new_boxes[part[found]], masks[part[found]] = tight[found], seen[found]
+                new = (new + resample(old[part], boxes[part], tight, self.mask_size)) / 2
+            new_boxes[part[found]], masks[part[found]] = tight[found], new[found]
         return replace(given, boxes=new_boxes.cpu().numpy(), masks=masks.half().cpu().numpy())
 
     def configure_optimizers(self) -> Any:

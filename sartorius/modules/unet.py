@@ -107,10 +107,6 @@ class UNetModule(TrainedModule):
         """As `validation_step`; logs test/loss."""
         return self._score(batch, "test")
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch."""
-        return self.detect(batch)
-
     def detect(self, batch: Batch) -> list[Detections]:
         """NumPy detections of every image, on the CPU; an image may have none."""
         return [

@@ -34,7 +34,7 @@ class AnchorGrid(nn.Module):
         if len(features) != self.levels:
             raise ValueError(f"{len(features)} feature levels but anchor sizes for {self.levels}")
         return [
-            self._level(getattr(self, f"level{k}"), feature.shape[-2:], image_size)
+            self._level(self.get_buffer(f"level{k}"), feature.shape[-2:], image_size)
             for k, feature in enumerate(features)
         ]
 

@@ -1,27 +1,37 @@
-"""ResNets with a feature pyramid, normalised for how they start.
-
-A backbone turns a batch [B, in_channels, H, W], H and W multiples of 32, into its levels by name, from fine to coarse,
-all with `out_channels` channels. `strides` are those of the levels in pixels; the levels of names other than "pool..."
-are those that regions are cut from. `in_channels` is 3 where it is not said.
-"""
+"""Backbones of a detector: the seam, and ResNets with a feature pyramid, normalised for how they start."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torchvision.models import get_model
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.resnet import Bottleneck
+from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from sartorius.errors import InputError
 
 GROUP_CHANNELS = 16  # channels a group; He et al. 2018 (Group Normalization, table 3) found 16 as good as 32 groups
 STAGES = 5  # of a ResNet that can be frozen: the stem and the four whose features the pyramid takes
+
+
+class Backbone(Protocol):
+    """A network with a feature pyramid.
+
+    in_channels: of the images. out_channels: of every level. strides: of the levels in pixels, from fine to coarse.
+    """
+
+    in_channels: int
+    out_channels: int
+    strides: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> dict[str, Tensor]:
+        """The levels by name, [B, out_channels, H / stride, W / stride] each, from fine to coarse, of a batch
+        [B, in_channels, H, W], H and W multiples of 32. Regions are cut from those of names other than "pool..."."""
 
 
 def norm_layer(norm: str) -> Callable[[int], nn.Module]:
@@ -38,8 +48,26 @@ def norm_layer(norm: str) -> Callable[[int], nn.Module]:
 
 
 def norm_groups(channels: int) -> int:
-    """How many groups `channels` (>= 1) are split into: of 16 channels, or of the next larger number that divides."""
+    """The number of groups of `channels` (>= 1): of 16 channels each, or of the next larger number that divides."""
     return next(g for g in range(max(channels // GROUP_CHANNELS, 1), 0, -1) if channels % g == 0)
+
+
+class ResNetPyramid(BackboneWithFPN):
+    """torchvision's ResNet `body` and feature pyramid, a Backbone."""
+
+    in_channels = 3
+    out_channels: int
+
+    def __init__(
+        self, body: nn.Module, stage_channels: Sequence[int], strides: tuple[int, ...], **options: Any
+    ) -> None:
+        stages = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+        super().__init__(body, stages, list(stage_channels), **options)
+        self.strides = strides
+
+    def recompute_stages(self) -> None:
+        """Compute the stages' activations again in the backward pass instead of keeping them."""
+        self.body = _RecomputedStages(self.body, self.body.return_layers)
 
 
 def resnet_fpn(
@@ -51,14 +79,14 @@ def resnet_fpn(
     finest_stride: int = 4,
     stride_in_1x1: bool = False,
     checkpoint_activations: bool = False,
-) -> BackboneWithFPN:
+) -> ResNetPyramid:
     """torchvision's ResNet `name` (resnet18 ... resnext101_32x8d), without weights, with a pyramid of strides 4 to 64.
 
     trainable_layers: 0..5, how many of the ResNet's stages learn, counted from the end (5: all). The pyramid is
     normalised too when norm is `group`. finest_stride: 4, or 2: no stride in the stem, so that all strides are half
     as long, for four times the memory and time. stride_in_1x1: bottlenecks step in their first 1x1 convolution, as He
-    et al.'s own weights and detectron2's of them (MSRA) do, and not in the 3x3. checkpoint_activations: keep only what
-    goes into a stage and compute the rest again in the backward pass: the same losses and gradients, less memory, a
+    et al.'s own weights and detectron2's of them (MSRA) do, and not in the 3x3. checkpoint_activations: keep only the
+    inputs of the stages and compute the rest again in the backward pass: the same losses and gradients, less memory, a
     tenth more time; running statistics of norm `batch` move twice a step.
 
     Returns features "0", "1", "2", "3", "pool", each with `channels` channels. Raises InputError for trainable_layers
@@ -67,23 +95,18 @@ def resnet_fpn(
     check_stages(trainable_layers, finest_stride)
     body = get_model(name, weights=None, norm_layer=norm_layer(norm))
     body.conv1.stride = (finest_stride // 2,) * 2
-    if stride_in_1x1:
-        _step_first(body)
+    for block in body.modules():
+        if stride_in_1x1 and isinstance(block, Bottleneck):
+            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
     if norm != "frozen_batch":
         _zero_last_norms(body)
     _freeze(body, trainable_layers)
-    layers = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
-    pyramid = BackboneWithFPN(
-        body,
-        layers,
-        [body.inplanes // 8 * 2**stage for stage in range(4)],
-        channels,
-        extra_blocks=LastLevelMaxPool(),
-        norm_layer=norm_layer(norm) if norm == "group" else None,
-    )
-    pyramid.strides = tuple(finest_stride * 2**level for level in range(5))
+    stages = [body.inplanes // 8 * 2**stage for stage in range(4)]
+    strides = tuple(finest_stride * 2**level for level in range(5))
+    pyramid_norm = norm_layer(norm) if norm == "group" else None
+    pyramid = ResNetPyramid(body, stages, strides, out_channels=channels, norm_layer=pyramid_norm)
     if checkpoint_activations:
-        pyramid.body = _RecomputedStages(pyramid.body, layers)
+        pyramid.recompute_stages()
     return pyramid
 
 
@@ -117,16 +140,9 @@ def _freeze(body: nn.Module, trainable_layers: int) -> None:
         parameter.requires_grad_(trainable_layers == STAGES or parameter_name.startswith(learning))
 
 
-def _step_first(body: nn.Module) -> None:
-    """Move the stride of every bottleneck from its 3x3 convolution to the first 1x1."""
-    for block in body.modules():
-        if isinstance(block, Bottleneck):
-            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
-
-
 def _zero_last_norms(body: nn.Module) -> None:
-    """Every residual block starts as the identity (Goyal et al. 2017, 5.1): training from nothing starts faster."""
+    """Start every residual block as the identity (Goyal et al. 2017, 5.1): training from nothing starts faster."""
     for block in body.modules():
-        last = getattr(block, "bn3", None) or getattr(block, "bn2", None)
+        last = block.bn3 if isinstance(block, Bottleneck) else block.bn2 if isinstance(block, BasicBlock) else None
         if isinstance(last, nn.GroupNorm | nn.BatchNorm2d):
             nn.init.zeros_(last.weight)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import logging
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,15 +68,18 @@ def metadata_of(state: Any) -> dict[str, Any] | None:
 def check_resume(checkpoint: str | Path, module: LightningModule, split: Sequence[str]) -> None:
     """Raise InputError when `checkpoint` cannot continue the training of `module` (with its `hparams`).
 
-    split: keys of the data config that decide on the split.
-
     That is: no checkpoint, another model, another split, with which validation images would be trained on, or another
-    kind of weight averaging than the one that it holds. Another precision is a warning.
+    kind of weight averaging than its own. Another precision is a warning. split: keys of the data config that decide on
+    the split.
     """
     state = read_checkpoint(checkpoint)
-    _check_split(checkpoint, split, *(_data(metadata) for metadata in (state[KEY], module.hparams)))
-    _check_averaging(checkpoint, *(_averaging(metadata) for metadata in (state[KEY], module.hparams)))
-    _warn_of_precision(checkpoint, *(_precision(metadata) for metadata in (state[KEY], module.hparams)))
+    before, now = state[KEY].get("config", {}), module.hparams.get("config", {})
+    _check_split(checkpoint, split, before.get("data", {}), now.get("data", {}))
+    kind, wanted_kind = (str((config.get("averaging") or {}).get("_target_", "")) for config in (before, now))
+    if kind not in ("", wanted_kind):  # to start an average is fine; without it the mean itself would be trained
+        name = kind.rpartition(".")[2].lower()
+        raise InputError(f"{checkpoint}: holds weights averaged by {kind}; resume with averaging={name}")
+    _warn_of_precision(checkpoint, *(config.get("trainer", {}).get("precision") for config in (before, now)))
     saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
     wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     if saved == wanted:
@@ -87,11 +91,6 @@ def check_resume(checkpoint: str | Path, module: LightningModule, split: Sequenc
     )
 
 
-def _data(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    data: dict[str, Any] = metadata.get("config", {}).get("data", {})
-    return data
-
-
 def _check_split(checkpoint: str | Path, split: Sequence[str], saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     for key in split:
         if saved.get(key) != wanted.get(key):
@@ -101,27 +100,9 @@ def _check_split(checkpoint: str | Path, split: Sequence[str], saved: dict[str, 
             )
 
 
-def _averaging(metadata: Mapping[str, Any]) -> str:
-    """The class that averages a run's weights, "" for none."""
-    return str((metadata.get("config", {}).get("averaging") or {}).get("_target_", ""))
-
-
-def _check_averaging(checkpoint: str | Path, saved: str, wanted: str) -> None:
-    """Starting an average is fine; leaving one behind would train on from the mean and not from the run's weights."""
-    if saved not in ("", wanted):
-        name = saved.rpartition(".")[2].lower()
-        raise InputError(f"{checkpoint}: holds weights averaged by {saved}; resume with averaging={name}")
-
-
-def _precision(metadata: Mapping[str, Any]) -> str | None:
-    """The precision of a run, None where the metadata hold none."""
-    value = metadata.get("config", {}).get("trainer", {}).get("precision")
-    return None if value is None else str(value)
-
-
-def _warn_of_precision(checkpoint: str | Path, saved: str | None, wanted: str | None) -> None:
+def _warn_of_precision(checkpoint: str | Path, saved: Any, wanted: Any) -> None:
     """Warn where the precision differs, as `auto` may on another machine: the numbers differ from here on."""
-    if saved is not None and saved != wanted:
+    if saved is not None and str(saved) != str(wanted):
         log.warning(
             "%s: was trained with trainer.precision=%s, resumed with trainer.precision=%s; to keep the first, set "
             "trainer.precision=%s", checkpoint, saved, wanted, saved,
@@ -141,30 +122,30 @@ def check_calls(config: Any, source: str) -> None:
     The object that a `_target_` names counts, not the name: modules hold what they import. An interpolation is refused
     too, for it could bring a `_target_` in later. `source` is what the message names.
     """
-    for value in _leaves(config):
+    for key, value in _texts(config):
         if "${" in value:
             raise InputError(f"{source}: refused, '{value}' is not a resolved value of a model's config")
-    for target in _targets(config):
-        if not target.startswith(TRUSTED) or not _defined_at(target, source).startswith(TRUSTED):
-            packages = ", ".join(name.rstrip(".") for name in TRUSTED)
-            raise InputError(
-                f"{source}: refused, it calls {target}; a model is built from classes and functions of {packages}: "
-                "put one of your own there"
-            )
+        if key != "_target_" or (value.startswith(TRUSTED) and _defined_at(value, source).startswith(TRUSTED)):
+            continue
+        packages = ", ".join(name.rstrip(".") for name in TRUSTED)
+        raise InputError(
+            f"{source}: refused, it calls {value}; a model is built from classes and functions of {packages}: put one "
+            "of your own there"
+        )
 
 
 def _defined_at(target: str, source: str) -> str:
     """Module and qualified name of the class or function that `target` names, "" for another object."""
-    first, *rest = target.split(".")
-    name = first
-    found: Any = importlib.import_module(first)
+    name, *rest = target.split(".")
+    found: Any = importlib.import_module(name)
     try:
         for part in rest:
             name = f"{name}.{part}"
-            if not hasattr(found, part):
-                importlib.import_module(name)
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
+            try:
+                found = getattr(found, part)  # a name from a file
+            except AttributeError:
+                found = importlib.import_module(name)
+    except (ImportError, ValueError) as error:
         raise InputError(f"{source}: there is no {name}, which its config calls ({error})") from error
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         return ""
@@ -176,35 +157,24 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
     try:
         module.load_state_dict(state["state_dict"])
     except RuntimeError as error:
-        raise InputError(
-            f"{checkpoint}: the weights do not fit the model of its metadata: {_shorten(error)}"
-        ) from error
+        text = textwrap.shorten(str(error), 300, placeholder="...")
+        raise InputError(f"{checkpoint}: the weights do not fit the model of its metadata: {text}") from error
 
 
-def _shorten(error: BaseException, characters: int = 300) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= characters else text[:characters] + "..."
-
-
-def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in nested plain containers."""
-    children = node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ()
-    if isinstance(node, dict) and "_target_" in node:
-        yield str(node["_target_"])
-    for child in children:
-        yield from _targets(child)
-
-
-def _leaves(node: Any) -> Iterator[str]:
-    """Every text in nested plain containers, keys left out."""
-    if isinstance(node, str):
-        yield node
-    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list | tuple) else ():
-        yield from _leaves(child)
+def _texts(node: Any, key: Any = None) -> Iterator[tuple[Any, str]]:
+    """Every text in nested plain containers with its nearest key; keys themselves are left out."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _texts(value, name)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _texts(value, key)
+    elif isinstance(node, str) or key == "_target_":
+        yield key, str(node)
 
 
 def without_weights(node: Any) -> Any:
-    """The same containers with every `weights` set to None: the checkpoint brings them."""
+    """The same containers with every `weights` set to None: the checkpoint supplies them."""
     if isinstance(node, dict):
         return {key: None if key == "weights" else without_weights(value) for key, value in node.items()}
     return [without_weights(value) for value in node] if isinstance(node, list) else node

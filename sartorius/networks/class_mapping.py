@@ -17,7 +17,7 @@ _MAPS = re.compile(r"head\.(?:weight|bias)")  # of a U-Net: the last channels ar
 
 
 class ClassMapping:
-    """Which of the cell types of a file of weights each cell type here starts from.
+    """The cell type of a file of weights that each cell type here starts from.
 
     theirs, ours: cell types in the order of the rows. names: our type -> theirs, where they are called differently. A
     type without counterpart starts from the mean of all theirs: "any cell".
@@ -26,17 +26,18 @@ class ClassMapping:
     """
 
     def __init__(self, theirs: Sequence[str], ours: Sequence[str], names: Mapping[str, str], source: str) -> None:
-        for own, other in names.items():
-            if own not in ours:
+        for our_name, their_name in names.items():
+            if our_name not in ours:
                 raise InputError(
-                    f"model.class_mapping: '{own}' is no cell type here; expected some of {', '.join(ours)}"
+                    f"model.class_mapping: '{our_name}' is no cell type here; expected some of {', '.join(ours)}"
                 )
-            if other not in theirs:
+            if their_name not in theirs:
                 raise InputError(
-                    f"model.class_mapping.{own}={other}: {source} was trained on {', '.join(theirs)}; name one of those"
+                    f"model.class_mapping.{our_name}={their_name}: {source} was trained on {', '.join(theirs)}; name "
+                    "one of those"
                 )
         self.theirs, self.ours = tuple(theirs), tuple(ours)
-        wanted = [names.get(own, own) for own in ours]
+        wanted = [names.get(name, name) for name in ours]
         self.rows = [self.theirs.index(name) if name in self.theirs else None for name in wanted]
 
     @property
@@ -45,35 +46,32 @@ class ClassMapping:
         return self.rows == list(range(len(self.theirs)))
 
     def __str__(self) -> str:
-        """What starts from what, in words."""
-        named = [f"{own} from {self.theirs[row]}" for own, row in self._pairs() if row is not None]
-        rest = [own for own, row in self._pairs() if row is None]
-        if rest:
-            named.append(f"{', '.join(rest)} from the mean of all {len(self.theirs)}")
-        return "; ".join(named)
+        """The mapping in words."""
+        pairs = list(zip(self.ours, self.rows, strict=True))
+        texts = [f"{name} from {self.theirs[row]}" for name, row in pairs if row is not None]
+        if unknown := [name for name, row in pairs if row is None]:
+            texts.append(f"{', '.join(unknown)} from the mean of all {len(self.theirs)}")
+        return "; ".join(texts)
 
-    def _pairs(self) -> list[tuple[str, int | None]]:
-        return list(zip(self.ours, self.rows, strict=True))
-
-    def apply(self, state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`state` with the rows of the types put where `own`, the state of the network here, has them.
+    def apply(self, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`state` with the rows of the types put where `wanted`, the state of the network here, has them.
 
         Background keeps its rows, and so do the maps of a U-Net that are no types. A tensor whose rows are not as
         expected (class-agnostic boxes, other maps) stays as it is.
         """
-        return {name: self._layer(name, value, own.get(name)) for name, value in state.items()}
+        return {name: self._layer(name, value, wanted.get(name)) for name, value in state.items()}
 
-    def _layer(self, name: str, value: Tensor, own: Tensor | None) -> Tensor:
-        if own is None:
+    def _layer(self, name: str, value: Tensor, wanted: Tensor | None) -> Tensor:
+        if wanted is None:
             return value
-        if found := _NAME.fullmatch(name):
-            before = rows = _LAYERS[found[1]]
+        if match := _NAME.fullmatch(name):
+            before = rows = _LAYERS[match[1]]
         elif _MAPS.fullmatch(name):
             before, rows = len(value) - len(self.theirs), 1
         else:
             return value
         if before < 0 or any(
-            len(tensor) != before + rows * len(types) for tensor, types in ((value, self.theirs), (own, self.ours))
+            len(tensor) != before + rows * len(types) for tensor, types in ((value, self.theirs), (wanted, self.ours))
         ):
             return value
         types = value[before:].unflatten(0, (len(self.theirs), rows))

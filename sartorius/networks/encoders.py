@@ -1,15 +1,11 @@
-"""Encoders of a U-Net: any timm network that gives features, or the plain blocks of the first U-Nets.
-
-An encoder is a module with `channels` and `reductions` (both from fine to coarse; each reduction twice the one before)
-that turns an image [B, in_channels, H, W], H and W multiples of the last reduction, into one feature map a level.
-"""
+"""Encoders of a U-Net: the seam, any timm network that gives features, and the plain blocks of the first U-Nets."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import timm
 import torch
@@ -26,12 +22,26 @@ ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
 }
 
 
+class Encoder(Protocol):
+    """A network that gives feature maps.
+
+    channels, reductions: of the maps, from fine to coarse; each reduction is twice the one before.
+    """
+
+    channels: tuple[int, ...]
+    reductions: tuple[int, ...]
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """One feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level, of a batch
+        [B, in_channels, H, W], H and W multiples of the last reduction."""
+
+
 class TimmEncoder(nn.Module):
     """A timm network without its head: `efficientnet_b0`, `resnet34`, `sam2_hiera_tiny`, `vit_small_patch16_dinov3` ...
 
     name: timm's. weights: "none", "imagenet" (timm's default weights, which need a network) or a file of timm's weights
     for it; grey input sums the weights of the colours. levels: how many of the finest feature maps are used, None: all.
-    A plain vision transformer gives all its maps at one reduction: they are spread to a pyramid, the first block's
+    A plain vision transformer gives all its maps at one reduction: `spread` makes a pyramid of them, the first block's
     finest, by interpolation and a 1x1 convolution (as ViTDet's simple pyramid, without its transposed convolutions).
     key: of the config that names it, for messages.
 
@@ -49,10 +59,10 @@ class TimmEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.body = _create(name, weights, in_channels, levels, key)
-        self.channels_last = getattr(self.body, "output_fmt", None) == "NHWC"  # of features of windowed transformers
-        levels_of: Any = self.body.feature_info
-        channels: list[int] = list(levels_of.channels())
-        reductions: list[int] = list(levels_of.reduction())
+        # timm sets it on windowed transformers only
+        self.channels_last = getattr(self.body, "output_fmt", None) == "NHWC"
+        info: Any = self.body.feature_info
+        channels, reductions = list(info.channels()), list(info.reduction())
         self.spread: nn.ModuleList | None = None
         if len(set(reductions)) == 1 and len(reductions) > 1:
             reductions = [reductions[0] // 2**place for place in range(len(reductions))][::-1]
@@ -62,7 +72,7 @@ class TimmEncoder(nn.Module):
         self.channels, self.reductions = tuple(channels), tuple(reductions)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """One feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level."""
+        """The feature maps, as Encoder has them."""
         features: list[Tensor] = self.body(x)
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
@@ -89,7 +99,7 @@ class PlainEncoder(nn.Module):
         self.blocks = nn.ModuleList(conv_block(i, o, norm) for i, o in zip(inputs, self.channels, strict=False))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """One feature map [B, channels[i], H / 2^i, W / 2^i] a level."""
+        """The feature maps, as Encoder has them."""
         features: list[Tensor] = []
         for block in self.blocks:
             features.append(block(F.max_pool2d(features[-1], 2) if features else x))
@@ -112,7 +122,7 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
         raise InputError(f"{key}.name={name}: timm knows no such network; near ones: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
     if levels is not None:
-        options["out_indices"] = tuple(range(levels))  # what lies behind them is not built
+        options["out_indices"] = tuple(range(levels))  # coarser stages are not built
     for beginnings, arguments in ANY_SIZE.items():
         if name.startswith(beginnings):
             options |= arguments

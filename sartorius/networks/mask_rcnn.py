@@ -1,7 +1,7 @@
 """Mask R-CNN for small, crowded cells: a backbone with a pyramid, proposals, box and mask heads.
 
-Assembled from torchvision's parts with its state-dict names, so that its weights load; what differs is said in
-`rpn`, `roi_heads`, `cascade`, `matching` and `anchors`.
+Assembled from torchvision's parts with its state-dict names, so that its weights load; the differences stand in `rpn`,
+`roi_heads`, `cascade`, `matching` and `anchors`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 
 from sartorius.errors import InputError
 from sartorius.networks.anchors import AnchorGrid
-from sartorius.networks.backbones import norm_layer
+from sartorius.networks.backbones import Backbone, norm_layer
 from sartorius.networks.cascade import CascadeHeads, CascadePredictor, Stage
 from sartorius.networks.normalisation import normalise
 from sartorius.networks.roi_heads import PyramidRoIAlign, RawDetections, RoIHeads
@@ -29,15 +29,15 @@ DIVISOR = 32  # the coarsest stride of a ResNet: images are padded to a multiple
 
 
 class MaskRCNN(nn.Module):
-    """images -> losses (training) or detections.
+    """A network that gives the losses of images, or their detections.
 
-    backbone: see `backbones`. mean, std: grey levels (0..255) that normalise an image, see `normalise`. scale:
+    mean, std: grey levels (0..255) that normalise an image, see `normalise`. scale:
     images are enlarged by this factor before everything; boxes and masks come back in image pixels.
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         rpn: RegionProposals,
         roi_heads: RoIHeads,
         *,
@@ -48,7 +48,6 @@ class MaskRCNN(nn.Module):
         super().__init__()
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
         self.mean, self.std, self.scale = mean, std, scale
-        self.in_channels: int = getattr(backbone, "in_channels", 3)
 
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[RoITarget] | None = None
@@ -89,11 +88,11 @@ class MaskRCNN(nn.Module):
             ready.append(normalised)
         height, width = (-(-max(p.shape[axis] for p in ready) // DIVISOR) * DIVISOR for axis in (-2, -1))
         batch = torch.stack([F.pad(p, (0, width - p.shape[-1], 0, height - p.shape[-2])) for p in ready])
-        return batch.expand(-1, self.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
+        return batch.expand(-1, self.backbone.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
 def mask_rcnn(
-    backbone: nn.Module,
+    backbone: Backbone,
     anchors: AnchorGrid,
     classes: int,
     *,
@@ -112,36 +111,18 @@ def mask_rcnn(
 ) -> MaskRCNN:
     """Assemble the network: `classes` cell types (background is added), heads on the backbone's `out_channels`.
 
-    box_features: width of the two fully connected layers; mask_layers: channels of the mask head's convolutions; norm:
-    of the mask head, as in `backbones.norm_layer`. mask_size: bins of a mask's side, the size that mask_align cuts
-    doubled once or more often. cascade: a dict of `cascade.Stage` for each stage, None or empty for a single box head.
-    The other arguments are handed on to the parts.
-
-    Raises InputError for a mask_size that does not come from mask_align's, and for anchors or strides of regions that
-    are not those of the backbone's levels.
+    box_features: width of the two fully connected layers. mask_layers: channels of the mask head's convolutions. norm:
+    of the mask head, as in `norm_layer`. mask_size: bins of a mask's side, the size of mask_align doubled once or more
+    often. cascade: a dict of `Stage` for each stage, None or empty for a single box head. The other arguments are those
+    of the parts. Raises InputError for another mask_size, and for anchors or strides of regions that are not those of
+    the backbone's levels.
     """
-    channels: int = backbone.out_channels  # type: ignore[assignment]
-    strides: tuple[int, ...] = backbone.strides  # type: ignore[assignment]
-    if anchors.levels != len(strides):
-        raise InputError(
-            f"model.network.anchors.sizes: {anchors.levels} lists, but the backbone has {len(strides)} levels, of "
-            f"strides {list(strides)}; give one list of sizes for each"
-        )
+    channels, strides = backbone.out_channels, backbone.strides
+    _check_levels(anchors, strides)
     box, mask = _align("box_align", box_align, strides), _align("mask_align", mask_align, strides)
-    features = channels * box.size**2
     stages = [Stage(stage["foreground_iou"], tuple(stage["coder"])) for stage in cascade or ()]
-    box_head: nn.Module
-    predictor: nn.Module
-    if stages:
-        box_head = nn.ModuleList(TwoMLPHead(features, box_features) for _ in stages)
-        predictor = nn.ModuleList(CascadePredictor(box_features, classes) for _ in stages)
-    else:
-        box_head, predictor = TwoMLPHead(features, box_features), FastRCNNPredictor(box_features, classes + 1)
     parts = (
-        box,
-        box_head,
-        predictor,
-        mask,
+        *(box, *_box_heads(channels * box.size**2, box_features, classes, len(stages)), mask),
         MaskRCNNHeads(channels, mask_layers, 1, norm_layer=None if norm == "frozen_batch" else norm_layer(norm)),
         mask_predictor(mask_layers[-1], classes + 1, mask.size, mask_size),
     )
@@ -151,17 +132,35 @@ def mask_rcnn(
     return network.to(memory_format=torch.channels_last)
 
 
-def mask_predictor(channels: int, classes: int, cut: int, size: int) -> nn.Sequential:
-    """[R, channels, cut, cut] -> logits [R, classes, size, size]: torchvision's, a transposed convolution a doubling.
-
-    Each of those after the first has half the channels of the one before it, for its maps are four times as large.
-    Raises InputError unless size is cut * 2, * 4, ...
-    """
-    doublings = (size // cut).bit_length() - 1
-    if doublings < 1 or size != cut * 2**doublings:
+def _check_levels(anchors: AnchorGrid, strides: Sequence[int]) -> None:
+    if anchors.levels != len(strides):
         raise InputError(
-            f"model.network.mask_size={size}: expected {2 * cut}, {4 * cut}, ...: model.network.mask_align.size={cut} "
-            "doubled once or more often"
+            f"model.network.anchors.sizes: {anchors.levels} lists, but the backbone has {len(strides)} levels, of "
+            f"strides {list(strides)}; give one list of sizes for each"
+        )
+
+
+def _box_heads(inputs: int, features: int, classes: int, stages: int) -> tuple[nn.Module, nn.Module]:
+    """Box head and predictor; lists of them, one of each for a stage, where there are stages."""
+    if not stages:
+        return TwoMLPHead(inputs, features), FastRCNNPredictor(features, classes + 1)
+    return (
+        nn.ModuleList(TwoMLPHead(inputs, features) for _ in range(stages)),
+        nn.ModuleList(CascadePredictor(features, classes) for _ in range(stages)),
+    )
+
+
+def mask_predictor(channels: int, classes: int, align: int, size: int) -> nn.Sequential:
+    """[R, channels, align, align] -> logits [R, classes, size, size], one transposed convolution a doubling.
+
+    The first is torchvision's; each after it has half the channels, for its maps are four times as large. Raises
+    InputError unless size is align * 2, * 4, ...
+    """
+    doublings = (size // align).bit_length() - 1
+    if doublings < 1 or size != align * 2**doublings:
+        raise InputError(
+            f"model.network.mask_size={size}: expected {2 * align}, {4 * align}, ...: "
+            f"model.network.mask_align.size={align} doubled once or more often"
         )
     if doublings == 1:
         return MaskRCNNPredictor(channels, channels, classes)
@@ -179,7 +178,7 @@ def mask_predictor(channels: int, classes: int, cut: int, size: int) -> nn.Seque
 
 
 def _align(key: str, options: dict[str, Any], strides: Sequence[int]) -> PyramidRoIAlign:
-    """Regions are cut from all levels but the last, which is pooled, unless `options` name fewer."""
+    """Align regions on all levels but the last, which is pooled, unless `options` name fewer."""
     given = options["strides"]
     if given is None:
         return PyramidRoIAlign(**{**options, "strides": strides[:-1]})

@@ -1,14 +1,15 @@
 """Pickles of NumPy arrays, read without executing them.
 
 A pickle is a program: it may call anything that can be imported. detectron2's model zoo comes as pickles, so they are
-read by an unpickler that knows stand-ins for the few calls which arrays are made of, and refuses every other name.
+read by an Unpickler that knows stand-ins for the few calls which arrays are made of, and refuses every other name.
+NumPy's own would not do: a pickle can change its dtypes, and with them how bytes are read.
 """
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _NUMBERS = re.compile(r"[biuf][1248]")
 
 
 def read_pickle(path: str | Path) -> Any:
-    """What a pickle holds: dicts, lists, tuples, text, numbers and NumPy arrays (numeric, native byte order).
+    """The content of a pickle: dicts, lists, tuples, text, numbers and NumPy arrays (numeric, native byte order).
 
     Old files of Python 2 are read as Latin-1, as NumPy wrote them. Raises InputError for a missing, truncated or other
     file, and for one that calls anything else: nothing of it is executed.
@@ -34,11 +35,50 @@ def read_pickle(path: str | Path) -> Any:
     except (InputError, OSError):
         raise
     except Exception as error:  # pickle raises a dozen kinds for files that are not its own
-        raise InputError(f"{path}: not a whole pickle of arrays ({_first_line(error)}); fetch it again") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: not a whole pickle of arrays ({reason}); fetch it again") from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+class _Dtype:
+    """A numpy.dtype while it is read: of plain numbers, in a byte order that comes later."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code, self.order = code.decode("latin1") if isinstance(code, bytes) else str(code), "="
+        if not _NUMBERS.fullmatch(self.code):
+            raise ValueError(f"an array of kind '{self.code}', expected numbers")
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.order = state[1] if state[1] in ("<", ">") else "="
+
+    def array(self, data: Any, shape: Sequence[int] = (), order: Any = "C") -> NDArray[Any]:
+        """The array of these bytes (text: bytes of Python 2 read as Latin-1)."""
+        raw = data.encode("latin1") if isinstance(data, str) else data
+        kind = np.dtype(self.order + self.code)
+        return np.frombuffer(raw, kind).reshape(shape, order=order).astype(kind.newbyteorder("="), order="C")
+
+
+class _Array:
+    """A numpy.ndarray while it is read."""
+
+    value: NDArray[Any] | None = None
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        _, shape, dtype, fortran, data = state
+        self.value = dtype.array(data, shape, "F" if fortran else "C")
+
+
+def _stand_ins() -> dict[tuple[str, str], Callable[..., Any]]:
+    """Functions by (module, name), made anew for every use: a pickle can set attributes of one."""
+    return {
+        ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
+        ("numpy._core.multiarray", "scalar"): lambda dtype, data: dtype.array(data),
+        ("numpy._core.numeric", "_frombuffer"): lambda data, dtype, shape, order: dtype.array(data, shape, order),
+        ("numpy", "ndarray"): lambda *_: _Array(),  # only ever an argument of _reconstruct, which ignores it
+        ("numpy", "dtype"): lambda *arguments: _Dtype(*arguments),
+        ("_codecs", "encode"): lambda text, _: text.encode("latin1"),
+        ("__builtin__", "bytes"): lambda: b"",
+        ("collections", "OrderedDict"): lambda pairs=(): dict(pairs),
+    }
 
 
 class _Reader(pickle.Unpickler):
@@ -48,90 +88,20 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in for a name; raises InputError for all others."""
-        if (found := _KNOWN.get((module.replace("numpy.core", "numpy._core"), name))) is None:
+        found = _stand_ins().get((module.replace("numpy.core", "numpy._core"), name))
+        if found is None:
             raise InputError(f"{self.path}: refused, it calls {module}.{name}; a pickle of weights holds arrays only")
         return found
 
 
-class _Kind:
-    """Stands for a numpy.dtype while it is read."""
-
-    def __init__(self, code: Any) -> None:
-        code = code.decode("latin1") if isinstance(code, bytes) else str(code)
-        if not _NUMBERS.fullmatch(code):
-            raise ValueError(f"an array of kind '{code}', expected numbers")
-        self.code, self.order = code, "="
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        order = str(state[1])
-        self.order = order if order in "<>" else "="
-
-    def array(self, data: Any, shape: Sequence[int], order: Any = "C") -> NDArray[Any]:
-        """The array of these bytes (text: bytes of Python 2 read as Latin-1)."""
-        raw = data.encode("latin1") if isinstance(data, str) else data
-        kind = np.dtype(self.order + self.code)
-        shaped = np.frombuffer(raw, kind).reshape(shape, order=order)
-        return shaped.astype(kind.newbyteorder("="), order="C")
-
-
-class _Array:
-    """Stands for a numpy.ndarray while it is read."""
-
-    value: NDArray[Any] | None = None
-
-    def __setstate__(self, state: Sequence[Any]) -> None:
-        _, shape, kind, fortran, data = state
-        self.value = kind.array(data, shape, "F" if fortran else "C")
-
-
-class _StandIns:
-    """Called in place of NumPy's own. Bound methods, since a pickle can set attributes of a class or a function."""
-
-    __slots__ = ()
-
-    def reconstruct(self, *_: Any) -> _Array:
-        return _Array()
-
-    def kind(self, code: Any, *_: Any) -> _Kind:
-        return _Kind(code)
-
-    def scalar(self, kind: _Kind, data: Any) -> NDArray[Any]:
-        return kind.array(data, ())
-
-    def from_buffer(self, data: Any, kind: _Kind, shape: Sequence[int], order: Any) -> NDArray[Any]:
-        return kind.array(data, shape, order)
-
-    def encode(self, text: str, _: str) -> bytes:
-        return text.encode("latin1")
-
-    def no_bytes(self) -> bytes:
-        return b""
-
-    def ordered(self, pairs: Sequence[Any] = ()) -> dict[Any, Any]:
-        return dict(pairs)
-
-
-_OURS = _StandIns()
-_KNOWN: dict[tuple[str, str], Any] = {
-    ("numpy._core.multiarray", "_reconstruct"): _OURS.reconstruct,
-    ("numpy._core.multiarray", "scalar"): _OURS.scalar,
-    ("numpy._core.numeric", "_frombuffer"): _OURS.from_buffer,
-    ("numpy", "ndarray"): _OURS.reconstruct,  # only ever an argument of _reconstruct, which does not look at it
-    ("numpy", "dtype"): _OURS.kind,
-    ("_codecs", "encode"): _OURS.encode,
-    ("__builtin__", "bytes"): _OURS.no_bytes,
-    ("collections", "OrderedDict"): _OURS.ordered,
-}
-
-
 def _plain(node: Any) -> Any:
-    """The same containers with arrays in place of their stand-ins."""
-    if isinstance(node, _Array):
-        if node.value is None:
-            raise ValueError("an array without content")
+    """The same containers with arrays in place of their stand-ins; raises ValueError for anything else."""
+    if isinstance(node, _Array) and node.value is not None:
         return node.value
     if isinstance(node, dict):
         return {key: _plain(value) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return type(node)(_plain(value) for value in node)
-    return node
+    if node is None or isinstance(node, np.ndarray | str | bytes | int | float):
+        return node
+    raise ValueError(f"a {type(node).__name__} in it")

@@ -1,4 +1,4 @@
-"""Any timm network with a feature pyramid, as a backbone of Mask R-CNN (see `backbones` for what that is)."""
+"""Any timm network with a feature pyramid, as a Backbone of Mask R-CNN."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d, GroupNormAct, freeze_batch_norm_2d
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import FeaturePyramidNetwork
@@ -22,9 +23,9 @@ PROBE = (64, 96)  # pixels; not square, a multiple of 32 as all images are, and 
 
 
 class TimmPyramid(nn.Module):
-    """A timm network (`body`) and a feature pyramid (`fpn`) on its features from stride 4 on.
+    """A timm network (`body`) and a feature pyramid (`fpn`) on its features from stride 4 on, a Backbone.
 
-    Arguments as of `timm_fpn`. strides, out_channels, in_channels: see `backbones`.
+    Arguments as of `timm_fpn`. Levels are called "0", "1", ..., then "pool" (and "pool1", ...).
     """
 
     def __init__(self, body: TimmEncoder, channels: int, norm: str, in_channels: int) -> None:
@@ -41,7 +42,7 @@ class TimmPyramid(nn.Module):
         self.strides = tuple(strides + [strides[-1] * 2 ** (k + 1) for k in range(self.pooled)])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Levels "0", "1", ... [B, out_channels, H / stride, W / stride], then "pool" (and "pool1", ...)."""
+        """The levels by name, as Backbone has them."""
         features = self.body(x)
         levels: dict[str, Tensor] = self.fpn(OrderedDict((str(k), features[at]) for k, at in enumerate(self.taken)))
         coarsest = levels[str(len(self.taken) - 1)]
@@ -154,10 +155,11 @@ def _prefixes(module: str) -> tuple[str, ...]:
 
 
 def _recompute(body: TimmEncoder, name: str) -> None:
-    for owner in (body.body, getattr(body.body, "model", None)):
-        if hasattr(owner, "set_grad_checkpointing"):
-            owner.set_grad_checkpointing(True)  # type: ignore[union-attr, operator]
-            return
+    # timm: its feature extractors wrap the network, or are it
+    owner: Any = body.body.model if isinstance(body.body, FeatureGetterNet) else body.body
+    if hasattr(owner, "set_grad_checkpointing"):
+        owner.set_grad_checkpointing(True)
+        return
     raise InputError(
         f"{KEY}.checkpoint_activations=true: timm's {name} cannot; give false, or another {KEY}.name, such as "
         "convnext_tiny"

@@ -1,7 +1,7 @@
-"""U-Net: an encoder's feature maps brought up to the image's resolution step by step, with skip connections.
+"""U-Net: an encoder's feature maps, upsampled to the image's resolution step by step, with skip connections.
 
-Our own decoder and not segmentation_models_pytorch's: it takes plain vision transformers too, starts from full
-resolution where the encoder does not, has group norm, and pads an image of any size itself.
+Our own decoder and not segmentation_models_pytorch's: it takes plain vision transformers too, ends at full resolution
+where the encoder starts below it, has group norm, and pads an image of any size itself.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sartorius.networks.cell_maps import MapLayout
-from sartorius.networks.encoders import conv_block
+from sartorius.networks.encoders import Encoder, conv_block
 from sartorius.networks.normalisation import normalise
 
 
 class UNet(nn.Module):
-    """Images -> `outputs` logits a pixel.
+    """A network that gives `outputs` logits for each pixel of an image.
 
-    encoder: see `encoders`. channels: of the decoder's blocks, the coarsest first; each block doubles the resolution.
+    channels: of the decoder's blocks, the coarsest first; each block doubles the resolution.
     With fewer blocks than the encoder has halvings, the logits are interpolated to the image's size: cheaper, hardly
     less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise an image, see
     `normalise`. scale: images are enlarged by this factor before everything; logits come back at the size of the
@@ -31,7 +31,7 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         outputs: int,
         channels: Sequence[int],
         norm: str,
@@ -41,9 +41,7 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.mean, self.std, self.scale = encoder, mean, std, scale
-        skips: tuple[int, ...] = encoder.channels  # type: ignore[assignment]
-        self.reductions: tuple[int, ...] = encoder.reductions  # type: ignore[assignment]
-        self.divisor = self.reductions[-1]
+        skips, self.reductions, self.divisor = encoder.channels, encoder.reductions, encoder.reductions[-1]
         inputs, reduction, blocks = skips[-1], self.divisor, []
         for width in channels:
             reduction //= 2
@@ -83,7 +81,7 @@ class UNet(nn.Module):
 
 
 def reflect_to_multiple(images: Tensor, divisor: int) -> Tensor:
-    """[..., H, W] mirrored at the bottom and the right edge until H and W are multiples of `divisor`.
+    """Mirror images [..., H, W] at the bottom and the right edge until H and W are multiples of `divisor`.
 
     Mirrors as often as needed, so that an image may be smaller than what is missing (torch's own padding refuses).
     """
@@ -100,7 +98,7 @@ def reflect_to_multiple(images: Tensor, divisor: int) -> Tensor:
 
 
 def unet(
-    encoder: nn.Module,
+    encoder: Encoder,
     outputs: int | MapLayout,
     *,
     channels: Sequence[int],
@@ -110,7 +108,7 @@ def unet(
     scale: float = 1.0,
     foreground: float | None = None,
 ) -> UNet:
-    """A `UNet` with so many outputs, or one for each channel of a layout.
+    """Build a `UNet` with so many outputs, or one for each channel of a layout.
 
     The first output starts at the probability `foreground` everywhere (None: wherever the random weights put it).
     Few pixels are cells: starting at their share saves the first steps of learning it (Lin et al. 2017, 3.3).

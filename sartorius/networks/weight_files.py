@@ -1,4 +1,4 @@
-"""What files of weights hold: tensors by name and, in our own checkpoints, what they say about themselves."""
+"""Files of weights: tensors by name and, in our own checkpoints, their metadata."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class WeightFile:
 
     @property
     def cell_types(self) -> tuple[str, ...]:
-        """The cell types that it was trained on, in their order; () where the file does not say."""
+        """The cell types that it was trained on, in their order; () where that is not known."""
         return tuple(str(name) for name in (self.metadata or {}).get("cell_types") or ())
 
 
 def read_weights(path: Path) -> WeightFile:
-    """A checkpoint of `sartorius.train`, a state dict of torch's, or a `.pth` or `.pkl` of detectron2's.
+    """Read a checkpoint of `sartorius.train`, a state dict of torch's, or a `.pth` or `.pkl` of detectron2's.
 
     Nothing in the file is executed. Raises InputError where it is missing, damaged, refused, or holds no tensors.
     """

@@ -1,8 +1,8 @@
-"""Weights to start from: none, ImageNet's for the body, COCO's for the whole detector, or a file."""
+"""Weights to start from: ImageNet's for the body, COCO's for the whole detector, or a file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sartorius.errors import InputError
 from sartorius.networks import detectron2_weights
 from sartorius.networks.class_mapping import ClassMapping
+from sartorius.networks.mask_rcnn import MaskRCNN
 from sartorius.networks.weight_files import WeightFile, read_weights
 
 # torchvision saved its first detectors under these names; its modules still translate them, tensors by tensor
@@ -35,10 +36,10 @@ BODIES = ("backbone.body.", "encoder.")  # of a Mask R-CNN, of a U-Net
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What of a file of weights found its place: names of tensors loaded, of other shape, and not in the file.
+    """The tensors of a network by name that a file of weights filled, that it has in another shape, and that it lacks.
 
-    unused: what the file has and the network has not. heads: which cell types start from which, "" where they are the
-    same or not known. metadata: of one of our checkpoints, None for other weights.
+    unused: tensors of the file that the network lacks. heads: the cell types that rows start from, "" where they are
+    the same or not known. metadata: of one of our checkpoints, None for other weights.
     """
 
     source: str
@@ -71,39 +72,43 @@ def load_weights(
     cell_types: Sequence[str] = (),
     class_mapping: Mapping[str, str] | None = None,
 ) -> LoadReport:
-    """Start `network` (a MaskRCNN or a UNet) from `source`: "coco", "imagenet" or a file, see `read_weights`.
+    """Load weights into a MaskRCNN or a UNet from `source`: "coco", "imagenet" or a file, see `read_weights`.
 
-    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" mean; None where there are
-    none. detectron2's names are told by themselves. cell_types: of the network. Where a checkpoint was trained on other
-    cell types, rows are carried over by name; class_mapping gives the names that differ (ours -> theirs), see
-    `ClassMapping`.
+    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" are; None where there are
+    none. cell_types: of the network. Where a checkpoint was trained on other cell types, rows are carried over by name;
+    class_mapping gives the names that differ (ours -> theirs), see `ClassMapping`. A tensor whose name or shape does
+    not fit keeps its initial values and is named in the report.
 
-    A tensor whose name or shape does not fit keeps its initial values and is named in the report. Raises InputError
-    when the body does not fit as a whole or is part of a larger one, a part of a file of detectron2's is not whole,
-    class_mapping names what is not there, the download fails, or the file is not one of weights. Nothing in a file is
-    executed.
+    Raises InputError when the body does not fit as a whole or is part of a larger one, a part of detectron2's is not
+    whole, class_mapping names unknown types, the download fails, or the file is not one of weights.
     """
-    own = network.state_dict()
+    wanted = network.state_dict()
     file = _content(source, detector, body)
     if detectron2_weights.is_detectron2(file.state):
         state = _from_detectron2(network, file.state, f"model.weights={source}")
     else:
         state = {RENAMED.get(name, name): value for name, value in file.state.items()}
-    state, heads = _map_heads(state, own, file, cell_types, class_mapping or {}, str(source))
-    fitting = {name: value for name, value in state.items() if name in own and own[name].shape == value.shape}
+    state, heads = _map_heads(state, wanted, file, cell_types, class_mapping or {}, str(source))
+    fitting = {name: value for name, value in state.items() if name in wanted and wanted[name].shape == value.shape}
     if not fitting:
         raise InputError(f"model.weights={source}: none of its {len(state)} tensors has a name and shape of this model")
-    _check_body(state, fitting, own, f"model.weights={source}")
+    unused = _tracked(name for name in state if name not in wanted)
+    _check_body(_tracked(name for name in wanted if name not in fitting), unused, f"model.weights={source}")
     network.load_state_dict(fitting, strict=False)
     return LoadReport(
         str(source),
         tuple(fitting),
-        tuple(name for name in own if name in state and name not in fitting),
-        tuple(name for name in own if name not in state),
-        tuple(name for name in state if name not in own and not name.endswith("num_batches_tracked")),
+        tuple(name for name in wanted if name in state and name not in fitting),
+        tuple(name for name in wanted if name not in state),
+        unused,
         heads,
         file.metadata,
     )
+
+
+def _tracked(names: Iterable[str]) -> tuple[str, ...]:
+    """The names without the counters of batch norms, which not every file has."""
+    return tuple(name for name in names if not name.endswith("num_batches_tracked"))
 
 
 def _content(source: str | Path, detector: str | None, body: str | None) -> WeightFile:
@@ -116,25 +121,24 @@ def _content(source: str | Path, detector: str | None, body: str | None) -> Weig
 
 
 def _from_detectron2(network: nn.Module, state: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:
-    sizes: Any = getattr(getattr(getattr(network, "rpn", None), "anchors", None), "sizes", None)
-    if sizes is None:
+    if not isinstance(network, MaskRCNN):
         raise InputError(
             f"{source}: weights of detectron2's Mask R-CNN, which a {type(network).__name__} does not take"
         )
-    converted = detectron2_weights.convert(state, sizes, source)
+    converted = detectron2_weights.convert(state, network.rpn.anchors.sizes, source)
     detectron2_weights.check_parts(converted, network.state_dict(), source)
     return converted
 
 
 def _map_heads(
     state: Mapping[str, Tensor],
-    own: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
     file: WeightFile,
     cell_types: Sequence[str],
     class_mapping: Mapping[str, str],
     source: str,
 ) -> tuple[Mapping[str, Tensor], str]:
-    """The tensors with rows of cell types where the network has them, and what was done in words."""
+    """The tensors with rows of cell types where the network has them, and the mapping in words."""
     if not file.cell_types or not cell_types:
         if class_mapping:
             raise InputError(
@@ -143,17 +147,13 @@ def _map_heads(
             )
         return state, ""
     heads = ClassMapping(file.cell_types, cell_types, class_mapping, source)
-    return (state, "") if heads.same else (heads.apply(state, own), str(heads))
+    return (state, "") if heads.same else (heads.apply(state, wanted), str(heads))
 
 
-def _check_body(
-    state: Mapping[str, Tensor], fitting: Mapping[str, Tensor], own: Mapping[str, Tensor], source: str
-) -> None:
+def _check_body(unfilled: Sequence[str], unused: Sequence[str], source: str) -> None:
     """Raise InputError where the network's body is not wholly in the file, or the file's is a larger one."""
-    lost = [name for name in own if name.startswith(BODIES) and name not in fitting]
-    lost = [name for name in lost if not name.endswith("num_batches_tracked")]
-    more = [name for name in state if name.startswith(BODIES) and name not in own]
-    more = [name for name in more if not name.endswith("num_batches_tracked")]
+    lost = [name for name in unfilled if name.startswith(BODIES)]
+    more = [name for name in unused if name.startswith(BODIES)]
     if lost or more:
         what = (
             f"{len(lost)} tensors of the backbone do not fit, such as {lost[0]}"

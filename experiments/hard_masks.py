@@ -1,8 +1,8 @@
-"""Two sets of hard masks of one image as one: what plain submission files of two models allow, without scores.
+"""Join two sets of hard masks of one image, without scores, as plain submission files of two models have them.
 
 A cell that both have gets the mean of their shapes: signed distances to the outlines are averaged, and the mask is
 where the mean is positive (Rohlfing & Maurer, Shape-based averaging, IEEE TIP 16(1), 2007). Unlike a vote of two this
-has something between union and intersection. What only one of them has stays, goes or is added by the rule.
+has something between union and intersection. A cell of one set only stays, goes or is added by the rule.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from scipy import ndimage
 from sartorius.errors import InputError
 from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Ints
+from sartorius.structures.checks import fractions
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -27,7 +28,7 @@ _MAX_OFFSET = 4.0  # px
 
 @dataclass(frozen=True)
 class JoinRule:
-    """How two sets of masks become one; the first is taken as the better one.
+    """A rule that joins two sets of masks; the first is taken as the better one.
 
     Args:
         match_iou: cells of the two sets with at least this IoU are one cell, one to one, the closest first, 0..1.
@@ -48,9 +49,7 @@ class JoinRule:
     smooth: float
 
     def __post_init__(self) -> None:
-        for name in ("match_iou", "free_share", "weight"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name}: expected a number from 0 to 1, got {getattr(self, name)}")
+        fractions("", match_iou=self.match_iou, free_share=self.free_share, weight=self.weight)
         if abs(self.offset) > _MAX_OFFSET or not 0 <= self.smooth <= _MAX_OFFSET:
             raise InputError(
                 f"offset={self.offset}, smooth={self.smooth}: expected at most {_MAX_OFFSET:g} pixels, smooth from 0"

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hard_masks import JoinRule, free_cells, match
 
 from sartorius.errors import InputError
-from sartorius.fusion.hard_masks import JoinRule, free_cells, match
 from sartorius.structures import rle
 from sartorius.structures.rle import Runs
 

@@ -1,4 +1,4 @@
-"""torch.compile of a network, in place: names of weights stay, checkpoints are the same with it and without."""
+"""torch.compile of a network in place: names of weights stay, checkpoints are the same with it and without."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def compile_network(network: nn.Module, part: str | None, mode: str, dynamic: bo
 
 
 def explain_compilation(error: BaseException) -> InputError | None:
-    """What to do about an error of the compiler, which comes at the first batch; None for any other error."""
+    """The error to raise in place of the compiler's, which comes at the first batch; None for any other error."""
     chain: Any = error
     while chain is not None:
         if type(chain).__module__.startswith(_COMPILERS):

@@ -1,4 +1,4 @@
-"""Training and use of a network that segments one cell at a time, in a square around its box."""
+"""Training and inference of a network that segments one cell at a time, in a square around its box."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from sartorius.errors import InputError
 from sartorius.modules.optimisation import TrainedModule, TrainingOptions
-from sartorius.networks.cell_crops import CropNetwork, cut, jitter, resample, tighten
+from sartorius.networks.cell_crops import CropNetwork, crop, jitter, resample, tighten
 from sartorius.networks.losses import bce_dice, sum_losses
 from sartorius.networks.targets import certain_bins, sample_weights
 from sartorius.structures.detections import Detections
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 class CropSegmenterModule(TrainedModule):
     """A network that gives the logits of a cell and of its neighbours in the square around a box.
 
-    It finds nothing by itself: it is trained and validated on the annotated boxes, jittered as a detector's are, and
-    used through `two_stage`. Detections of a validation are those boxes segmented, in the order of the cells.
+    It detects nothing: it is trained and validated on the annotated boxes, jittered as a detector's are, and used
+    through `two_stage`. Detections of a validation are those boxes segmented, in the order of the cells.
 
-    optimizer, scheduler: as in TrainedModule. loss_weights: of loss_cell and loss_neighbours. jitter: share of its
-    width or height by which each edge of a box is moved at most. low: probability above which a pixel is inside the
-    box that comes out. mask_size: of the masks that come out. crops_at_once: squares through the network together when
-    nothing is learned. seed: jitter is a function of it and the step, or in validation of it and the image.
+    jitter: share of its width or height by which each edge of a box is moved at most, as a function of the seed and the
+    step, or in validation the image. low: probability above which a pixel is inside the predicted box. mask_size: of
+    the predicted masks. crops_at_once: squares through the network together outside training. optimizer, options: as in
+    TrainedModule; loss terms are loss_cell and loss_neighbours.
     """
 
     network: CropNetwork
@@ -58,11 +58,11 @@ class CropSegmenterModule(TrainedModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of the chosen cells of all images together. Stops on a loss that is not finite.
 
-        Bins of a crop that hold ignored pixels take no part, and a crop counts with the weight of its image.
+        Bins of a crop that hold ignored pixels are left out, and a crop counts with the weight of its image.
         """
         samples = [self._sample(image, target) for image, target in zip(batch.images, batch.targets, strict=True)]
         crops, truth = (torch.cat([sample[part] for sample in samples]) for part in (0, 1))
-        if not len(crops):  # every parameter gets a gradient, of 0: what DDP needs; norms see nothing
+        if not len(crops):  # DDP needs a gradient of every parameter, of 0 here; norms get no empty batch
             return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
         certain = certain_bins(batch.targets, [regions for _, _, regions in samples], self.network.size)
         counts = torch.tensor([len(regions) for _, _, regions in samples])
@@ -70,7 +70,7 @@ class CropSegmenterModule(TrainedModule):
         return self.total(self._losses(self.network(crops), truth, certain, weights), batch, len(crops))
 
     def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Crops [n, C, S, S], truth [n, 2, S, S] and squares [n, 4] of the cells that are this sample's."""
+        """Crops [n, C, S, S], truth [n, 2, S, S] and squares [n, 4] of the sample's cells."""
         chosen = torch.arange(len(target), device=image.device) if target.chosen is None else target.chosen
         boxes = jitter(target.boxes[chosen], self.jitter)
         regions = self.network.regions(boxes)
@@ -79,9 +79,9 @@ class CropSegmenterModule(TrainedModule):
     def _truth(self, target: Target, chosen: Tensor, regions: Tensor) -> Tensor:
         """Coverage of the chosen cells, and of all others, in their regions: float32 [n, 2, S, S] in 0..1."""
         size = self.network.size
-        own = gather_mask_targets(target.layers, target.layer_of[chosen], target.ids[chosen], regions, size)
-        every = cut((target.layers > 0).any(dim=0, keepdim=True).float(), regions, size)[:, 0]
-        return torch.stack((own, (every - own).clamp(min=0)), dim=1)
+        cell = gather_mask_targets(target.layers, target.layer_of[chosen], target.ids[chosen], regions, size)
+        every = crop((target.layers > 0).any(dim=0, keepdim=True).float(), regions, size)[:, 0]
+        return torch.stack((cell, (every - cell).clamp(min=0)), dim=1)
 
     def _losses(
         self, logits: Tensor, truth: Tensor, certain: Tensor | None = None, weights: Tensor | None = None
@@ -96,15 +96,15 @@ class CropSegmenterModule(TrainedModule):
 
         Logs val/loss, and val/crop_iou and val/crop_dice of the cell in crop pixels, means over cells.
         """
-        found = []
+        detections = []
         for image, target in zip(batch.images, batch.targets, strict=True):
             boxes = self.given_boxes(target)
             logits = self.segment(image, boxes)
             if len(target):
                 every = torch.arange(len(target), device=boxes.device)
                 self._log_validation(logits, self._truth(target, every, self.network.regions(boxes)))
-            found.append(self._detections(logits, image, target, boxes))
-        return found
+            detections.append(self._detections(logits, image, target, boxes))
+        return detections
 
     def _log_validation(self, logits: Tensor, truth: Tensor) -> None:
         loss = sum_losses(self._losses(logits, truth), self.loss_weights)
@@ -139,10 +139,10 @@ class CropSegmenterModule(TrainedModule):
     def masks(
         self, logits: Tensor, boxes: Tensor, height: int, width: int, mask_size: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """What was segmented from `boxes`, in boxes of its own.
+        """Fit boxes around the cells that were segmented from `boxes`, and masks in them.
 
         Returns boxes float32 [N, 4] around probabilities above `low`, masks float32 [N, mask_size, mask_size] of
-        probabilities, and bool [N], whether there were any: where not, box and mask mean nothing.
+        probabilities, and bool [N], whether there were any: where not, box and mask are without meaning.
         """
         regions, probability = self.network.regions(boxes), logits[:, 0].sigmoid()
         tight, found = tighten(probability, regions, self.low, height, width)
@@ -165,7 +165,7 @@ class CropSegmenterModule(TrainedModule):
         )
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Raises InputError: images without boxes are not for this model."""
+        """Raise InputError: the model needs boxes."""
         raise InputError(
             "a crop segmenter needs boxes: predict with model=two_stage model.first=<a detector's checkpoint or a "
             "folder of detections> model.second=<this checkpoint>"

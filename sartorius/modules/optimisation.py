@@ -118,13 +118,13 @@ def configure(
     scheduler: Callable[..., Any] | None,
     lr_decay: LRDecay | None = None,
 ) -> Any:
-    """Lightning's configure_optimizers: weight decay only where it belongs, the schedule stepped with the optimizer.
+    """Build Lightning's optimizers: weight decay only where it belongs, the schedule stepped with the optimizer.
 
     Biases and the parameters of norms are not decayed (they have one dimension; Goyal et al. 2017, 5.3). The schedule
     gets the number of optimizer steps up to trainer.max_epochs or max_steps; trainer.max_time may end it early.
 
-    Raises InputError where a schedule is asked for and nothing but trainer.max_time ends the training, and for options
-    that it does not have.
+    Raises InputError for a schedule where nothing but trainer.max_time ends the training, and for options that it does
+    not have.
     """
     factors = {} if lr_decay is None else lr_decay.factors(module)
     groups, scales = _groups(module, factors)
@@ -147,10 +147,10 @@ def _groups(module: nn.Module, factors: Mapping[str, float]) -> tuple[list[dict[
     groups: list[dict[str, Any]] = []
     scales = []
     for scale in sorted({scale for scale, _ in learning}, reverse=True):
-        own = [p for factor, p in learning if factor == scale]
+        members = [p for factor, p in learning if factor == scale]
         for group in (
-            {"params": [p for p in own if p.ndim > 1]},
-            {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in members if p.ndim > 1]},
+            {"params": [p for p in members if p.ndim <= 1], "weight_decay": 0.0},
         ):
             if group["params"]:
                 groups.append(group)
@@ -159,7 +159,7 @@ def _groups(module: nn.Module, factors: Mapping[str, float]) -> tuple[list[dict[
 
 
 def total_steps(trainer: pl.Trainer) -> int:
-    """Optimizer steps of the whole training; raises InputError where only the clock or a person ends it."""
+    """The optimizer steps of the whole training; raises InputError where only the clock or a person ends it."""
     steps = trainer.estimated_stepping_batches
     if not 0 <= steps < float("inf"):
         raise InputError(
@@ -170,5 +170,5 @@ def total_steps(trainer: pl.Trainer) -> int:
 
 
 def seed_step(*key: int) -> None:
-    """Make torch's random numbers of this training step a function of `key`: seed, step, batch of the epoch, rank."""
+    """Seed torch's random numbers of this training step by `key`: seed, step, batch of the epoch, rank."""
     torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))

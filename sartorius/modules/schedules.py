@@ -1,8 +1,8 @@
-"""How the learning rate goes over a training: warm-up, then cosine, steps, constant, or one cycle.
+"""Schedules of the learning rate: warm-up, then cosine, steps, constant, or one cycle.
 
 A schedule is called with the optimizer and `total_steps`, optimizer steps of the whole training: batches divided by
-`trainer.accumulate_grad_batches`. Each is a function of the step alone, so a resumed run goes on where it stopped, and
-over the steps that it has now. Groups with rates of their own (`layer_rates`) keep their ratio.
+`trainer.accumulate_grad_batches`. Each is a function of the step alone, so a resumed run continues where it stopped,
+over the steps that it has now. Groups with rates of their own (`lr_decay`) keep their ratio.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from sartorius.errors import InputError
+from sartorius.structures import checks
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float) -> LambdaLR:
@@ -57,15 +58,15 @@ def one_cycle(
 
     The rates of torch's OneCycleLR, which cannot be resumed over another number of steps and divides by zero where
     `warmup_fraction` of them is exactly one. warmup_steps: up to the highest rate; None for warmup_fraction (0..1) of
-    `total_steps`. start_fraction, final_fraction:
-    of the optimizer's rate, at the first and the last step. momentum: (at the highest rate, at both ends), which moves
-    against the rate: SGD's momentum, or the first beta of Adam's kind; None leaves it alone.
+    `total_steps`. start_fraction, final_fraction: of the optimizer's rate, at the first and the last step. momentum:
+    (at the highest rate, at both ends), against the rate: SGD's momentum, or the first beta of Adam's kind; None leaves
+    it alone.
 
     Raises InputError for fractions outside 0..1, and for a momentum where the optimizer has none.
     """
-    for name, value in (("warmup", warmup_fraction), ("start", start_fraction), ("final", final_fraction)):
-        if not 0 <= value <= 1:
-            raise InputError(f"scheduler.{name}_fraction={value}: expected 0 to 1")
+    checks.fractions(
+        "scheduler", warmup_fraction=warmup_fraction, start_fraction=start_fraction, final_fraction=final_fraction
+    )
     if momentum is not None and not {"betas", "momentum"} & set(optimizer.defaults):
         raise InputError(f"scheduler.momentum: {type(optimizer).__name__} has none; set scheduler.momentum=null")
     peak = max(warmup_fraction * total_steps - 1, 0.0) if warmup_steps is None else float(warmup_steps)
@@ -92,14 +93,14 @@ class _WithMomentum(LambdaLR):
         super().__init__(optimizer, factor)
 
     def step(self, epoch: int | None = None) -> None:
-        """As LambdaLR's, which calls it once when it is made."""
+        """Set rate and momentum; LambdaLR calls it once when it is made."""
         super().step(epoch)
         value = self.momentum(self.last_epoch)
         for group in self.optimizer.param_groups:
             group.update({"betas": (value, *group["betas"][1:])} if "betas" in group else {"momentum": value})
 
     def state_dict(self) -> dict[str, Any]:
-        """As LambdaLR's: functions are left out, the config brings them."""
+        """LambdaLR's without the function, which the config supplies."""
         return {key: value for key, value in super().state_dict().items() if key != "momentum"}
 
 

@@ -40,14 +40,14 @@ class StoredDetections(SegmentationModule):
 
     def detect(self, batch: Batch) -> list[Detections]:
         """The folder's detections of every image."""
-        found = [self.folder.load(target.image_id) for target in batch.targets]
-        for detections, image in zip(found, batch.images, strict=True):
+        stored = [self.folder.load(target.image_id) for target in batch.targets]
+        for detections, image in zip(stored, batch.images, strict=True):
             if (detections.height, detections.width) != tuple(image.shape[-2:]):
                 raise InputError(
                     f"{self.folder.folder}: {detections.image_id} was {detections.width}x{detections.height} pixels "
                     f"when it was predicted, the image here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
                 )
-        return found
+        return stored
 
 
 class TwoStageModule(SegmentationModule):
@@ -133,5 +133,5 @@ class TwoStageModule(SegmentationModule):
         return replace(given, boxes=new_boxes.cpu().numpy(), masks=masks.half().cpu().numpy())
 
     def configure_optimizers(self) -> Any:
-        """Raises InputError: the stages are trained by themselves."""
+        """Raise InputError: the stages are trained by themselves."""
         raise InputError("a two-stage model is not trained as a whole: train model.first and model.second")

@@ -1,4 +1,4 @@
-"""Training and inference of a U-Net: dense maps, their losses, and the cells that are decoded from them."""
+"""Training and inference of a U-Net: dense maps, their losses, and the cells decoded from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Maps = Mapping[str, Tensor]
 
 
 class UNetModule(TrainedModule):
-    """A network that gives `layout.channels` logits a pixel, see `networks.cell_maps`.
+    """A network that gives `layout.channels` logits for each pixel, see `networks.cell_maps`.
 
     decoder: turns the maps of an image into regions with scores and cell types. inference: the windows through which
     images are validated and predicted; None for whole images. mask_size: M of the detections' masks. dice: share of the
@@ -78,25 +78,25 @@ class UNetModule(TrainedModule):
         return self.total(self.losses(self.network(_stack(batch)), batch.targets), batch)
 
     def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The loss of each map that there is, float32 scalars: logits [B, C, H, W] against the B images' cells.
+        """The loss of each map of the layout, float32 scalars: logits [B, C, H, W] against the B images' cells.
 
-        Ignored pixels take no part (they are of no cell, so the offset and the types do not know them anyway), and
-        each image counts with its weight.
+        Ignored pixels are left out (they are of no cell, so offset and types ignore them anyway), and each image counts
+        with its weight.
         """
         maps = [map_targets(target.layers, target.cell_types, self.layout).maps(self.layout) for target in targets]
-        truth = {name: torch.stack([found[name] for found in maps]) for name in self.layout.slices}
+        truth = {name: torch.stack([image[name] for image in maps]) for name in self.layout.slices}
         predicted = {name: logits[:, part] for name, part in self.layout.slices.items()}
         certain, samples = _certain(targets, truth["foreground"]), image_weights(targets, logits.device)
         weight = 1 + self.border_weight * truth["border"] if self.border_weight and "border" in truth else None
         terms = {}
-        for name, own in truth.items():
+        for name, wanted in truth.items():
             if name == "offset":
-                terms[name] = losses.offset_loss(predicted[name], own, truth["foreground"], samples)
+                terms[name] = losses.offset_loss(predicted[name], wanted, truth["foreground"], samples)
             elif name == "types":
-                terms[name] = losses.type_loss(predicted[name], own, samples)
+                terms[name] = losses.type_loss(predicted[name], wanted, samples)
             else:
                 pixels, dice = (weight, self.dice) if name == "foreground" else (None, 0.0)
-                terms[name] = losses.bce_dice(predicted[name][:, 0], own, pixels, dice, certain, samples)
+                terms[name] = losses.bce_dice(predicted[name][:, 0], wanted, pixels, dice, certain, samples)
         return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
@@ -115,15 +115,15 @@ class UNetModule(TrainedModule):
         ]
 
     def _score(self, batch: Batch, stage: str) -> list[Detections]:
-        found, self.foreground = [], []
+        detections, self.foreground = [], []
         for image, target in zip(batch.images, batch.targets, strict=True):
             logits = self._logits(image)
             loss = losses.sum_losses(self.losses(logits[None], [target]), self.loss_weights)
             self.log(f"{stage}/loss", loss, batch_size=1, sync_dist=True)
             maps = self.activate(logits)
             self.foreground.append(maps["foreground"][0])
-            found.append(self._detections(target.image_id, maps))
-        return found
+            detections.append(self._detections(target.image_id, maps))
+        return detections
 
     def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
         """The maps of the layout; the offset as two."""
@@ -165,9 +165,9 @@ def _certain(targets: Sequence[Target], like: Tensor) -> Tensor | None:
     if all(target.ignored is None for target in targets):
         return None
     pixels = torch.ones_like(like)
-    for own, target in zip(pixels, targets, strict=True):
+    for image, target in zip(pixels, targets, strict=True):
         if target.ignored is not None:
-            own[target.ignored] = 0.0
+            image[target.ignored] = 0.0
     return pixels
 
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 
 class AnchorGrid(nn.Module):
-    """Anchors of every location of every level, in the order in which torchvision's RPNHead is flattened.
+    """Anchors at every location of every level, in the order in which torchvision's RPNHead is flattened.
 
     sizes: for each level the anchors' sides (square root of the area) in pixels of the network's input.
     ratios: height / width, the same for all levels. All levels must have the same number of sizes, because one head
-    serves them all. A location's anchors are centred on the middle of the pixels that it stands for,
-    (column + 0.5) * stride: torchvision puts them on the corner, which is half a stride off.
+    serves them all. A location's anchors are centred on the middle of its pixels, (column + 0.5) * stride: torchvision
+    puts them on the corner, which is half a stride off.
     """
 
     def __init__(self, sizes: Sequence[Sequence[float]], ratios: Sequence[float]) -> None:
@@ -30,7 +30,7 @@ class AnchorGrid(nn.Module):
             self.register_buffer(f"level{level}", shapes, persistent=False)
 
     def forward(self, features: Sequence[Tensor], image_size: tuple[int, int]) -> list[Tensor]:
-        """float32 [H_l * W_l * A, 4] of each level, x1 y1 x2 y2 in input pixels; `image_size` is (height, width)."""
+        """The anchors of each level, float32 [H_l * W_l * A, 4], x1 y1 x2 y2 in pixels; image_size: height, width."""
         if len(features) != self.levels:
             raise ValueError(f"{len(features)} feature levels but anchor sizes for {self.levels}")
         return [

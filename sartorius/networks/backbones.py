@@ -31,12 +31,12 @@ class Backbone(Protocol):
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
         """The levels by name, [B, out_channels, H / stride, W / stride] each, from fine to coarse, of a batch
-        [B, in_channels, H, W], H and W multiples of 32. Regions are cut from those of names other than "pool..."."""
+        [B, in_channels, H, W], H and W multiples of 32. Regions are aligned on those of names other than "pool..."."""
 
 
 def norm_layer(norm: str) -> Callable[[int], nn.Module]:
-    """`group` (for networks that start from nothing: batches of one or two images), `batch`, or `frozen_batch` (for
-    weights that were trained with batch norm). Raises ValueError for another name."""
+    """The layer of a name: `group` (for networks that start from nothing: batches of one or two images), `batch`, or
+    `frozen_batch` (for weights that were trained with batch norm). Raises ValueError for another name."""
     layers: dict[str, Callable[[int], nn.Module]] = {
         "group": lambda channels: nn.GroupNorm(norm_groups(channels), channels),
         "batch": nn.BatchNorm2d,
@@ -80,7 +80,7 @@ def resnet_fpn(
     stride_in_1x1: bool = False,
     checkpoint_activations: bool = False,
 ) -> ResNetPyramid:
-    """torchvision's ResNet `name` (resnet18 ... resnext101_32x8d), without weights, with a pyramid of strides 4 to 64.
+    """Build torchvision's ResNet `name` (resnet18 ... resnext101_32x8d) with a pyramid of strides 4 to 64, no weights.
 
     trainable_layers: 0..5, how many of the ResNet's stages learn, counted from the end (5: all). The pyramid is
     normalised too when norm is `group`. finest_stride: 4, or 2: no stride in the stem, so that all strides are half

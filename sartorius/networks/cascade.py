@@ -1,9 +1,9 @@
 """Cascade R-CNN (Cai & Vasconcelos 2018): three box heads in a row, each on the boxes of the one before.
 
 A box head is best at refining boxes about as good as those it was trained on. Each stage of the cascade gets better
-boxes than the one before and is trained with a higher IoU; at the end all three have a say in the score. Details and
-constants are detectron2's (`CascadeROIHeads`), but for the mask head, which learns on the last stage's boxes here, the
-ones that it gets later.
+boxes than the one before and is trained with a higher IoU; the score is the mean of all stages. Details and constants
+are detectron2's (`CascadeROIHeads`), but for the mask head, which is trained on the last stage's boxes here, as it is
+used.
 """
 
 from __future__ import annotations
@@ -38,20 +38,19 @@ class CascadePredictor(nn.Module):
 
 
 class Stage(NamedTuple):
-    """A region stands for a cell from this IoU on; its box code is divided by `coder` (centre x, y, log size w, h)."""
+    """The IoU from which a region stands for a cell, and the weights of its box code (centre x, y, log size w, h)."""
 
     foreground_iou: float
     coder: tuple[float, float, float, float]
 
 
 class CascadeHeads(RoIHeads):
-    """Heads whose `box_head` and `box_predictor` are lists, one of each for a stage.
+    """RoIHeads whose `box_head` and `box_predictor` are lists, one of each for a stage.
 
-    stages: IoU and box code of each. The first stage learns on a sample of the proposals, as RoIHeads; the next on all
-    boxes that the one before made of them. Its features send back a gradient divided by the number of stages, so that
-    the backbone hears them all as loud as a single head. foreground_iou is that of regions for the mask head. The other
-    arguments are those of RoIHeads, and so are `losses` and `detect`, but losses come by stage: loss_classifier_stage0,
-    loss_box_stage0, ... and loss_mask.
+    stages: IoU and box code of each. The first stage is trained on a sample of the proposals, as RoIHeads; the next on
+    all boxes that the one before made of them. The gradient of its features is divided by the number of stages, so that
+    the backbone gets as much of it as from a single head. foreground_iou is that of regions for the mask head. Losses
+    come by stage: loss_classifier_stage0, loss_box_stage0, ... and loss_mask.
     """
 
     box_head: nn.ModuleList
@@ -76,8 +75,8 @@ class CascadeHeads(RoIHeads):
             boxes = self._next_boxes(k, codes, regions.rois, targets, scale)
             wanted_iou = self.foreground_iou if last else self.stages[k + 1].foreground_iou
             matches = [
-                match_regions(own, target, wanted_iou, self.ignored_share, scale)
-                for own, target in zip(boxes, targets, strict=True)
+                match_regions(image_boxes, target, wanted_iou, self.ignored_share, scale)
+                for image_boxes, target in zip(boxes, targets, strict=True)
             ]
             regions = label_regions(boxes, matches, targets, scale)
         return {**losses, "loss_mask": self.mask_loss(features, regions, targets, scale)}
@@ -86,13 +85,13 @@ class CascadeHeads(RoIHeads):
     def _next_boxes(
         self, k: int, codes: Tensor, rois: Tensor, targets: Sequence[RoITarget], scale: float
     ) -> list[Tensor]:
-        """What stage `k` makes of its regions: boxes of each image, inside it, without those that have no area."""
+        """The boxes that stage `k` makes of its regions, of each image, inside it, without those that have no area."""
         boxes, image_index = self.coders[k].decode_single(codes, rois[:, 1:]), rois[:, 0]
         result = []
         for index, target in enumerate(targets):
             size = (round(target.layers.shape[-2] * scale), round(target.layers.shape[-1] * scale))
-            own = clip_boxes_to_image(boxes[image_index == index], size)
-            result.append(own[remove_small_boxes(own, self.min_size)])
+            inside = clip_boxes_to_image(boxes[image_index == index], size)
+            result.append(inside[remove_small_boxes(inside, self.min_size)])
         return result
 
     def classify(
@@ -107,8 +106,8 @@ class CascadeHeads(RoIHeads):
         return torch.stack(probabilities).mean(dim=0), boxes
 
     def _stage(self, k: int, features: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
-        cut: Tensor = _ScaledGradient.apply(self.box_align(features, rois), 1 / len(self.stages))
-        logits, codes = self.box_predictor[k](self.box_head[k](cut))
+        aligned: Tensor = _ScaledGradient.apply(self.box_align(features, rois), 1 / len(self.stages))
+        logits, codes = self.box_predictor[k](self.box_head[k](aligned))
         return logits.float(), codes.float()
 
 

@@ -1,6 +1,6 @@
-"""One cell at a time: a square around its box, cut from the image on the device, and a network that segments it.
+"""Segmentation of one cell at a time, in a square around its box that is cropped on the device.
 
-Nothing is saved to disk and nothing is stacked at full size: all squares of an image are cut in one RoIAlign. The
+Nothing is saved to disk and nothing is stacked at full size: all squares of an image are cropped by one RoIAlign. The
 image is normalised first, so that what lies outside it is 0, the mean grey. Regions stay float32 throughout: in
 bfloat16 a coordinate above 256 is rounded to 2 pixels.
 """
@@ -16,12 +16,12 @@ from sartorius.networks.normalisation import normalise
 
 
 class CropNetwork(nn.Module):
-    """Squares around boxes, and the logits of this cell and of its neighbours in them.
+    """A network that gives the logits of a cell and of its neighbours in the square around the cell's box.
 
     body: [B, 1 (2 with prompt), size, size] -> logits [B, 2, size, size]; it gets normalised crops (mean 0, std 1).
     size: pixels of a crop. margin: of the square on each side, as a share of the box's longest side. min_side: of the
     square, image pixels. mean, std: grey levels (0..255) that normalise an image, see `normalise`. prompt: a second
-    input channel shows the box, without which crossing cells of one square cannot be told apart.
+    input channel with the box, without which crossing cells of one square cannot be told apart.
     """
 
     def __init__(
@@ -42,13 +42,13 @@ class CropNetwork(nn.Module):
         self.mean, self.std, self.prompt = mean, std, prompt
 
     def regions(self, boxes: Tensor) -> Tensor:
-        """The squares of boxes [N, 4], float32 [N, 4]."""
+        """The squares around boxes [N, 4], float32 [N, 4]."""
         return squares(boxes, self.margin, self.min_side)
 
     def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """What the body gets: float32 [N, 1 (2 with prompt), size, size] of an image [1, H, W] in grey levels."""
+        """The body's input, float32 [N, 1 (2 with prompt), size, size] of an image [1, H, W] in grey levels."""
         regions = self.regions(boxes)
-        grey = cut(normalise(image, self.mean, self.std), regions, self.size)
+        grey = crop(normalise(image, self.mean, self.std), regions, self.size)
         return torch.cat((grey, draw_boxes(boxes, regions, self.size)), dim=1) if self.prompt else grey
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def jitter(boxes: Tensor, amount: float, generator: torch.Generator | None = Non
     return boxes + moves.to(boxes) * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
 
 
-def cut(image: Tensor, regions: Tensor, size: int) -> Tensor:
+def crop(image: Tensor, regions: Tensor, size: int) -> Tensor:
     """RoIAlign of an image [C, H, W] in regions [N, 4]: float32 [N, C, size, size], 0 outside the image."""
     rois = torch.cat((regions.new_zeros((len(regions), 1)), regions), dim=1).float()
     return roi_align(image.float()[None], rois, size, sampling_ratio=0, aligned=True)

@@ -1,4 +1,4 @@
-"""What a U-Net predicts so that touching cells can be taken apart, and its targets, made on the device.
+"""Maps that a U-Net predicts so that touching cells can be separated, and their targets, made on the device.
 
 Channels in their order, each a map over the image:
 
@@ -27,7 +27,7 @@ _PIXEL_MOMENT = 1 / 12
 
 @dataclass(frozen=True)
 class MapLayout:
-    """Which maps there are, and where among the channels.
+    """The maps that there are, and their channels.
 
     types: number of cell types, 0 for none. border: reach in pixels, 0 for no such map. offset_scale: pixels, 0 for no
     such map.
@@ -48,12 +48,12 @@ class MapLayout:
             "offset": 2 * int(self.offset_scale > 0),
             "types": self.types,
         }
-        start, found = 0, {}
+        start, slices = 0, {}
         for name, length in lengths.items():
             if length:
-                found[name] = slice(start, start + length)
+                slices[name] = slice(start, start + length)
             start += length
-        return found
+        return slices
 
     @property
     def channels(self) -> int:
@@ -63,7 +63,7 @@ class MapLayout:
 
 @dataclass(frozen=True)
 class MapTargets:
-    """The truth of one image: foreground, border, centre float32 [H, W] in 0..1; offset float32 [2, H, W];
+    """Targets of one image: foreground, border, centre float32 [H, W] in 0..1; offset float32 [2, H, W];
     types int64 [H, W], -1 where there is no cell. A map that the layout does not have is [0]. Where cells overlap, the
     one with the larger centre value counts."""
 
@@ -79,7 +79,7 @@ class MapTargets:
 
 
 def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTargets:
-    """The targets of an image that `layout` asks for, on the device of `layers`.
+    """Make the targets of an image for a layout, on the device of `layers`.
 
     layers: int32 [L, H, W], value k is cell k - 1. cell_types: int64 [N].
     """

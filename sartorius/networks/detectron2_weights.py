@@ -1,14 +1,14 @@
-"""detectron2's Mask R-CNN and Cascade Mask R-CNN on a ResNet with a pyramid, under our names and in our layout.
+"""Conversion of detectron2's Mask R-CNN and Cascade Mask R-CNN on a ResNet with a pyramid to our names and layout.
 
-What differs (detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py, anchor_generator.py,
+Differences (detectron2/modeling: backbone/resnet.py, backbone/fpn.py, proposal_generator/rpn.py, anchor_generator.py,
 roi_heads/fast_rcnn.py, roi_heads/cascade_rcnn.py, roi_heads/mask_head.py; checkpoint/c2_model_loading.py for the older
 names of ImageNet's ResNets):
 
 - names; background is the last class there and the first here; box regression and masks have no rows for background
 - a location's anchors go through the ratios of one size, then of the next; here through the sizes of one ratio
 - the same: fc1 reads [channel, row, column], deconvolutions are [in, out, 2, 2], the eps of a frozen norm is 1e-5
-- the first convolution reads BGR there. Our images are one grey channel three times, so that the order is of no
-  account and stays. What counts: those weights have seen images minus (103.5, 116.3, 123.7) that were not divided
+- the first convolution reads BGR there. Our images are one grey channel three times, so that the order does not matter
+  and stays. But those weights were trained on images minus (103.5, 116.3, 123.7) that were not divided
 """
 
 from __future__ import annotations
@@ -21,53 +21,46 @@ from torch import Tensor
 
 from sartorius.errors import InputError
 
-_BODY = r"(?:backbone\.)?(?:bottom_up\.)?"
-_STATISTIC = {
+_STATISTICS = {
     "s": "weight", "gamma": "weight", "b": "bias", "beta": "bias",
     "rm": "running_mean", "running_mean": "running_mean", "riv": "running_var", "running_var": "running_var",
 }  # fmt: skip
-_BRANCH = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+_CAFFE2 = rf"bn_({'|'.join(_STATISTICS)})"
+_BRANCHES = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+_BODY = r"(?:backbone\.)?(?:bottom_up\.)?"
+_LAYER = r"(?:weight|norm\.(\w+))"
 _UNUSED = re.compile(
     r"pixel_mean|pixel_std|(.*\.)?anchor_generator\.(.*\.)?cell_anchors.*|.*num_batches_tracked|.*_momentum|"
     rf"(fc1000|pred)_[wb]|conv1_b|{_BODY}(stem\.fc|linear)\.(weight|bias)"
 )
-# What belongs together: a file holds all of a part, or nothing of it
+# A file holds all of a part, or nothing of it
 PARTS = (
     "backbone.body.", "backbone.fpn.", "rpn.head.",
     "roi_heads.box_head.", "roi_heads.box_predictor.", "roi_heads.mask_head.", "roi_heads.mask_predictor.",
 )  # fmt: skip
 
 
-def _norm(place: str) -> str:
-    """Our norm beside a convolution of detectron2's: `conv1` -> `bn1`, `shortcut` -> `downsample.1`."""
-    return "downsample.1" if place == "shortcut" else f"bn{place[-1]}"
+def _stem(statistic: str | None) -> str:
+    """Our name of the first convolution, or of a statistic of its norm."""
+    return "backbone.body." + (f"bn1.{statistic}" if statistic else "conv1.weight")
 
 
-def _convolution(place: str) -> str:
-    return "downsample.0" if place == "shortcut" else place
+def _block(stage: str, block: str, place: str, statistic: str | None) -> str:
+    """Our name of a convolution of a residual block (`conv1` ... `shortcut`), or of a statistic of its norm."""
+    layer = "downsample." if place == "shortcut" else "bn" if statistic else "conv"
+    number = str(int(bool(statistic))) if place == "shortcut" else place[-1]
+    return f"backbone.body.layer{int(stage) - 1}.{block}.{layer}{number}.{statistic or 'weight'}"
 
 
 _RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
-    (_BODY + r"stem\.conv1\.weight", lambda m: "backbone.body.conv1.weight"),
-    (_BODY + r"stem\.conv1\.norm\.(\w+)", lambda m: f"backbone.body.bn1.{m[1]}"),
-    (
-        _BODY + r"res(\d)\.(\d+)\.(conv[123]|shortcut)\.weight",
-        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_convolution(m[3])}.weight",
-    ),
-    (
-        _BODY + r"res(\d)\.(\d+)\.(conv[123]|shortcut)\.norm\.(\w+)",
-        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_norm(m[3])}.{m[4]}",
-    ),
+    (rf"{_BODY}stem\.conv1\.{_LAYER}", lambda m: _stem(m[1])),
+    (rf"{_BODY}res(\d)\.(\d+)\.(conv[123]|shortcut)\.{_LAYER}", lambda m: _block(m[1], m[2], m[3], m[4])),
     # Caffe2's names, of ImageNet's ResNets
-    (r"conv1_w", lambda m: "backbone.body.conv1.weight"),
-    (rf"res_conv1_bn_({'|'.join(_STATISTIC)})", lambda m: f"backbone.body.bn1.{_STATISTIC[m[1]]}"),
+    (r"conv1_w", lambda m: _stem(None)),
+    (rf"res_conv1_{_CAFFE2}", lambda m: _stem(_STATISTICS[m[1]])),
     (
-        r"res(\d)_(\d+)_branch(1|2a|2b|2c)_w",
-        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_convolution(_BRANCH[m[3]])}.weight",
-    ),
-    (
-        rf"res(\d)_(\d+)_branch(1|2a|2b|2c)_bn_({'|'.join(_STATISTIC)})",
-        lambda m: f"backbone.body.layer{int(m[1]) - 1}.{m[2]}.{_norm(_BRANCH[m[3]])}.{_STATISTIC[m[4]]}",
+        rf"res(\d)_(\d+)_branch(1|2a|2b|2c)_(?:w|{_CAFFE2})",
+        lambda m: _block(m[1], m[2], _BRANCHES[m[3]], _STATISTICS.get(m[4])),
     ),
     (r"backbone\.fpn_lateral(\d)\.(weight|bias)", lambda m: f"backbone.fpn.inner_blocks.{int(m[1]) - 2}.0.{m[2]}"),
     (r"backbone\.fpn_output(\d)\.(weight|bias)", lambda m: f"backbone.fpn.layer_blocks.{int(m[1]) - 2}.0.{m[2]}"),
@@ -92,22 +85,22 @@ def is_detectron2(names: Iterable[str]) -> bool:
 
 
 def convert(state: Mapping[str, Tensor], anchor_sizes: int, source: str) -> dict[str, Tensor]:
-    """Tensors of detectron2 under the names and in the layout of a `mask_rcnn` here, or of a cascade.
+    """Convert tensors of detectron2 to the names and the layout of a `mask_rcnn` here, or of a cascade.
 
-    anchor_sizes: of a level, see `AnchorGrid`; the file has as many. What is no weight (means of pixels, anchors,
-    ImageNet's classifier) is left out. Raises InputError for a name of another architecture.
+    anchor_sizes: of a level, see `AnchorGrid`; the file has as many. Means of pixels, anchors and ImageNet's classifier
+    are left out. Raises InputError for a name of another architecture.
     """
     converted = {}
     for name, value in state.items():
         if _UNUSED.fullmatch(name):
             continue
-        found = ((re.fullmatch(pattern, name), ours) for pattern, ours in _RULES)
-        if (ours := next((ours(match) for match, ours in found if match), None)) is None:
+        matches = ((re.fullmatch(pattern, name), rename) for pattern, rename in _RULES)
+        if (renamed := next((rename(match) for match, rename in matches if match), None)) is None:
             raise InputError(
                 f"{source}: '{name}' is of no Mask R-CNN or Cascade Mask R-CNN of detectron2 on a ResNet with a "
                 "pyramid, as far as they are read here (fully connected box heads, no norms beside those of the ResNet)"
             )
-        converted[ours] = value
+        converted[renamed] = value
     _add_statistics(converted)
     _reorder(converted, anchor_sizes)
     return converted
@@ -123,7 +116,7 @@ def _add_statistics(state: dict[str, Tensor]) -> None:
 
 
 def _reorder(state: dict[str, Tensor], anchor_sizes: int) -> None:
-    """Put rows where they belong here: background first, anchors by ratio."""
+    """Reorder rows: background first, anchors by ratio."""
     for name, value in list(state.items()):
         place, _, kind = name.rpartition(".")
         if name.startswith("rpn.head.cls_logits"):
@@ -152,21 +145,21 @@ def _with_background(value: Tensor, rows: int) -> Tensor:
     return torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
 
 
-def check_parts(converted: Iterable[str], own: Iterable[str], source: str) -> None:
+def check_parts(converted: Iterable[str], wanted: Iterable[str], source: str) -> None:
     """Raise InputError where a part of the network (PARTS) is there in pieces only, or is another one.
 
     A part that is missing as a whole is no error: ImageNet's ResNets have no heads.
     """
-    given, wanted = set(converted), {name for name in own if not name.endswith("num_batches_tracked")}
+    names = [name for name in wanted if not name.endswith("num_batches_tracked")]
     for part in PARTS:
-        there = {name for name in given if name.startswith(part)}
-        mine = {name for name in wanted if name.startswith(part)}
-        if not there or there == mine:
+        there = {name for name in converted if name.startswith(part)}
+        here = {name for name in names if name.startswith(part)}
+        if not there or there == here:
             continue
-        if missing := sorted(mine - there):
+        if missing := sorted(here - there):
             what = f"lacks {len(missing)} tensors of {part.rstrip('.')} here, such as {missing[0]}"
         else:
-            more = sorted(there - mine)
+            more = sorted(there - here)
             what = f"has {len(more)} tensors more than {part.rstrip('.')} here, such as {more[0]}"
         raise InputError(
             f"{source}: a file of detectron2's that {what}. It is damaged or of another model; choose "

@@ -45,7 +45,7 @@ class TimmEncoder(nn.Module):
     finest, by interpolation and a 1x1 convolution (as ViTDet's simple pyramid, without its transposed convolutions).
     key: of the config that names it, for messages.
 
-    Raises InputError for a name that timm does not know (naming near ones) and weights that cannot be had.
+    Raises InputError for a name that timm does not know (naming near ones) and weights that cannot be loaded.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class PlainEncoder(nn.Module):
 
 
 def conv_block(inputs: int, outputs: int, norm: str) -> nn.Sequential:
-    """Twice: 3x3 convolution, norm (`none`, or as in `backbones.norm_layer`), ReLU."""
+    """Build twice a 3x3 convolution, a norm (`none`, or as in `backbones.norm_layer`) and a ReLU."""
     layers: list[nn.Module] = []
     make: Callable[[int], nn.Module] | None = None if norm == "none" else norm_layer(norm)
     for channels in (inputs, outputs):

@@ -46,11 +46,11 @@ def dice_loss(
     certain: Tensor | None = None,
     samples: Tensor | None = None,
 ) -> Tensor:
-    """The mean over images with a true pixel of 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth).
+    """Compute the mean over images with a true pixel of 1 - (2 sum(p t) + smooth) / (sum(p) + sum(t) + smooth).
 
-    Milletari et al. (2016), each image [H, W] by itself: pooled sums would be those of the crowded ones, and the
-    score is a mean over images. An image with nothing to find is left to the cross-entropy: here it would be all or
-    nothing. 0 where no image has a true pixel.
+    Milletari et al. (2016), each image [H, W] by itself: pooled sums would be dominated by crowded images, and the
+    score is a mean over images. An image without cells is left to the cross-entropy: here it would be all or nothing.
+    0 where no image has a true pixel.
     """
     probability = logits.float().sigmoid()
     if certain is not None:

@@ -1,4 +1,4 @@
-"""Which cell does each candidate box (anchor or proposal) stand for?
+"""Matching of candidate boxes (anchors or proposals) to cells.
 
 torchvision computes the IoU of every cell with every anchor: 1.7 GB for 547 cells and 91,000 anchors. Here candidates
 are matched in blocks, and a block meets only the cells that its band of the image touches (anchors come row by
@@ -12,12 +12,12 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 BACKGROUND = -1
-BETWEEN = -2  # neither cell nor background: takes no part in a loss
+BETWEEN = -2  # neither cell nor background: in no loss
 BLOCK = 2048  # candidates matched at once; with 500 cells in reach, a matrix of 4 MB
 
 
 def match_boxes(candidates: Tensor, cells: Tensor, foreground: float, background: float, rescue: bool) -> Tensor:
-    """The cell of each candidate: int64 [C], an index into `cells`, or BACKGROUND, or BETWEEN.
+    """Match each candidate: int64 [C], an index into `cells`, or BACKGROUND, or BETWEEN.
 
     candidates: float [C, 4]; cells: float [N, 4]; both x1 y1 x2 y2. A candidate stands for the cell it overlaps most
     when that IoU is at least `foreground`; it is background when the IoU is below `background`. With `rescue` every
@@ -40,13 +40,13 @@ def match_boxes(candidates: Tensor, cells: Tensor, foreground: float, background
     match = torch.where(best_iou >= foreground, best_cell, torch.full_like(best_cell, BETWEEN))
     match[best_iou < background] = BACKGROUND
     if rescue and len(candidates):
-        found = rescued_iou > 0
-        match[rescued_by[found]] = torch.nonzero(found).flatten()
+        rescued = rescued_iou > 0
+        match[rescued_by[rescued]] = torch.nonzero(rescued).flatten()
     return match
 
 
 def sample(match: Tensor, count: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
-    """Random candidates for a loss: (indices of positives, indices of background), int64.
+    """Draw random candidates for a loss: (indices of positives, indices of background), int64.
 
     At most `count` in all and at most `count * positive_fraction` positives; background fills the rest.
     """

@@ -1,4 +1,4 @@
-"""The boxes that the losses of the box and mask heads look at, and what each of them stands for."""
+"""Regions for the losses of the box and mask heads: boxes with the cells that they stand for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sartorius.networks.targets import RoITarget, leave_out, sample_weights, wei
 
 
 class Regions(NamedTuple):
-    """Boxes of all images that a loss looks at: rois float32 [R, 5] (image index, x1, y1, x2, y2 in input pixels),
+    """Boxes of all images for a loss: rois float32 [R, 5] (image index, x1, y1, x2, y2 in input pixels),
     the cell that each stands for, int64 [R] (index into its image's cells, -1 for background), its label, int64 [R]
     (0 for background, cell type + 1), and the box [R, 4] of that cell (its own for background)."""
 
@@ -26,7 +26,7 @@ class Regions(NamedTuple):
 
 
 def match_regions(boxes: Tensor, target: RoITarget, foreground_iou: float, share: float, scale: float) -> Tensor:
-    """As `match_boxes` with one threshold, int64 [R]; BETWEEN for background of which more than `share` is ignored."""
+    """Match boxes with one threshold, int64 [R]; BETWEEN for background of which more than `share` is ignored."""
     match = match_boxes(boxes, target.boxes * scale, foreground_iou, foreground_iou, rescue=False)
     return leave_out(match, boxes, target, share, scale)
 
@@ -34,15 +34,15 @@ def match_regions(boxes: Tensor, target: RoITarget, foreground_iou: float, share
 def label_regions(
     boxes: Sequence[Tensor], matches: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
 ) -> Regions:
-    """The regions of all images from the boxes [R_k, 4] and matches [R_k] of each; those BETWEEN are left out."""
+    """Label the regions of all images from the boxes [R_k, 4] and matches [R_k] of each; those BETWEEN are left out."""
     parts = []
-    for k, (own, match, target) in enumerate(zip(boxes, matches, targets, strict=True)):
-        own, match = own[match != BETWEEN], match[match != BETWEEN]
-        label, wanted = torch.zeros_like(match), own.clone()
+    for k, (image_boxes, match, target) in enumerate(zip(boxes, matches, targets, strict=True)):
+        image_boxes, match = image_boxes[match != BETWEEN], match[match != BETWEEN]
+        label, wanted = torch.zeros_like(match), image_boxes.clone()
         cell = match >= 0
         label[cell] = target.cell_types[match[cell]] + 1
         wanted[cell] = target.boxes[match[cell]] * scale
-        parts.append(Regions(rois_of(own, k), match, label, wanted))
+        parts.append(Regions(rois_of(image_boxes, k), match, label, wanted))
     return Regions(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
@@ -66,5 +66,5 @@ def box_losses(
 
 
 def rois_of(boxes: Tensor, image_index: int) -> Tensor:
-    """float32 [N, 5] as roi_align wants them: the image's index in the batch before each box [N, 4]."""
+    """Boxes as roi_align takes them, float32 [N, 5]: the image's index in the batch before each box [N, 4]."""
     return torch.cat((torch.full_like(boxes[:, :1], image_index), boxes), dim=1)

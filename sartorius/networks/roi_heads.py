@@ -1,8 +1,8 @@
 """Box and mask heads over regions: torchvision's layers and state-dict names, our pixel convention and targets.
 
 torchvision's own RoIHeads hard-codes a mask projection that is half a pixel off, needs a stack of full-size masks,
-and cuts features with `aligned=False`. Here regions are cut with `aligned=True` at every step and mask targets are
-gathered from the layered label map.
+and aligns features with `aligned=False`. Here every RoIAlign has `aligned=True` and mask targets are gathered from the
+layered label map.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sartorius.structures.mask_sampling import gather_mask_targets
 
 
 class RawDetections(NamedTuple):
-    """What the network found in one image, best first: boxes [N, 4] in image pixels, scores [N] in 0..1,
+    """Detections of one image, best first: boxes [N, 4] in image pixels, scores [N] in 0..1,
     cell_types int64 [N] (0-based), masks [N, M, M] probabilities in box coordinates."""
 
     boxes: Tensor
@@ -33,7 +33,7 @@ class RawDetections(NamedTuple):
 
 
 class PyramidRoIAlign(nn.Module):
-    """Cuts regions from the level of the pyramid that suits their size, `aligned=True`.
+    """RoIAlign on the level of the pyramid that suits the size of a region, `aligned=True`.
 
     strides: of the levels used, pixels. canonical_size: side in pixels of the regions that belong to
     `canonical_level` (0 is the finest); half the side, one level finer (Lin et al. 2017, FPN, eq. 1).
@@ -49,7 +49,7 @@ class PyramidRoIAlign(nn.Module):
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
         """float32 [R, C, size, size] from rois float32 [R, 5]: image index, x1, y1, x2, y2.
 
-        Half-precision features are cut in float32: roi_align wants one dtype, and in bfloat16 a coordinate above
+        Half-precision features are aligned in float32: roi_align wants one dtype, and in bfloat16 a coordinate above
         256 is rounded to 2 pixels, which costs a cell of 15 pixels a third of its IoU.
         """
         side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
@@ -58,10 +58,10 @@ class PyramidRoIAlign(nn.Module):
         result: Tensor | None = None
         for k, stride in enumerate(self.strides):
             at = torch.nonzero(level == k).flatten()
-            cut = roi_align(features[k].float(), rois[at], self.size, 1 / stride, self.sampling_ratio, aligned=True)
+            aligned = roi_align(features[k].float(), rois[at], self.size, 1 / stride, self.sampling_ratio, aligned=True)
             if result is None:
-                result = cut.new_zeros((len(rois), *cut.shape[1:]))
-            result = result.index_copy(0, at, cut)
+                result = aligned.new_zeros((len(rois), *aligned.shape[1:]))
+            result = result.index_copy(0, at, aligned)
         assert result is not None
         return result
 
@@ -73,9 +73,9 @@ class RoIHeads(nn.Module):
     it, for background below. batch: proposals sampled for the box loss, an image; positive_fraction: at most this
     share are cells; mask_batch: at most so many of those go through the mask head. score: detections below it are
     dropped; nms_iou: detections of any type that overlap more are merged; detections: kept at most, an image.
-    min_size: shortest side of a detection, pixels. rerank: `mask` multiplies the scores that come out by `maskness`,
-    `none` leaves them; what is kept is chosen by the score before that. ignored_share: a proposal that is no cell takes
-    no part in the losses where more of it lies in ignored pixels.
+    min_size: shortest side of a detection, pixels. rerank: `mask` multiplies the scores of kept detections by
+    `maskness`, `none` leaves them. ignored_share: a proposal that is no cell is left out of the losses where more of it
+    lies in ignored pixels.
     """
 
     def __init__(
@@ -127,11 +127,12 @@ class RoIHeads(nn.Module):
     ) -> Regions:
         """Random proposals of each image, cells first; the cells' own boxes are among those chosen from."""
         boxes, matches = [], []
-        for own, target in zip(proposals, targets, strict=True):
-            own = torch.cat((own, target.boxes * scale))  # so that the heads see every cell from the first step on
-            match = match_regions(own, target, foreground_iou, self.ignored_share, scale)
+        for candidates, target in zip(proposals, targets, strict=True):
+            # so that the heads are trained on every cell from the first step on
+            candidates = torch.cat((candidates, target.boxes * scale))
+            match = match_regions(candidates, target, foreground_iou, self.ignored_share, scale)
             chosen = torch.cat(sample(match, self.batch, self.positive_fraction))
-            boxes.append(own[chosen])
+            boxes.append(candidates[chosen])
             matches.append(match[chosen])
         return label_regions(boxes, matches, targets, scale)
 
@@ -142,10 +143,10 @@ class RoIHeads(nn.Module):
         rois, owner, label = regions.rois, regions.owner, regions.label
         chosen, wanted, boxes = [], [], []
         for k, target in enumerate(targets):
-            own = torch.nonzero((label > 0) & (rois[:, 0] == k)).flatten()[: self.mask_batch]  # in random order
-            cell, size = owner[own], self.mask_size
-            chosen.append(own)
-            boxes.append(rois[own, 1:] / scale)
+            at = torch.nonzero((label > 0) & (rois[:, 0] == k)).flatten()[: self.mask_batch]  # in random order
+            cell, size = owner[at], self.mask_size
+            chosen.append(at)
+            boxes.append(rois[at, 1:] / scale)
             wanted.append(gather_mask_targets(target.layers, target.layer_of[cell], target.ids[cell], boxes[k], size))
         at = torch.cat(chosen)
         if not len(at):
@@ -161,11 +162,11 @@ class RoIHeads(nn.Module):
 
         sizes: (height, width) of each image in input pixels, without padding: where its boxes end.
 
-        The competition's metric does not look at the type, so the score is the probability of being any cell.
+        The competition's metric ignores the type, so the score is the probability of being any cell.
         """
         result = []
-        for k, (own, size) in enumerate(zip(proposals, sizes, strict=True)):
-            probability, boxes = self.classify(features, own, k, size)
+        for k, (boxes, size) in enumerate(zip(proposals, sizes, strict=True)):
+            probability, boxes = self.classify(features, boxes, k, size)
             cell_type = probability[:, 1:].argmax(dim=1)
             score = 1 - probability[:, 0]
             kept = torch.nonzero(score >= self.score).flatten()
@@ -173,9 +174,9 @@ class RoIHeads(nn.Module):
             kept = kept[batched_nms(boxes[kept], score[kept], torch.zeros_like(kept), self.nms_iou)[: self.detections]]
             boxes, score, cell_type = boxes[kept], score[kept], cell_type[kept]
             logits = self._masks(features, rois_of(boxes, k))
-            masks = logits[torch.arange(len(kept), device=own.device), cell_type + 1].sigmoid()
-            found = RawDetections(boxes / scale, score, cell_type, masks)
-            result.append(found if self.rerank == "none" else reranked(found))
+            masks = logits[torch.arange(len(kept), device=kept.device), cell_type + 1].sigmoid()
+            raw = RawDetections(boxes / scale, score, cell_type, masks)
+            result.append(raw if self.rerank == "none" else reranked(raw))
         return result
 
     def classify(
@@ -200,7 +201,7 @@ class RoIHeads(nn.Module):
 
 
 def maskness(masks: Tensor) -> Tensor:
-    """How sure a mask is of its pixels: float32 [N] in 0..1 from probabilities [N, M, M].
+    """Certainty of masks, float32 [N] in 0..1, from probabilities [N, M, M].
 
     The mean probability over the pixels above 1/2 (Wang et al. 2020, SOLO, 3.3.2), 0 where there are none.
     """
@@ -208,8 +209,8 @@ def maskness(masks: Tensor) -> Tensor:
     return torch.where(inside, masks, 0.0).sum(dim=(1, 2)) / inside.sum(dim=(1, 2)).clamp(min=1)
 
 
-def reranked(found: RawDetections) -> RawDetections:
+def reranked(raw: RawDetections) -> RawDetections:
     """The same detections with score times `maskness` as their score, best first."""
-    score = found.scores * maskness(found.masks)
+    score = raw.scores * maskness(raw.masks)
     order = score.argsort(descending=True, stable=True)
-    return RawDetections(found.boxes[order], score[order], found.cell_types[order], found.masks[order])
+    return RawDetections(raw.boxes[order], score[order], raw.cell_types[order], raw.masks[order])

@@ -17,13 +17,13 @@ from sartorius.networks.targets import RoITarget, leave_out, sample_weights, wei
 
 
 class RegionProposals(nn.Module):
-    """Proposes boxes. State-dict names are those of torchvision's RegionProposalNetwork (`head.*`).
+    """A head that proposes boxes. State-dict names are those of torchvision's RegionProposalNetwork (`head.*`).
 
     foreground_iou, background_iou: an anchor is a cell at or above the first, background below the second.
     batch: anchors sampled for the loss, an image; positive_fraction: at most this share of them are cells.
     before_nms: anchors kept per level by score; after_nms: proposals kept per image (training, inference).
     nms_iou: proposals of a level that overlap more are merged. min_size: smallest side of a proposal, pixels.
-    ignored_share: an anchor that is no cell takes no part in the loss where more of it lies in ignored pixels.
+    ignored_share: an anchor that is no cell is left out of the loss where more of it lies in ignored pixels.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""What a network is told about an image: its cells, the pixels that no loss looks at, and how much the image counts.
+"""Targets of an image: its cells, the pixels that every loss ignores, and the weight of the image.
 
 Doubtful cells are pixels that are neither cell nor background. A candidate box that stands for no cell and lies among
-them takes no part in a loss, as boxes in COCO's crowds do not (Lin et al. 2014; detectron2's `ioa` threshold).
+them is left out of a loss, as boxes in COCO's crowds are (Lin et al. 2014; detectron2's `ioa` threshold).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
 
 
 def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float, scale: float) -> Tensor:
-    """The matches [C] of candidate boxes [C, 4] with BETWEEN in place of BACKGROUND where the image is ignored.
+    """Replace BACKGROUND by BETWEEN in the matches [C] of candidate boxes [C, 4] where the image is ignored.
 
     That is where more than `share` of a candidate (in pixels `scale` times the image's) lies in `target.ignored`;
     where that is None nothing is computed. A candidate that stands for a cell keeps it.
@@ -70,7 +70,7 @@ def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float
 
 
 def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int) -> Tensor | None:
-    """Which bins of the mask targets read no ignored pixel: float32 [N, size, size] of 0 and 1, of all images.
+    """The bins of the mask targets that read no ignored pixel: float32 [N, size, size] of 0 and 1, of all images.
 
     rois: boxes [N_k, 4] of each image, in image pixels. None where no image has ignored pixels.
     """

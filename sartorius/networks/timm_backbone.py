@@ -52,7 +52,7 @@ class TimmPyramid(nn.Module):
         return levels
 
     def halve_strides(self) -> None:
-        """Let the network's first strided convolution move by half its stride: all levels become twice as fine."""
+        """Halve the stride of the network's first strided convolution: all levels become twice as fine."""
         stem = next(m for m in self.body.modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1)
         if stem.kernel_size == stem.stride:  # patches side by side: half of a patch must be added around the image
             stem.padding = tuple(stride // 4 for stride in stem.stride)
@@ -71,15 +71,15 @@ def timm_fpn(
     finest_stride: int,
     checkpoint_activations: bool,
 ) -> TimmPyramid:
-    """timm's network `name` with a pyramid of strides 4 to 64: `convnext_tiny`, `resnest50d`, `tf_efficientnetv2_s` ...
+    """Build timm's network `name` with a pyramid of strides 4 to 64: `convnext_tiny`, `resnest50d`, ...
 
     weights: as of `TimmEncoder`. norm: as of `norm_layer`, put in the place of each batch norm of the network (and, if
     `group`, into the pyramid); other norms stay. trainable_layers: 0..5, how many stages learn, counted from the end:
     four whose features the pyramid takes, and before them the stem. in_channels: 1, with weights summed over colours,
     which for grey images is the same as 3. finest_stride, checkpoint_activations: as of `resnet_fpn`.
 
-    Raises InputError for a name, weights or numbers that cannot be had, and for a network that does not take images
-    of any size or gives other features than it promises.
+    Raises InputError for an unknown name or number, weights that cannot be loaded, and a network that does not take
+    images of any size or gives other features than it promises.
     """
     check_stages(trainable_layers, finest_stride)
     body = TimmEncoder(name, weights, in_channels, key=KEY)
@@ -96,7 +96,7 @@ def timm_fpn(
 
 def _replace_batch_norms(module: nn.Module, norm: str) -> None:
     """Put `norm` where the network has batch norms, with their activations, weights and names."""
-    norm_layer(norm)  # a name that does not exist is said, also for networks without batch norms
+    norm_layer(norm)  # refuses an unknown name, also for networks without batch norms
     if norm == "frozen_batch":
         freeze_batch_norm_2d(module)
     elif norm == "group":
@@ -107,12 +107,13 @@ def _replace_batch_norms(module: nn.Module, norm: str) -> None:
 
 
 def _group_norm(old: nn.BatchNorm2d) -> nn.Module:
-    """Its scale stays: timm lets residual blocks start with a scale of 0."""
+    """A group norm in the place of a batch norm. The scale stays: timm lets residual blocks start with one of 0."""
     groups = norm_groups(old.num_features)
     new: nn.Module = nn.GroupNorm(groups, old.num_features, old.eps)
     if isinstance(old, BatchNormAct2d):
         new = GroupNormAct(old.num_features, groups, old.eps, apply_act=False)
-        new.drop, new.act = old.drop, old.act
+        new.add_module("drop", old.drop)
+        new.add_module("act", old.act)
     if old.affine:
         new.load_state_dict({"weight": old.weight, "bias": old.bias}, strict=False)
     return new
@@ -150,7 +151,7 @@ def _stages(names: list[str], levels: list[str]) -> dict[str, int]:
 
 
 def _prefixes(module: str) -> tuple[str, ...]:
-    """How names of the module's parameters begin in timm's wrappers: as it is, flattened, or one level down."""
+    """Beginnings of the names of the module's parameters in timm's wrappers: as it is, flattened, or one level down."""
     return f"{module}.", f"{module.replace('.', '_')}.", f"model.{module}."
 
 
@@ -170,17 +171,17 @@ def _probe(pyramid: TimmPyramid, name: str, finest_stride: int) -> None:
     """Raise InputError unless the levels of a small image have the sizes that `strides` promise."""
     wanted = [tuple(-(-side // stride) for side in PROBE) for stride in pyramid.strides]
     problem = ""
-    found: list[tuple[int, ...]] = []
+    sizes: list[tuple[int, ...]] = []
     pyramid.eval()
     try:
         with torch.no_grad():
-            found = [tuple(f.shape[-2:]) for f in pyramid(torch.zeros(1, pyramid.in_channels, *PROBE)).values()]
+            sizes = [tuple(f.shape[-2:]) for f in pyramid(torch.zeros(1, pyramid.in_channels, *PROBE)).values()]
     except (RuntimeError, AssertionError, ValueError, TypeError) as error:
         problem = f" ({' '.join(str(error).split())[:200]})"
     pyramid.train()
-    if found != wanted or pyramid.strides[0] != finest_stride:
+    if sizes != wanted or pyramid.strides[0] != finest_stride:
         raise InputError(
             f"{KEY}.name={name}: it does not give a pyramid from stride {finest_stride} on of an image of "
-            f"{PROBE[0]} x {PROBE[1]} pixels{problem}; expected levels of {wanted}, got {found or 'none'}; choose "
+            f"{PROBE[0]} x {PROBE[1]} pixels{problem}; expected levels of {wanted}, got {sizes or 'none'}; choose "
             "another network, such as convnext_tiny or resnet50d"
         )

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sartorius.errors import InputError
-from sartorius.networks.cell_crops import CropNetwork, cut, draw_boxes, jitter, resample, squares, tighten
+from sartorius.networks.cell_crops import CropNetwork, crop, draw_boxes, jitter, resample, squares, tighten
 from sartorius.postprocess.paste import paste_masks
 
 BOXES = torch.tensor([[10.0, 20.0, 30.0, 24.0], [0.0, 0.0, 4.0, 6.0], [500.0, 300.0, 540.0, 380.0]])
@@ -47,13 +47,13 @@ def test_jitter_stays_within_its_amount_and_is_a_function_of_the_generator() -> 
 
 def test_a_crop_is_the_image_and_outside_it_nothing() -> None:
     image = torch.arange(48.0).reshape(1, 6, 8) + 1
-    whole = cut(image, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 4)
+    whole = crop(image, torch.tensor([[2.0, 1.0, 6.0, 5.0]]), 4)
     assert torch.equal(whole[0], image[:, 1:5, 2:6])
-    beyond = cut(image, torch.tensor([[-4.0, 0.0, 0.0, 4.0], [6.0, 4.0, 10.0, 8.0]]), 4)[:, 0]
+    beyond = crop(image, torch.tensor([[-4.0, 0.0, 0.0, 4.0], [6.0, 4.0, 10.0, 8.0]]), 4)[:, 0]
     assert beyond[0, :, :3].abs().max() == 0  # the pixel beside the image repeats its edge, as RoIAlign has it
     assert torch.equal(beyond[1, :2, :2], image[0, 4:, 6:])
     assert beyond[1, 3, 3] == 0
-    assert cut(image, NOTHING, 4).shape == (0, 1, 4, 4)
+    assert crop(image, NOTHING, 4).shape == (0, 1, 4, 4)
 
 
 def test_regions_stay_exact_under_autocast() -> None:

@@ -26,6 +26,7 @@ class Backbone(Protocol):
     """
 
     in_channels: int
+    body: nn.Module
     out_channels: int
     strides: tuple[int, ...]
 
@@ -56,6 +57,7 @@ class ResNetPyramid(BackboneWithFPN):
     """torchvision's ResNet `body` and feature pyramid, a Backbone."""
 
     in_channels = 3
+    body: nn.Module
     out_channels: int
 
     def __init__(

@@ -51,18 +51,25 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: not a checkpoint of sartorius.train, or a damaged one ({type(error).__name__})"
         ) from error
-    metadata = metadata_of(state)
-    if metadata is None or "state_dict" not in state:
-        raise InputError(f"{path}: not a checkpoint of sartorius.train, or one of an earlier version; train again")
-    if (version := metadata["format_version"]) != FORMAT_VERSION:
-        raise InputError(f"{path}: format version {version}, this program reads {FORMAT_VERSION}; update sartorius")
+    if metadata_of(state, str(path)) is None or "state_dict" not in state:
+        raise InputError(f"{path}: not a checkpoint of sartorius.train")
     return state
 
 
-def metadata_of(state: Any) -> dict[str, Any] | None:
-    """The metadata in the content of a checkpoint of this program; None for any other content."""
-    metadata = state.get(KEY) if isinstance(state, dict) else None
-    return metadata if isinstance(metadata, dict) and "format_version" in metadata else None
+def metadata_of(content: Any, source: str) -> dict[str, Any] | None:
+    """The metadata in the content of a checkpoint of this program; None for any other content.
+
+    Raises InputError, which names `source`, for a checkpoint of another format version.
+    """
+    for key in (KEY, "sartorius"):  # the second in version 1
+        metadata = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(metadata, dict) or "format_version" not in metadata:
+            continue
+        if (version := metadata["format_version"]) == FORMAT_VERSION:
+            return metadata
+        remedy = "train it again" if version == 1 else "update sartorius"
+        raise InputError(f"{source}: format version {version}, this program reads {FORMAT_VERSION}; {remedy}")
+    return None
 
 
 def check_resume(checkpoint: str | Path, module: LightningModule, split: Sequence[str]) -> None:

@@ -126,16 +126,17 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
     for beginnings, arguments in ANY_SIZE.items():
         if name.startswith(beginnings):
             options |= arguments
-    if weights not in (None, "none", "imagenet"):
+    pretrained = weights not in (None, "none")
+    if pretrained and weights != "imagenet":
         if not Path(str(weights)).is_file():
             raise InputError(
                 f"{key}.weights={weights}: no such file; expected none, imagenet or a file of timm's weights"
             )
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
-        body: nn.Module = timm.create_model(name, pretrained=weights not in (None, "none"), **options)
+        body: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
-        if weights in (None, "none"):
+        if not pretrained:
             wanted = "" if levels is None else f" at {levels} levels"
             raise InputError(f"{key}.name={name}: timm cannot give features of it{wanted} ({error!r})") from error
         raise InputError(
@@ -143,7 +144,7 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
             f"({' '.join(str(error).split())[:200]}). Without a network: {key}.weights=none, or fetch timm's file "
             f"elsewhere and give it as {key}.weights=FILE"
         ) from error
-    if weights in (None, "none"):
+    if not pretrained:
         _start_stem(body)
     return body.to(memory_format=torch.channels_last)
 

@@ -92,13 +92,7 @@ def sample_weights(targets: Sequence[RoITarget], image_index: Tensor) -> Tensor 
     return None if weights is None else weights[image_index]
 
 
-class Weighted(Protocol):
-    """An image that counts with a weight."""
-
-    weight: float
-
-
-def image_weights(targets: Sequence[Weighted], device: torch.device) -> Tensor | None:
+def image_weights(targets: Sequence[RoITarget], device: torch.device) -> Tensor | None:
     """The weight of each image in every loss, float32 [B]; None where all are 1."""
     if all(target.weight == 1.0 for target in targets):
         return None

@@ -37,7 +37,7 @@ def read_weights(path: Path) -> WeightFile:
     if not path.is_file():
         raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
     content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
-    metadata = checkpoints.metadata_of(content)
+    metadata = checkpoints.metadata_of(content, f"model.weights={path}")
     for key in ("state_dict", "model"):  # of Lightning's checkpoints, of detectron2's
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = {str(name).removeprefix("network."): value for name, value in content[key].items()}

@@ -107,7 +107,7 @@ def test_one_cycle_goes_on_where_it_was_over_other_steps() -> None:
 def test_one_cycle_refuses() -> None:
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     for name in ("warmup", "start", "final"):
-        with pytest.raises(InputError, match=f"scheduler.{name}_fraction=1.5"):
+        with pytest.raises(InputError, match=f"scheduler.{name}_fraction: expected a number from 0 to 1, got 1.5"):
             one_cycle(optimizer, 10, **{**CYCLE, f"{name}_fraction": 1.5})
     with pytest.raises(InputError, match="Adagrad has none"):
         one_cycle(torch.optim.Adagrad([nn.Parameter(torch.zeros(1))]), 10, **CYCLE)

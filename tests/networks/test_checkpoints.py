@@ -81,6 +81,9 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         checkpoints.read_checkpoint(tmp_path / "other.ckpt")
     with pytest.raises(InputError, match="format version 99"):
         checkpoints.read_checkpoint(save(tmp_path / "new.ckpt", format_version=99))
+    torch.save({"state_dict": {}, "sartorius": {"format_version": 1}}, tmp_path / "old.ckpt")
+    with pytest.raises(InputError, match=r"old\.ckpt: format version 1, this program reads 2; train it again"):
+        checkpoints.read_checkpoint(tmp_path / "old.ckpt")
 
 
 def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ class Clusters:
         return np.flatnonzero(self.sizes > 1)
 
     def sums(self, values: AnyFloats) -> Floats:
-        """Sums over each cell of values [R, ...], float64 [K, ...]."""
+        """Sum values [R, ...] over each cell, float64 [K, ...]."""
         exact = values.astype(np.float64)
         return np.add.reduceat(exact, self.first, axis=0) if len(self) else exact
 
@@ -65,7 +65,7 @@ class Stamp:
         self.canvas = np.zeros(pasted.height * pasted.width, dtype=bool)
 
     def ious(self, pixels: Ints, others: Ints) -> Floats:
-        """IoU of a mask, flat pixels [A], with masks `others` of `pasted` [P], all with pixels: float64 [P]."""
+        """Compute the IoU of a mask, flat pixels [A], with masks `others` [P] of `pasted`, none empty: float64 [P]."""
         areas, starts = self.areas[others], np.cumsum(self.areas[others]) - self.areas[others]
         at = np.arange(int(areas.sum())) + np.repeat(self.first[others] - starts, areas)
         self.canvas[pixels] = True
@@ -74,7 +74,7 @@ class Stamp:
         return shared / (areas + len(pixels) - shared)
 
     def pixels(self, k: int) -> Ints:
-        """Flat pixels of mask k."""
+        """Return the flat pixels of mask k."""
         return self.pasted.pixel[self.first[k] : self.first[k] + self.areas[k]]
 
 
@@ -105,7 +105,7 @@ def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = No
 
 
 def _box_ious(boxes: Floats32, k: int) -> Floats32:
-    """IoU of box k with all boxes, given as [4, N]."""
+    """Compute the IoU of box k with all boxes, given as [4, N]."""
     x1, y1, x2, y2 = boxes
     shared = np.minimum(x2, x2[k]) - np.maximum(x1, x1[k])
     np.maximum(shared, 0, out=shared)

@@ -1,4 +1,4 @@
-"""An ensemble: joins what its members predicted of an image."""
+"""An ensemble, which joins its members' detections of an image."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Ensemble:
         return max(source.mask_size for member in self.members for source in member.sources)
 
     def postprocess(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """The post-processing to save with the result: that of the first member which has one, with `changes` on top.
+        """Choose the post-processing to save: that of the first member with one, and `changes` on top.
 
         Its mask threshold becomes 0.5 where masks are calibrated or voted and `changes` name none. Raises InputError as
         `from_saved` does.
@@ -72,27 +72,27 @@ class Ensemble:
         return to_saved(post)
 
     def files(self, image_id: str) -> list[Path]:
-        """The files that the image's joined detections are made of."""
+        """List the files that the image's joined detections are made of."""
         return [m.source_of[image_id].file(image_id) for m in self.members if image_id in m.source_of]
 
     def join(self, image_id: str, skip_bad: bool = False) -> tuple[Detections | None, list[str]]:
-        """The joined detections of an image that at least one member has, `agreement` set, and problems with its files.
+        """Join the detections of an image that at least one member has; returns them, with agreement, and file problems.
 
         skip_bad: a file that cannot be read is a problem, its member counts as not having the image, and the detections
         are None where no member is left; otherwise the first such file raises InputError. Raises InputError for members
         that have different sizes of the image.
         """
-        problems: list[str] | None = [] if skip_bad else None
-        members = self._load(image_id, problems)
+        problems: list[str] = []
+        members = self._load(image_id, problems if skip_bad else None)
         if not members:
-            return None, problems or []
+            return None, problems
         everything = pool(members, min_score=self.min_score, calibrate=self.calibrate, image_type=self.image_type)
         if not len(everything):
-            return replace(everything.detections, agreement=np.zeros(0, np.float32)), problems or []
-        return self.method(everything), problems or []
+            return replace(everything.detections, agreement=np.zeros(0, np.float32)), problems
+        return self.method(everything), problems
 
     def _load(self, image_id: str, problems: list[str] | None) -> list[MemberDetections]:
-        """The detections of each member that has the image, in their order; `problems` gets those of unreadable files.
+        """Load the detections of each member that has the image, in their order; `problems` gets unreadable files.
 
         Submissions do not know the image's size: they are read last, and not at all where those that know it cannot
         be read.

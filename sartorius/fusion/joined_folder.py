@@ -46,7 +46,7 @@ class JoinedFolder(DetectionsFolder):
         return [problem for problems in self.skipped.values() for problem in problems]
 
     def keep(self, image_id: str, sources: Sequence[Path]) -> bool:
-        """Whether an image is joined and not older than the files it is made of; counts it then."""
+        """Tell whether an image is joined and not older than the files it is made of, and count it then."""
         current = is_current(self.file(image_id), sources)
         self.kept += current
         return current

@@ -23,7 +23,7 @@ class EnsembleMember:
     sources: Sequence[MemberSource]
 
     def knows(self, names: Sequence[str]) -> Bools:
-        """Which of the cell types its model predicts, bool [K]; all of them where that is not known."""
+        """Tell which of the cell types its model predicts, bool [K]; all of them where that is not known."""
         listed = [source.names for source in self.sources if source.typed]
         if not listed or None in listed:
             return np.ones(len(names), dtype=bool)
@@ -66,7 +66,7 @@ def open_members(given: Any, **submissions: Any) -> list[EnsembleMember]:
 
 
 def shared_names(members: Sequence[EnsembleMember], default: Sequence[str]) -> tuple[str, ...]:
-    """The cell types of the result: those of the source with most types, `default` where none names any.
+    """Choose the cell types of the result: those of the source with most types, `default` where none names any.
 
     Others may have fewer of them, in any order. Raises InputError where another has a type that this one lacks.
     """
@@ -81,7 +81,7 @@ def shared_names(members: Sequence[EnsembleMember], default: Sequence[str]) -> t
 
 
 def chosen_images(members: Sequence[EnsembleMember], which: str) -> list[str]:
-    """The images to join, sorted: `common` takes those that all members have, `all` those that any has.
+    """Choose the images to join, sorted: `common` takes those that all members have, `all` those that any has.
 
     `same` takes them too, and raises InputError unless all members have the same ones, as does a choice of none.
     """
@@ -103,7 +103,7 @@ def chosen_images(members: Sequence[EnsembleMember], which: str) -> list[str]:
 
 
 def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[str]) -> dict[str, Floats]:
-    """The weights of each member, float64 [K] over the cell types: 0 for those that it does not know.
+    """Make the weights of each member, float64 [K] over the cell types: 0 for those that it does not know.
 
     given: None (all 1), a list in the order of the members, or a mapping from their names (others have 1); each a
     number, or a mapping from cell types with `default`. Raises InputError for unknown names, numbers below 0, and a

@@ -31,7 +31,7 @@ class Method(Protocol):
     voted: ClassVar[bool]
 
     def __call__(self, pool: Pool) -> Detections:
-        """The fused detections of a pool, which may be empty."""
+        """Fuse the detections of a pool, which may be empty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class NMS:
         checks.fractions("fusion", box_nms=self.box_nms, mask_nms=self.mask_nms, mask_iou=self.mask_iou)
 
     def __call__(self, pool: Pool) -> Detections:
-        """The fused detections; see `Method`."""
+        """Fuse the detections; see `Method`."""
         detections, pasted = pool.detections, pool.pasted
         stays = box_nms(detections.boxes, detections.cell_types, np.full(len(pool), self.box_nms)) & (pasted.areas > 0)
         seeds = np.flatnonzero(stays)
@@ -80,10 +80,10 @@ class _Averaging(ABC):
 
     @abstractmethod
     def _fuse(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Floats, Floats32]:
-        """Boxes [J, 4] and masks [J, M, M] of `clusters.several`; part: see `_parts`."""
+        """Make the boxes [J, 4] and masks [J, M, M] of `clusters.several`; part: see `_parts`."""
 
     def __call__(self, pool: Pool) -> Detections:
-        """The fused detections; see `Method`."""
+        """Fuse the detections; see `Method`."""
         clusters = cluster(pool, self.box_iou, self.mask_iou)
         part = _parts(pool, clusters)
         seed, seed_thresholds = pool.detections.select(clusters.seed), pool.mask_thresholds[clusters.seed]
@@ -158,7 +158,7 @@ class Vote(_Averaging):
         return edges.astype(np.float64), masks
 
     def _shares(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Ints, Ints, Floats32]:
-        """(cell, flat pixel, share) of every pixel of cells that several members found, sorted; shares in 0..1."""
+        """Count (cell, flat pixel, share) of all pixels of cells that several members found, sorted; shares in 0..1."""
         cell_of, part_of = np.full(len(pool), -1), np.zeros(len(pool))
         several = np.isin(clusters.cell, clusters.several)
         cell_of[clusters.rows[several]], part_of[clusters.rows[several]] = clusters.cell[several], part[several]
@@ -177,20 +177,20 @@ class Vote(_Averaging):
 
 
 def _parts(pool: Pool, clusters: Clusters) -> Floats:
-    """The part of each row in its cell by weight x score, float64 [R]; those of a cell sum to 1."""
+    """Compute the part of each row in its cell by weight x score, float64 [R]; those of a cell sum to 1."""
     rank = np.maximum(pool.rank[clusters.rows], 1e-9)  # scores of 0 among themselves count alike
     return rank / clusters.sums(rank)[clusters.cell]
 
 
 def _blocks(clusters: Clusters, size: int, values: int = 1 << 23) -> list[Ints]:
-    """Positions in `clusters.several`, in blocks whose masks hold about `values` numbers, to bound the memory."""
+    """Split the positions in `clusters.several` into blocks whose masks hold about `values` numbers."""
     several = clusters.several
     number = (np.cumsum(clusters.sizes[several]) * size * size) // values
     return np.split(np.arange(len(several)), np.flatnonzero(np.diff(number)) + 1) if len(several) else []
 
 
 def _types(pool: Pool, clusters: Clusters) -> Ints:
-    """The cell type of each cell by weighted majority, int64 [K]; of equal ones the first."""
+    """Vote on the cell type of each cell, int64 [K]; of equal ones the first."""
     votes = np.zeros((len(clusters), pool.weights.shape[1]))
     np.add.at(votes, (clusters.cell, pool.detections.cell_types[clusters.rows]), pool.votes[clusters.rows])
     # nobody votes for a score of 0: the seed decides
@@ -199,7 +199,7 @@ def _types(pool: Pool, clusters: Clusters) -> Ints:
 
 
 def _share(pool: Pool, clusters: Clusters, types: Ints) -> Floats:
-    """The weighted share of the members that found each cell of a type, float64 [K] in 0..1."""
+    """Compute the weighted share of the members that found each cell of a type, float64 [K] in 0..1."""
     found = clusters.sums(pool.weights[pool.member[clusters.rows], types[clusters.cell]])
     return found / np.maximum(pool.weights[:, types].sum(axis=0), 1e-9)
 

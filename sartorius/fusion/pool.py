@@ -71,7 +71,7 @@ class Pool:
         return paste_masks(cells.boxes, cells.masks, self.mask_thresholds, cells.height, cells.width)
 
     def select(self, index: Ints | Bools) -> Pool:
-        """The detections of a boolean mask [N] or of indices."""
+        """Select the detections of a boolean mask [N] or of indices."""
         return replace(
             self,
             detections=self.detections.select(index),
@@ -117,7 +117,7 @@ def _kept(detections: Detections, min_score: float) -> Detections:
 def _cell_types(
     kept: Sequence[Detections], members: Sequence[MemberDetections], weights: Floats, image_type: ImageType
 ) -> list[Ints]:
-    """The cell type of each detection, int64 [n] for each member."""
+    """Choose the cell type of each detection, int64 [n] for each member."""
     sums = np.zeros(weights.shape[1])
     for part, member, weight in zip(kept, members, weights, strict=True):
         if member.typed:
@@ -132,7 +132,7 @@ def _cell_types(
 
 
 def _prepared(detections: Detections, thresholds: Floats, size: int, calibrate: bool) -> SoftMasks:
-    """Masks of one size, calibrated where asked."""
+    """Bring masks to one size, calibrated where asked."""
     masks = detections.masks
     if calibrate and (thresholds != MASK_THRESHOLD).any():
         masks = calibrated(masks, thresholds).astype(np.float16)

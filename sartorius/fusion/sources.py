@@ -45,7 +45,7 @@ class MemberSource(ABC):
 
     @abstractmethod
     def file(self, image_id: str) -> Path:
-        """The file that holds an image."""
+        """Name the file that holds an image."""
 
     @abstractmethod
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
@@ -55,7 +55,7 @@ class MemberSource(ABC):
         """
 
     def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
-        """The probability above which pixels of masks count, float64 [K] for the cell types."""
+        """Return the probability above which pixels of masks count, float64 [K] for the cell types."""
         return np.full(len(names), MASK_THRESHOLD)
 
 
@@ -78,7 +78,7 @@ class FolderSource(MemberSource):
             raise InputError(f"members: {path} holds no detections; `predict` and `train` write them")
 
     def file(self, image_id: str) -> Path:
-        """The file of an image."""
+        """Name the file of an image."""
         return self.folder.file(image_id)
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
@@ -93,7 +93,7 @@ class FolderSource(MemberSource):
         return replace(detections, cell_types=position[detections.cell_types], cell_type_names=names)
 
     def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
-        """The saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
+        """Return the saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
         thresholds, types = super().mask_thresholds(names), self.names or names
         if self.postprocess:
             step = from_saved(self.postprocess, None, str(self.path)).find(PasteMasks)
@@ -119,7 +119,7 @@ class SubmissionSource(MemberSource):
         self.image_ids = sorted(self._rows)
 
     def file(self, image_id: str) -> Path:
-        """The csv itself."""
+        """Name the csv itself."""
         return self.path
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:

@@ -23,7 +23,7 @@ class ViewFusion:
     min_score: float
 
     def __call__(self, views: Sequence[Detections]) -> Detections:
-        """One set of detections, best score first, with the views' `agreement`."""
+        """Join the views into one set of detections, best score first, with `agreement`."""
         equal = np.ones(len(views[0].cell_type_names))
         members = [MemberDetections(view, weights=equal, mask_thresholds=equal * MASK_THRESHOLD) for view in views]
         return self.method(pool(members, min_score=self.min_score, calibrate=False, image_type="each"))

@@ -28,7 +28,7 @@ class Enlarged:
             raise InputError(f"inference.factor={self.factor}: expected 1 or more")
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """Dense outputs [C, H, W] of an image [1, H, W], shrunk to the window's size before windows are blended.
+        """Predict dense outputs [C, H, W] of an image [1, H, W], shrunk to the window's size before blending.
 
         Values stay as they are, but for `vectors`: lengths in enlarged pixels become those of the image.
         """
@@ -44,7 +44,7 @@ class Enlarged:
         return self.windows.maps(shrunk, image, vectors)
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """Detections of an image [1, H, W]; their masks are in box coordinates and stay as they are."""
+        """Detect the cells of an image [1, H, W]; masks are in box coordinates and stay as they are."""
 
         def shrunk(crop: Tensor) -> Detections:
             detections, (height, width) = detect_fn(self._enlarge(crop[None])[0]), crop.shape[-2:]
@@ -55,6 +55,6 @@ class Enlarged:
         return self.windows.detect(shrunk, image, image_id)
 
     def _enlarge(self, crops: Tensor) -> Tensor:
-        """Float crops [B, 1, h, w], enlarged with pixel centres at +0.5, as `SliceCrop` does."""
+        """Enlarge crops [B, 1, h, w] to float ones with pixel centres at +0.5, as `SliceCrop` does."""
         size = [round(length * self.factor) for length in crops.shape[-2:]]
         return F.interpolate(crops.float(), size, mode="bilinear")

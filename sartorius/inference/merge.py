@@ -43,7 +43,7 @@ def merge(
 
 
 def _fragments(pairs: Pairs, cut: Bools, areas: Ints, join_iou: float) -> Bools:
-    """Which detections [N] are fragments: wholly inside another window, and most of it inside an uncut cell there."""
+    """Tell which detections [N] are fragments: wholly inside another window, and mostly inside an uncut cell there."""
     inside = pairs.areas_i == areas[pairs.i]
     fragment = cut[pairs.i] & ~cut[pairs.j] & inside & (pairs.shared >= join_iou * pairs.areas_i)
     result = np.zeros(len(areas), dtype=bool)
@@ -52,7 +52,7 @@ def _fragments(pairs: Pairs, cut: Bools, areas: Ints, join_iou: float) -> Bools:
 
 
 def _groups(pairs: Pairs, everything: WindowDetections, dropped: Bools, join_iou: float) -> Ints:
-    """The cell of each detection, int64 [N], as the index of one of its detections.
+    """Assign each detection to a cell, int64 [N], numbered by one of its detections.
 
     The likeliest pairs are joined first, and no cell gets two detections of one window.
     """
@@ -77,13 +77,13 @@ def _root(group: list[int], k: int) -> int:
 
 
 def _first_of_each(group: Ints, scores: Scores, trust: Floats) -> Ints:
-    """The most trusted detection of each group; of equally trusted ones that with the better score."""
+    """Choose the most trusted detection of each group; of equally trusted ones that with the better score."""
     order = np.lexsort((-scores, -trust, group))
     return order[np.unique(group[order], return_index=True)[1]]
 
 
 def _stitched(everything: WindowDetections, group: Ints, chosen: Ints) -> Detections:
-    """All detections, with each of `chosen`, the representatives of cells cut by every window, stitched whole."""
+    """Replace each of `chosen`, the representatives of cells that every window cuts, by the stitched cell."""
     detections, areas = everything.detections, everything.runs.areas
     boxes, masks = detections.boxes.copy(), detections.masks.copy()
     scores, types = detections.scores.copy(), detections.cell_types.copy()

@@ -24,7 +24,7 @@ class JoinViews(Protocol):
     """Joins the detections of several views of one image, such as `fusion.view_fusion.ViewFusion`."""
 
     def __call__(self, views: Sequence[Detections], /) -> Detections:
-        """One set from those of at least two views, all mapped back to the image."""
+        """Join the detections of at least two views, all mapped back to the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ class Augmented:
         return [ImageView(symmetry, scale) for scale in self.scales for symmetry in self.symmetries]
 
     def apart(self) -> dict[str, Augmented]:
-        """The same, one view at a time, by the view's name."""
+        """Split into one view each, by the view's name."""
         return {view.name: replace(self, symmetries=[view.symmetry], scales=[view.scale]) for view in self.views}
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """The mean over the views of dense outputs [C, H, W] of an image [1, H, W]; where views agree, theirs exactly.
+        """Average the views' dense outputs [C, H, W] of an image [1, H, W]; where views agree, theirs exactly.
 
         Memory: two image-sized maps, whatever the number of views.
         """
@@ -74,7 +74,7 @@ class Augmented:
         return result
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """Detections of an image [1, H, W], joined; those of a single view as they are, mapped back.
+        """Detect the cells of an image [1, H, W] in all views, joined; those of a single view are only mapped back.
 
         Raises InputError for several views without `fuse`.
         """

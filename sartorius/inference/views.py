@@ -46,7 +46,7 @@ class ImageView:
         return self.symmetry if self.scale == 1 else f"{self.symmetry}_x{self.scale:g}"
 
     def apply(self, image: Tensor) -> Tensor:
-        """The view of an image [1, H, W]: [1, h, w], rescaled with pixel centres at +0.5, then float."""
+        """Transform an image [1, H, W] into the view [1, h, w], rescaled with pixel centres at +0.5, then float."""
         height, width = (max(round(length * self.scale), 1) for length in image.shape[-2:])
         if (height, width) != image.shape[-2:]:
             # shrunk with a filter, as a microscope of lower power would: no pixel is skipped
@@ -56,7 +56,7 @@ class ImageView:
         return image.flip(self._flipped).contiguous()
 
     def maps_back(self, maps: Tensor, height: int, width: int, vectors: slice | None) -> Tensor:
-        """Maps [C, h, w] of the view as maps [C, height, width] of the image.
+        """Map back maps [C, h, w] of the view to maps [C, height, width] of the image.
 
         vectors: channels (dy, dx) in pixels, which turn and shrink with the image.
         """
@@ -75,7 +75,7 @@ class ImageView:
         return maps
 
     def detections_back(self, detections: Detections, image_id: str, height: int, width: int) -> Detections:
-        """Detections of the view as those of the image: boxes in its pixels, masks turned with their boxes."""
+        """Map back detections to the image: boxes in its pixels, masks turned with their boxes."""
         transpose, up_down, left_right = SYMMETRIES[self.symmetry]
         left, top, right, bottom = detections.boxes.T
         masks, view_size = detections.masks, np.array([detections.width, detections.height], np.float32)

@@ -90,12 +90,12 @@ class WindowDetections:
         return nearest
 
     def areas_without(self, margin: int) -> Ints:
-        """Pixels of each mask that are at least `margin` px from its window's edges inside the image, [N]."""
+        """Count the pixels of each mask at least `margin` px from its window's edges inside the image, [N]."""
         trusted = [window.without(margin, self.height, self.width) for window in self.windows]
         return np.concatenate([self._within(k, region).areas for k, region in enumerate(trusted)])
 
     def pairs(self) -> Pairs:
-        """Every two detections of different windows whose masks share pixels."""
+        """Find all pairs of detections of different windows whose masks share pixels."""
         first = np.cumsum(self.counts) - self.counts
         parts = [np.zeros((5, 0), np.int64)]
         for a, b in combinations(range(len(self.windows)), 2):
@@ -111,7 +111,7 @@ class WindowDetections:
         return Pairs(*np.concatenate(parts, axis=1))
 
     def _within(self, index: int, region: Window) -> Runs:
-        """The runs of one window's detections, numbered from 0, inside a region."""
+        """Clip the runs of one window's detections, numbered from 0, to a region."""
         begin, end = np.searchsorted(self.owner, (index, index + 1))
         low, high = np.searchsorted(self.runs.cell, (begin, end))
         row, start = np.divmod(self.runs.start[low:high], self.width)
@@ -129,6 +129,6 @@ class WindowDetections:
 
 
 def _shifted(window: Window, detections: Detections, image_id: str, height: int, width: int) -> Detections:
-    """The detections in the pixels of the image."""
+    """Shift detections of a window to the pixels of the image."""
     boxes = detections.boxes + np.array([window.left, window.top] * 2, np.float32)
     return replace(detections, image_id=image_id, height=height, width=width, boxes=boxes)

@@ -32,13 +32,13 @@ class Windows(Protocol):
     """
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """Dense outputs [C, H, W] of an image [1, H, W], from a function of crops [B, 1, h, w] -> [B, C, h, w].
+        """Predict dense outputs [C, H, W] of an image [1, H, W] by a function of crops [B, 1, h, w] -> [B, C, h, w].
 
         vectors: the channels (dy, dx) in pixels of the crop, if any; they turn and scale with it.
         """
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """Detections of an image [1, H, W] with this id, from a function of one crop [1, h, w]."""
+        """Detect the cells of an image [1, H, W] with this id by a function of one crop [1, h, w]."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ class Whole:
     """The image in one piece."""
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """The network's output for the image; see `Windows`."""
+        """Apply the network to the image; see `Windows`."""
         return network_fn(image[None])[0]
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """The detections of the image; see `Windows`."""
+        """Apply the detector to the image; see `Windows`."""
         return detect_fn(image)
 
 
@@ -74,14 +74,14 @@ class _Overlapping(ABC):
 
     @abstractmethod
     def windows(self, height: int, width: int) -> list[Window]:
-        """Windows of one size that cover an image of this size."""
+        """List windows of one size that cover an image of this size."""
 
     @abstractmethod
     def shared(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns that neighbours share, at least."""
+        """Return the rows and columns that neighbours share, at least."""
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
-        """Blended outputs [C, H, W] of an image [1, H, W], in the device and dtype of the network's.
+        """Blend the windows' outputs into [C, H, W] of an image [1, H, W], in the network's device and dtype.
 
         Where windows agree the result is exactly theirs. Memory: one image-sized map and one batch of windows.
         """
@@ -101,7 +101,7 @@ class _Overlapping(ABC):
         return result
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """Detections of the image [1, H, W], best score first; those of a single window as they are. See `merge`."""
+        """Merge the windows' detections of an image [1, H, W], best score first; those of one window stay as they are."""
         height, width = image.shape[-2:]
         windows = self.windows(height, width)
         if len(windows) == 1:
@@ -130,11 +130,11 @@ class Tiles(_Overlapping):
             )
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """The tiles, row by row; see `sartorius.structures.windows.tiles`."""
+        """List the tiles, row by row; see `sartorius.structures.windows.tiles`."""
         return tiles(height, width, self.size, self.overlap)
 
     def shared(self, height: int, width: int) -> tuple[int, int]:
-        """The overlap, in both directions."""
+        """Return the overlap, in both directions."""
         return self.overlap, self.overlap
 
 
@@ -150,7 +150,7 @@ class FiveCrops(_Overlapping):
         five_crops(1, 1, self.height, self.width)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """The crops. Raises InputError where their pixels outside the margins do not cover an image of this size."""
+        """List the crops. Raises InputError where without their margins they do not cover an image of this size."""
         needed = [min(length, (length + 2 * self.margin) // 2 + 1) for length in (height, width)]
         if self.height < needed[0] or self.width < needed[1]:
             raise InputError(
@@ -161,7 +161,7 @@ class FiveCrops(_Overlapping):
         return five_crops(height, width, self.height, self.width)
 
     def shared(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns that crops in opposite corners share."""
+        """Return the rows and columns that crops in opposite corners share."""
         return 2 * self.height - height, 2 * self.width - width
 
 
@@ -181,7 +181,7 @@ def _blend(result: Tensor, total: Tensor, window: Window, output: Tensor, margin
 
 
 def _ramp(length: int, low: bool, high: bool, steps: int, like: Tensor) -> Tensor:
-    """Weights [length] above 0 that rise to 1 over `steps` pixels from the ends that lie inside the image."""
+    """Make weights [length] above 0 that rise to 1 over `steps` pixels from the ends inside the image."""
     rising = torch.arange(1, length + 1, device=like.device, dtype=like.dtype).div(steps + 1).clamp(max=1)
     weights = torch.ones_like(rising)
     if low:

@@ -70,7 +70,7 @@ def cell_features(detections: Detections, source: Ints, runs: Runs) -> Floats:
 
 
 def _crowding(centres: Floats, radius: Floats) -> tuple[Floats, Floats]:
-    """Other centres within three radii of each cell, and the distance to the nearest in radii, both float64 [N]."""
+    """Count other centres within three radii of each cell; returns that and the nearest one's radii, float64 [N]."""
     tree = cKDTree(centres)
     neighbours = tree.query_ball_point(centres, 3 * radius, return_length=True) - 1
     nearest = tree.query(centres, k=2)[0][:, 1]  # infinite for a cell alone

@@ -47,7 +47,7 @@ class Example:
         return best
 
     def row(self, keep: Bools) -> Ints:
-        """The image's row of `metrics.functional`, index 0, with only the cells of `keep` [N]."""
+        """Make the image's row of `metrics.functional`, index 0, with only the cells of `keep` [N]."""
         i, j, shared = (part[keep[self.pairs[0]]] for part in self.pairs)
         row = np.zeros(ROW_LENGTH, np.int64)
         row[1:-2] = true_positives(i, j, shared, self.areas, self.true_areas)
@@ -56,7 +56,7 @@ class Example:
 
 
 def rows_of(examples: Sequence[Example], kept: Sequence[Bools]) -> Ints:
-    """Rows int64 [P, 13] of images with only the cells of `kept`, bool [N] each; index k is the image's position."""
+    """Make the rows int64 [P, 13] of images with only the cells of `kept`, bool [N] each, numbered by position."""
     rows = np.array([e.row(keep) for e, keep in zip(examples, kept, strict=True)], np.int64).reshape(-1, ROW_LENGTH)
     rows[:, 0] = np.arange(len(rows))
     return rows

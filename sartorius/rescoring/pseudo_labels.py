@@ -22,7 +22,7 @@ Texts = Mapping[str, list[str]]  # run-length texts of the cells by image
 
 
 def label(detections: Detections, postprocess: Postprocess, settings: PseudoLabels) -> ImageLabels:
-    """The pseudo-labels of an image, best score first.
+    """Make the pseudo-labels of an image, best score first.
 
     Its cell type is the one with the largest sum of scores, and the thresholds are that type's, score from
     `doubtful_score` on. A cell is sure from `min_score` and `min_agreement` on (agreement counts where it is known).
@@ -67,7 +67,7 @@ class PseudoLabeller:
     skip_bad: bool
 
     def is_done(self, image_id: str) -> bool:
-        """Whether an earlier run labelled the image, as its detections are now."""
+        """Tell whether an earlier run labelled the image, as its detections are now."""
         return self.file.has(image_id, self.folder.file(image_id))
 
     def __call__(self, image_id: str) -> str | None:

@@ -25,12 +25,12 @@ NONE, SAVED = "none", "saved"
 
 
 def with_filter(postprocess: Postprocess, fitted: FalsePositiveFilter | None) -> Postprocess:
-    """The post-processing with the filter as its last step; without one as it is."""
+    """Append the filter to the post-processing as its last step; None appends nothing."""
     return postprocess if fitted is None else Postprocess(None, **{**postprocess.steps, KEY: fitted})
 
 
 def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] | None:
-    """The entry of meta.json for the filter in a file: its path, and its bytes in base64; None for `none` and None.
+    """Make the entry of meta.json for a filter's file: its path, and its bytes in base64; None for `none` and None.
 
     Raises InputError for a file that is missing or no filter, and one that was trained on other cell types.
     """

@@ -32,7 +32,7 @@ class Shapes:
 
     @classmethod
     def of(cls, runs: Runs) -> Shapes:
-        """The shapes of the cells of an image."""
+        """Measure the cells of an image."""
         pixel, cell = runs.pixels()
         count, area = runs.count, runs.areas.astype(np.float64)
         some = np.maximum(area, 1)

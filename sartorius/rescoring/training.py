@@ -44,7 +44,7 @@ def out_of_fold(examples: Sequence[Example], folds: Ints, regressor: NewRegresso
 
 
 def best_threshold(examples: Sequence[Example], expected: Sequence[Floats], thresholds: Sequence[float]) -> float:
-    """The threshold with the largest competition mAP on these images, the lowest of equally good ones."""
+    """Choose the threshold with the largest competition mAP on these images, the lowest of equally good ones."""
     tried = sorted(thresholds)
     rows = [[e.row(iou >= threshold) for threshold in tried] for e, iou in zip(examples, expected, strict=True)]
     scores = np.mean([average_precision_per_image(np.array(of_image)) for of_image in rows], axis=0)
@@ -54,7 +54,7 @@ def best_threshold(examples: Sequence[Example], expected: Sequence[Floats], thre
 def cross_fitted(
     examples: Sequence[Example], folds: Ints, thresholds: Sequence[float], regressor: NewRegressor
 ) -> Ints:
-    """Rows int64 [P, 13] of the filtered images, each by trees and a threshold fitted without its fold.
+    """Make rows int64 [P, 13] of the filtered images, each by trees and a threshold fitted without its fold.
 
     Index k of a row is the position of its image. Takes folds x folds fits. Raises InputError for fewer than 3 folds:
     the two others at least are needed to choose a threshold.
@@ -85,12 +85,12 @@ def fit(
 
 
 def unfiltered(examples: Sequence[Example]) -> Ints:
-    """Rows int64 [P, 13] with every cell kept."""
+    """Make rows int64 [P, 13] with every cell kept."""
     return rows_of(examples, [np.ones(len(e.areas), dtype=bool) for e in examples])
 
 
 def gain(plain: Ints, filtered: Ints, bootstrap: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers of the report from rows: unfiltered and cross_fitted mAP, and their paired difference.
+    """Summarise rows for the report: unfiltered and cross_fitted mAP, and their paired difference.
 
     bootstrap: samples, seed and level of the difference's interval.
     """

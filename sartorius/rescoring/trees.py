@@ -78,7 +78,7 @@ class Trees:
         )
 
     def arrays(self) -> dict[str, Any]:
-        """The fields by name, to be stored."""
+        """Return the fields by name, to be stored."""
         return dict(vars(self))
 
     @classmethod

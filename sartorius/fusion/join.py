@@ -76,7 +76,7 @@ class Ensemble:
         return [m.source_of[image_id].file(image_id) for m in self.members if image_id in m.source_of]
 
     def join(self, image_id: str, skip_bad: bool = False) -> tuple[Detections | None, list[str]]:
-        """Join the detections of an image that at least one member has; returns them, with agreement, and file problems.
+        """Join the detections of an image that at least one member has; returns them, with agreement, and problems.
 
         skip_bad: a file that cannot be read is a problem, its member counts as not having the image, and the detections
         are None where no member is left; otherwise the first such file raises InputError. Raises InputError for members

@@ -101,7 +101,7 @@ class _Overlapping(ABC):
         return result
 
     def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
-        """Merge the windows' detections of an image [1, H, W], best score first; those of one window stay as they are."""
+        """Merge the windows' detections of an image [1, H, W], best score first; one window's stay as they are."""
         height, width = image.shape[-2:]
         windows = self.windows(height, width)
         if len(windows) == 1:

@@ -65,7 +65,7 @@ class ReopenHoles(Step):
 
 
 def _filled(layers: Layers, count: int) -> Layers:
-    """The masks with all that each encloses, other cells too, in layers of their own."""
+    """Fill each mask with all that it encloses, other cells too; returns new layers."""
     masks = Instances(layers, np.zeros(count, np.int64))
     pixel, owner = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for k in range(count):

@@ -1,4 +1,4 @@
-"""Post-processing: the steps from soft detections to the cells that may be submitted, one label map, no pixel twice."""
+"""Post-processing: the steps from soft detections to the cells of a submission, one label map, no pixel twice."""
 
 from __future__ import annotations
 

@@ -57,11 +57,7 @@ class PastedMasks:
 
 
 def paste_masks(
-    boxes: NDArray[np.floating],
-    masks: NDArray[np.floating],
-    thresholds: NDArray[np.floating],
-    height: int,
-    width: int,
+    boxes: NDArray[np.floating], masks: NDArray[np.floating], thresholds: NDArray[np.floating], height: int, width: int
 ) -> PastedMasks:
     """Find the pixels where the pasted probability is above the mask's own threshold.
 

@@ -65,8 +65,8 @@ def open_holes(label_map: LabelMap, sure: PastedMasks) -> LabelMap:
     sure: the pixels of each cell that are more probable than where holes are opened; pixels that the label map gives to
     another cell do not count. A cell without sure pixels stays as it is, so does the rim of every cell.
     """
-    own = label_map.reshape(-1)[sure.pixel] == sure.mask + 1
+    drawn = label_map.reshape(-1)[sure.pixel] == sure.mask + 1
     core = np.zeros(label_map.shape, dtype=np.uint16)
-    core.reshape(-1)[sure.pixel[own]] = sure.mask[own] + 1
+    core.reshape(-1)[sure.pixel[drawn]] = sure.mask[drawn] + 1
     holes = (core == 0) & (label_map > 0) & (fill_holes(core) == label_map)
     return np.where(holes, 0, label_map).astype(np.uint16)

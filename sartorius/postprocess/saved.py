@@ -125,17 +125,17 @@ def _build_step(name: str, settings: Any, source: str) -> Step | None:
 def _step_class(name: str, target: str, source: str) -> type[Step]:
     """Import the class that a `_target_` names; raises InputError for anything but a step defined in this package."""
     module, _, kind = target.rpartition(".")
-    found: Any = None
+    step: Any = None
     if f"{module}.".startswith(f"{_PACKAGE}."):
         try:
-            found = vars(importlib.import_module(module)).get(kind)
+            step = vars(importlib.import_module(module)).get(kind)
         except ImportError as error:
             raise InputError(f"{source}: postprocess.{name}: there is no {module} ({error})") from error
-    if not (isinstance(found, type) and Step in found.__mro__ and found.__module__.startswith(f"{_PACKAGE}.")):
+    if not (isinstance(step, type) and Step in step.__mro__ and step.__module__.startswith(f"{_PACKAGE}.")):
         raise InputError(
             f"{source}: postprocess.{name}: refused, {target} is no step of {_PACKAGE}: put one of your own there"
         )
-    return found
+    return step
 
 
 def to_saved(post: Postprocess) -> dict[str, Any]:

@@ -103,11 +103,11 @@ def _passes(
 def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> tuple[Ints, Ints, Floats]:
     """Return the basins on either side of each pixel pair that lies `step` apart, and the height of the pass there."""
     other = position[at + step]
-    own = np.flatnonzero(other >= 0)
-    other = other[own]
-    differ = np.flatnonzero(basin[own] != basin[other])
-    own, other = own[differ], other[differ]
-    return basin[own], basin[other], np.minimum(values[own], values[other])
+    here = np.flatnonzero(other >= 0)
+    other = other[here]
+    differ = np.flatnonzero(basin[here] != basin[other])
+    here, other = here[differ], other[differ]
+    return basin[here], basin[other], np.minimum(values[here], values[other])
 
 
 def _merge(low: Ints, high: Ints, passes: Floats, peaks: Floats, depth: float) -> Ints:

@@ -124,8 +124,8 @@ def _final_iou(final: Finalised, truth: Runs, best: Ints) -> Floats:
     """The IoU of each cell with what is left of its best candidate, float64 [M]; 0 where nothing is."""
     runs = final.instances.to_runs()
     i, j, shared = rle.intersections(runs, truth)
-    own = final.source[i] == best[j]
-    i, j, shared = i[own], j[own], shared[own]
+    same = final.source[i] == best[j]
+    i, j, shared = i[same], j[same], shared[same]
     iou = np.zeros(truth.count)
     iou[j] = shared / (runs.areas[i] + truth.areas[j] - shared)
     return iou

@@ -22,7 +22,7 @@ class Tuned:
     """Thresholds before and after, and the scores of P images under them.
 
     scores: float64 [P] each, `untuned`, `tuned` (by thresholds of all images) and, where there were folds,
-    `cross_fitted` (by thresholds of the other folds). of_fold: the thresholds found without each fold.
+    `cross_fitted` (by thresholds of the other folds). of_fold: the thresholds tuned without each fold.
     """
 
     images: tuple[str, ...]

@@ -139,8 +139,8 @@ class CountScorer:
         final[:count] = (areas[:count] > 0) & (areas[:count] >= min_area)
         level = self._levels(table, winner, areas, final)
         hits = np.zeros((len(self.images), len(THRESHOLD_PERCENT) + 1), dtype=np.int64)
-        found = np.flatnonzero(level)
-        np.add.at(hits, (self.image_index[found], level[found]), 1)
+        hit = np.flatnonzero(level)
+        np.add.at(hits, (self.image_index[hit], level[hit]), 1)
         rows = np.zeros((len(self.images), ROW_LENGTH), dtype=np.int64)
         rows[:, 0] = np.arange(len(rows))
         rows[:, 1:-2] = hits[:, :0:-1].cumsum(axis=1)[:, ::-1]
@@ -151,8 +151,8 @@ class CountScorer:
     def _levels(self, table: OverlapTable, winner: Ints, areas: Ints, final: Bools) -> Ints:
         """Count the IoU thresholds, of ten, that each candidate [N] exceeds with a true cell; 0 unless it is final.
 
-        The cells that are left share no pixel, so a true cell has at most one of them with an IoU above one half:
-        matching one to one comes down to whether a candidate exceeds the threshold with any cell.
+        Final cells share no pixel, so a true cell has at most one of them with an IoU above one half: a candidate is
+        matched wherever it exceeds the threshold with any cell.
         """
         owner = winner[table.truth_region]
         inside = final[owner]

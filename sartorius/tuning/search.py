@@ -1,4 +1,4 @@
-"""The search: thresholds of one cell type after the other, by Optuna's TPE, written down trial by trial.
+"""The search: thresholds of one cell type after the other, by Optuna's TPE, each trial kept on the disk.
 
 The score is a mean over images. Where thresholds are those of the image's prevailing type
 (`types.of: image`), a type's thresholds matter in its own images only, and the searches are independent. Where

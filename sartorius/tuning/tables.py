@@ -56,29 +56,22 @@ class Tables:
             detections, cells = load(image_id), truth(image_id)
             self._check(detections, cells)
             self.candidates[image_id] = candidate_table(detections, cells, post, *least)
-            for array in (
-                detections.boxes,
-                detections.scores,
-                detections.cell_types,
-                detections.masks,
-                cells.start,
-                cells.length,
-                cells.cell,
-            ):
+            arrays = detections.boxes, detections.scores, detections.cell_types, detections.masks
+            for array in (*arrays, cells.start, cells.length, cells.cell):
                 digest.update(repr((image_id, array.shape)).encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
         self.digest = digest.hexdigest()  # of all detections and true cells
 
-    def _check(self, found: Detections, cells: Runs) -> None:
-        if (found.height, found.width) != (cells.height, cells.width):
+    def _check(self, detections: Detections, cells: Runs) -> None:
+        if (detections.height, detections.width) != (cells.height, cells.width):
             raise InputError(
-                f"image {found.image_id}: detections of {found.width}x{found.height} pixels, its cells are of "
-                f"{cells.width}x{cells.height}; the detections are of another image"
+                f"image {detections.image_id}: detections of {detections.width}x{detections.height} pixels, "
+                f"its cells are of {cells.width}x{cells.height}; the detections are of another image"
             )
-        self.cell_type_names = self.cell_type_names or found.cell_type_names
-        if found.cell_type_names != self.cell_type_names:
+        self.cell_type_names = self.cell_type_names or detections.cell_type_names
+        if detections.cell_type_names != self.cell_type_names:
             raise InputError(
-                f"image {found.image_id}: cell types {', '.join(found.cell_type_names)}, others have "
+                f"image {detections.image_id}: cell types {', '.join(detections.cell_type_names)}, others have "
                 f"{', '.join(self.cell_type_names)}; tune detections of one kind of model together"
             )
 

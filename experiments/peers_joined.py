@@ -21,10 +21,10 @@ import numpy as np
 import yaml
 from hard_masks import JoinRule  # beside this file
 from numpy.typing import NDArray
+from shape_types import ShapeTypes
 
 from sartorius.errors import InputError
 from sartorius.formats.submission import read_submission, validate_submission, write_submission
-from sartorius.rescoring.shapes import ShapeTypes
 from sartorius.structures import rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.rle import Runs

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from skimage.measure import regionprops
 
-from sartorius.errors import InputError
-from sartorius.rescoring.shapes import Shapes, ShapeTypes
+from sartorius.rescoring.shapes import Shapes
 from sartorius.structures import rle
 
 
@@ -37,16 +36,3 @@ def test_no_cells_and_cells_without_pixels() -> None:
     assert len(Shapes.of(rle.parse([], 5, 6)).area) == 0
     shapes = Shapes.of(rle.parse(["", "1 3"], 5, 6))
     assert shapes.area.tolist() == [0, 3] and shapes.elongation[0] == shapes.fill[0] == 0
-
-
-def test_types_by_shape() -> None:
-    runs, types = rle.from_layers(label_map()), ShapeTypes(0.93, 1.5)
-
-    def only(k: int) -> str:
-        return types(rle.from_layers((label_map() == k).astype(np.int64)))
-
-    assert [only(1), only(2), only(3)] == ["cort", "shsy5y", "astro"]
-    assert ShapeTypes(0.0, 1.5)(runs) == "shsy5y" and ShapeTypes(0.0, 9.0)(runs) == "cort"
-    assert types(rle.parse([], 5, 6)) == types(rle.parse([""], 5, 6)) == "cort"
-    with pytest.raises(InputError, match="astro_fill=2"):
-        ShapeTypes(2, 1.5)

@@ -44,7 +44,7 @@ class EMA(Callback):
         self._step = 0  # optimizer steps up to the last update
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Every fit starts its own average, or gets that of its checkpoint after this."""
+        """Start the average of a fit, which gets that of its checkpoint after this."""
         if stage == "fit":
             self._average, self._swapped, self._updates, self._step = {}, False, 0, 0
 
@@ -116,7 +116,7 @@ class EMA(Callback):
 
 
 def _averaged(module: LightningModule) -> dict[str, Tensor]:
-    """The parameters that learn and the float buffers of a module by name; they are the module's own tensors."""
+    """Get the parameters that learn and the float buffers of a module by name; they are the module's own tensors."""
     saved = module.state_dict(keep_vars=True)
     frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in saved.items() if value.is_floating_point() and name not in frozen}

@@ -25,12 +25,12 @@ class SplitData(Protocol):
     test_images: Sequence[str]
 
     def place_of(self, image_id: str) -> str:
-        """The place that training and validation must not share: the plate well, or LIVECell's field of view; the image
-        itself where it is not known."""
+        """Get the place that training and validation must not share: the plate well, or LIVECell's field of view; the
+        image itself where it is not known."""
 
 
 def trained_on(datamodule: SplitData) -> dict[str, str]:
-    """The training images of a data module that is set up, pseudo-labelled ones too: id -> place, in their order."""
+    """List the training images of a data module that is set up, pseudo-labelled too: id -> place, in their order."""
     return {
         str(image_id): datamodule.place_of(image_id)
         for image_id in (*datamodule.train_images, *datamodule.pseudo_images)
@@ -38,7 +38,7 @@ def trained_on(datamodule: SplitData) -> dict[str, str]:
 
 
 def noted(metadata: Mapping[str, Any] | None, source: str) -> dict[str, str]:
-    """The images that the weights of `source` were trained on by their metadata, those of earlier trainings included.
+    """Get the images that weights were trained on from their metadata, those of earlier trainings included.
 
     {} for weights without metadata: they are not ours, and nothing is known. Raises InputError for metadata without
     the images.
@@ -82,14 +82,14 @@ def check_start(before: Mapping[str, str], datamodule: SplitData, source: str) -
         return
     places = {place: image_id for image_id, place in before.items()}
     for name, images in held_back.items():
-        seen = [image_id for image_id in images if image_id in before or datamodule.place_of(image_id) in places]
-        if not seen:
+        shared = [image_id for image_id in images if image_id in before or datamodule.place_of(image_id) in places]
+        if not shared:
             continue
-        first, where = seen[0], datamodule.place_of(seen[0])
+        first, where = shared[0], datamodule.place_of(shared[0])
         how = "" if first in before else f", whose well or field of view '{where}' it shares with {places[where]}"
         kind = name.split("_")[0].replace("val", "validation")
         raise InputError(
-            f"model.weights={source}: was trained on {len(seen)} of the {len(images)} {kind} images or their "
+            f"model.weights={source}: was trained on {len(shared)} of the {len(images)} {kind} images or their "
             f"neighbours ({first}{how}); the score would be flattered. Start from weights that were trained without "
             "them: the same fold of the same data (data.fold, data.fold_seed), or other data with data.drop_shared=true"
         )

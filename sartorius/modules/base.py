@@ -40,15 +40,15 @@ class SegmentationModule(pl.LightningModule):
         return None
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every image, on the CPU; an image may have none."""
+        """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
         raise NotImplementedError
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch; callbacks score them."""
+        """Detect the cells of every image of the batch; callbacks score them."""
         return self.detect(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch."""
+        """Detect the cells of every image of the batch."""
         return self.detect(batch)
 
     def use_windows(self, windows: Windows) -> None:
@@ -58,11 +58,11 @@ class SegmentationModule(pl.LightningModule):
         self.inference = windows
 
     def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
-        """(text, drawing) of each training target of a sample, as in `visualise.targets.DrawsTargets`."""
+        """Draw the training targets of a sample, as in `visualise.targets.DrawsTargets`."""
         return []
 
     def memory_advice(self, stage: str) -> list[str]:
-        """Settings of this model, in words, that need less memory in `training` or another stage."""
+        """List settings of this model, in words, that need less memory in `training` or another stage."""
         return []
 
 
@@ -81,4 +81,4 @@ class BoxPromptedModule(Protocol):
     """A module that segments given boxes; its detections are in the order of the image's cells."""
 
     def given_boxes(self, target: Target) -> Tensor:
-        """The boxes of an image's cells, float32 [N, 4], as the module is given them in validation."""
+        """Make the boxes of an image's cells that the module is given in validation, float32 [N, 4]."""

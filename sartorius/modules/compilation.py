@@ -30,7 +30,7 @@ def compile_network(network: nn.Module, part: str | None, mode: str, dynamic: bo
 
 
 def explain_compilation(error: BaseException) -> InputError | None:
-    """The error to raise in place of the compiler's, which comes at the first batch; None for any other error."""
+    """Make the error to raise in place of the compiler's, which comes at the first batch; None for any other error."""
     chain: Any = error
     while chain is not None:
         if type(chain).__module__.startswith(_COMPILERS):

@@ -56,7 +56,7 @@ class CropSegmenterModule(TrainedModule):
         self.jitter, self.low, self.mask_size, self.crops_at_once = jitter, low, mask_size, crops_at_once
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of the chosen cells of all images together. Stops on a loss that is not finite.
+        """Compute the loss of the chosen cells of all images together. Stops on a loss that is not finite.
 
         Bins of a crop that hold ignored pixels are left out, and a crop counts with the weight of its image.
         """
@@ -70,14 +70,14 @@ class CropSegmenterModule(TrainedModule):
         return self.total(self._losses(self.network(crops), truth, certain, weights), batch, len(crops))
 
     def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Crops [n, C, S, S], truth [n, 2, S, S] and squares [n, 4] of the sample's cells."""
+        """Make crops [n, C, S, S], truth [n, 2, S, S] and squares [n, 4] of the sample's cells."""
         chosen = torch.arange(len(target), device=image.device) if target.chosen is None else target.chosen
         boxes = jitter(target.boxes[chosen], self.jitter)
         regions = self.network.regions(boxes)
         return self.network.crops(image, boxes), self._truth(target, chosen, regions), regions
 
     def _truth(self, target: Target, chosen: Tensor, regions: Tensor) -> Tensor:
-        """Coverage of the chosen cells, and of all others, in their regions: float32 [n, 2, S, S] in 0..1."""
+        """Compute the coverage of chosen cells, and of all others, in their regions: float32 [n, 2, S, S] in 0..1."""
         size = self.network.size
         cell = gather_mask_targets(target.layers, target.layer_of[chosen], target.ids[chosen], regions, size)
         every = crop((target.layers > 0).any(dim=0, keepdim=True).float(), regions, size)[:, 0]
@@ -92,7 +92,7 @@ class CropSegmenterModule(TrainedModule):
         }
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image: its cells in their order, from their jittered boxes, all with score 1.
+        """Segment the cells of every image in their order, from their jittered boxes, all with score 1.
 
         Logs val/loss, and val/crop_iou and val/crop_dice of the cell in crop pixels, means over cells.
         """
@@ -118,13 +118,13 @@ class CropSegmenterModule(TrainedModule):
         self.log_dict(scores, batch_size=len(truth), sync_dist=True)
 
     def given_boxes(self, target: Target) -> Tensor:
-        """The boxes of an image's cells, jittered as a function of (seed, image): float32 [N, 4]."""
+        """Make the boxes of an image's cells, jittered as a function of (seed, image): float32 [N, 4]."""
         key = np.random.SeedSequence((self.seed, zlib.crc32(target.image_id.encode())))
         generator = torch.Generator().manual_seed(int(key.generate_state(1, np.uint64)[0]))
         return jitter(target.boxes, self.jitter, generator)
 
     def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
-        """The crops of the chosen cells with jittered boxes, with their targets."""
+        """Draw the crops of the chosen cells with jittered boxes, with their targets."""
         boxes = self.given_boxes(target)
         chosen = (torch.arange(len(target)) if target.chosen is None else target.chosen)[:CROPS]
         crops = self.network.crops(image, boxes[chosen])
@@ -132,7 +132,7 @@ class CropSegmenterModule(TrainedModule):
         return [crop_panel(crops.numpy(), truth.numpy())]
 
     def segment(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """Logits float32 [N, 2, S, S] of an image [1, H, W] in the squares `network.regions(boxes)`, in portions."""
+        """Predict logits float32 [N, 2, S, S] in the squares around boxes of an image [1, H, W], in portions."""
         parts = [self.network(self.network.crops(image, part)) for part in boxes.split(self.crops_at_once)]
         return torch.cat(parts)
 

@@ -26,7 +26,7 @@ class LRDecay:
         self.per_stage, self.backbone = per_stage, backbone
 
     def factors(self, module: nn.Module) -> dict[str, float]:
-        """The factor of each parameter of the module's backbone by name; those not named learn at the full rate.
+        """Compute the factor of each parameter of the module's backbone by name; others learn at the full rate.
 
         {} where both options are 1. Raises InputError where the module has no backbone with known stages.
         """
@@ -38,7 +38,7 @@ class LRDecay:
 
 
 def backbone_depths(module: nn.Module) -> dict[str, int]:
-    """The stage of each parameter of a module's backbone by name: 0 for the stem, then 1, 2, ... without a gap.
+    """Find the stage of each parameter of a module's backbone by name: 0 for the stem, then 1, 2, ... without a gap.
 
     The backbone is the first part whose stages are known: torchvision's ResNet in a detector, timm's networks with
     features_only, `PlainEncoder`. A plain transformer's stages are its blocks, by timm's own grouping. Raises
@@ -55,7 +55,7 @@ def backbone_depths(module: nn.Module) -> dict[str, int]:
 
 
 def _depths(part: nn.Module) -> dict[str, int] | None:
-    """Depths of a part's parameters, with gaps; None where it is no backbone."""
+    """Find the depths of a part's parameters, with gaps; None where it is no backbone."""
     from timm.models import group_parameters  # a second, and only where rates differ
     from timm.models._features import FeatureGetterNet
     from torchvision.models._utils import IntermediateLayerGetter
@@ -77,7 +77,7 @@ def _depths(part: nn.Module) -> dict[str, int] | None:
 
 
 def _by_position(part: nn.Module, stages: list[str]) -> dict[str, int]:
-    """0 for parameters of what is defined before the first stage, k + 1 for those up to the end of stage k."""
+    """Number parameters: 0 for those defined before the first stage, k + 1 for those up to the end of stage k."""
     # timm flattens sequences: "stages.0" may be the child "stages_0"
     places = {name.replace(".", "_"): place for place, (name, _) in enumerate(part.named_modules())}
     ends, first = [], len(places)

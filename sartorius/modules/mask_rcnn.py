@@ -65,19 +65,19 @@ class MaskRCNNModule(TrainedModule):
         return {"score": heads.score, "box_nms": heads.nms_iou, "detections": heads.detections}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
+        """Compute the sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
         losses: dict[str, Tensor] = self.network(batch.images, batch.targets)
         return self.total(losses, batch)
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every image, on the CPU; an image may have none."""
+        """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
         return [
             self.inference.detect(partial(self._detect, target.image_id), image, target.image_id)
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
 
     def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
-        """The anchors that stand for cells, and the mask targets of the annotated boxes, each in its box."""
+        """Draw the anchors that stand for cells, and the mask targets of the annotated boxes, each in its box."""
         anchors, match = self.network.match_anchors(image, target)
         size = self.network.roi_heads.mask_size
         masks = gather_mask_targets(target.layers, target.layer_of, target.ids, target.boxes, size)
@@ -88,7 +88,7 @@ class MaskRCNNModule(TrainedModule):
         ]
 
     def memory_advice(self, stage: str) -> list[str]:
-        """Fewer regions, and stages of the backbone computed again."""
+        """Advise fewer regions, and stages of the backbone computed again."""
         if stage != "training":
             return ["a lower model.network.roi_heads.detections"]
         return [
@@ -97,7 +97,7 @@ class MaskRCNNModule(TrainedModule):
         ]
 
     def _detect(self, image_id: str, image: Tensor) -> Detections:
-        """Detections of an image or a window of it [1, H, W]."""
+        """Detect the cells of an image or a window of it [1, H, W]."""
         raw: RawDetections = self.network([image])[0]
         height, width = image.shape[-2:]
         # dividing by the scale can push an edge a rounding error beyond the image

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class NonFiniteLossError(InputError):
-    """The loss is NaN or infinite: the message names the images and every loss term."""
+    """A loss that is NaN or infinite: the message names the images and every loss term."""
 
     def __init__(self, images: Sequence[str], losses: Mapping[str, Tensor]) -> None:
         terms = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
@@ -94,7 +94,7 @@ class TrainedModule(SegmentationModule):
         seed_step(self.seed, self.global_step, batch_idx, self.global_rank)
 
     def total(self, terms: Mapping[str, Tensor], batch: Batch, samples: int | None = None) -> Tensor:
-        """The weighted sum of the loss terms, logged as train/loss and train/<term>.
+        """Compute the weighted sum of the loss terms, logged as train/loss and train/<term>.
 
         samples: how many the logged means are over, the images of the batch where None. Raises NonFiniteLossError where
         the sum is not finite.
@@ -108,7 +108,7 @@ class TrainedModule(SegmentationModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """The optimizer over the parameters that learn, and the schedule over all steps of the training."""
+        """Build the optimizer over the parameters that learn, and the schedule over all steps of the training."""
         return configure(self, self.optimizer, self.scheduler, self.lr_decay)
 
 
@@ -142,7 +142,7 @@ def configure(
 
 
 def _groups(module: nn.Module, factors: Mapping[str, float]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Groups of the parameters that learn, and the factor of the rate of each: the lowest rate last."""
+    """Make groups of the parameters that learn, and the factor of the rate of each: the lowest rate last."""
     learning = [(factors.get(name, 1.0), p) for name, p in module.named_parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = []
     scales = []
@@ -159,7 +159,7 @@ def _groups(module: nn.Module, factors: Mapping[str, float]) -> tuple[list[dict[
 
 
 def total_steps(trainer: pl.Trainer) -> int:
-    """The optimizer steps of the whole training; raises InputError where only the clock or a person ends it."""
+    """Count the optimizer steps of the whole training; raises InputError where only the clock or a person ends it."""
     steps = trainer.estimated_stepping_batches
     if not 0 <= steps < float("inf"):
         raise InputError(

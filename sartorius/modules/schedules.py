@@ -19,7 +19,7 @@ from sartorius.structures import checks
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float) -> LambdaLR:
-    """Linear warm-up over `warmup_steps`, then half a cosine down to `final_fraction` of the rate at `total_steps`."""
+    """Warm up linearly over `warmup_steps`, then half a cosine down to `final_fraction` at `total_steps`."""
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -32,7 +32,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
 def warmup_steps_down(
     optimizer: Optimizer, total_steps: int, warmup_steps: int, milestones: Sequence[float], gamma: float
 ) -> LambdaLR:
-    """Linear warm-up, then the rate times `gamma` at each of `milestones` (fractions of `total_steps`)."""
+    """Warm up linearly, then multiply the rate by `gamma` at each of `milestones` (fractions of `total_steps`)."""
 
     def factor(step: int) -> float:
         return _warm(step, warmup_steps) * gamma ** sum(step >= milestone * total_steps for milestone in milestones)
@@ -41,7 +41,7 @@ def warmup_steps_down(
 
 
 def warmup_constant(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LambdaLR:
-    """Linear warm-up over `warmup_steps`, then the optimizer's rate to the end."""
+    """Warm up linearly over `warmup_steps`, then keep the optimizer's rate to the end."""
     return LambdaLR(optimizer, lambda step: _warm(step, warmup_steps))
 
 
@@ -54,7 +54,7 @@ def one_cycle(
     final_fraction: float,
     momentum: Sequence[float] | None,
 ) -> LambdaLR:
-    """Half a cosine up to the optimizer's rate, half a cosine down to the last step (Smith & Topin 2019).
+    """Rise by half a cosine to the optimizer's rate, fall by another to the last step (Smith & Topin 2019).
 
     The rates of torch's OneCycleLR, which cannot be resumed over another number of steps and divides by zero where
     `warmup_fraction` of them is exactly one. warmup_steps: up to the highest rate; None for warmup_fraction (0..1) of
@@ -100,7 +100,7 @@ class _WithMomentum(LambdaLR):
             group.update({"betas": (value, *group["betas"][1:])} if "betas" in group else {"momentum": value})
 
     def state_dict(self) -> dict[str, Any]:
-        """LambdaLR's without the function, which the config supplies."""
+        """Return LambdaLR's state without the function, which the config supplies."""
         return {key: value for key, value in super().state_dict().items() if key != "momentum"}
 
 
@@ -109,5 +109,5 @@ def _warm(step: int, warmup_steps: int) -> float:
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """From start (progress 0) to end (1 and beyond) by half a cosine."""
+    """Interpolate from start (progress 0) to end (1 and beyond) by half a cosine."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

@@ -39,7 +39,7 @@ class StoredDetections(SegmentationModule):
         return self.folder.meta.get("export_settings")
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """The folder's detections of every image."""
+        """Load the folder's detections of every image."""
         stored = [self.folder.load(target.image_id) for target in batch.targets]
         for detections, image in zip(stored, batch.images, strict=True):
             if (detections.height, detections.width) != tuple(image.shape[-2:]):
@@ -109,12 +109,12 @@ class TwoStageModule(SegmentationModule):
         self.first.use_windows(windows)
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every image, on the CPU; an image may have none."""
+        """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
         first = self.first.detect(batch)
         return [self._segment(image, given) for image, given in zip(batch.images, first, strict=True)]
 
     def _segment(self, image: Tensor, given: Detections) -> Detections:
-        """Detections of an image [1, H, W] with new masks and boxes where the score is high enough."""
+        """Segment the detections of an image [1, H, W] anew where the score is high enough."""
         boxes = torch.from_numpy(given.boxes).to(image.device)
         old = torch.from_numpy(given.masks).to(image.device).float()
         same = given.mask_size == self.mask_size

@@ -74,11 +74,11 @@ class UNetModule(TrainedModule):
         return {"decoder": repr(self.decoder)}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The weighted sum of the losses, logged as train/loss and train/<term>. Stops where it is not finite."""
+        """Compute the sum of the losses, logged as train/loss and train/<term>. Stops where it is not finite."""
         return self.total(self.losses(self.network(_stack(batch)), batch.targets), batch)
 
     def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-        """The loss of each map of the layout, float32 scalars: logits [B, C, H, W] against the B images' cells.
+        """Compute the loss of each map of the layout, float32 scalars: logits [B, C, H, W] against the cells.
 
         Ignored pixels are left out (they are of no cell, so offset and types ignore them anyway), and each image counts
         with its weight.
@@ -100,15 +100,15 @@ class UNetModule(TrainedModule):
         return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detections of every image of the batch; callbacks score them. Logs val/loss."""
+        """Detect the cells of every image of the batch; callbacks score them. Logs val/loss."""
         return self._score(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """As `validation_step`; logs test/loss."""
+        """Do as `validation_step`; logs test/loss."""
         return self._score(batch, "test")
 
     def detect(self, batch: Batch) -> list[Detections]:
-        """NumPy detections of every image, on the CPU; an image may have none."""
+        """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
         return [
             self._detections(target.image_id, self.activate(self._logits(image)))
             for image, target in zip(batch.images, batch.targets, strict=True)
@@ -126,7 +126,7 @@ class UNetModule(TrainedModule):
         return detections
 
     def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
-        """The maps of the layout; the offset as two."""
+        """Draw the maps of the layout; the offset as two."""
         truth = map_targets(target.layers, target.cell_types, self.layout).maps(self.layout)
         maps = {name: values.float().numpy() for name, values in truth.items()}
         return map_panels(maps, self.layout.types, self.layout.offset_scale, scale)
@@ -136,7 +136,7 @@ class UNetModule(TrainedModule):
         return self.inference.maps(lambda crops: self.network(crops).float(), image, self.layout.slices.get("offset"))
 
     def activate(self, logits: Tensor) -> Maps:
-        """Logits [C, H, W] as maps by name, float32: probabilities, and the offset in pixels."""
+        """Convert logits [C, H, W] to maps by name, float32: probabilities, and the offset in pixels."""
         maps = {name: logits[part] for name, part in self.layout.slices.items()}
         scaled = {name: value.sigmoid() for name, value in maps.items() if name in ("foreground", "border", "centre")}
         if "offset" in maps:
@@ -161,7 +161,7 @@ class UNetModule(TrainedModule):
 
 
 def _certain(targets: Sequence[Target], like: Tensor) -> Tensor | None:
-    """1 where a pixel counts and 0 where it is ignored, like `like` [B, H, W]; None where all count."""
+    """Mark pixels with 1 where they count and 0 where they are ignored, like `like` [B, H, W]; None where all count."""
     if all(target.ignored is None for target in targets):
         return None
     pixels = torch.ones_like(like)
@@ -172,7 +172,7 @@ def _certain(targets: Sequence[Target], like: Tensor) -> Tensor | None:
 
 
 def _stack(batch: Batch) -> Tensor:
-    """The images as [B, 1, H, W]; raises InputError where they differ in size."""
+    """Stack the images as [B, 1, H, W]; raises InputError where they differ in size."""
     sizes = {tuple(image.shape[-2:]) for image in batch.images}
     if len(sizes) > 1:
         raise InputError(

@@ -30,7 +30,7 @@ class AnchorGrid(nn.Module):
             self.register_buffer(f"level{level}", shapes, persistent=False)
 
     def forward(self, features: Sequence[Tensor], image_size: tuple[int, int]) -> list[Tensor]:
-        """The anchors of each level, float32 [H_l * W_l * A, 4], x1 y1 x2 y2 in pixels; image_size: height, width."""
+        """Make the anchors of each level, float32 [H_l * W_l * A, 4], x1 y1 x2 y2, of a (height, width)."""
         if len(features) != self.levels:
             raise ValueError(f"{len(features)} feature levels but anchor sizes for {self.levels}")
         return [

@@ -26,18 +26,17 @@ class Backbone(Protocol):
     """
 
     in_channels: int
-    body: nn.Module
     out_channels: int
     strides: tuple[int, ...]
 
     def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """The levels by name, [B, out_channels, H / stride, W / stride] each, from fine to coarse, of a batch
-        [B, in_channels, H, W], H and W multiples of 32. Regions are aligned on those of names other than "pool..."."""
+        """Return the levels by name, [B, out_channels, H / stride, W / stride] each, from fine to coarse, of a batch
+        [B, in_channels, H, W], H and W multiples of 32. Regions are aligned on those not named "pool..."."""
 
 
 def norm_layer(norm: str) -> Callable[[int], nn.Module]:
-    """The layer of a name: `group` (for networks that start from nothing: batches of one or two images), `batch`, or
-    `frozen_batch` (for weights that were trained with batch norm). Raises ValueError for another name."""
+    """Return the layer of a name: `group` (for networks that start from nothing: batches of one or two images),
+    `batch`, or `frozen_batch` (for weights that were trained with batch norm). Raises ValueError for another name."""
     layers: dict[str, Callable[[int], nn.Module]] = {
         "group": lambda channels: nn.GroupNorm(norm_groups(channels), channels),
         "batch": nn.BatchNorm2d,
@@ -49,7 +48,7 @@ def norm_layer(norm: str) -> Callable[[int], nn.Module]:
 
 
 def norm_groups(channels: int) -> int:
-    """The number of groups of `channels` (>= 1): of 16 channels each, or of the next larger number that divides."""
+    """Count the groups of `channels` (>= 1): of 16 channels each, or of the next larger number that divides."""
     return next(g for g in range(max(channels // GROUP_CHANNELS, 1), 0, -1) if channels % g == 0)
 
 

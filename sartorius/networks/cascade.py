@@ -33,7 +33,7 @@ class CascadePredictor(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and codes of the features [R, features]."""
+        """Predict logits and codes of the features [R, features]."""
         return self.cls_score(x), self.bbox_pred(x)
 
 
@@ -64,7 +64,7 @@ class CascadeHeads(RoIHeads):
     def losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
-        """Losses of the proposals [P, 4] (input pixels, `scale` times image pixels) against the targets."""
+        """Compute the losses of the proposals [P, 4] (input pixels, `scale` times image pixels) against the targets."""
         losses: dict[str, Tensor] = {}
         regions = self.sampled(proposals, targets, self.stages[0].foreground_iou, scale)
         for k in range(len(self.stages)):
@@ -85,7 +85,7 @@ class CascadeHeads(RoIHeads):
     def _next_boxes(
         self, k: int, codes: Tensor, rois: Tensor, targets: Sequence[RoITarget], scale: float
     ) -> list[Tensor]:
-        """The boxes that stage `k` makes of its regions, of each image, inside it, without those that have no area."""
+        """Refine the regions by stage `k`: boxes of each image, inside it, without those that have no area."""
         boxes, image_index = self.coders[k].decode_single(codes, rois[:, 1:]), rois[:, 0]
         result = []
         for index, target in enumerate(targets):
@@ -97,7 +97,7 @@ class CascadeHeads(RoIHeads):
     def classify(
         self, features: Sequence[Tensor], proposals: Tensor, image_index: int, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """As in RoIHeads: the mean of the stages' class probabilities, and the last stage's boxes."""
+        """Classify as RoIHeads does: by the mean of the stages' class probabilities, and the last stage's boxes."""
         boxes, probabilities = proposals, []
         for k, coder in enumerate(self.coders):
             logits, codes = self._stage(k, features, rois_of(boxes, image_index))

@@ -42,17 +42,17 @@ class CropNetwork(nn.Module):
         self.mean, self.std, self.prompt = mean, std, prompt
 
     def regions(self, boxes: Tensor) -> Tensor:
-        """The squares around boxes [N, 4], float32 [N, 4]."""
+        """Make the squares around boxes [N, 4], float32 [N, 4]."""
         return squares(boxes, self.margin, self.min_side)
 
     def crops(self, image: Tensor, boxes: Tensor) -> Tensor:
-        """The body's input, float32 [N, 1 (2 with prompt), size, size] of an image [1, H, W] in grey levels."""
+        """Make the body's input, float32 [N, 1 (2 with prompt), size, size] of an image [1, H, W] in grey levels."""
         regions = self.regions(boxes)
         grey = crop(normalise(image, self.mean, self.std), regions, self.size)
         return torch.cat((grey, draw_boxes(boxes, regions, self.size)), dim=1) if self.prompt else grey
 
     def forward(self, crops: Tensor) -> Tensor:
-        """Logits float32 [N, 2, size, size]: this cell, other cells. N may be 0."""
+        """Predict logits float32 [N, 2, size, size]: this cell, other cells. N may be 0."""
         if not len(crops):  # norm layers refuse an empty batch
             return crops.new_zeros((0, 2, self.size, self.size))
         logits: Tensor = self.body(crops)
@@ -60,7 +60,7 @@ class CropNetwork(nn.Module):
 
 
 def squares(boxes: Tensor, margin: float, min_side: float) -> Tensor:
-    """Squares around the centres of boxes [N, 4], float32 [N, 4]; they may reach outside the image.
+    """Make squares around the centres of boxes [N, 4], float32 [N, 4]; they may reach outside the image.
 
     Their side is the longest side of the box and `margin` times that on either side of it, at least `min_side` pixels.
     """
@@ -72,7 +72,7 @@ def squares(boxes: Tensor, margin: float, min_side: float) -> Tensor:
 
 
 def jitter(boxes: Tensor, amount: float, generator: torch.Generator | None = None) -> Tensor:
-    """Boxes [N, 4] with every edge moved evenly by up to `amount` (0 to below 0.5) of the width or height.
+    """Move every edge of boxes [N, 4] evenly by up to `amount` (0 to below 0.5) of the width or height.
 
     generator: of the CPU, so that all devices draw the same; None for torch's own. Boxes are never inverted.
     """
@@ -81,13 +81,13 @@ def jitter(boxes: Tensor, amount: float, generator: torch.Generator | None = Non
 
 
 def crop(image: Tensor, regions: Tensor, size: int) -> Tensor:
-    """RoIAlign of an image [C, H, W] in regions [N, 4]: float32 [N, C, size, size], 0 outside the image."""
+    """Crop an image [C, H, W] to regions [N, 4] by RoIAlign: float32 [N, C, size, size], 0 outside the image."""
     rois = torch.cat((regions.new_zeros((len(regions), 1)), regions), dim=1).float()
     return roi_align(image.float()[None], rois, size, sampling_ratio=0, aligned=True)
 
 
 def draw_boxes(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
-    """The share of each bin of each region that its box covers: float32 [N, 1, size, size] in 0..1."""
+    """Compute the share of each bin of each region that its box covers: float32 [N, 1, size, size] in 0..1."""
     boxes, regions = boxes.float(), regions.float()
     bins = torch.arange(size, device=boxes.device)
     shares = []
@@ -100,7 +100,7 @@ def draw_boxes(boxes: Tensor, regions: Tensor, size: int) -> Tensor:
 
 
 def tighten(probability: Tensor, regions: Tensor, low: float, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Boxes around the probability above `low` in each region, within an image of height x width.
+    """Fit boxes around the probability above `low` in each region, within an image of height x width.
 
     probability: [N, S, S]. Returns boxes float32 [N, 4], a bin wider on each side, since pasting interpolates between
     bins; and bool [N], whether anything was above `low` (the box means nothing where not).
@@ -115,12 +115,12 @@ def tighten(probability: Tensor, regions: Tensor, low: float, height: int, width
 
 
 def _span(hit: Tensor) -> tuple[Tensor, Tensor]:
-    """First and one past the last True of each row of bool [N, S], int64 [N]."""
+    """Find the first and one past the last True of each row of bool [N, S], int64 [N]."""
     return hit.int().argmax(dim=1), hit.shape[1] - hit.flip(1).int().argmax(dim=1)
 
 
 def resample(masks: Tensor, boxes: Tensor, new_boxes: Tensor, size: int) -> Tensor:
-    """Masks [N, M, M] of `boxes` as masks of `new_boxes`: float32 [N, size, size], 0 outside the old box."""
+    """Resample masks [N, M, M] of `boxes` to `new_boxes`: float32 [N, size, size], 0 outside the old box."""
     extent = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-3)
     within = (new_boxes - boxes[:, :2].repeat(1, 2)) * (masks.shape[-1] / extent).repeat(1, 2)
     rois = torch.cat((torch.arange(len(masks), device=within.device)[:, None].to(within), within), dim=1).float()

@@ -74,7 +74,7 @@ class MapTargets:
     types: Tensor
 
     def maps(self, layout: MapLayout) -> dict[str, Tensor]:
-        """The maps that `layout` has, by name."""
+        """Select the maps that `layout` has, by name."""
         return {name: vars(self)[name] for name in layout.slices}
 
 
@@ -116,7 +116,7 @@ def map_targets(layers: Tensor, cell_types: Tensor, layout: MapLayout) -> MapTar
 
 
 def _moments(cell: Tensor, position: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Of each covered pixel: its vector from the cell's centroid [2, A], and its `centre` value [A]."""
+    """Compute of each covered pixel its vector from the cell's centroid [2, A], and its `centre` value [A]."""
 
     def mean(values: Tensor) -> Tensor:
         return torch.zeros(count, device=values.device).index_add_(0, cell, values) / pixels
@@ -130,7 +130,7 @@ def _moments(cell: Tensor, position: Tensor, count: int) -> tuple[Tensor, Tensor
 
 
 def border_map(layers: Tensor, reach: int) -> Tensor:
-    """float32 [H, W]: 1 where two different cells lie within `reach` pixels (in a square), else 0."""
+    """Make a map float32 [H, W]: 1 where two different cells lie within `reach` pixels (in a square), else 0."""
     values = layers.float()  # max_pool2d takes no integers; ids up to 65535 are exact
     absent = values.new_full((), 2.0**17)  # above every id
 

@@ -39,7 +39,7 @@ TRUSTED = (
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """The content of a checkpoint of this program (tensors on the CPU, no code is run); raises InputError otherwise."""
+    """Read a checkpoint of this program (tensors on the CPU, no code is run); raises InputError for another file."""
     import torch
 
     path = Path(str(checkpoint))
@@ -57,7 +57,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
 
 
 def metadata_of(content: Any, source: str) -> dict[str, Any] | None:
-    """The metadata in the content of a checkpoint of this program; None for any other content.
+    """Get the metadata from the content of a checkpoint of this program; None for any other content.
 
     Raises InputError, which names `source`, for a checkpoint of another format version.
     """
@@ -117,7 +117,7 @@ def _warn_of_precision(checkpoint: str | Path, saved: Any, wanted: Any) -> None:
 
 
 def model_config(metadata: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:
-    """The config of the model, without pretrained weights; raises InputError as `check_calls` does."""
+    """Get the config of the model, without pretrained weights; raises InputError as `check_calls` does."""
     config: dict[str, Any] = without_weights(metadata["model"])
     check_calls(config, str(checkpoint))
     return config
@@ -142,7 +142,7 @@ def check_calls(config: Any, source: str) -> None:
 
 
 def _defined_at(target: str, source: str) -> str:
-    """Module and qualified name of the class or function that `target` names, "" for another object."""
+    """Find module and qualified name of the class or function that `target` names, "" for another object."""
     name, *rest = target.split(".")
     found: Any = importlib.import_module(name)
     try:
@@ -169,7 +169,7 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
 
 
 def _texts(node: Any, key: Any = None) -> Iterator[tuple[Any, str]]:
-    """Every text in nested plain containers with its nearest key; keys themselves are left out."""
+    """Yield every text in nested plain containers with its nearest key; keys themselves are left out."""
     if isinstance(node, dict):
         for name, value in node.items():
             yield from _texts(value, name)
@@ -181,7 +181,7 @@ def _texts(node: Any, key: Any = None) -> Iterator[tuple[Any, str]]:
 
 
 def without_weights(node: Any) -> Any:
-    """The same containers with every `weights` set to None: the checkpoint supplies them."""
+    """Copy plain containers with every `weights` set to None: the checkpoint supplies them."""
     if isinstance(node, dict):
         return {key: None if key == "weights" else without_weights(value) for key, value in node.items()}
     return [without_weights(value) for value in node] if isinstance(node, list) else node

@@ -54,7 +54,7 @@ class ClassMapping:
         return "; ".join(texts)
 
     def apply(self, state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """`state` with the rows of the types put where `wanted`, the state of the network here, has them.
+        """Put the rows of the types in `state` where `wanted`, the state of the network here, has them.
 
         Background keeps its rows, and so do the maps of a U-Net that are no types. A tensor whose rows are not as
         expected (class-agnostic boxes, other maps) stays as it is.

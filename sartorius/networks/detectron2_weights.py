@@ -41,12 +41,12 @@ PARTS = (
 
 
 def _stem(statistic: str | None) -> str:
-    """Our name of the first convolution, or of a statistic of its norm."""
+    """Make our name of the first convolution, or of a statistic of its norm."""
     return "backbone.body." + (f"bn1.{statistic}" if statistic else "conv1.weight")
 
 
 def _block(stage: str, block: str, place: str, statistic: str | None) -> str:
-    """Our name of a convolution of a residual block (`conv1` ... `shortcut`), or of a statistic of its norm."""
+    """Make our name of a convolution of a residual block (`conv1` ... `shortcut`), or of a statistic of its norm."""
     layer = "downsample." if place == "shortcut" else "bn" if statistic else "conv"
     number = str(int(bool(statistic))) if place == "shortcut" else place[-1]
     return f"backbone.body.layer{int(stage) - 1}.{block}.{layer}{number}.{statistic or 'weight'}"
@@ -79,7 +79,7 @@ _RULES: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
 
 
 def is_detectron2(names: Iterable[str]) -> bool:
-    """Whether these are names of detectron2's (or of the ResNets of its model zoo)."""
+    """Tell whether these are names of detectron2's (or of the ResNets of its model zoo)."""
     marks = ("backbone.bottom_up.", "proposal_generator.", "stem.conv1.", "res2.0.conv1.", "conv1_w", "res2_0_")
     return any(name.startswith(marks) for name in names)
 
@@ -107,7 +107,7 @@ def convert(state: Mapping[str, Tensor], anchor_sizes: int, source: str) -> dict
 
 
 def _add_statistics(state: dict[str, Tensor]) -> None:
-    """Norms that were fused to a factor and an offset, as in Caffe2's files, get mean 0 and variance 1."""
+    """Add mean 0 and variance 1 to norms that were fused to a factor and an offset, as in Caffe2's files."""
     for name in list(state):
         place = name.removesuffix(".weight")
         if place != name and re.search(r"\.(bn\d|downsample\.1)$", place):
@@ -134,14 +134,14 @@ def _reorder(state: dict[str, Tensor], anchor_sizes: int) -> None:
 
 
 def _by_ratio(value: Tensor, sizes: int, rows: int) -> Tensor:
-    """[sizes * ratios * rows, ...] as [ratios * sizes * rows, ...]; left as it is where `sizes` does not divide it."""
+    """Reorder [sizes * ratios * rows, ...] to [ratios * sizes * rows, ...], where `sizes` divides it."""
     if len(value) % (sizes * rows):
         return value
     return value.unflatten(0, (sizes, -1, rows)).transpose(0, 1).flatten(0, 2).contiguous()
 
 
 def _with_background(value: Tensor, rows: int) -> Tensor:
-    """Rows of zeros before those of the types: nothing reads them."""
+    """Add rows of zeros before those of the types: nothing reads them."""
     return torch.cat((value.new_zeros(rows, *value.shape[1:]), value))
 
 

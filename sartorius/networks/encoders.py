@@ -32,7 +32,7 @@ class Encoder(Protocol):
     reductions: tuple[int, ...]
 
     def __call__(self, x: Tensor) -> list[Tensor]:
-        """One feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level, of a batch
+        """Return one feature map [B, channels[i], H / reductions[i], W / reductions[i]] a level, of a batch
         [B, in_channels, H, W], H and W multiples of the last reduction."""
 
 
@@ -72,7 +72,7 @@ class TimmEncoder(nn.Module):
         self.channels, self.reductions = tuple(channels), tuple(reductions)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The feature maps, as Encoder has them."""
+        """Return the feature maps, as Encoder has them."""
         features: list[Tensor] = self.body(x)
         if self.channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
@@ -99,7 +99,7 @@ class PlainEncoder(nn.Module):
         self.blocks = nn.ModuleList(conv_block(i, o, norm) for i, o in zip(inputs, self.channels, strict=False))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """The feature maps, as Encoder has them."""
+        """Return the feature maps, as Encoder has them."""
         features: list[Tensor] = []
         for block in self.blocks:
             features.append(block(F.max_pool2d(features[-1], 2) if features else x))

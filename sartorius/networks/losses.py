@@ -1,6 +1,6 @@
 """Losses of dense predictions, finite whatever the truth holds.
 
-`certain` says which pixels count, float of 0 and 1: the others add nothing and means are not over them. `samples` are
+`certain` marks the pixels that count, float of 0 and 1: the others add nothing and means are not over them. `samples` are
 the weights of the images (or crops) of a batch, float [B]; they scale what each adds and not what means are over, so
 that a weight of 0.5 halves its share. None is all pixels, and 1 for every image, without rounding differently.
 """
@@ -22,7 +22,7 @@ def bce_dice(
     certain: Tensor | None = None,
     samples: Tensor | None = None,
 ) -> Tensor:
-    """Mean binary cross-entropy plus `dice` times the Dice loss: a float32 scalar.
+    """Compute the mean binary cross-entropy plus `dice` times the Dice loss: a float32 scalar.
 
     logits, target: [B, H, W], target in 0..1 (soft targets are fine). weight: of each pixel in the cross-entropy,
     same shape, as is certain. An empty tensor gives 0.
@@ -61,7 +61,7 @@ def dice_loss(
 
 
 def offset_loss(offset: Tensor, target: Tensor, foreground: Tensor, samples: Tensor | None = None) -> Tensor:
-    """Mean smooth-L1 distance over the pixels of cells: [B, 2, H, W] against the same, foreground [B, H, W] in 0..1.
+    """Compute the mean smooth-L1 distance over pixels of cells: [B, 2, H, W] each, foreground [B, H, W] in 0..1.
 
     0 where there is no such pixel.
     """
@@ -70,7 +70,7 @@ def offset_loss(offset: Tensor, target: Tensor, foreground: Tensor, samples: Ten
 
 
 def type_loss(logits: Tensor, target: Tensor, samples: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy of the cell type over pixels of cells: [B, K, H, W] against int64 [B, H, W], -1 for none.
+    """Compute the mean cross-entropy of the cell type over pixels of cells: [B, K, H, W], int64 [B, H, W], -1 for none.
 
     0 where there is no such pixel.
     """
@@ -80,10 +80,10 @@ def type_loss(logits: Tensor, target: Tensor, samples: Tensor | None = None) -> 
 
 
 def _weighted(losses: Tensor, samples: Tensor | None) -> Tensor:
-    """The sum of losses [B, ...], each sample's times its weight."""
+    """Sum losses [B, ...], each sample's times its weight."""
     return losses.sum() if samples is None else (losses * samples.view(-1, *[1] * (losses.ndim - 1))).sum()
 
 
 def sum_losses(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The sum of the terms, each times its weight (1 where absent)."""
+    """Sum the terms, each times its weight (1 where absent)."""
     return torch.stack([weights.get(name, 1.0) * value for name, value in losses.items()]).sum()

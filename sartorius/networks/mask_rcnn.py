@@ -31,8 +31,8 @@ DIVISOR = 32  # the coarsest stride of a ResNet: images are padded to a multiple
 class MaskRCNN(nn.Module):
     """A network that gives the losses of images, or their detections.
 
-    mean, std: grey levels (0..255) that normalise an image, see `normalise`. scale:
-    images are enlarged by this factor before everything; boxes and masks come back in image pixels.
+    mean, std: grey levels (0..255) that normalise an image, see `normalise`. scale: images are enlarged by this factor
+    before everything; boxes and masks come back in image pixels.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class MaskRCNN(nn.Module):
     def forward(
         self, images: Sequence[Tensor], targets: Sequence[RoITarget] | None = None
     ) -> dict[str, Tensor] | list[RawDetections]:
-        """images: uint8 or float [1, H, W] in grey levels, of any sizes; targets: one for each image.
+        """Compute losses or detections of images: uint8 or float [1, H, W] in grey levels, of any sizes.
 
-        With targets returns the losses loss_objectness, loss_rpn_box, loss_classifier, loss_box, loss_mask (float32
-        scalars; of a cascade one classifier and one box a stage); without, RawDetections of each image (possibly of
-        length 0).
+        targets: one for each image. With them returns loss_objectness, loss_rpn_box, loss_classifier, loss_box and
+        loss_mask (float32 scalars; of a cascade one classifier and one box a stage); without, RawDetections of each
+        image (possibly of length 0).
         """
         batch = self.normalise(images)
         features = list(self.backbone(batch).values())
@@ -70,16 +70,15 @@ class MaskRCNN(nn.Module):
 
     @torch.no_grad()
     def match_anchors(self, image: Tensor, target: RoITarget) -> tuple[Tensor, Tensor]:
-        """All anchors of an image [1, H, W], float32 [A, 4] in image pixels, and the cell of each as `match_boxes` has
-        it, int64 [A]."""
+        """Match all anchors of an image [1, H, W]: float32 [A, 4] in image pixels, and the cell of each, int64 [A]."""
         batch = self.normalise([image])
         features = list(self.backbone(batch).values())
         anchors = torch.cat(self.rpn.anchors(features, (batch.shape[-2], batch.shape[-1])))
         return anchors / self.scale, self.rpn.match(anchors, target, self.scale)
 
     def normalise(self, images: Sequence[Tensor]) -> Tensor:
-        """One float batch [B, in_channels, H, W], its channels alike: normalised, enlarged, padded at the bottom and
-        the right with the mean grey."""
+        """Stack images to a float batch [B, in_channels, H, W], its channels alike: normalised, enlarged, padded at the
+        bottom and the right with the mean grey."""
         ready = []
         for image in images:
             normalised = normalise(image, self.mean, self.std)
@@ -141,7 +140,7 @@ def _check_levels(anchors: AnchorGrid, strides: Sequence[int]) -> None:
 
 
 def _box_heads(inputs: int, features: int, classes: int, stages: int) -> tuple[nn.Module, nn.Module]:
-    """Box head and predictor; lists of them, one of each for a stage, where there are stages."""
+    """Build box head and predictor; lists of them, one of each for a stage, where there are stages."""
     if not stages:
         return TwoMLPHead(inputs, features), FastRCNNPredictor(features, classes + 1)
     return (
@@ -151,7 +150,7 @@ def _box_heads(inputs: int, features: int, classes: int, stages: int) -> tuple[n
 
 
 def mask_predictor(channels: int, classes: int, align: int, size: int) -> nn.Sequential:
-    """[R, channels, align, align] -> logits [R, classes, size, size], one transposed convolution a doubling.
+    """Build layers [R, channels, align, align] -> logits [R, classes, size, size], a transposed convolution a doubling.
 
     The first is torchvision's; each after it has half the channels, for its maps are four times as large. Raises
     InputError unless size is align * 2, * 4, ...

@@ -49,7 +49,7 @@ def label_regions(
 def box_losses(
     logits: Tensor, codes: Tensor, regions: Regions, targets: Sequence[RoITarget], coder: BoxCoder
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the classes and smooth L1 of the cells' box codes, over the number of regions: two scalars.
+    """Compute cross-entropy of the classes and smooth L1 of the cells' box codes, over the number of regions: scalars.
 
     logits [R, classes + 1]; codes [R, 4] predicted for each region's own class. Both are normalised by all regions, as
     in Fast R-CNN; beta 1/9 is torchvision's.
@@ -66,5 +66,5 @@ def box_losses(
 
 
 def rois_of(boxes: Tensor, image_index: int) -> Tensor:
-    """Boxes as roi_align takes them, float32 [N, 5]: the image's index in the batch before each box [N, 4]."""
+    """Convert boxes for roi_align, float32 [N, 5]: the image's index in the batch before each box [N, 4]."""
     return torch.cat((torch.full_like(boxes[:, :1], image_index), boxes), dim=1)

@@ -47,7 +47,7 @@ class PyramidRoIAlign(nn.Module):
         self.canonical_size, self.canonical_level = canonical_size, canonical_level
 
     def forward(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """float32 [R, C, size, size] from rois float32 [R, 5]: image index, x1, y1, x2, y2.
+        """Align float32 [R, C, size, size] in rois float32 [R, 5]: image index, x1, y1, x2, y2.
 
         Half-precision features are aligned in float32: roi_align wants one dtype, and in bfloat16 a coordinate above
         256 is rounded to 2 pixels, which costs a cell of 15 pixels a third of its IoU.
@@ -67,7 +67,7 @@ class PyramidRoIAlign(nn.Module):
 
 
 class RoIHeads(nn.Module):
-    """Classifies and refines proposals, and segments them. State-dict names are those of torchvision's RoIHeads.
+    """Heads that classify, refine and segment proposals. State-dict names are those of torchvision's RoIHeads.
 
     mask_predictor gives masks of mask_size x mask_size bins. foreground_iou: a proposal stands for a cell at or above
     it, for background below. batch: proposals sampled for the box loss, an image; positive_fraction: at most this
@@ -113,7 +113,7 @@ class RoIHeads(nn.Module):
     def losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
-        """Losses of the proposals [P, 4] (input pixels, `scale` times image pixels) against the targets."""
+        """Compute the losses of the proposals [P, 4] (input pixels, `scale` times image pixels) against the targets."""
         regions = self.sampled(proposals, targets, self.foreground_iou, scale)
         logits, deltas = self._boxes(features, regions.rois)
         own_class = torch.arange(len(deltas), device=deltas.device), regions.label
@@ -125,7 +125,7 @@ class RoIHeads(nn.Module):
     def sampled(
         self, proposals: Sequence[Tensor], targets: Sequence[RoITarget], foreground_iou: float, scale: float
     ) -> Regions:
-        """Random proposals of each image, cells first; the cells' own boxes are among those chosen from."""
+        """Draw random proposals of each image, cells first; the cells' own boxes are among those drawn from."""
         boxes, matches = [], []
         for candidates, target in zip(proposals, targets, strict=True):
             # so that the heads are trained on every cell from the first step on
@@ -139,7 +139,7 @@ class RoIHeads(nn.Module):
     def mask_loss(
         self, features: Sequence[Tensor], regions: Regions, targets: Sequence[RoITarget], scale: float
     ) -> Tensor:
-        """Mean binary cross-entropy of the masks of regions that stand for a cell, `mask_batch` an image at most."""
+        """Compute the mean cross-entropy of masks of regions that stand for a cell, `mask_batch` an image at most."""
         rois, owner, label = regions.rois, regions.owner, regions.label
         chosen, wanted, boxes = [], [], []
         for k, target in enumerate(targets):
@@ -158,7 +158,7 @@ class RoIHeads(nn.Module):
     def detect(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]], scale: float
     ) -> list[RawDetections]:
-        """Detections of each image; one for each proposal at most: of its likeliest cell type.
+        """Detect the cells of each image; one for each proposal at most: of its likeliest cell type.
 
         sizes: (height, width) of each image in input pixels, without padding: where its boxes end.
 
@@ -182,8 +182,8 @@ class RoIHeads(nn.Module):
     def classify(
         self, features: Sequence[Tensor], proposals: Tensor, image_index: int, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
-        """Class probabilities [P, classes + 1], background first, of an image's proposals [P, 4], and their refined
-        boxes [P, 4], which end where the image of `size` (height, width) does."""
+        """Classify an image's proposals [P, 4]: probabilities [P, classes + 1], background first, and refined boxes
+        [P, 4], which end where the image of `size` (height, width) does."""
         logits, deltas = self._boxes(features, rois_of(proposals, image_index))
         probability = logits.softmax(dim=1)
         likeliest = torch.arange(len(deltas), device=deltas.device), probability[:, 1:].argmax(dim=1) + 1
@@ -195,13 +195,13 @@ class RoIHeads(nn.Module):
         return logits.float(), deltas.float()
 
     def _masks(self, features: Sequence[Tensor], rois: Tensor) -> Tensor:
-        """Logits float32 [R, classes, M, M]."""
+        """Predict logits float32 [R, classes, M, M]."""
         masks: Tensor = self.mask_predictor(self.mask_head(self.mask_align(features, rois)))
         return masks.float()
 
 
 def maskness(masks: Tensor) -> Tensor:
-    """Certainty of masks, float32 [N] in 0..1, from probabilities [N, M, M].
+    """Compute the certainty of masks, float32 [N] in 0..1, from probabilities [N, M, M].
 
     The mean probability over the pixels above 1/2 (Wang et al. 2020, SOLO, 3.3.2), 0 where there are none.
     """
@@ -210,7 +210,7 @@ def maskness(masks: Tensor) -> Tensor:
 
 
 def reranked(raw: RawDetections) -> RawDetections:
-    """The same detections with score times `maskness` as their score, best first."""
+    """Rerank detections with score times `maskness` as their score, best first."""
     score = raw.scores * maskness(raw.masks)
     order = score.argsort(descending=True, stable=True)
     return RawDetections(raw.boxes[order], score[order], raw.cell_types[order], raw.masks[order])

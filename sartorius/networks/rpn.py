@@ -59,7 +59,7 @@ class RegionProposals(nn.Module):
         targets: Sequence[RoITarget] | None,
         scale: float = 1.0,
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals float32 [P, 4] of each image, and the losses (empty when `targets` is None).
+        """Predict proposals float32 [P, 4] of each image, and the losses (empty when `targets` is None).
 
         features: [B, C, H_l, W_l] of each level; targets: the cells of each image; input pixels are `scale` times
         image pixels.
@@ -96,7 +96,7 @@ class RegionProposals(nn.Module):
         return boxes[batched_nms(boxes, scores, level_of, self.nms_iou)[: self.after_nms[inference]]]
 
     def match(self, anchors: Tensor, target: RoITarget, scale: float) -> Tensor:
-        """The cell of each anchor [A, 4] (`scale` times image pixels), int64 [A], as `match_boxes` has it."""
+        """Match each anchor [A, 4] (`scale` times image pixels) to a cell, int64 [A], as `match_boxes` does."""
         match = match_boxes(anchors, target.boxes * scale, self.foreground_iou, self.background_iou, rescue=True)
         return leave_out(match, anchors, target, self.ignored_share, scale)
 

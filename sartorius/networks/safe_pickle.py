@@ -22,7 +22,7 @@ _NUMBERS = re.compile(r"[biuf][1248]")
 
 
 def read_pickle(path: str | Path) -> Any:
-    """The content of a pickle: dicts, lists, tuples, text, numbers and NumPy arrays (numeric, native byte order).
+    """Read a pickle of dicts, lists, tuples, text, numbers and NumPy arrays (numeric, native byte order).
 
     Old files of Python 2 are read as Latin-1, as NumPy wrote them. Raises InputError for a missing, truncated or other
     file, and for one that calls anything else: nothing of it is executed.
@@ -51,7 +51,7 @@ class _Dtype:
         self.order = state[1] if state[1] in ("<", ">") else "="
 
     def array(self, data: Any, shape: Sequence[int] = (), order: Any = "C") -> NDArray[Any]:
-        """The array of these bytes (text: bytes of Python 2 read as Latin-1)."""
+        """Make the array of these bytes (text: bytes of Python 2 read as Latin-1)."""
         raw = data.encode("latin1") if isinstance(data, str) else data
         kind = np.dtype(self.order + self.code)
         return np.frombuffer(raw, kind).reshape(shape, order=order).astype(kind.newbyteorder("="), order="C")
@@ -68,7 +68,7 @@ class _Array:
 
 
 def _stand_ins() -> dict[tuple[str, str], Callable[..., Any]]:
-    """Functions by (module, name), made anew for every use: a pickle can set attributes of one."""
+    """Make functions by (module, name), anew for every use: a pickle can set attributes of one."""
     return {
         ("numpy._core.multiarray", "_reconstruct"): lambda *_: _Array(),
         ("numpy._core.multiarray", "scalar"): lambda dtype, data: dtype.array(data),
@@ -87,7 +87,7 @@ class _Reader(pickle.Unpickler):
         self.path = path
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name; raises InputError for all others."""
+        """Return the stand-in for a name; raises InputError for all others."""
         found = _stand_ins().get((module.replace("numpy.core", "numpy._core"), name))
         if found is None:
             raise InputError(f"{self.path}: refused, it calls {module}.{name}; a pickle of weights holds arrays only")
@@ -95,7 +95,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _plain(node: Any) -> Any:
-    """The same containers with arrays in place of their stand-ins; raises ValueError for anything else."""
+    """Replace stand-ins by their arrays in plain containers; raises ValueError for anything else."""
     if isinstance(node, _Array) and node.value is not None:
         return node.value
     if isinstance(node, dict):

@@ -30,7 +30,7 @@ class RoITarget(Protocol):
 
 
 def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
-    """The share of each box, as far as it lies in the image, that `region` covers: float32 [N] in 0..1.
+    """Compute the share of each box, as far as it lies in the image, that `region` covers: float32 [N] in 0..1.
 
     region: bool [H, W]. boxes: float [N, 4], x1 y1 x2 y2 in half-open pixel edges. 0 for a box outside the image.
     Exact: the integral of a map of pixels is bilinear within each of them. No boxes x pixels matrix exists.
@@ -45,7 +45,7 @@ def share_inside(region: Tensor, boxes: Tensor) -> Tensor:
     )
 
     def below(x: Tensor, y: Tensor) -> Tensor:
-        """The integral from the corner of the image to (x, y)."""
+        """Read the integral from the corner of the image to (x, y)."""
         left, top = x.long().clamp(max=width - 1), y.long().clamp(max=height - 1)
         right, down = x - left, y - top
         upper = integral[top, left] * (1 - right) + integral[top, left + 1] * right
@@ -70,7 +70,7 @@ def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float
 
 
 def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int) -> Tensor | None:
-    """The bins of the mask targets that read no ignored pixel: float32 [N, size, size] of 0 and 1, of all images.
+    """Mark the bins of mask targets that read no ignored pixel: float32 [N, size, size] of 0 and 1, of all images.
 
     rois: boxes [N_k, 4] of each image, in image pixels. None where no image has ignored pixels.
     """
@@ -87,27 +87,27 @@ def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int
 
 
 def sample_weights(targets: Sequence[RoITarget], image_index: Tensor) -> Tensor | None:
-    """The weight of each sample, float32 [N], from the number of its image, int64 [N]; None where all are 1."""
+    """Get the weight of each sample, float32 [N], by the number of its image, int64 [N]; None where all are 1."""
     weights = image_weights(targets, image_index.device)
     return None if weights is None else weights[image_index]
 
 
 def image_weights(targets: Sequence[RoITarget], device: torch.device) -> Tensor | None:
-    """The weight of each image in every loss, float32 [B]; None where all are 1."""
+    """Get the weight of each image in every loss, float32 [B]; None where all are 1."""
     if all(target.weight == 1.0 for target in targets):
         return None
     return torch.tensor([target.weight for target in targets], dtype=torch.float32, device=device)
 
 
 def weighted_sum(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """The sum of the losses [N] or [N, ...] of samples, each times its weight [N]; None counts all fully."""
+    """Sum the losses [N] or [N, ...] of samples, each times its weight [N]; None counts all fully."""
     if weights is not None:
         losses = losses * weights.view(-1, *[1] * (losses.ndim - 1))
     return losses.sum()
 
 
 def mask_bce(logits: Tensor, wanted: Tensor, certain: Tensor | None, weights: Tensor | None) -> Tensor:
-    """Mean binary cross-entropy of masks [N, M, M] over the `certain` bins (None: all), a scalar; N > 0.
+    """Compute the mean cross-entropy of masks [N, M, M] over the `certain` bins (None: all), a scalar; N > 0.
 
     weights [N] of the samples scale their sums and not what these are divided by. 0 where no bin is certain.
     """

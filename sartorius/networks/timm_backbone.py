@@ -42,7 +42,7 @@ class TimmPyramid(nn.Module):
         self.strides = tuple(strides + [strides[-1] * 2 ** (k + 1) for k in range(self.pooled)])
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """The levels by name, as Backbone has them."""
+        """Return the levels by name, as Backbone has them."""
         features = self.body(x)
         levels: dict[str, Tensor] = self.fpn(OrderedDict((str(k), features[at]) for k, at in enumerate(self.taken)))
         coarsest = levels[str(len(self.taken) - 1)]
@@ -107,7 +107,7 @@ def _replace_batch_norms(module: nn.Module, norm: str) -> None:
 
 
 def _group_norm(old: nn.BatchNorm2d) -> nn.Module:
-    """A group norm in the place of a batch norm. The scale stays: timm lets residual blocks start with one of 0."""
+    """Replace a batch norm by a group norm. The scale stays: timm lets residual blocks start with one of 0."""
     groups = norm_groups(old.num_features)
     new: nn.Module = nn.GroupNorm(groups, old.num_features, old.eps)
     if isinstance(old, BatchNormAct2d):
@@ -127,13 +127,13 @@ def _freeze(body: TimmEncoder, trainable_layers: int) -> None:
 
 
 def _levels(body: TimmEncoder) -> list[str]:
-    """The modules that give the features of the pyramid, by timm's names."""
+    """List the modules that give the features of the pyramid, by timm's names."""
     info: Any = body.body.feature_info
     return [module for module, stride in zip(info.module_name(), body.reductions, strict=True) if stride >= FINEST]
 
 
 def _stages(names: list[str], levels: list[str]) -> dict[str, int]:
-    """The stage of each parameter, 0 (stem) to 4: a level's stage ends with the module that gives its features.
+    """Find the stage of each parameter, 0 (stem) to 4: a level's stage ends with the module that gives its features.
 
     names: of the parameters, in the order in which the network uses them.
     """
@@ -151,7 +151,7 @@ def _stages(names: list[str], levels: list[str]) -> dict[str, int]:
 
 
 def _prefixes(module: str) -> tuple[str, ...]:
-    """Beginnings of the names of the module's parameters in timm's wrappers: as it is, flattened, or one level down."""
+    """List how timm's wrappers begin names of the module's parameters: as it is, flattened, or one level down."""
     return f"{module}.", f"{module.replace('.', '_')}.", f"model.{module}."
 
 

@@ -57,7 +57,7 @@ class UNet(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """images: uint8 or float [B, in_channels, H, W] in grey levels, any H and W >= 1; logits [B, outputs, H, W]."""
+        """Predict logits [B, outputs, H, W] of images [B, in_channels, H, W], uint8 or float, any H and W >= 1."""
         height, width = images.shape[-2:]
         x = normalise(images, self.mean, self.std)
         if self.scale != 1.0:

@@ -107,7 +107,7 @@ def load_weights(
 
 
 def _tracked(names: Iterable[str]) -> tuple[str, ...]:
-    """The names without the counters of batch norms, which not every file has."""
+    """Leave out the counters of batch norms, which not every file has."""
     return tuple(name for name in names if not name.endswith("num_batches_tracked"))
 
 
@@ -138,7 +138,7 @@ def _map_heads(
     class_mapping: Mapping[str, str],
     source: str,
 ) -> tuple[Mapping[str, Tensor], str]:
-    """The tensors with rows of cell types where the network has them, and the mapping in words."""
+    """Put rows of cell types where the network has them; also return the mapping in words."""
     if not file.cell_types or not cell_types:
         if class_mapping:
             raise InputError(

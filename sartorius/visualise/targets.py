@@ -23,7 +23,7 @@ class DrawsTargets(Protocol):
     """A model that can draw its training targets, as `modules.base.SegmentationModule` does."""
 
     def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
-        """(text, drawing) of each training target of a sample; [] for a model without drawings.
+        """Draw each training target of a sample as (text, image); [] for a model without drawings.
 
         image: uint8 [1, H, W]. canvas: RGB [scale*H, scale*W, 3], the sample, which is copied before it is drawn over.
         """
@@ -34,7 +34,7 @@ ACROSS = 6  # crops in a row
 
 
 def map_panels(maps: Mapping[str, NDArray[np.floating]], types: int, offset_scale: float, scale: int) -> list[Panel]:
-    """A panel for each map, [H, W] by name; two for `offset` [2, H, W], in units of `offset_scale` pixels.
+    """Draw a panel for each map, [H, W] by name; two for `offset` [2, H, W], in units of `offset_scale` pixels.
 
     types: the number of cell types in the map of that name, -1 in it is none.
     """
@@ -62,7 +62,7 @@ def anchor_panel(
     canvas: Image,
     scale: int,
 ) -> Panel:
-    """The anchors that are trained as cells, in the colours of those.
+    """Draw the anchors that are trained as cells, in the colours of those.
 
     anchors: [A, 4] in image pixels. match: [A], the cell of each, negative for none; `between` counts as neither cell
     nor background. boxes: [N, 4] of the cells. canvas: [scale*H, scale*W, 3], left as it is.
@@ -76,7 +76,7 @@ def anchor_panel(
 
 
 def mask_panel(masks: NDArray[np.float32], boxes: NDArray[np.float32], canvas: Image, scale: int) -> Panel:
-    """Mask targets [N, M, M], each enlarged into its box [N, 4], on black of the shape of `canvas`."""
+    """Draw mask targets [N, M, M], each enlarged into its box [N, 4], on black of the shape of `canvas`."""
     drawn = np.zeros_like(canvas)
     colours = cell_colours(boxes)[1:]
     for mask, box, colour in zip(masks, (boxes * scale).astype(np.int64).tolist(), colours, strict=True):
@@ -89,7 +89,7 @@ def mask_panel(masks: NDArray[np.float32], boxes: NDArray[np.float32], canvas: I
 
 
 def crop_panel(crops: NDArray[np.float32], truth: NDArray[np.float32]) -> Panel:
-    """Crops in rows, with the cell's outline in yellow, its neighbours' in blue and the box in green.
+    """Draw crops in rows, with the cell's outline in yellow, its neighbours' in blue and the box in green.
 
     crops: [N, 1, S, S] normalised, or [N, 2, S, S] with the box. truth: [N, 2, S, S], coverage of the cell and of
     other cells.
@@ -109,5 +109,5 @@ def crop_panel(crops: NDArray[np.float32], truth: NDArray[np.float32]) -> Panel:
 
 
 def _grey(normalised: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A normalised crop as grey levels, four standard deviations either way."""
+    """Convert a normalised crop to grey levels, four standard deviations either way."""
     return ((normalised / 8 + 0.5).clip(0, 1) * 255).astype(np.uint8)

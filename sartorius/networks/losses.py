@@ -1,8 +1,9 @@
 """Losses of dense predictions, finite whatever the truth holds.
 
-`certain` marks the pixels that count, float of 0 and 1: the others add nothing and means are not over them. `samples` are
-the weights of the images (or crops) of a batch, float [B]; they scale what each adds and not what means are over, so
-that a weight of 0.5 halves its share. None is all pixels, and 1 for every image, without rounding differently.
+`certain` marks the pixels that count, float of 0 and 1: the others add nothing and means are not over them. `samples`
+are the weights of the images (or crops) of a batch, float [B]; they scale the terms of the sums and not the counts that
+means are over, so that a weight of 0.5 halves its share. None is all pixels, and 1 for every image, without rounding
+differently.
 """
 
 from __future__ import annotations

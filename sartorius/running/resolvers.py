@@ -52,7 +52,7 @@ def _either(first: Any, second: Any) -> Any:
 
 def _chosen_name(_root_: DictConfig) -> str:
     """Name the chosen experiment, else the model; in a config composed in Python the model's class."""
-    hydra = _root_.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
+    hydra: Any = _root_.get("hydra") or (HydraConfig.get() if HydraConfig.initialized() else None)
     if hydra is None:
         return str(_root_.model._target_).rpartition(".")[2]
     choices = hydra.runtime.choices

@@ -30,8 +30,8 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
         yield partial(pool.map, chunksize=_CHUNK)
     except BrokenProcessPool as error:
         raise InputError(
-            "a worker was killed; did the machine's memory run out? With fewer workers= the same command goes on from "
-            "the images that are done"
+            "a worker was killed; did the machine's memory run out? With fewer workers= the same command continues "
+            "after the images that are done"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -64,9 +64,9 @@ def test_a_typo_fails_and_names_the_key(typo: str) -> None:
 
 
 def test_a_bad_value_names_the_key() -> None:
-    with pytest.raises(InputError, match="copy_paste.min_visible=2: expected a number from 0 to 1"):
+    with pytest.raises(InputError, match="copy_paste.min_visible: expected a number from 0 to 1, got 2"):
         wiring.instantiate(composed("data=copy_paste", "copy_paste.min_visible=2").data)
-    with pytest.raises(InputError, match="copy_paste.cells=3: expected"):
+    with pytest.raises(InputError, match="copy_paste.cells: expected .*, got 3"):
         wiring.instantiate(composed("data=copy_paste", "copy_paste.cells=3").data)
     with pytest.raises(InputError, match="copy_paste.epochs, which is -1"):
         wiring.instantiate(composed("data=copy_paste", "trainer.max_epochs=-1").data)

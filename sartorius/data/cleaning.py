@@ -1,7 +1,6 @@
 """Repairing annotations before training: enclosed holes, stray pieces, specks, and images better left out.
 
-Astro masks of the competition are often broken. Validation truth is never cleaned: a score is against what was
-annotated. All work is done on the cells' crops.
+Astro masks of the competition are often broken. Validation truth is never cleaned. Work is done on crops of cells.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import pandas as pd
 from scipy import ndimage
 
 from sartorius.data.images import ImageSource
-from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage, Ints, Mask
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
-# Foreground is 8-connected and background 4-connected, the usual pair: a diagonal step neither tears a cell nor opens
+# Foreground is 8-connected and background 4-connected, the usual pair: a diagonal step neither splits a cell nor opens
 # a ring.
 EIGHT = np.ones((3, 3), bool)
 
@@ -48,7 +47,7 @@ def drop_pieces(mask: Mask, share: float) -> Mask:
 
 @dataclass
 class CleaningReport:
-    """What cleaning changed: int64 counts, a row per cell type and a column per entry of COLUMNS. Reports add up."""
+    """Counts of the changes: int64, a row per cell type and a column per entry of COLUMNS. Reports add up."""
 
     COLUMNS = ("cells", "holes_filled", "pixels_filled", "pieces_dropped", "pixels_dropped", "cells_dropped")
     cell_type_names: Sequence[str]
@@ -74,7 +73,7 @@ class CleaningReport:
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How annotations are repaired before training.
+    """Repair of annotations before training.
 
     holes: fill enclosed holes.  piece_share: drop stray pieces smaller than this share of their cell (0 keeps all).
     min_area: drop cells below this many pixels, after the repairs (cells without pixels always go).
@@ -87,10 +86,8 @@ class Cleaning:
     drop_images: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if not 0 <= self.piece_share <= 1 or self.min_area < 0:
-            raise InputError(
-                f"piece_share {self.piece_share} must lie in 0 to 1 and min_area {self.min_area} be at least 0"
-            )
+        checks.fractions("cleaning", piece_share=self.piece_share)
+        checks.numbers("cleaning", 0, min_area=self.min_area)
 
     def __call__(self, instances: Instances, report: CleaningReport | None = None) -> Instances:
         """The repaired cells, in their order without dropped ones; counts are added to `report`.
@@ -135,7 +132,7 @@ def _replace(runs: Runs, masks: dict[int, tuple[int, int, Mask]]) -> Runs:
 
 
 class CleanedSource:
-    """A source of a dataset whose cells are cleaned; images are the same."""
+    """An `ImageSource` whose cells are cleaned; images are the same."""
 
     def __init__(self, source: ImageSource, cleaning: Cleaning) -> None:
         self.source, self.cleaning = source, cleaning

@@ -1,14 +1,13 @@
-"""Samples as tensors: what the networks and callbacks consume.
+"""Samples as tensors, the input of networks and callbacks.
 
-A sample's randomness is a function of (seed, epoch, image, repeat): it does not matter which worker computes it, or
-what was computed before.
+A sample's randomness is a function of (seed, epoch, image, repeat), independent of the worker and of earlier samples.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -28,7 +27,7 @@ Load = Callable[[str], tuple[GreyImage, Instances]]
 
 
 class Mix(Protocol):
-    """Puts something of other images into one, before its transform."""
+    """Mixing of other images into one, before its transform."""
 
     def __call__(
         self,
@@ -39,15 +38,15 @@ class Mix(Protocol):
         load: Load,
         rng: np.random.Generator,
     ) -> Any:
-        """An object with `image`, `instances` and `kept` (int64 [n]: where each was among the given ones, -1: added).
+        """An object with `image`, `instances` and `kept` (int64 [n]: index among the given ones, -1: added).
 
-        others: the images that something may come from, see `InstanceDataset.others`; `load(id)` gives image and
-        cells of one. image and instances belong to the cache and must not be written to.
+        others: the images to take from, see `InstanceDataset.others`; `load(id)` gives image and cells of one. image
+        and instances belong to the cache and must not be written to.
         """
 
 
 class _Movable:
-    """Moves every tensor of a dataclass; Lightning and the loader's pinning call these."""
+    """A dataclass of tensors that Lightning moves and the loader pins."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
         """A copy with every tensor moved by `Tensor.to(...)`."""
@@ -64,7 +63,7 @@ def _apply(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(value, list):
         return [_apply(item, function) for item in value]
     if isinstance(value, _Movable):
-        return replace(value, **{f.name: _apply(getattr(value, f.name), function) for f in fields(value)})  # type: ignore[type-var,arg-type]
+        return replace(value, **{name: _apply(item, function) for name, item in vars(value).items()})  # type: ignore[type-var]
     return value
 
 
@@ -75,8 +74,8 @@ class Target(_Movable):
     image_id: id.  index: its place among all images of its source, the same over epochs and folds.
     layers: int32 [L, H, W], 0 is background.  layer_of: int64 [N].  boxes: float32 [N, 4], x1, y1, x2, y2, half-open
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
-    cell_type: name of the image's type, which one without cells has too; "" where it is not known.
-    chosen: int64 [n], places (0 to N - 1) of the cells that this sample is about; None for all.
+    cell_type: name of the image's type, also without cells; "" where it is not known.
+    chosen: int64 [n], indices (0 to N - 1) of the cells to train on; None for all.
     ignored: bool [H, W], pixels of doubtful cells: neither cell nor background to any loss; None for none.
     weight: of this image in every loss.
     """
@@ -102,7 +101,7 @@ class Target(_Movable):
     ) -> Target:
         """The tensors of `instances`; an image without cells has N = 0 and one empty layer.
 
-        Those of type DOUBTFUL are no cells here but `ignored` pixels, as far as no cell covers them.
+        Cells of type DOUBTFUL become `ignored` pixels where no other cell covers them.
         """
         ignored = None
         if (doubtful := instances.cell_types == DOUBTFUL).any():
@@ -135,18 +134,18 @@ class Batch(_Movable):
 
 
 def collate(samples: Sequence[tuple[Tensor, Target]]) -> Batch:
-    """A batch of (image, target) samples; nothing is stacked or padded."""
+    """Join (image, target) samples into a batch; nothing is stacked or padded."""
     return Batch([image for image, _ in samples], [target for _, target in samples])
 
 
 class InstanceDataset(Dataset[tuple[Tensor, Target]]):
     """Samples of some images of a source: image uint8 [1, H, W] and Target.
 
-    images: ids; item `i` is image `i // samples_per_image`.  transform: called with (image, instances,
-    generator) and returning an object with `image`, `instances` and `kept` (int64 [n], where each of them was among the
-    given ones); None gives images whole and cells exact.
+    images: ids; item `i` is image `i // samples_per_image`.  transform: called with (image, instances, generator),
+    returns an object with `image`, `instances` and `kept` (int64 [n], indices among the given ones); None gives images
+    whole and cells exact.
     cache_bytes: memory for decoded images and label maps, per process (2.2 MB a competition image).
-    mix: what is put into images of others before the transform, see `Mix`.  weight: of these images in every loss.
+    mix: copies other images into one before the transform, see `Mix`.  weight: of these images in every loss.
 
     Raises InputError where an id is not in the source.
     """
@@ -174,7 +173,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
 
     @property
     def places(self) -> int:
-        """The number of different samples, apart from what is drawn at random: one an image."""
+        """Different samples before randomness: one an image."""
         return len(self.images)
 
     def __len__(self) -> int:
@@ -188,7 +187,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return self.sample(epoch, *divmod(index, self.samples_per_image))
 
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
-        """The sample of one of the `places`; another `repeat` is drawn anew."""
+        """The sample of one of the `places`; each `repeat` is drawn anew."""
         image, target, _ = self._sample(epoch, self.images[place], repeat)
         return image, target
 
@@ -208,12 +207,12 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return torch.from_numpy(image.copy())[None], target, kept[instances.cell_types != DOUBTFUL]
 
     def others(self, image_id: str) -> list[str]:
-        """The other images of this dataset, and of no other, that have the same known cell type; sorted."""
+        """The other images of this dataset that have the same known cell type; sorted."""
         cell_type = self.source.cell_type(image_id)
         return [other for other in self._of_type.get(cell_type, ()) if other != image_id] if cell_type else []
 
     def load(self, image_id: str) -> tuple[GreyImage, Instances]:
-        """An image and its cells as the source has them, kept in the cache; not to be written to."""
+        """An image and its cells from the source, kept in the cache; not to be written to."""
         return self.cache.get(image_id, self._load)
 
     def preload(self) -> None:
@@ -231,5 +230,5 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return self.source.image(image_id), self.source.instances(image_id)
 
     def _generator(self, epoch: int, image_id: str, repeat: int) -> np.random.Generator:
-        # The id and not its place: the same image looks the same in another fold or subset.
+        # The id, not its index: an image has the same randomness in another fold or subset.
         return np.random.default_rng((self.seed, epoch, zlib.crc32(image_id.encode()), repeat))

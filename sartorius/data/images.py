@@ -1,8 +1,8 @@
 """Reading grey images: their size without decoding, their pixels, and folders of them.
 
-The competition's images are 8-bit grey PNGs, and anything else in its layout is a mistake worth stopping for. A
-person's own folder may hold grey images saved as RGB; those are read when the channels agree. What is coloured or has
-more than 8 bits is converted only where asked for (`levels`), since a model knows the grey levels it was trained on.
+The competition's images are 8-bit grey PNGs; anything else in its layout is refused. Other folders may hold grey images
+saved as RGB, which are read when the channels agree. Coloured images and those of more than 8 bits are converted only
+on demand (`levels`), since a model depends on the grey levels it was trained on.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-# What Pillow raises for files that are no image, are cut off or are absurdly large.
+# Pillow's errors for files that are no image, are cut off or are absurdly large.
 _PIL_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _REMEDY_GREY = "expected 8-bit grey; convert it (scale the values to 0..255, one channel)"
 _REMEDY_LEVELS = ", or have it converted: data.levels=standardise"
@@ -59,8 +60,7 @@ def read_grey(path: str | Path, accept_rgb: bool = False, levels: str = "exact")
     Raises InputError where the file is missing or cut off, has several pages or 16 bits in each of several channels,
     holds NaN or infinity, and with `exact` where it is not 8-bit or is coloured.
     """
-    if levels not in LEVELS:
-        raise InputError(f"data.levels={levels}: expected one of {', '.join(LEVELS)}")
+    checks.one_of("data", LEVELS, levels=levels)
     _, _, mode = read_header(path)
     remedy = _REMEDY_GREY + (_REMEDY_LEVELS if accept_rgb else "")
     if levels == "exact" and mode != "L" and not (accept_rgb and mode in _GREY_IN_COLOUR):
@@ -79,7 +79,7 @@ def _decode(path: str | Path, mode: str) -> NDArray[Any]:
     """[H, W] of the file's numbers for a grey image, uint8 [H, W, 3] for any other."""
     try:
         with Image.open(path) as image:
-            if (pages := getattr(image, "n_frames", 1)) > 1:
+            if (pages := getattr(image, "n_frames", 1)) > 1:  # only formats of several pages have it
                 raise InputError(f"{path}: {pages} pages; expected one image a file: save the pages apart")
             if mode in _GREY_IN_COLOUR and ";16" in _raw_mode(image):
                 raise InputError(f"{path}: 16 bits in each of several channels; save it with one channel")
@@ -91,8 +91,8 @@ def _decode(path: str | Path, mode: str) -> NDArray[Any]:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the file stores a pixel, `RGB;16B` say: Pillow drops the low bytes of such an image without a word."""
-    tiles = getattr(image, "tile", None)
+    """The storage of a pixel in the file, such as `RGB;16B`, whose low bytes Pillow drops silently."""
+    tiles = getattr(image, "tile", None)  # files have it, other images do not
     arguments = tiles[0][3] if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
@@ -120,18 +120,18 @@ def list_images(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    seen: dict[str, Path] = {}
+    by_id: dict[str, Path] = {}
     for path in paths:
-        if path.stem in seen:
+        if path.stem in by_id:
             raise InputError(
-                f"{folder}: {seen[path.stem].name} and {path.name} have the same id '{path.stem}'; rename one"
+                f"{folder}: {by_id[path.stem].name} and {path.name} have the same id '{path.stem}'; rename one"
             )
-        seen[path.stem] = path
+        by_id[path.stem] = path
     return paths
 
 
 class ImageSource(Protocol):
-    """Where a dataset takes images and cells from: a competition folder, a cleaned one, a folder of images."""
+    """Images and cells for a dataset: a competition folder, a cleaned one, a folder of images."""
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -148,7 +148,7 @@ class ImageSource(Protocol):
 
 
 class ImageFolder:
-    """Images without truth, as a source of a dataset: each one's `instances` are empty.
+    """Images without truth, an `ImageSource` with empty `instances`.
 
     `paths` default to the images of `folder`; ids are file names without suffix, sorted. `levels`: see `read_grey`.
     Raises InputError where there is no image, or (from `image`) where one cannot be read.

@@ -1,4 +1,4 @@
-"""The images that weights were trained on, so that no run is scored on images of its own weights' training."""
+"""Record the images the weights were trained on, and refuse to validate on them."""
 
 from __future__ import annotations
 

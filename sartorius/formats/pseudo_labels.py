@@ -1,7 +1,7 @@
 """The file of pseudo-labels: the columns of train.csv with score, agreement and ignore, written image by image.
 
-An image that is done is a small file beside the output, so that a stopped run over thousands of images goes on
-where it was; the whole appears at once, when the last image is done.
+Finished images are small files beside the output, so that a stopped run over thousands of images continues there; the
+whole file appears at once, after the last image.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from sartorius.errors import InputError
 from sartorius.files import atomic_path, is_current, write_json
 
 _PART = ".part.json"
-_SETTINGS = "settings.json"  # in the folder of parts: what they were made with
+_SETTINGS = "settings.json"  # in the folder of parts: their settings
 
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """What is written of one image: its N cells, and how many were dropped.
+    """Pseudo-labels of one image: its N cells, and the number of dropped ones.
 
     annotations: N run-length texts. scores, agreement: N numbers in 0..1 (agreement None: not known), written as they
     are. ignore: N flags, true for a doubtful cell. sample_id: the plate well's text, empty where it is not known. All
@@ -53,7 +53,7 @@ class ImageLabels:
 
 
 class PseudoLabelFile:
-    """A file in the making: a folder of parts beside it, then the file.
+    """Writer of the file: first a folder of parts beside it, then the whole.
 
     Raises InputError where parts of other settings are in the folder: they would be mixed.
     """
@@ -63,7 +63,7 @@ class PseudoLabelFile:
         self.parts = self.path.with_name(f".{self.path.name}.parts")
         plain = json.loads(json.dumps(settings))  # tuples as lists, as they come back
         known = self._known()
-        if known is None:  # a kill while parts were deleted: nobody knows what the rest was made with
+        if known is None:  # killed while deleting parts: the settings of the rest are unknown
             shutil.rmtree(self.parts, ignore_errors=True)
         if known is None or not any(self.parts.glob(f"*{_PART}")):
             write_json(self.parts / _SETTINGS, plain)
@@ -85,7 +85,7 @@ class PseudoLabelFile:
         return known
 
     def has(self, image_id: str, made_of: Path) -> bool:
-        """Whether the image is done, and not older than the detections that it is made of."""
+        """Whether the image is finished, and not older than the detections that it is made of."""
         return is_current(self._part(image_id), [made_of])
 
     def add(self, labels: ImageLabels) -> None:

@@ -1,7 +1,7 @@
 """The competition's submission: header `id,predicted`, one row a cell, no pixel twice in an image.
 
-An image without cells has one row with nothing predicted. The validator lists what is wrong by line number (the
-header is line 1), because an upload that is refused does not say why.
+An image without cells has one row with nothing predicted. The validator lists problems by line number (the
+header is line 1), because a refused upload gives no reason.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _read(path: str | Path) -> tuple[list[Row], list[Problem]]:
-    """The rows, and what is wrong with the header or the columns. Raises InputError when nothing can be read."""
+    """The rows, and the problems of header and columns. Raises InputError when the file cannot be read."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if row]
@@ -75,8 +75,8 @@ def _read(path: str | Path) -> tuple[list[Row], list[Problem]]:
         raise InputError(f"{path}: not a csv file ({error})") from error
     header = tuple(lines[0][1]) if lines else ()
     if header != HEADER:
-        found = ",".join(header)[:80] if header else "an empty file"
-        return [], [Problem(1, "", "header", f"expected {','.join(HEADER)}, found {found}")]
+        got = ",".join(header)[:80] if header else "an empty file"
+        return [], [Problem(1, "", "header", f"expected {','.join(HEADER)}, found {got}")]
     problems = [
         Problem(line, row[0], "columns", f"expected 2, id and predicted, found {len(row)}")
         for line, row in lines[1:]
@@ -97,7 +97,7 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
 
 
 def validate_submission(path: str | Path, sizes: Sizes | None = None, limit: int = 50) -> list[Problem]:
-    """Every rule that the file breaks, at most `limit` problems, by line; [] for a file that may be submitted.
+    """List the rules that the file breaks, at most `limit` problems, by line; [] for a file that may be submitted.
 
     `sizes`: (height, width) of each expected image; without it any id is accepted and images are 520 x 704.
     Rules: header, columns, unknown id, missing id, empty row (beside others), duplicate row, bad mask, overlap.
@@ -110,17 +110,17 @@ def validate_submission(path: str | Path, sizes: Sizes | None = None, limit: int
 
 
 def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50) -> list[Problem]:
-    """What `validate_submission` finds, for rows that were read already."""
+    """List the problems as `validate_submission`, of rows that were read already."""
     by_image: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_image[row.image_id].append(row)
     problems: list[Problem] = []
-    for image_id, of_image in by_image.items():
+    for image_id, image_rows in by_image.items():
         if sizes is not None and image_id not in sizes:
             detail = f"{image_id!r} is not one of the {len(sizes)} expected images"
-            problems.append(Problem(of_image[0].line, image_id, "unknown id", detail))
+            problems.append(Problem(image_rows[0].line, image_id, "unknown id", detail))
         height, width = (sizes or {}).get(image_id, (HEIGHT, WIDTH))
-        problems += _check_image(of_image, height, width, limit - len(problems))
+        problems += _check_image(image_rows, height, width, limit - len(problems))
         if len(problems) >= limit:
             return sorted(problems[:limit], key=lambda problem: problem.line)
     missing = [image_id for image_id in sizes or () if image_id not in by_image]
@@ -130,20 +130,20 @@ def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50)
 
 
 def _check_image(rows: list[Row], height: int, width: int, limit: int) -> list[Problem]:
-    """The problems of one image's rows; a row with a bad text or a copy takes no part in the search for overlaps."""
+    """The problems of one image's rows; rows with a bad text and copies are not searched for overlaps."""
     problems: list[Problem] = []
-    seen: dict[str, int] = {}
+    first_line: dict[str, int] = {}
     masks: list[Row] = []
     for row in rows:
-        if row.text in seen:
-            detail = f"the same as line {seen[row.text]}, image {row.image_id}"
+        if row.text in first_line:
+            detail = f"the same as line {first_line[row.text]}, image {row.image_id}"
             problems.append(Problem(row.line, row.image_id, "duplicate row", detail))
         elif row.text:
             masks.append(row)
         elif len(rows) > 1:
             detail = f"nothing predicted, but image {row.image_id} has other rows"
             problems.append(Problem(row.line, row.image_id, "empty row", detail))
-        seen.setdefault(row.text, row.line)
+        first_line.setdefault(row.text, row.line)
     while len(problems) < limit:
         try:
             runs = rle.parse([row.text for row in masks], height, width)

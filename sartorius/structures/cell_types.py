@@ -4,7 +4,7 @@
 # model was trained with other names (they travel with its detections).
 CELL_TYPES: tuple[str, ...] = ("shsy5y", "astro", "cort")
 
-# Class index of a cell that may or may not be one: neither cell nor background to any loss.
+# Class index of a doubtful cell: neither cell nor background to any loss.
 DOUBTFUL = -1
 
 HEIGHT = 520  # pixels, of every image of the competition

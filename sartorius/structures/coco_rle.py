@@ -20,7 +20,7 @@ def encode(runs: Runs) -> list[dict[str, object]]:
     position = np.arange(len(counts)) - np.searchsorted(cells, cells)
     delta = counts.copy()
     delta[position > 2] -= counts[np.flatnonzero(position > 2) - 2]
-    # pycocotools' rleToString: 5 bits a character, least significant first, the 6th bit says that more follow
+    # pycocotools' rleToString: 5 bits a character, least significant first, the 6th bit marks that more follow
     groups = np.ones(len(delta), dtype=np.int64)
     while (wide := (delta >= 1 << (5 * groups - 1)) | (delta < -(1 << (5 * groups - 1)))).any():
         groups += wide

@@ -1,7 +1,7 @@
-"""Detections: what a model says about an image before any decision is made, and the folder they are written to.
+"""Soft detections of an image, and the folder they are written to.
 
-Boxes with scores, cell types and small probability masks in box coordinates. Stages hand these on through the disk,
-so that thresholds are tuned and models are joined without running a network twice.
+Boxes with scores, cell types and small probability masks in box coordinates, before any threshold. Stages exchange
+them through the disk, so that thresholds are tuned and models are joined without running a network twice.
 
 The pixel convention, everywhere: boxes are half-open pixel edges (x1, y1, x2, y2), x2 = last column + 1; pixel
 centres lie at +0.5; a mask of M x M cells divides its box evenly, as RoIAlign with `aligned=True` does.
@@ -71,7 +71,7 @@ class Detections:
     def empty(
         cls, image_id: str, height: int, width: int, mask_size: int = 28, cell_type_names: tuple[str, ...] = CELL_TYPES
     ) -> Detections:
-        """An image in which nothing was found."""
+        """An image without detections."""
         none, masks = np.zeros(0, np.float32), np.zeros((0, mask_size, mask_size), np.float16)
         return cls(image_id, height, width, none.reshape(0, 4), none, none.astype(np.int64), masks, cell_type_names)
 
@@ -84,7 +84,7 @@ class Detections:
         mask_size: int = 28,
         cell_type_names: tuple[str, ...] = CELL_TYPES,
     ) -> Detections:
-        """What a perfect model would give: each cell in its own box, its mask sampled as training targets are.
+        """The output of a perfect model: each cell in its box, its mask sampled as training targets are.
 
         Raises ValueError for a cell without pixels (it has no box).
         """
@@ -111,17 +111,17 @@ class Detections:
         mask_size: int = 28,
         cell_type_names: tuple[str, ...] = CELL_TYPES,
     ) -> Detections:
-        """What a dense network saw: regions uint16 [H, W], k the k-th of N cells, 0 none; probability float32 [H, W].
+        """From the regions of a dense network: uint16 [H, W], k the k-th of N cells; probability float32 [H, W].
 
-        Each cell in the box of its region, its mask the probability inside the region and 0 outside. Raises ValueError
+        A cell has the box of its region; its mask is the probability inside the region and 0 outside. Raises ValueError
         where a cell has no region (it has no box) or a region no score.
         """
         from sartorius.structures.mask_sampling import sample_regions
 
-        found, count = ndimage.find_objects(regions), len(np.asarray(scores))
-        if None in found or len(found) != count:
+        extents, count = ndimage.find_objects(regions), len(np.asarray(scores))
+        if None in extents or len(extents) != count:
             raise ValueError(f"image {image_id}: {count} scores but regions {np.unique(regions[regions > 0]).tolist()}")
-        boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in found], np.int64).reshape(-1, 4)
+        boxes = np.array([(x.start, y.start, x.stop, y.stop) for y, x in extents], np.int64).reshape(-1, 4)
         masks = sample_regions(regions, probability, boxes, mask_size).astype(np.float16)
         arrays = (boxes.astype(np.float32), np.asarray(scores, np.float32), np.asarray(cell_types, np.int64), masks)
         return cls(image_id, regions.shape[0], regions.shape[1], *arrays, cell_type_names)
@@ -132,7 +132,7 @@ class Detections:
         if chosen.dtype != bool:
             chosen = chosen.astype(np.int64)
         agreement = None if self.agreement is None else self.agreement[chosen]
-        return replace(self, agreement=agreement, **{name: getattr(self, name)[chosen] for name in _ARRAYS})
+        return replace(self, agreement=agreement, **{name: vars(self)[name][chosen] for name in _ARRAYS})
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
@@ -142,7 +142,7 @@ class Detections:
 
     @property
     def prevailing_type(self) -> int:
-        """The cell type with the largest sum of scores, of equal ones the first; 0 where nothing was found."""
+        """The cell type with the largest sum of scores, of equal ones the first; 0 without detections."""
         return int(np.argmax(np.bincount(self.cell_types, weights=self.scores, minlength=1)))
 
     def sorted(self) -> Detections:
@@ -152,23 +152,19 @@ class Detections:
     def save(self, folder: str | Path) -> Path:
         """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path."""
         path = Path(folder) / f"{self.image_id}.npz"
-        about: dict[str, Any] = {
-            "version": FORMAT_VERSION,
-            "image_id": self.image_id,
-            "size": (self.height, self.width),
-        }
-        arrays = {name: getattr(self, name) for name in (*_ARRAYS, "cell_type_names")}
+        arrays = {name: vars(self)[name] for name in (*_ARRAYS, "cell_type_names")}
         if self.agreement is not None:
             arrays["agreement"] = self.agreement
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, **about, **arrays)
+            size = (self.height, self.width)
+            np.savez_compressed(temporary, version=FORMAT_VERSION, image_id=self.image_id, size=size, **arrays)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Detections:
         """Read what `save` wrote.
 
-        Raises InputError for a missing, damaged or newer file, values that are no numbers, and unknown cell types.
+        Raises InputError for a missing, damaged or newer file, values that are not finite, and unknown cell types.
         """
         try:
             with open(path, "rb") as opened:
@@ -182,17 +178,17 @@ class Detections:
                 names = tuple(file["cell_type_names"].tolist())
                 boxes, scores, types, masks = (file[name] for name in _ARRAYS)
                 agreement = file["agreement"] if "agreement" in file.files else None
-                found = cls(str(file["image_id"]), height, width, boxes, scores, types, masks, names, agreement)
+                detections = cls(str(file["image_id"]), height, width, boxes, scores, types, masks, names, agreement)
         except InputError:
             raise
-        except Exception as error:  # zipfile, numpy and the file system each raise their own
+        except Exception as error:  # zipfile, numpy and the file system each raise their own classes
             raise InputError(f"{path}: not a readable detections file ({error}); predict this image again") from error
         for name in ("boxes", "scores", "masks"):
-            if not np.isfinite(getattr(found, name)).all():
+            if not np.isfinite(vars(detections)[name]).all():
                 raise InputError(f"{path}: {name} that are not numbers; predict this image again")
-        if len(found) and not 0 <= found.cell_types.min() <= found.cell_types.max() < len(names):
+        if len(detections) and not 0 <= detections.cell_types.min() <= detections.cell_types.max() < len(names):
             raise InputError(f"{path}: cell types from 0 to {len(names) - 1} expected; predict this image again")
-        return found
+        return detections
 
 
 class DetectionsFolder:
@@ -206,13 +202,13 @@ class DetectionsFolder:
         self._read: Mapping[str, Any] | None = None  # meta.json, once an image was loaded
 
     def write_meta(self, **meta: Any) -> None:
-        """Write meta.json: `cell_types`, `mask_size` and whatever else tells where the detections come from."""
+        """Write meta.json: `cell_types`, `mask_size` and other keys about the origin of the detections."""
         write_json(self.folder / "meta.json", {"format_version": FORMAT_VERSION, **meta})
         self._read = None
 
     @property
     def meta(self) -> Mapping[str, Any]:
-        """The content of meta.json. Raises InputError where the folder is not one of detections."""
+        """The content of meta.json. Raises InputError where the folder holds no detections."""
         path = self.folder / "meta.json"
         if not path.is_file():
             inner = self.folder / "detections"
@@ -248,7 +244,7 @@ class DetectionsFolder:
         detections = Detections.load(self.file(image_id))
         if detections.image_id != image_id:
             raise InputError(f"{self.file(image_id)} holds image {detections.image_id}: was it renamed?")
-        if self._read is None:  # not for each image: it may hold a filter, and a list of unreadable files
+        if self._read is None:  # once: it may hold a filter, and a list of unreadable files
             self._read = self.meta
         expected = tuple(self._read.get("cell_types", detections.cell_type_names))
         if detections.cell_type_names != expected:

@@ -1,8 +1,8 @@
 """Instances: the cells of an image as a layered label map.
 
 Cells hardly overlap. Coloured greedily so that no two cells of one layer overlap, the cells of a real image need
-1 to 6 layers (3 on average): 4 MB where a stack of masks takes 290. The map is exact, overlaps are kept, and
-everything about the cells is read from it in a pass over L planes instead of N.
+1 to 6 layers (3 on average): 4 MB, where a stack of masks takes 290. The map is exact, overlaps are kept, and areas,
+boxes and runs are read in a pass over L planes instead of N.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from sartorius.errors import InputError
-from sartorius.files import atomic_path
 from sartorius.structures import rle
 from sartorius.structures.arrays import AnyInts, Bools, Floats32, Ints, LabelMap, Layers
 from sartorius.structures.rle import Runs
 
-FORMAT_VERSION = 1
 MAX_CELLS = int(np.iinfo(np.uint16).max)  # of one image; the densest real one has 790
 
 
@@ -31,8 +28,8 @@ class Instances:
     """The cells of one image.
 
     layers: uint16 [L, H, W], L >= 1; 0 is background, value k is cell k-1; a cell lies in exactly one layer.
-    cell_types: int64 [N], class index of each cell. N may be 0. A cell may have lost all its pixels (after a
-    crop, say): its area is 0 and its box is all zeros; `select(areas > 0)` drops such cells.
+    cell_types: int64 [N], class index of each cell. N may be 0. A cell may have lost all its pixels (by a
+    crop): its area is 0 and its box is all zeros; `select(areas > 0)` drops such cells.
     """
 
     layers: Layers
@@ -106,25 +103,25 @@ class Instances:
         return areas_of(self.layers, len(self))
 
     @cached_property
-    def _found(self) -> tuple[Ints, Floats32]:
+    def _located(self) -> tuple[Ints, Floats32]:
         """layer_of and boxes, in one pass over each layer."""
         layer_of, boxes = np.zeros(len(self), np.int64), np.zeros((len(self), 4), np.float32)
         for index, layer in enumerate(self.layers):
-            for k, found in enumerate(ndimage.find_objects(layer)):
-                if found is not None:
-                    rows, columns = found
+            for k, extent in enumerate(ndimage.find_objects(layer)):
+                if extent is not None:
+                    rows, columns = extent
                     layer_of[k], boxes[k] = index, (columns.start, rows.start, columns.stop, rows.stop)
         return layer_of, boxes
 
     @property
     def layer_of(self) -> Ints:
         """The layer of each cell, int64 [N]; 0 for a cell without pixels."""
-        return self._found[0]
+        return self._located[0]
 
     @property
     def boxes(self) -> Floats32:
         """float32 [N, 4]: x1, y1, x2, y2, half-open pixel edges (x2 = last column + 1); zeros without pixels."""
-        return self._found[1]
+        return self._located[1]
 
     def crop_mask(self, k: int) -> tuple[int, int, Bools]:
         """Cell k in its box: (top row, left column, bool [h, w])."""
@@ -155,26 +152,6 @@ class Instances:
         used[0] |= not used.any()
         return Instances(layers if used.all() else layers[used], self.cell_types[chosen])
 
-    def save(self, path: str | Path) -> None:
-        """Write one .npz (no pickle), atomically."""
-        with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, version=FORMAT_VERSION, layers=self.layers, cell_types=self.cell_types)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Instances:
-        """Read what `save` wrote. Raises InputError for a missing, damaged or newer file."""
-        try:
-            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-                if int(file["version"]) != FORMAT_VERSION:
-                    raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
-                return cls(file["layers"], file["cell_types"])
-        except InputError:
-            raise
-        except Exception as error:  # zipfile, numpy and the file system each raise their own
-            raise InputError(
-                f"{path}: not a readable instances file ({error}); write it again with Instances.save"
-            ) from error
-
 
 def areas_of(layers: Layers, count: int) -> Ints:
     """Pixels of each of `count` cells in layers uint16 [L, H, W], int64 [count]."""
@@ -188,7 +165,7 @@ def _covered(flat: LabelMap) -> Ints:
 
 
 def _colour(runs: Runs) -> Ints:
-    """The layer of each cell, int64 [count]: first fit in the cells' order. Only cells that overlap are looked at."""
+    """The layer of each cell, int64 [count]: first fit in the cells' order. Only cells that overlap are compared."""
     layer_of = np.zeros(runs.count, np.int64)
     i, j, _ = rle.overlaps(runs)
     by_later = np.argsort(j, kind="stable")

@@ -1,4 +1,4 @@
-"""What masks in box coordinates hold, read from the label maps of `instances` as RoIAlign would read dense masks.
+"""Masks in box coordinates, sampled from the label maps of `instances` as RoIAlign samples dense masks.
 
 The value of cell k at a pixel is `layers[layer_of[k], y, x] == id`, so the target of a region is a gather of the
 pixels that `torchvision.ops.roi_align(aligned=True)` would read from the cell's dense mask, and the same bilinear
@@ -19,15 +19,12 @@ from sartorius.structures.arrays import Floats32, Ints, LabelMap
 GATHERED_AT_ONCE = 2**22  # pixels; bounds the memory of one step of the gather to some 50 MB
 
 
-def gather_mask_targets(
-    layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Tensor, size: int, sampling_ratio: int = 0
-) -> Tensor:
+def gather_mask_targets(layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Tensor, size: int) -> Tensor:
     """Masks of the cells in their regions, as RoIAlign of dense masks gives them.
 
     layers: integer [L, H, W] label map (int32 or wider: torch's uint16 lacks most operations). layer_of, ids:
     int64 [N], for each region the layer of its cell and the value of the cell in it. rois: float [N, 4], x1 y1 x2 y2
-    in half-open pixel edges. size: M. sampling_ratio: samples per bin and axis, 0 for as many as the bin has pixels
-    (what roi_align calls -1).
+    in half-open pixel edges. size: M. A bin has as many samples per axis as pixels.
 
     Returns float32 [N, M, M] in 0..1, on the device of `layers`; [0, M, M] for no regions.
     """
@@ -36,10 +33,7 @@ def gather_mask_targets(
         return result
     rois = rois.to(torch.float32)
     extent = rois[:, 2:] - rois[:, :2]
-    if sampling_ratio > 0:
-        samples = torch.full((len(rois), 2), sampling_ratio, device=rois.device, dtype=torch.int64)
-    else:
-        samples = (extent / size).ceil().clamp(min=1).long()
+    samples = (extent / size).ceil().clamp(min=1).long()
     for across, down in torch.unique(samples, dim=0).tolist():
         group = torch.nonzero((samples == samples.new_tensor([across, down])).all(dim=1)).flatten()
         chunk = max(1, GATHERED_AT_ONCE // (4 * size * size * across * down))
@@ -83,8 +77,8 @@ def sample_regions(regions: LabelMap, probability: Floats32, boxes: Ints, size: 
     """Masks float32 [N, M, M] of `probability` within each region, 0 outside it; M is `size`.
 
     regions: uint16 [H, W], value k is region k - 1. probability: float32 [H, W]. boxes: int64 [N, 4], x1 y1 x2 y2 in
-    half-open pixel edges, around all pixels of each region. Up to rounding what `roi_align(aligned=True)` makes of the
-    dense probabilities. N may be 0.
+    half-open pixel edges, around all pixels of each region. Equal to `roi_align(aligned=True)` of the
+    dense probabilities up to rounding. N may be 0.
     """
     height, width = regions.shape
     pixel = np.flatnonzero(regions)
@@ -107,7 +101,7 @@ def sample_pixels(
     columns = _alike(boxes[:, 0], boxes[:, 2], image_width, size)
     by_width = np.concatenate([np.zeros(0, np.int64), *(cells for cells, _ in columns)])
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
-    # the boxes behind each other in that order; only the pixels of regions need to be written
+    # the boxes concatenated in that order; only the pixels of regions are written
     first_row, first_pixel = _starts(height, by_width), _starts(width * height, by_width)
     inside = (y - boxes[cell, 1]) * width[cell] + x - boxes[cell, 0]
     dense = np.zeros(int((width * height).sum()), np.float32)
@@ -125,7 +119,7 @@ def sample_pixels(
 
 
 def _starts(lengths: Ints, order: Ints) -> Ints:
-    """Where each of the pieces begins when they lie behind each other in `order`."""
+    """The start of each piece when all are concatenated in `order`."""
     starts = np.zeros(len(lengths), np.int64)
     starts[order] = np.cumsum(lengths[order]) - lengths[order]
     return starts

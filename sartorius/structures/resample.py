@@ -1,8 +1,8 @@
-"""Masks in box coordinates, read in other boxes.
+"""Masks in box coordinates, resampled to other boxes.
 
-A mask of M x M cells divides its box evenly (see `detections`); where the centre of a cell of the new mask lies is
-where the old one is read, bilinearly, as `postprocess.paste` reads it at the centres of pixels: beyond the outermost
-centres it repeats itself, outside its box is background. Nothing moves by half a pixel.
+A mask of M x M cells divides its box evenly (see `detections`). The old mask is interpolated at the centres of the new
+one's cells, as `postprocess.paste` does at the centres of pixels: constant beyond the outermost centres, background
+outside its box.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Windows that cover an image of any size: a grid of tiles, or four corners and the centre.
 
-Geometry only, so that training crops and inference cut images alike. All windows of an image have one size, which
-is what lets them go through a network together; where the image is smaller than a window, they are as small as it.
+Geometry only, so that training crops and inference cut images alike. All windows of an image have one size, so that
+they fit into one batch; at most the size of the image.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class Window:
         return slice(self.left, self.right)
 
     def shared(self, other: Window) -> Window | None:
-        """What both windows see; None where they see nothing together."""
+        """The window that both cover; None where they share no pixel."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Window(top, left, height, width) if height > 0 and width > 0 else None
 
     def inner_edges(self, height: int, width: int) -> tuple[bool, bool, bool, bool]:
-        """Which of top, left, bottom, right lie inside an image of this size, and not on its border."""
+        """Flags of top, left, bottom and right: True inside an image of this size, False on its border."""
         return self.top > 0, self.left > 0, self.bottom < height, self.right < width
 
     def without(self, margin: int, height: int, width: int) -> Window:
@@ -83,6 +83,6 @@ def five_crops(height: int, width: int, crop_height: int, crop_width: int) -> li
 
 
 def _starts(length: int, size: int, overlap: int) -> list[int]:
-    """Where the tiles along one side of the image begin."""
+    """The first pixel of each tile along one side of the image."""
     last = max(length - size, 0)
     return [*range(0, last, size - overlap), last]

@@ -89,16 +89,3 @@ def test_what_does_not_fit_is_refused() -> None:
         Instances(np.zeros((1, 2, 2), np.int32), np.zeros(0, np.int64))  # type: ignore[arg-type]
     with pytest.raises(InputError, match="at most 65535"):
         Instances.from_rles([""] * 65536, np.zeros(65536), 2, 2)
-
-
-def test_file(tmp_path) -> None:
-    instances = Instances.from_masks(three_cells(), [0, 1, 2])
-    instances.save(tmp_path / "a.npz")
-    loaded = Instances.load(tmp_path / "a.npz")
-    np.testing.assert_array_equal(loaded.layers, instances.layers)
-    assert loaded.cell_types.tolist() == [0, 1, 2]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
-    (tmp_path / "b.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
-    for name in ("b.npz", "missing.npz"):
-        with pytest.raises(InputError, match=name):
-            Instances.load(tmp_path / name)

@@ -8,14 +8,14 @@ from sartorius.structures.instances import Instances
 from sartorius.structures.mask_sampling import gather_mask_targets, sample_regions
 
 
-def gather(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int, ratio: int = 0) -> torch.Tensor:
+def gather(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int) -> torch.Tensor:
     layers = torch.from_numpy(instances.layers.astype(np.int32))
-    return gather_mask_targets(layers, torch.from_numpy(instances.layer_of)[cells], cells + 1, rois, size, ratio)
+    return gather_mask_targets(layers, torch.from_numpy(instances.layer_of)[cells], cells + 1, rois, size)
 
 
-def reference(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int, ratio: int = 0) -> torch.Tensor:
+def reference(instances: Instances, cells: torch.Tensor, rois: torch.Tensor, size: int) -> torch.Tensor:
     dense = torch.stack([torch.from_numpy((instances.layers == k + 1).any(0)) for k in cells.tolist()]).float()
-    return roi_align(dense[:, None], [roi[None] for roi in rois], size, 1.0, ratio or -1, aligned=True)[:, 0]
+    return roi_align(dense[:, None], [roi[None] for roi in rois], size, 1.0, -1, aligned=True)[:, 0]
 
 
 @pytest.fixture
@@ -28,9 +28,8 @@ def crowd() -> Instances:
     return Instances.from_masks(np.stack(masks), np.zeros(40))
 
 
-@pytest.mark.parametrize("ratio", [0, 1, 2])
 @pytest.mark.parametrize("size", [7, 28])
-def test_equals_roi_align_of_dense_masks(crowd: Instances, size: int, ratio: int) -> None:
+def test_equals_roi_align_of_dense_masks(crowd: Instances, size: int) -> None:
     generator = torch.Generator().manual_seed(0)
     cells = torch.randint(len(crowd), (200,), generator=generator)
     rois = torch.from_numpy(crowd.boxes)[cells] + torch.randn((200, 4), generator=generator) * 4
@@ -38,8 +37,8 @@ def test_equals_roi_align_of_dense_masks(crowd: Instances, size: int, ratio: int
     rois[0] = torch.tensor([-40.0, -40.0, -20.0, -20.0])  # outside
     rois[1] = torch.tensor([-50.0, -50.0, 200.0, 150.0])  # larger than the image
     rois[2] = torch.tensor([119.5, 89.5, 130.0, 95.0])  # over the corner
-    found = gather(crowd, cells, rois, size, ratio)
-    torch.testing.assert_close(found, reference(crowd, cells, rois, size, ratio), atol=1e-5, rtol=0)
+    found = gather(crowd, cells, rois, size)
+    torch.testing.assert_close(found, reference(crowd, cells, rois, size), atol=1e-5, rtol=0)
     assert found.max() > 0.9
 
 

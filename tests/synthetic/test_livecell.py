@@ -39,7 +39,7 @@ def test_it_reads_as_livecell(folder: LiveCell) -> None:
     assert found.images.groupby("split")["id"].count().to_dict() == {"train": 9, "val": 2 + 2, "test": 8}
     assert set(found.images["line"][found.images["split"] == "test"]) == set(CELL_LINES) == set(LINES)
     assert (found.images["cells"] >= 1).all()
-    assert not found.images[["without_pixels", "crowds", "cut_off"]].to_numpy().any()
+    assert not found.images[["without_pixels", "crowds", "clipped"]].to_numpy().any()
     train_val, train_test, val_test = found.shared
     assert train_val.images == ("A172_Phase_A1_1_00d00h00m_1", "BT474_Phase_A1_1_00d00h00m_1")
     assert not (train_test.wells or val_test.wells)

@@ -171,7 +171,7 @@ class Canvas:
         return {cell - 1: int(counts[cell]) for cell in counts.nonzero()[0].tolist() if cell}
 
     def keeps(self, below: Below, min_visible: float) -> bool:
-        """Whether `min_visible` of each of these cells stays, were they covered; of doubtful ones nothing need stay."""
+        """Whether at least `min_visible` of each covered cell stays visible; doubtful cells may be covered whole."""
         return all(
             self.left[cell] - pixels >= min_visible * self.whole[cell] or self.types[cell] == DOUBTFUL
             for cell, pixels in below.items()
@@ -200,5 +200,5 @@ class Canvas:
         visible = (areas > 0) | (np.array(self.whole) == 0)
         if not visible.all():
             instances, kept, areas = instances.select(visible), kept[visible], areas[visible]
-        vars(instances)["areas"] = areas  # where the property keeps them: they need not be counted again
+        vars(instances)["areas"] = areas  # fill the cached property: no need to count again
         return Pasted(image, instances, kept)

@@ -1,8 +1,8 @@
-"""Cells cut out of an image, to be put into another: their light without that of the background, and its weight.
+"""Cells cut out of an image, to be pasted into another.
 
-A phase-contrast cell is more than its mask: a bright halo lies around it, so a rim comes along and fades out. What is
-cut is the difference from the background of its own place, which is added to the background of the new place; so
-neither brightness nor shading of the image it comes from is seen. Everything is done in the cell's own small patch.
+A phase-contrast cell has a bright halo, so a rim around its mask is cut too and fades out. Cut is the difference from
+the background there, which is added to the background of the new place: neither brightness nor shading of the donor
+image is copied. All work is done in a crop of the cell.
 
 Contrast is left alone. Over 32 real images the contrast inside cells of one type spreads by 8 to 36 %; divided by
 the noise of the background it spreads by 33 to 49 %.
@@ -20,7 +20,7 @@ from sartorius.structures.arrays import Floats32, GreyImage, Ints, Mask
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
 
-# How the background is measured. Nothing here decides what a sample looks like by more than a grey level or two.
+# Measurement of the background. None of these changes a sample by more than a grey level or two.
 GRID = 8  # pixels: one value in a square of so many
 SMOOTH = 7  # squares, both ways, that are averaged: 56 px, a few cells wide
 HALO = 9  # pixels, odd: width of the brush that keeps the halos of cells out of it
@@ -32,7 +32,7 @@ NEAR = 5
 
 @dataclass(frozen=True)
 class Backdrop:
-    """What an image looks like without its cells.
+    """Background of an image, without its cells.
 
     depth: uint8 [H, W], how many cells lie on a pixel.
     level: float32 [H, W], grey level of the background there, smooth.
@@ -77,7 +77,7 @@ def _levels(image: GreyImage, free: GreyImage) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class CellCutout:
-    """A cell in a patch of its own.
+    """A cell in a crop of its own.
 
     mask: bool [h, w], at least one pixel.  area: pixels of it.
     light: float32 [h, w], difference from the background in grey levels, times how much of a pixel is taken.
@@ -122,19 +122,19 @@ class Donor:
     def cut(self, k: int, turn: Floats32, rim: int) -> CellCutout | None:
         """Cell k, turned, mirrored and scaled by `turn` (float32 [2, 2], acts on x, y), with `rim` px around it.
 
-        None where scaling leaves nothing. What is near another cell does not belong to the rim: nothing of others comes
-        along but what they share with this cell.
+        None where scaling leaves no pixel. The rim leaves out the surroundings of other cells; of those, only pixels
+        shared with this cell are cut.
         """
         x1, y1, x2, y2 = self._boxes[k]
         around = slice(max(y1 - rim, 0), y2 + rim), slice(max(x1 - rim, 0), x2 + rim)
         mask = self.instances.layers[self.instances.layer_of[k]][around] == k + 1
         alpha = _alpha(mask, self._backdrop.depth[around] > mask, rim)
         planes = cv2.merge([mask.astype(np.float32), alpha, self._backdrop.light[around] * alpha])
-        patch = _warp(np.asarray(planes, np.float32), turn)
-        mask = patch[..., 0] > 0.5
+        crop = _warp(np.asarray(planes, np.float32), turn)
+        mask = crop[..., 0] > 0.5
         if not (area := int(np.count_nonzero(mask))):
             return None
-        return CellCutout(mask, area, patch[..., 2], 1 - patch[..., 1], int(self.instances.cell_types[k]))
+        return CellCutout(mask, area, crop[..., 2], 1 - crop[..., 1], int(self.instances.cell_types[k]))
 
 
 def _alpha(mask: Mask, others: Mask, rim: int) -> Floats32:
@@ -148,16 +148,16 @@ def _alpha(mask: Mask, others: Mask, rim: int) -> Floats32:
 
 
 def _warp(planes: Floats32, turn: Floats32) -> Floats32:
-    """planes [h, w, 3] turned about their centre, without the margin where nothing is.
+    """planes [h, w, 3] turned about their centre, without empty margins.
 
-    Cubic: linear interpolation takes 30 % of a real image's finest contrast (cubic 12 %), and blurred cells among
-    sharp ones could be told apart.
+    Cubic: linear interpolation takes 30 % of a real image's finest contrast (cubic 12 %), and blurred cells would
+    stand out among sharp ones.
     """
     height, width = planes.shape[:2]
     (a, b), (c, d) = turn.tolist()
     wide, high = int(abs(a) * width + abs(b) * height) + 2, int(abs(c) * width + abs(d) * height) + 2
     x, y = (width - 1) / 2, (height - 1) / 2  # pixel centres are whole numbers to OpenCV
     matrix = np.array([[a, b, (wide - 1) / 2 - a * x - b * y], [c, d, (high - 1) / 2 - c * x - d * y]])
-    patch = cv2.warpAffine(planes, matrix, (wide, high), flags=cv2.INTER_CUBIC)
-    left, top, wide, high = cv2.boundingRect((patch[..., 1] > 0).view(np.uint8))
-    return np.asarray(patch[top : top + high, left : left + wide])
+    warped = cv2.warpAffine(planes, matrix, (wide, high), flags=cv2.INTER_CUBIC)
+    left, top, wide, high = cv2.boundingRect((warped[..., 1] > 0).view(np.uint8))
+    return np.asarray(warped[top : top + high, left : left + wide])

@@ -161,7 +161,7 @@ def _composed(transforms: list[A.BasicTransform]) -> A.Compose:
 
 
 def _seeded(compose: A.Compose, rng: np.random.Generator) -> A.Compose:
-    """The same, drawing from `rng` alone.
+    """Make `compose` draw from `rng` alone; returns it.
 
     One generator for all transforms: seeding the Compose would give each the same numbers, and flips in both
     directions would then always coincide.
@@ -171,7 +171,7 @@ def _seeded(compose: A.Compose, rng: np.random.Generator) -> A.Compose:
 
 
 def _warp(compose: A.Compose, image: GreyImage, layers: Layers, local: bool) -> Cropped:
-    """Image and layers, and the area that a pixel becomes: the determinant of the transform, 1 for a local one."""
+    """Warp image and layers; `area` is the determinant of the transform, 1 for a local one."""
     planes = len(layers)
     data: dict[str, Any] = {"image": image, "keypoints": _PROBE[: 0 if local else 3]}
     # OpenCV interleaves and separates planes several times faster than NumPy's strided copies.
@@ -196,7 +196,7 @@ def _planes_first(interleaved: Layers) -> Layers:
 
 
 def _separate(layers: Layers) -> Layers:
-    """The same layers [L, H, W] in flat memory; best asked for after the crop, when there are fewer pixels to move."""
+    """Layers [L, H, W] in contiguous memory; cheapest after the crop."""
     if layers.flags.c_contiguous or layers.strides[-1] == layers.itemsize:  # whole, or rows of planes
         return np.ascontiguousarray(layers)
     separated = np.empty(layers.shape, layers.dtype)

@@ -113,7 +113,7 @@ def cut_warped(
 
 
 def warp(image: GreyImage, layers: Layers, matrix: Floats, size: tuple[int, int], fill: int) -> Cropped:
-    """Image and layers where the affine `matrix` [2, 3] says, from crop (x, y) to image (x, y) of pixel centres.
+    """Warp image and layers by the affine `matrix` [2, 3], from crop (x, y) to image (x, y) of pixel centres.
 
     The image is interpolated between four pixels; ids are those of the nearest pixel, exactly. Outside the image
     there is `fill` and no cell.

@@ -1,4 +1,4 @@
-"""What is in a competition folder: a page of text, and a table with a row per labelled image.
+"""Audit of a competition folder: a page of text, and a table with a row per labelled image.
 
 Broken annotations are counted, not repaired (that is `cleaning`). Everything about a cell is measured on its crop.
 """
@@ -26,15 +26,15 @@ from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 
 DUPLICATE_IOU = 0.9  # two cells of an image that overlap more are one cell annotated twice
-SPIKE_PIXELS = 10  # a part one pixel wide and at least this long is no part of a cell but a slip of the annotation tool
+SPIKE_PIXELS = 10  # a part one pixel wide and at least this long is a slip of the annotation tool
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found.
+    """Result of `audit`.
 
     images: a row per readable labelled image (columns of `measure`, and `duplicate_of`).
-    problems: what keeps images from being used, a sentence each.  notes: what deserves a look, a sentence each.
+    problems: reasons why images cannot be used, a sentence each.  notes: doubtful images, a sentence each.
     """
 
     competition: Competition
@@ -64,7 +64,7 @@ class Audit:
 
 
 def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
-    """Read everything in the folder once; about 40 ms a labelled image.
+    """Audit a folder, reading each file once; about 40 ms a labelled image.
 
     A competition read with `keep_going` gives its unreadable images as problems; otherwise the first one raises
     InputError.
@@ -79,8 +79,8 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
         if cleaning is not None and image_id not in cleaning.drop_images:
             cleaning(instances, report)
     table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["id", "cells"])
-    same = _duplicates(hashes)
-    table["duplicate_of"] = [same.get(image_id, "") for image_id in table["id"]]
+    original = _duplicates(hashes)
+    table["duplicate_of"] = [original.get(image_id, "") for image_id in table["id"]]
     unlabelled = [*competition.test_images(), *competition.unlabelled_images()]
     others, unreadable = _hash_files(unlabelled, competition.root)
     notes = [*_notes(competition, table), *_leaks(hashes, others), *_unknown_drops(competition, cleaning)]
@@ -154,8 +154,9 @@ def _unknown_drops(competition: Competition, cleaning: Cleaning | None) -> list[
 
 
 def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
-    same = table[table["duplicate_of"] != ""]
-    notes = [f"image {a} has the same pixels as {b}" for a, b in zip(same["id"], same["duplicate_of"], strict=True)]
+    copies = table[table["duplicate_of"] != ""]
+    pairs = zip(copies["id"], copies["duplicate_of"], strict=True)
+    notes = [f"image {image_id} has the same pixels as {original}" for image_id, original in pairs]
     notes += _named("images without cells", table["id"][table["cells"] == 0])
     if len(table):
         twice = table["id"][table["annotated_twice"] > 0]

@@ -1,8 +1,7 @@
-"""Every annotated cell as a training sample: images in chunks of cells.
+"""Training on each annotated cell: images in chunks of cells.
 
-An epoch passes each cell of the training images once. A sample is a whole image, transformed anew, with a few of
-its cells chosen; their squares are cut on the device, so that nothing is saved to disk and a cell is seen with all its
-neighbours.
+An epoch passes each cell of the training images once. A sample is a whole image, transformed anew, with a few of its
+cells chosen; their squares are cut on the device, so that nothing is saved to disk and neighbours stay around a cell.
 """
 
 from __future__ import annotations
@@ -20,14 +19,15 @@ from sartorius.data.dataset import InstanceDataset, Mix, Target, Transform
 from sartorius.data.images import ImageSource
 from sartorius.data.pseudo_labels.source import CELL, PseudoLabelled
 from sartorius.errors import InputError
+from sartorius.structures import checks
 
 
 class CellChunks(InstanceDataset):
     """Samples of an `InstanceDataset` whose `Target.chosen` are the cells of one chunk of the image.
 
     counts: annotated cells of each image; one with c cells gives ceil(c / cells_per_sample) samples of nearly equal
-    size in each of `passes` passes of an epoch, one without cells none. Cells are dealt to chunks as a function of
-    (seed, epoch, image, pass). One that cleaning or the transform dropped is in no chunk, so a chunk may be empty.
+    size in each of `passes` passes of an epoch, one without cells none. Cells are assigned to chunks as a
+    function of (seed, epoch, image, pass). Dropped ones (cleaning, transform) are in no chunk, which may be empty.
 
     Raises InputError where cells_per_sample is below 1, or an id is not in the source.
     """
@@ -45,8 +45,7 @@ class CellChunks(InstanceDataset):
         mix: Mix | None = None,
         weight: float = 1.0,
     ) -> None:
-        if cells_per_sample < 1:
-            raise InputError(f"data.cells_per_sample={cells_per_sample}: expected 1 or more")
+        checks.whole("data", 1, cells_per_sample=cells_per_sample)
         super().__init__(source, images, transform, seed, passes, cache_bytes, mix, weight)
         self.counts = np.asarray(counts, np.int64)
         self.chunks = -(-self.counts // cells_per_sample)
@@ -71,17 +70,17 @@ class CellChunks(InstanceDataset):
         image_id, chunks = self.images[index], int(self.chunks[index])
         chunk, numbers = place - int(self._ends[index]) + chunks, repeat * (chunks + 1)
         image, target, kept = self._sample(epoch, image_id, numbers + chunk)
-        # the one number of this pass that no transform has
-        dealt = self._generator(epoch, image_id, numbers + chunks).permutation(self.counts[index])
-        target.chosen = torch.from_numpy(np.flatnonzero(np.isin(kept, np.array_split(dealt, chunks)[chunk])))
+        # the number of this pass that no transform has
+        order = self._generator(epoch, image_id, numbers + chunks).permutation(self.counts[index])
+        target.chosen = torch.from_numpy(np.flatnonzero(np.isin(kept, np.array_split(order, chunks)[chunk])))
         return image, target
 
 
 class CellsDataModule(SupervisedDataModule):
     """Training and validation images of one fold; training samples are chunks of at most `cells_per_sample` cells.
 
-    Everything else is as in `SupervisedDataModule`; `train_repeats` is how often each cell is seen an epoch. The
-    transform must keep whole images (no crop), or an epoch passes only the cells that happen to be in it.
+    See `SupervisedDataModule`; `train_repeats` is the number of passes over the cells in an epoch. The transform must
+    keep whole images (no crop), or an epoch misses the cells outside the crop.
     """
 
     def __init__(self, root: str | Path, *, cells_per_sample: int, **options: Any) -> None:
@@ -99,15 +98,5 @@ class CellsDataModule(SupervisedDataModule):
             where = f"fold {self.fold} of {self.root}"
         if not sum(counts):
             raise InputError(f"{where}: its {len(counts)} training images have no cells")
-        return CellChunks(
-            source,
-            images,
-            counts,
-            self.cells_per_sample,
-            self.train_transform,
-            self.seed,
-            repeats,
-            cache_mb * 2**20,
-            self.copy_paste,
-            weight,
-        )
+        options = (self.train_transform, self.seed, repeats, cache_mb * 2**20, self.copy_paste, weight)
+        return CellChunks(source, images, counts, self.cells_per_sample, *options)

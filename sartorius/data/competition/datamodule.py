@@ -22,12 +22,11 @@ from sartorius.structures.cell_types import CELL_TYPES
 class SupervisedDataModule(LabelledDataModule):
     """Training and validation images of one fold of a competition folder.
 
-    Training truth is cleaned, validation truth is as it was annotated; pseudo-labels are as their file has them, and
-    none is of a validation image or its plate well.
+    Training truth is cleaned, validation truth is not. No pseudo-label is of a validation image or its plate well.
 
     root: folder in the competition's layout.  fold: the one that is validated on.
-    fold_file: a csv of `sartorius.prepare`; None deals `n_folds` folds from `fold_seed` (which is not `seed`: another
-    training seed must not change the validation images).
+    fold_file: a csv of `sartorius.prepare`; None assigns `n_folds` folds by `fold_seed` (apart from `seed`:
+    another training seed must not change the validation images).
     images: train on these ids only, or on the first so many of the fold that have cells; without `val_images` they
     are also validated on (overfitting on purpose).  val_images: validate on these ids instead of the fold's.
     loading: the arguments of `LabelledDataModule`.
@@ -113,9 +112,9 @@ class SupervisedDataModule(LabelledDataModule):
 
 
 def validation_data(saved: Mapping[str, Any], source: str, **changes: Any) -> SupervisedDataModule:
-    """The data module of a saved data config, with `changes`, as far as it decides on the validation images.
+    """Build the data module of a saved data config, with `changes`, as far as it decides on the validation images.
 
-    The config comes with a file from elsewhere (`source`): nothing that it names is built. Raises InputError where it
+    The config is of a file from elsewhere (`source`): no class that it names is built. Raises InputError where it
     is of another class.
     """
     if (target := saved.get("_target_")) != f"{SupervisedDataModule.__module__}.{SupervisedDataModule.__name__}":

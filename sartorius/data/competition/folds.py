@@ -1,8 +1,8 @@
-"""Folds of images: grouped by plate well, stratified by cell type, written down as a csv file.
+"""Folds of images: grouped by plate well, stratified by cell type, stored as a csv file.
 
-Images of one plate well show the same cells days or fields apart, so a well that lies on both sides flatters the
-score (by 0.0055 on this competition). Wells are dealt greedily, largest first, to the fold where they unbalance least,
-then exchanged while that helps.
+Images of one plate well show the same cells days or fields apart, so a well in training and validation flatters the
+score (by 0.0055 on this competition). Wells are assigned greedily, largest first, to the fold where they unbalance
+least, then exchanged while that helps.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ALL_WEIGHT = 0.5
 
 @dataclass(frozen=True)
 class Folds:
-    """Which fold every labelled image is validated in. `table` has the columns id, fold, cell_type, well."""
+    """Validation fold of every labelled image. `table` has the columns id, fold, cell_type, well."""
 
     table: pd.DataFrame
 
@@ -39,7 +39,7 @@ class Folds:
         return int(self.table["fold"].max()) + 1
 
     def split(self, fold: int) -> tuple[list[str], list[str]]:
-        """(training images, validation images) of a fold, sorted ids; raises InputError for a fold that is none."""
+        """(training images, validation images) of a fold, sorted ids; raises InputError for an unknown fold."""
         if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < self.n_folds:
             raise InputError(f"fold {fold!r}: there are folds 0 to {self.n_folds - 1}; give data.fold one of these")
         inside = self.table["fold"] == fold
@@ -51,7 +51,7 @@ class Folds:
 
 
 def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
-    """Deal the labelled images to folds, the same for the same images and seed.
+    """Assign the labelled images to folds, the same for the same images and seed.
 
     No well lies in two folds; images (and roughly cells) of each type are spread evenly. Without the plate columns
     every image is its own well, with a warning. Raises InputError where there are fewer wells than folds.
@@ -178,9 +178,9 @@ def _check_rows(path: str | Path, table: pd.DataFrame, competition: Competition)
 
 def check_wells(fold_of: Mapping[str, int], wells: Mapping[str, str], path: str | Path) -> None:
     """Raise InputError where a plate well lies in two folds."""
-    seen: dict[str, str] = {}
+    first: dict[str, str] = {}
     for image_id, fold in fold_of.items():
-        other = seen.setdefault(wells[image_id], image_id)
+        other = first.setdefault(wells[image_id], image_id)
         if fold_of[other] != fold:
             raise InputError(
                 f"{path}: images {other} (fold {fold_of[other]}) and {image_id} (fold {fold}) are of one plate well "

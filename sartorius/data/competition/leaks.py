@@ -1,7 +1,6 @@
-"""No way from validation into training: which pseudo-labelled images may be trained on.
+"""Selection of the pseudo-labelled images that may be trained on: none of a validation image or its plate well.
 
-Unlabelled images come from the plate wells of labelled ones, fields or days apart, and people keep copies under other
-names.
+Unlabelled images come from the plate wells of labelled ones, fields or days apart, and copies have other names.
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ def admitted(
     labelled = set(source.ids) & set(competition.ids)
     _warn_of_unknown_wells(source, competition, labelled)
     wells = {competition.wells[image_id] for image_id in validation}
-    # by both: the file's column sample_id may be wrong, or the name another's
+    # by both: the file's column sample_id or the name may be wrong
     shared = {image_id for image_id in source.ids if wells & {source.well(image_id), well_of(image_id)}}
-    seen = {_fingerprint(competition.image(image_id)) for image_id in {*training, *validation}}
+    known = {_fingerprint(competition.image(image_id)) for image_id in {*training, *validation}}
     rest = [image_id for image_id in source.ids if image_id not in shared | labelled]
-    left = [image_id for image_id in rest if _fingerprint(source.image(image_id)) not in seen]
-    said = (
+    left = [image_id for image_id in rest if _fingerprint(source.image(image_id)) not in known]
+    summary = (
         f"{source.csv}: {len(left)} of {len(source.ids)} images are trained on; left out are "
         f"{len(labelled) + len(rest) - len(left)} labelled ones and {len(shared - labelled)} that share a plate well "
         "with validation images"
     )
     if not left:
-        raise InputError(f"{said}; give pseudo-labels of other images, or set pseudo_labels=null")
-    log.info("%s", said)
+        raise InputError(f"{summary}; give pseudo-labels of other images, or set pseudo_labels=null")
+    log.info("%s", summary)
     return left
 
 

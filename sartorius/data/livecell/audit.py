@@ -1,4 +1,4 @@
-"""What is in a LIVECell folder: a page of text, and a table with a row per image and split."""
+"""Audit of a LIVECell folder: a page of text, and a table with a row per image and split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.competition.audit import DUPLICATE_IOU
-from sartorius.data.livecell.coco_cells import cell_runs, cut_off
+from sartorius.data.livecell.coco_cells import cell_runs, count_clipped
 from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
 from sartorius.errors import InputError
 from sartorius.structures import rle
@@ -17,7 +17,7 @@ from sartorius.structures.progress import progress_bar
 
 COLUMNS = (
     "split", "id", "line", "well", "field", "height", "width", "cells", "area_sum", "area_mean", "without_pixels",
-    "cut_off", "annotated_twice", "crowds",
+    "clipped", "annotated_twice", "crowds",
 )  # fmt: skip
 KNOWN = (
     "Known of the published files: train and val share images, which flatters validation scores "
@@ -28,10 +28,10 @@ KNOWN = (
 
 @dataclass(frozen=True)
 class LiveCellAudit:
-    """What was found.
+    """Result of `audit_livecell`.
 
     images: a row (COLUMNS) per readable image of each split.  shared: for each pair of splits.
-    problems: what keeps images from being used, a sentence each.  notes: what deserves a look, a sentence each.
+    problems: reasons why images cannot be used, a sentence each.  notes: doubtful images, a sentence each.
     """
 
     folder: LiveCell
@@ -52,7 +52,7 @@ class LiveCellAudit:
 
 
 def audit_livecell(folder: LiveCell) -> LiveCellAudit:
-    """Read and rasterise everything in the folder once, about 10 ms an image; a split without a file is noted.
+    """Audit a folder, reading and rasterising it once, about 10 ms an image; a split without a file is noted.
 
     Raises InputError for an annotation file that cannot be read as a whole, and where there is none.
     """
@@ -83,7 +83,7 @@ def _measure(name: str, split: LiveCellSplit, image_id: str) -> tuple[object, ..
     cells, area = runs.count, int(runs.areas.sum())
     return (
         name, image_id, record.line, well_of(image_id), field_of(image_id), record.coco.height, record.coco.width,
-        cells, area, round(area / max(cells, 1), 1), int((runs.areas == 0).sum()), cut_off(record.coco),
+        cells, area, round(area / max(cells, 1), 1), int((runs.areas == 0).sum()), count_clipped(record.coco),
         int((iou > DUPLICATE_IOU).sum()), record.coco.crowds,
     )  # fmt: skip
 
@@ -108,7 +108,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
     notes = _named("images without cells", table["id"][table["cells"] == 0].tolist())
     for column, what in (
         ("without_pixels", "annotations without a pixel (left out)"),
-        ("cut_off", "polygons that leave the image by up to a pixel (cut off)"),
+        ("clipped", "polygons that leave the image by up to a pixel (clipped)"),
         ("annotated_twice", f"cells annotated twice (IoU > {DUPLICATE_IOU})"),
         ("crowds", "regions of crowds (iscrowd=1, left out)"),
     ):

@@ -1,7 +1,7 @@
 """Reading COCO annotation files: images, and the polygons and run-length masks of each one's cells.
 
 A published file holds a million polygons. Each becomes an array of numbers while the file is parsed (a quarter of the
-memory), annotations are grouped by image once, and nothing is looked at before its image is asked for
+memory), annotations are grouped by image once, and each image's are decoded on demand
 (`coco_cells`).
 """
 
@@ -34,7 +34,7 @@ class Annotation(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoImage:
-    """What the file says about one image.
+    """One image of the file.
 
     cells: its annotations in the order of the file, without regions of crowds (iscrowd=1), which are `crowds` many.
     original: `original_filename`, "" where the file has none.
@@ -84,7 +84,7 @@ def _parse(path: Path) -> Any:
 
 
 def _compact(node: dict[str, Any]) -> Any:
-    """An annotation as a tuple, without what is not used and with polygons as arrays; any other object as it is."""
+    """An annotation as a tuple, with polygons as arrays and without unused keys; any other object as it is."""
     if "segmentation" not in node:
         return node
     shape = node["segmentation"]
@@ -92,31 +92,33 @@ def _compact(node: dict[str, Any]) -> Any:
         try:
             shape = [np.array(polygon, np.float64) for polygon in shape]
         except (TypeError, ValueError, OverflowError):
-            shape = None  # said by `check_cells`, which knows the image
-    own, image_id = (
+            shape = None  # refused by `check_cells`, which knows the image
+    own_id, image_id = (
         value if isinstance(value, int | str) else None for value in (node.get("id"), node.get("image_id"))
     )
-    return Annotation(own, image_id, bool(node.get("iscrowd")), shape)
+    return Annotation(own_id, image_id, bool(node.get("iscrowd")), shape)
 
 
 def _section(path: str | Path, content: Any, name: str) -> list[Any]:
-    found = content.get(name) if isinstance(content, dict) else None
-    if name == "annotations" and isinstance(found, dict):
-        found = [a._replace(id=key) if isinstance(a, Annotation) and a.id is None else a for key, a in found.items()]
-    if not isinstance(found, list):
+    entries = content.get(name) if isinstance(content, dict) else None
+    if name == "annotations" and isinstance(entries, dict):
+        entries = [
+            a._replace(id=key) if isinstance(a, Annotation) and a.id is None else a for key, a in entries.items()
+        ]
+    if not isinstance(entries, list):
         raise InputError(f"{path}: no list '{name}' in it: not a COCO annotation file")
-    return found
+    return entries
 
 
 def _share_out(path: str | Path, annotations: Sequence[Any], cells: dict[Any, list[Annotation]]) -> None:
     """Append each annotation to the list of its image."""
-    seen = set()
+    ids = set()
     for number, annotation in enumerate(annotations):
         if not isinstance(annotation, Annotation):
             raise InputError(f"{path}: annotations[{number}] has no segmentation; {_REMEDY}")
-        if annotation.id in seen:
+        if annotation.id in ids:
             raise InputError(f"{path}: two annotations have the id {annotation.id}; {_REMEDY}")
-        seen.add(annotation.id)
+        ids.add(annotation.id)
         if annotation.image_id not in cells:
             raise InputError(
                 f"{path}: annotation {annotation.id} belongs to image {annotation.image_id}, which 'images' does not "

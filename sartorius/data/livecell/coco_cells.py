@@ -19,15 +19,15 @@ from sartorius.structures import coco_rle, rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.rle import Runs
 
-OUTSIDE = 1.0  # pixels by which a polygon may leave its image; what lies outside is cut off
-_COMPRESSED = re.compile(r"[0-o]*[0-O]")  # 6 bits a character; the last one says that no more follow
+OUTSIDE = 1.0  # pixels by which a polygon may leave its image; it is clipped there
+_COMPRESSED = re.compile(r"[0-o]*[0-O]")  # 6 bits a character; the last one ends a number
 
 
 def check_cells(path: str | Path, image: CocoImage) -> None:
-    """Raise InputError for the first annotation of `image` that is no mask in it; no polygon is rasterised.
+    """Raise InputError for the first bad annotation of `image`; no polygon is rasterised.
 
     A polygon has at least 3 points, an even count of coordinates and lies in the image up to `OUTSIDE`; an RLE has
-    the image's size and fills it. `path` is what the message names.
+    the image's size and fills it. The message names `path`.
     """
     polygons: list[tuple[Annotation, Floats]] = []
     for cell in image.cells:
@@ -79,8 +79,8 @@ def _check_inside(path: str | Path, image: CocoImage, polygons: Sequence[tuple[A
         raise _bad(path, image, polygons[owner][0], problem)
 
 
-def cut_off(image: CocoImage) -> int:
-    """How many cells have a polygon that leaves the image, by at most `OUTSIDE` when `check_cells` let them pass."""
+def count_clipped(image: CocoImage) -> int:
+    """Count the cells with a polygon that leaves the image (by at most `OUTSIDE` after `check_cells`)."""
     corner = np.array([image.width, image.height])
     shapes = [cell.shape for cell in image.cells if isinstance(cell.shape, list)]
     points = [np.concatenate(shape).reshape(-1, 2) for shape in shapes]
@@ -100,19 +100,19 @@ def _rle_runs(path: str | Path, image: CocoImage, masks: Sequence[dict[str, Any]
 
 
 def _compressed(shape: dict[str, Any]) -> dict[str, Any]:
-    """An RLE with its counts as COCO's text, whichever way the file has it."""
+    """An RLE of the file with its counts as COCO's text."""
     if isinstance(shape["counts"], str):
         return shape
     from faster_coco_eval.core import mask as coco_mask
 
-    found: dict[str, Any] = coco_mask.frPyObjects(shape, *shape["size"])
-    return found
+    compressed: dict[str, Any] = coco_mask.frPyObjects(shape, *shape["size"])
+    return compressed
 
 
 def cell_runs(path: str | Path, image: CocoImage) -> Runs:
     """The row-major runs of the image's cells, in their order; a cell may have no pixels (a sliver).
 
-    What a polygon has outside the image is cut off. Raises InputError as `check_cells` does.
+    Polygons are clipped at the image's edge. Raises InputError as `check_cells` does.
     """
     from faster_coco_eval.core import mask as coco_mask
 
@@ -132,7 +132,7 @@ def transposed(runs: Runs) -> Runs:
     pixel, cell = runs.pixels()
     row, column = np.divmod(pixel, max(runs.width, 1))
     stride = runs.height * runs.width + 1  # one more than there are pixels: the last of a cell and the first of the
-    key = cell * stride + column * runs.height + row  # next never look like neighbours
+    key = cell * stride + column * runs.height + row  # next are never neighbours
     key.sort()
     new = np.ones(len(key), bool)
     new[1:] = np.diff(key) != 1
@@ -143,8 +143,8 @@ def transposed(runs: Runs) -> Runs:
 
 def uncompressed(runs: Runs, k: int) -> list[int]:
     """COCO's uncompressed counts of cell k: of background and of the cell in turn, over the runs as they are."""
-    mine: Bools = runs.cell == k
-    start, length = runs.start[mine], runs.length[mine]
+    chosen: Bools = runs.cell == k
+    start, length = runs.start[chosen], runs.length[chosen]
     edges = np.column_stack((start, start + length)).ravel()
     counts: list[int] = np.diff(edges, prepend=0, append=runs.height * runs.width).tolist()
     return counts[:-1] if counts[-1] == 0 else counts

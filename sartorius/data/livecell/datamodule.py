@@ -20,8 +20,8 @@ class LiveCellDataModule(LabelledDataModule):
     """The published training, validation and test images of a LIVECell folder.
 
     root, annotation_files, repeated: see `LiveCell`.
-    limits: split -> images at most, spread evenly over the cell lines; null or no entry means all. Which ones is a
-    function of (limit_seed, image): a larger limit adds images and drops none.
+    limits: split -> images at most, spread evenly over the cell lines; null or no entry means all. The choice
+    is a function of (limit_seed, image): a larger limit adds images and drops none.
     drop_shared: leave out training images whose field of view is also in the validation or test split, whatever the
     limits. (The published training and validation images overlap.)
     images: train on these ids only, or on the first so many with cells, and validate on them too (overfitting).

@@ -1,4 +1,4 @@
-"""LIVECell as a source of images and cells: its folder, its three published splits, what they share.
+"""LIVECell as a source of images and cells: its folder, its three published splits and their overlap.
 
 LIVECell (Edlund et al., Nature Methods 18, 2021) is 704x520 phase-contrast TIFFs of 8 cell lines with COCO annotations.
 Its layout is read as published:
@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -24,6 +25,7 @@ from sartorius.data.images import read_grey
 from sartorius.data.livecell.coco import CocoImage, read_coco
 from sartorius.data.livecell.coco_cells import cell_runs, check_cells
 from sartorius.errors import InputError
+from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 
@@ -48,8 +50,8 @@ def field_of(image_id: str) -> str:
 
     `A172_Phase_C7_1_00d00h00m_2` gives `A172_Phase_C7_1_00d00h00m`: the same place of a well at the same time.
     """
-    found = _FIELD.match(image_id)
-    return found[1] if found else image_id
+    match = _FIELD.match(image_id)
+    return match[1] if match else image_id
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class LiveCellImage:
 
 
 class LiveCellSplit:
-    """The images of one split, as a source of a dataset; nothing is decoded before it is asked for.
+    """The images of one split, as an `ImageSource`; images are decoded on demand.
 
     file: the COCO file. folder: holds the TIFFs, at any depth. cell_type_names: lines that class indices count in.
-    repeated: what happens to a file name under several image ids. `error` refuses it; `most_cells` takes the one with
+    repeated: treatment of a file name under several image ids. `error` refuses it; `most_cells` takes the one with
     the most annotations (the first of equals) and lists the name in `repeated_names`.
 
     Raises InputError as `read_coco` does, and for an image of an unknown line.
@@ -81,20 +83,19 @@ class LiveCellSplit:
         cell_type_names: Sequence[str] = CELL_LINES,
         repeated: str = "error",
     ) -> None:
-        if repeated not in REPEATED:
-            raise InputError(f"data.repeated={repeated}: expected one of {', '.join(REPEATED)}")
+        checks.one_of("data", REPEATED, repeated=repeated)
         self.file, self.folder, self.cell_type_names = Path(file), Path(folder), tuple(cell_type_names)
         self.repeated_names: list[str] = []
-        found: dict[str, LiveCellImage] = {}
+        images: dict[str, LiveCellImage] = {}
         for coco in read_coco(self.file):
-            image_id = LiveCellImage(PurePosixPath(coco.file_name).stem, self._line(coco), coco)
-            if (other := found.get(image_id.id)) is not None:
-                self._note_repeated(other, image_id, repeated)
-            if other is None or len(image_id) > len(other):
-                found[image_id.id] = image_id
-        if not found:
+            image = LiveCellImage(PurePosixPath(coco.file_name).stem, self._line(coco), coco)
+            if (other := images.get(image.id)) is not None:
+                self._note_repeated(other, image, repeated)
+            if other is None or len(image) > len(other):
+                images[image.id] = image
+        if not images:
             raise InputError(f"{self.file}: lists no images")
-        self.images = {image_id: found[image_id] for image_id in sorted(found)}
+        self.images = {image_id: images[image_id] for image_id in sorted(images)}
 
     def _line(self, coco: CocoImage) -> str:
         known = {name.casefold(): name for name in self.cell_type_names}
@@ -106,14 +107,14 @@ class LiveCellSplit:
             f"{', '.join(self.cell_type_names)} and `_`"
         )
 
-    def _note_repeated(self, one: LiveCellImage, other: LiveCellImage, repeated: str) -> None:
+    def _note_repeated(self, first: LiveCellImage, other: LiveCellImage, repeated: str) -> None:
         if repeated == "error":
             raise InputError(
-                f"{self.file}: image {other.coco.file_name} is listed twice, with ids {one.coco.id} ({len(one)} "
+                f"{self.file}: image {other.coco.file_name} is listed twice, with ids {first.coco.id} ({len(first)} "
                 f"cells) and {other.coco.id} ({len(other)}); remove one, or take the one with more cells: "
                 "data.repeated=most_cells"
             )
-        self.repeated_names.append(one.id)
+        self.repeated_names.append(first.id)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -130,13 +131,13 @@ class LiveCellSplit:
         return paths
 
     def record(self, image_id: str) -> LiveCellImage:
-        """What the file says about an image; raises InputError for an id that it does not list."""
+        """The entry of an image; raises InputError for an id that the file does not list."""
         if image_id not in self.images:
             raise InputError(f"{self.file}: no image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
         return self.images[image_id]
 
     def path(self, image_id: str) -> Path:
-        """Where an image lies; raises InputError where it does not."""
+        """The path of an image; raises InputError where it is missing."""
         name = PurePosixPath(self.record(image_id).coco.file_name).name
         if name not in self._paths:
             raise InputError(f"{self.folder}: no {name} in it, which {self.file} lists; unpack images.zip there again")
@@ -159,10 +160,9 @@ class LiveCellSplit:
         return self.record(image_id).line
 
     def check(self, images: Iterable[str] | None = None) -> None:
-        """Decode these images (default: all) and look through their annotations, without rasterising any.
+        """Decode these images (default: all) and check their annotations, without rasterising any.
 
-        Raises InputError for the first whose TIFF is missing, damaged or of another size than the annotations say, and
-        as `check_cells` does.
+        Raises InputError for the first whose TIFF is missing, damaged or of another size, and as `check_cells` does.
         """
         for image_id in self.ids if images is None else images:
             coco, path = self.record(image_id).coco, self.path(image_id)
@@ -176,7 +176,7 @@ class LiveCellSplit:
 
 
 class LiveCell:
-    """A LIVECell folder; a split is read when it is first asked for (a million cells: 12 s, 1.3 GB, 2.1 at the peak).
+    """A LIVECell folder; a split is read on first use (a million cells: 12 s, 1.3 GB, 2.1 at the peak).
 
     annotation_files: split -> COCO file, where it does not lie in one of the published places.
     cell_type_names, repeated: see `LiveCellSplit`.
@@ -222,7 +222,7 @@ class LiveCell:
 
 @dataclass(frozen=True)
 class Shared:
-    """What two splits share: images of one name, fields of view, wells; sorted names."""
+    """Overlap of two splits: images of one name, fields of view, wells; sorted names."""
 
     first: str
     second: str
@@ -232,14 +232,12 @@ class Shared:
 
 
 def shared_images(splits: Mapping[str, Sequence[str]]) -> list[Shared]:
-    """What every pair of `splits` (name -> image ids) shares, in their order."""
-    names = list(splits)
-    found = []
-    for k, first in enumerate(names):
-        for second in names[k + 1 :]:
-            both = [
-                tuple(sorted({of(p) for p in splits[first]} & {of(p) for p in splits[second]}))
-                for of in (str, field_of, well_of)
-            ]
-            found.append(Shared(first, second, *both))
-    return found
+    """The overlap of every pair of `splits` (name -> image ids), in their order."""
+    shared = []
+    for first, second in combinations(splits, 2):
+        both = (
+            tuple(sorted({of(p) for p in splits[first]} & {of(p) for p in splits[second]}))
+            for of in (str, field_of, well_of)
+        )
+        shared.append(Shared(first, second, *both))
+    return shared

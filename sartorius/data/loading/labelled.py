@@ -1,4 +1,4 @@
-"""What data modules of labelled images have in common: how samples are made and loaded."""
+"""Base class of data modules of labelled images: samples and loaders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Samples = TypeVar("Samples", bound=InstanceDataset | MixedDataset)
 
 
 class Record(Protocol):
-    """What is known about a labelled image: its id, and as `len()` the number of its cells."""
+    """A labelled image: its id, and as `len()` the number of its cells."""
 
     @property
     def id(self) -> str:
@@ -34,18 +34,17 @@ class LabelledImageSource(ImageSource, Protocol):
     """A source that knows its images without decoding them."""
 
     def record(self, image_id: str) -> Record:
-        """What is known about an image; raises InputError for an id that is not labelled."""
+        """The record of an image; raises InputError for an id that is not labelled."""
 
 
 class LabelledDataModule(pl.LightningDataModule):
     """Loaders over training and validation images, which `setup` of a subclass chooses.
 
     Training samples are transformed, drawn anew each epoch as a function of (seed, epoch, image); validation images
-    come whole, with the truth as it was annotated.
+    come whole, with the truth as annotated.
 
     name: of the data, for the checkpoint.  cell_type_names: what class indices count in.
-    copy_paste: puts cells of other training images into each; None or an empty config for none.
-    pseudo_labels: which pseudo-labelled images are trained on, too; None or an empty config for none.
+    copy_paste: puts cells of other training images into each.  pseudo_labels: pseudo-labelled images to train on, too.
     train_repeats: samples of each image an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
 
@@ -90,8 +89,7 @@ class LabelledDataModule(pl.LightningDataModule):
         return image_id
 
     def _build(self, train: ImageSource, val: ImageSource, pseudo: ImageSource | None = None) -> None:
-        """The datasets over `train_images` of one source, `val_images` of another (or the same), and those of
-        `pseudo_images` of a third."""
+        """Build the datasets over the images of each list in its source; `train` and `val` may be the same."""
         labelled = self._samples(train, self.train_images, self.train_repeats, self.cache_mb)
         self._val = InstanceDataset(val, self.val_images, cache_bytes=self.cache_mb * 2**20)
         self._train = labelled
@@ -122,7 +120,7 @@ class LabelledDataModule(pl.LightningDataModule):
         if self.num_workers > 0:
             dataset.preload()
         sampler = EpochSampler(len(dataset), self.seed)
-        if self.drop_last and len(sampler) < self.batch_size:  # `_build` knew of no other processes
+        if self.drop_last and len(sampler) < self.batch_size:  # `_build` counts one process
             raise InputError(
                 f"{len(dataset)} training samples are {len(sampler)} for each of {sampler.num_replicas} processes, "
                 f"less than one batch of {self.batch_size}; lower data.batch_size or set data.drop_last=false"
@@ -179,6 +177,6 @@ def options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
 
 
 def _one_thread(_: int) -> None:
-    """Workers share the cores: OpenCV must not start threads in each. Ctrl-C is the main process's to act on."""
+    """Keep OpenCV to one thread in each worker (they share the cores), and leave Ctrl-C to the main process."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)

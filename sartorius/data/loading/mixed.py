@@ -1,4 +1,4 @@
-"""Two kinds of images in one epoch: all labelled samples, and a share of the pseudo-labelled ones."""
+"""Dataset of two kinds of images: all labelled samples of an epoch, and a share of the pseudo-labelled ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sartorius.data.dataset import InstanceDataset, Target
 
 
 class MixedDataset(Dataset[tuple[Tensor, Target]]):
-    """The samples of `labelled`, then `count` of `pseudo`, which each epoch goes on through where the last one ended.
+    """The samples of `labelled`, then `count` of `pseudo`, continued from epoch to epoch.
 
-    Pseudo-labelled samples are walked through in permutations, each a function of (seed, its number), so that all come
-    equally often (but for one) after any number of epochs, and which ones an epoch has is a function of (seed, epoch).
+    Pseudo-labelled samples come in permutations, each a function of (seed, its number): all equally often (but for one)
+    after any number of epochs, and those of an epoch are a function of (seed, epoch).
 
     Raises IndexError beyond the last.
     """

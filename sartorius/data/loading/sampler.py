@@ -1,7 +1,7 @@
 """The order of an epoch, as (epoch, index) pairs.
 
-The epoch travels with the index into the worker that computes the sample, so randomness is a function of (seed, epoch,
-image) with any number of workers, with workers that live on, and after a resume.
+The epoch reaches the worker with the index, so randomness is a function of (seed, epoch, image) with any number of
+workers, with persistent workers, and after a resume.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class ShareSampler(DistributedSampler[Any]):
 
 
 def _place() -> tuple[int, int]:
-    """The number of processes of this run, and which of them this one is."""
+    """The number of processes of this run, and the rank of this one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size(), torch.distributed.get_rank()
     return 1, 0
 
 
 class LateDataLoader(DataLoader[Any]):
-    """A DataLoader that asks its sampler for the order only when the first batch is asked for.
+    """A DataLoader that reads its sampler's order at the first batch, not before.
 
     After a resume Lightning creates the iterator before it tells the sampler its epoch; workers would prefetch the
     order and augmentations of the epoch before.

@@ -89,7 +89,7 @@ def test_cells_that_were_dropped_are_in_no_chunk(tiny_competition: Path) -> None
 
 
 def test_bad_numbers(tiny_competition: Path) -> None:
-    with pytest.raises(InputError, match="cells_per_sample=0: expected 1 or more"):
+    with pytest.raises(InputError, match="cells_per_sample: expected a whole number of at least 1, got 0"):
         chunks(tiny_competition, 0)
     with pytest.raises(IndexError):
         chunks(tiny_competition)[5]

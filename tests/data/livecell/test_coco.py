@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools import mask as reference
 
 from sartorius.data.livecell.coco import read_coco
-from sartorius.data.livecell.coco_cells import cell_runs, cut_off, transposed, uncompressed
+from sartorius.data.livecell.coco_cells import cell_runs, count_clipped, transposed, uncompressed
 from sartorius.errors import InputError
 from sartorius.structures import coco_rle
 from sartorius.structures.instances import Instances
@@ -112,7 +112,7 @@ def test_no_cells(tmp_path: Path) -> None:
 def test_a_polygon_may_leave_the_image_by_a_pixel(tmp_path: Path) -> None:
     path = write(tmp_path, [rectangle(-1, -1, 3, 3), rectangle(0, 0, 2, 2), [[5, 5, WIDTH + 1, 5, WIDTH + 1, 9, 5, 9]]])
     (image,) = read_coco(path)
-    assert cut_off(image) == 2
+    assert count_clipped(image) == 2
     masks = masks_of(cell_runs(path, image))
     assert masks.sum(axis=(1, 2)).tolist() == [3 * 3, 2 * 2, (WIDTH - 5) * 4]
 

@@ -109,7 +109,7 @@ def test_images_listed_twice(folder: Path) -> None:
     assert source.instances(NAMES["train"][1]).areas.tolist() == [4, 4]
     assert source.instances(NAMES["train"][2]).areas.tolist() == [15, 15]
     assert source.repeated_names == NAMES["train"][1:3]
-    with pytest.raises(InputError, match="data.repeated=last: expected one of error, most_cells"):
+    with pytest.raises(InputError, match="data.repeated: expected one of error, most_cells, got 'last'"):
         LiveCell(folder, repeated="last").split("train")
 
 
@@ -209,7 +209,7 @@ def test_audit_goes_on_after_problems(folder: Path) -> None:
     for part in (
         "train: images listed twice, read with the most cells: 2 (",
         "annotations without a pixel (left out): 1 in 1 images",
-        "cut off): 1 in 1 images",
+        "clipped): 1 in 1 images",
         "cells annotated twice (IoU > 0.9): 1 in 1 images",
         "regions of crowds (iscrowd=1, left out): 1 in 1 images",
     ):

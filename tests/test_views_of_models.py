@@ -128,7 +128,7 @@ def test_views_of_a_unet_and_of_two_stages(checkpoint_paths: dict[str, Path], ru
     assert both.mask_size == 56 and len(both) > 5
 
 
-def test_evaluate_looks_at_several_views(
+def test_evaluate_with_several_views(
     checkpoint_paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -140,5 +140,5 @@ def test_evaluate_looks_at_several_views(
     assert folder.meta["tta"]["symmetries"] == ["none", "left_right", "up_down", "turn_180"]
     with pytest.raises(InputError, match="tta.fuse=null joins no views"):
         evaluate.main(config("evaluate", *fixed, "tta=flips", "tta.fuse=null", "output=apart"))
-    with pytest.raises(InputError, match="tta= says how a network looks .* with checkpoint= only"):
+    with pytest.raises(InputError, match="tta= is applied by a network; it goes with checkpoint= only"):
         evaluate.main(config("evaluate", "detections=[x]", "tta=flips"))

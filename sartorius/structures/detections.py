@@ -137,7 +137,7 @@ class Detections:
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
         """Join at least one set of the same image, mask size and cell types, one after the other, without agreement."""
-        arrays = {name: np.concatenate([vars(part)[name] for part in parts]) for name in _ARRAYS}
+        arrays: dict[str, Any] = {name: np.concatenate([vars(part)[name] for part in parts]) for name in _ARRAYS}
         return replace(parts[0], agreement=None, **arrays)
 
     @property

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class SegmentationModule(pl.LightningModule):
     """A model that predicts Detections; its steps of validation, test and prediction return those of the batch.
 
-    `hparams`, Lightning's, is the checkpoint metadata that `wiring.build_module` fills in (see
+    `hparams`, Lightning's, is the checkpoint metadata that `running.building` fills in (see
     `networks.checkpoints`) and Lightning stores with every checkpoint.
 
     cell_type_names: in the order of the cell types' indices. inference: the windows through which images are

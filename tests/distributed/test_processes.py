@@ -50,8 +50,8 @@ def test_scores_are_those_of_one_process_and_a_search_stops_both(tiny_competitio
     assert search.study.trials()[bad].intermediate_values == {1: 0.5}
 
 
-def fit(root: Path, folder: Path, processes: int, *options: Any, **more: Any) -> dict[str, Any]:
-    result: dict[str, Any] = processes.launch(work.fit_with, [root, folder, processes, options, more], processes)
+def fit(root: Path, folder: Path, count: int, *options: Any, **more: Any) -> dict[str, Any]:
+    result: dict[str, Any] = processes.launch(work.fit_with, [root, folder, count, options, more], count)
     return result
 
 
@@ -75,13 +75,13 @@ def test_a_signal_to_one_process_stops_both_and_nothing_is_lost(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_kill_costs_the_steps_since_the_last_file(tiny_competition: Path, tmp_path: Path, processes: int) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_kill_costs_the_steps_since_the_last_file(tiny_competition: Path, tmp_path: Path, count: int) -> None:
     """A file every two steps of two batches: the one after the fourth batch of the second epoch is the last one."""
-    whole = fit(tiny_competition, tmp_path / "whole", processes)
+    whole = fit(tiny_competition, tmp_path / "whole", count)
     with pytest.raises(InputError, match="killed"):
-        fit(tiny_competition, tmp_path / "part", processes, work.Signal(1, 6), every_n_steps=2)
-    resumed = fit(tiny_competition, tmp_path / "part", processes, resume=True)
+        fit(tiny_competition, tmp_path / "part", count, work.Signal(1, 6), every_n_steps=2)
+    resumed = fit(tiny_competition, tmp_path / "part", count, resume=True)
     assert resumed["level"] == whole["level"]
     kept = len(whole["seen"]) - len(resumed["seen"])
     assert kept > len(whole["seen"]) // 3  # the first epoch, and some of the second

@@ -23,7 +23,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 from sartorius.structures.instances import Instances
 from sartorius.visualise.samples import (
     Sample,
@@ -120,8 +120,8 @@ def test_captions_say_what_is_special() -> None:
 
 def modules() -> dict[str, SegmentationModule]:
     layout = MapLayout(types=3, border=2, offset_scale=8.0)
-    maps = unet(PlainEncoder(8, 1, "none"), layout, channels=[8], norm="none", mean=0.0, std=1.0)
-    body = unet(PlainEncoder(8, 1, "none", 2), 2, channels=[8], norm="none", mean=0.0, std=1.0)
+    maps = UNet(PlainEncoder(8, 1, "none"), layout, channels=[8], norm="none", mean=0.0, std=1.0)
+    body = UNet(PlainEncoder(8, 1, "none", 2), 2, channels=[8], norm="none", mean=0.0, std=1.0)
     crops = CropNetwork(body, size=16, margin=0.25, min_side=12, mean=128.0, std=11.0, prompt=True)
     return {
         "unet": UNetModule(maps, layout, lambda maps: maps, SGD),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
@@ -24,8 +23,6 @@ from sartorius.visualise.targets import Panel, anchor_panel, mask_panel
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
     from sartorius.visualise.overlays import Image
-
-log = logging.getLogger(__name__)
 
 
 class MaskRCNNModule(TrainedModule):
@@ -56,7 +53,6 @@ class MaskRCNNModule(TrainedModule):
         self.inference = inference or Whole()
         if weights not in (None, "none"):
             self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, class_mapping)
-            log.info("%s", self.started_from)
 
     @property
     def export_settings(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
     from sartorius.visualise.overlays import Image
 
-log = logging.getLogger(__name__)
 Maps = Mapping[str, Tensor]
 
 
@@ -63,7 +61,6 @@ class UNetModule(TrainedModule):
         if weights not in (None, "none"):
             types = self.cell_type_names if layout.types else ()
             self.started_from = load_weights(network, str(weights), cell_types=types, class_mapping=class_mapping)
-            log.info("%s", self.started_from)
         self.layout, self.decoder, self.inference = layout, decoder, inference or Whole()
         self.mask_size, self.dice, self.border_weight = mask_size, dice, border_weight
         self.foreground: list[Tensor] = []

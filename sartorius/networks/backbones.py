@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -53,35 +53,9 @@ def norm_groups(channels: int) -> int:
 
 
 class ResNetPyramid(BackboneWithFPN):
-    """torchvision's ResNet `body` and feature pyramid, a Backbone."""
+    """torchvision's ResNet `name` (resnet18 ... resnext101_32x8d) with a pyramid of strides 4 to 64, a Backbone.
 
-    in_channels = 3
-    body: nn.Module
-    out_channels: int
-
-    def __init__(
-        self, body: nn.Module, stage_channels: Sequence[int], strides: tuple[int, ...], **options: Any
-    ) -> None:
-        stages = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
-        super().__init__(body, stages, list(stage_channels), **options)
-        self.strides = strides
-
-    def recompute_stages(self) -> None:
-        """Compute the stages' activations again in the backward pass instead of keeping them."""
-        self.body = _RecomputedStages(self.body, self.body.return_layers)
-
-
-def resnet_fpn(
-    name: str,
-    norm: str,
-    trainable_layers: int,
-    channels: int = 256,
-    *,
-    finest_stride: int = 4,
-    stride_in_1x1: bool = False,
-    checkpoint_activations: bool = False,
-) -> ResNetPyramid:
-    """Build torchvision's ResNet `name` (resnet18 ... resnext101_32x8d) with a pyramid of strides 4 to 64, no weights.
+    It has no weights yet; its levels are called "0", "1", "2", "3", "pool".
 
     trainable_layers: 0..5, how many of the ResNet's stages learn, counted from the end (5: all). The pyramid is
     normalised too when norm is `group`. finest_stride: 4, or 2: no stride in the stem, so that all strides are half
@@ -90,25 +64,39 @@ def resnet_fpn(
     inputs of the stages and compute the rest again in the backward pass: the same losses and gradients, less memory, a
     tenth more time; running statistics of norm `batch` move twice a step.
 
-    Returns features "0", "1", "2", "3", "pool", each with `channels` channels. Raises InputError for trainable_layers
-    outside 0..5 and another finest_stride.
+    Raises InputError for trainable_layers outside 0..5 and another finest_stride.
     """
-    check_stages(trainable_layers, finest_stride)
-    body = get_model(name, weights=None, norm_layer=norm_layer(norm))
-    body.conv1.stride = (finest_stride // 2,) * 2
-    for block in body.modules():
-        if stride_in_1x1 and isinstance(block, Bottleneck):
-            block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
-    if norm != "frozen_batch":
-        _zero_last_norms(body)
-    _freeze(body, trainable_layers)
-    stages = [body.inplanes // 8 * 2**stage for stage in range(4)]
-    strides = tuple(finest_stride * 2**level for level in range(5))
-    pyramid_norm = norm_layer(norm) if norm == "group" else None
-    pyramid = ResNetPyramid(body, stages, strides, out_channels=channels, norm_layer=pyramid_norm)
-    if checkpoint_activations:
-        pyramid.recompute_stages()
-    return pyramid
+
+    in_channels = 3
+    out_channels: int
+    body: nn.Module
+
+    def __init__(
+        self,
+        name: str,
+        norm: str,
+        trainable_layers: int,
+        channels: int = 256,
+        *,
+        finest_stride: int = 4,
+        stride_in_1x1: bool = False,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        check_stages(trainable_layers, finest_stride)
+        body = get_model(name, weights=None, norm_layer=norm_layer(norm))
+        body.conv1.stride = (finest_stride // 2,) * 2
+        for block in body.modules():
+            if stride_in_1x1 and isinstance(block, Bottleneck):
+                block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
+        if norm != "frozen_batch":
+            _zero_last_norms(body)
+        _freeze(body, trainable_layers)
+        levels = {f"layer{stage}": str(stage - 1) for stage in (1, 2, 3, 4)}
+        widths = [body.inplanes // 8 * 2**stage for stage in range(4)]
+        super().__init__(body, levels, widths, channels, norm_layer=norm_layer(norm) if norm == "group" else None)
+        self.strides = tuple(finest_stride * 2**level for level in range(5))
+        if checkpoint_activations:
+            self.body = _RecomputedStages(self.body, levels)
 
 
 def check_stages(trainable_layers: int, finest_stride: int) -> None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sartorius.networks.targets import weighted_sum
+
 
 def bce_dice(
     logits: Tensor,
@@ -36,7 +38,7 @@ def bce_dice(
     else:
         each = F.binary_cross_entropy_with_logits(logits, target, weight, reduction="none")
         count = logits.numel() if certain is None else certain.sum().clamp(min=1)
-        loss = _weighted(each if certain is None else each * certain, samples) / count
+        loss = weighted_sum(each if certain is None else each * certain, samples) / count
     return loss + dice * dice_loss(logits, target, 1.0, certain, samples) if dice else loss
 
 
@@ -58,7 +60,7 @@ def dice_loss(
         probability, target = probability * certain, target * certain
     shared, total = (probability * target).sum((-2, -1)), (probability + target).sum((-2, -1))
     filled = (target.sum((-2, -1)) > 0).float()
-    return _weighted((1 - (2 * shared + smooth) / (total + smooth)) * filled, samples) / filled.sum().clamp(min=1)
+    return weighted_sum((1 - (2 * shared + smooth) / (total + smooth)) * filled, samples) / filled.sum().clamp(min=1)
 
 
 def offset_loss(offset: Tensor, target: Tensor, foreground: Tensor, samples: Tensor | None = None) -> Tensor:
@@ -67,7 +69,7 @@ def offset_loss(offset: Tensor, target: Tensor, foreground: Tensor, samples: Ten
     0 where there is no such pixel.
     """
     distance = F.smooth_l1_loss(offset.float(), target, reduction="none").sum(1)
-    return _weighted(distance * foreground, samples) / foreground.sum().clamp(min=1)
+    return weighted_sum(distance * foreground, samples) / foreground.sum().clamp(min=1)
 
 
 def type_loss(logits: Tensor, target: Tensor, samples: Tensor | None = None) -> Tensor:
@@ -77,12 +79,7 @@ def type_loss(logits: Tensor, target: Tensor, samples: Tensor | None = None) -> 
     """
     reduction = "sum" if samples is None else "none"
     total = F.cross_entropy(logits.float(), target, ignore_index=-1, reduction=reduction)
-    return _weighted(total, samples) / (target >= 0).sum().clamp(min=1)
-
-
-def _weighted(losses: Tensor, samples: Tensor | None) -> Tensor:
-    """Sum losses [B, ...], each sample's times its weight."""
-    return losses.sum() if samples is None else (losses * samples.view(-1, *[1] * (losses.ndim - 1))).sum()
+    return weighted_sum(total, samples) / (target >= 0).sum().clamp(min=1)
 
 
 def sum_losses(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -16,9 +16,10 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
 
 from sartorius.errors import InputError
+from sartorius.networks.losses import bce_dice
 from sartorius.networks.matching import sample
 from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
-from sartorius.networks.targets import RoITarget, certain_bins, mask_bce, sample_weights
+from sartorius.networks.targets import RoITarget, certain_bins, sample_weights
 from sartorius.structures.mask_sampling import gather_mask_targets
 
 
@@ -152,8 +153,9 @@ class RoIHeads(nn.Module):
         if not len(at):
             return self._masks(features, rois[:1]).sum() * 0.0  # every parameter gets a gradient: what DDP needs
         logits = self._masks(features, rois[at])[torch.arange(len(at), device=at.device), label[at]]
+        certain = certain_bins(targets, boxes, self.mask_size)
         weights = sample_weights(targets, rois[at, 0].long())
-        return mask_bce(logits, torch.cat(wanted), certain_bins(targets, boxes, self.mask_size), weights)
+        return bce_dice(logits, torch.cat(wanted), dice=0.0, certain=certain, samples=weights)
 
     def detect(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]], scale: float

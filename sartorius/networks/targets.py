@@ -11,7 +11,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sartorius.networks.matching import BACKGROUND, BETWEEN
 from sartorius.structures.mask_sampling import gather_mask_targets
@@ -104,14 +103,3 @@ def weighted_sum(losses: Tensor, weights: Tensor | None) -> Tensor:
     if weights is not None:
         losses = losses * weights.view(-1, *[1] * (losses.ndim - 1))
     return losses.sum()
-
-
-def mask_bce(logits: Tensor, wanted: Tensor, certain: Tensor | None, weights: Tensor | None) -> Tensor:
-    """Compute the mean cross-entropy of masks [N, M, M] over the `certain` bins (None: all), a scalar; N > 0.
-
-    weights [N] of the samples scale their sums and not what these are divided by. 0 where no bin is certain.
-    """
-    if certain is None and weights is None:
-        return F.binary_cross_entropy_with_logits(logits, wanted)
-    loss = F.binary_cross_entropy_with_logits(logits, wanted, certain, reduction="none")
-    return weighted_sum(loss, weights) / (wanted.numel() if certain is None else certain.sum().clamp(min=1))

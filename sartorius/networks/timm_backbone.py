@@ -23,23 +23,51 @@ PROBE = (64, 96)  # pixels; not square, a multiple of 32 as all images are, and 
 
 
 class TimmPyramid(nn.Module):
-    """A timm network (`body`) and a feature pyramid (`fpn`) on its features from stride 4 on, a Backbone.
+    """timm's network `name` (`convnext_tiny`, `resnest50d` ...) with a pyramid of strides 4 to 64, a Backbone.
 
-    Arguments as of `timm_fpn`. Levels are called "0", "1", ..., then "pool" (and "pool1", ...).
+    Levels are called "0", "1", ..., then "pool" (and "pool1", ...).
+
+    weights: as of `TimmEncoder`. norm: as of `norm_layer`, put in the place of each batch norm of the network (and, if
+    `group`, into the pyramid); other norms stay. trainable_layers: 0..5, how many stages learn, counted from the end:
+    four whose features the pyramid takes, and before them the stem. in_channels: 1, with weights summed over colours,
+    which for grey images is the same as 3. finest_stride, checkpoint_activations: as of `ResNetPyramid`.
+
+    Raises InputError for an unknown name or number, weights that cannot be loaded, and a network that does not take
+    images of any size or gives other features than it promises.
     """
 
-    def __init__(self, body: TimmEncoder, channels: int, norm: str, in_channels: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: str | None,
+        norm: str,
+        trainable_layers: int,
+        channels: int,
+        *,
+        in_channels: int,
+        finest_stride: int,
+        checkpoint_activations: bool,
+    ) -> None:
         super().__init__()
-        self.body, self.out_channels, self.in_channels = body, channels, in_channels
-        self.taken = [level for level, stride in enumerate(body.reductions) if stride >= FINEST]
+        check_stages(trainable_layers, finest_stride)
+        self.out_channels, self.in_channels = channels, in_channels
+        self.body = TimmEncoder(name, weights, in_channels, key=KEY)
+        _replace_batch_norms(self.body, norm)
+        _freeze(self.body, trainable_layers)
+        if checkpoint_activations:
+            _recompute(self.body, name)
+        self.taken = [level for level, stride in enumerate(self.body.reductions) if stride >= FINEST]
         self.fpn = FeaturePyramidNetwork(
-            [body.channels[level] for level in self.taken],
+            [self.body.channels[level] for level in self.taken],
             channels,
             norm_layer=norm_layer(norm) if norm == "group" else None,
         )
-        strides = [body.reductions[level] for level in self.taken]
+        strides = [self.body.reductions[level] for level in self.taken]
         self.pooled = max(LEVELS - len(strides), 1)
         self.strides = tuple(strides + [strides[-1] * 2 ** (k + 1) for k in range(self.pooled)])
+        if finest_stride < FINEST:
+            self._halve_strides()
+        _probe(self, name, finest_stride)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Return the levels by name, as Backbone has them."""
@@ -51,47 +79,13 @@ class TimmPyramid(nn.Module):
             levels[f"pool{k or ''}"] = coarsest
         return levels
 
-    def halve_strides(self) -> None:
+    def _halve_strides(self) -> None:
         """Halve the stride of the network's first strided convolution: all levels become twice as fine."""
         stem = next(m for m in self.body.modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1)
         if stem.kernel_size == stem.stride:  # patches side by side: half of a patch must be added around the image
             stem.padding = tuple(stride // 4 for stride in stem.stride)
         stem.stride = tuple(stride // 2 for stride in stem.stride)
         self.strides = tuple(stride // 2 for stride in self.strides)
-
-
-def timm_fpn(
-    name: str,
-    weights: str | None,
-    norm: str,
-    trainable_layers: int,
-    channels: int,
-    *,
-    in_channels: int,
-    finest_stride: int,
-    checkpoint_activations: bool,
-) -> TimmPyramid:
-    """Build timm's network `name` with a pyramid of strides 4 to 64: `convnext_tiny`, `resnest50d`, ...
-
-    weights: as of `TimmEncoder`. norm: as of `norm_layer`, put in the place of each batch norm of the network (and, if
-    `group`, into the pyramid); other norms stay. trainable_layers: 0..5, how many stages learn, counted from the end:
-    four whose features the pyramid takes, and before them the stem. in_channels: 1, with weights summed over colours,
-    which for grey images is the same as 3. finest_stride, checkpoint_activations: as of `resnet_fpn`.
-
-    Raises InputError for an unknown name or number, weights that cannot be loaded, and a network that does not take
-    images of any size or gives other features than it promises.
-    """
-    check_stages(trainable_layers, finest_stride)
-    body = TimmEncoder(name, weights, in_channels, key=KEY)
-    _replace_batch_norms(body, norm)
-    _freeze(body, trainable_layers)
-    if checkpoint_activations:
-        _recompute(body, name)
-    pyramid = TimmPyramid(body, channels, norm, in_channels)
-    if finest_stride < FINEST:
-        pyramid.halve_strides()
-    _probe(pyramid, name, finest_stride)
-    return pyramid
 
 
 def _replace_batch_norms(module: nn.Module, norm: str) -> None:

@@ -18,13 +18,14 @@ from sartorius.networks.normalisation import normalise
 
 
 class UNet(nn.Module):
-    """A network that gives `outputs` logits for each pixel of an image.
+    """A network that gives `outputs` logits, or one for each channel of a layout, for each pixel of an image.
 
-    channels: of the decoder's blocks, the coarsest first; each block doubles the resolution.
-    With fewer blocks than the encoder has halvings, the logits are interpolated to the image's size: cheaper, hardly
-    less exact. norm: of the decoder, as in `conv_block`. mean, std: grey levels that normalise an image, see
-    `normalise`. scale: images are enlarged by this factor before everything; logits come back at the size of the
-    image.
+    channels: of the decoder's blocks, the coarsest first; each block doubles the resolution. With fewer blocks than the
+    encoder has halvings, the logits are interpolated to the image's size: cheaper, hardly less exact. norm: of the
+    decoder, as in `conv_block`. mean, std: grey levels that normalise an image, see `normalise`. scale: images are
+    enlarged by this factor before everything; logits come back at the size of the image. foreground: probability at
+    which the first output starts everywhere (None: at that of the random weights). Few pixels are cells: starting at
+    their share saves the first steps of learning it (Lin et al. 2017, 3.3).
 
     divisor: the network itself needs heights and widths that are multiples of it; `forward` takes any.
     """
@@ -32,12 +33,14 @@ class UNet(nn.Module):
     def __init__(
         self,
         encoder: Encoder,
-        outputs: int,
+        outputs: int | MapLayout,
+        *,
         channels: Sequence[int],
         norm: str,
         mean: float | None,
         std: float | None,
-        scale: float,
+        scale: float = 1.0,
+        foreground: float | None = None,
     ) -> None:
         super().__init__()
         self.encoder, self.mean, self.std, self.scale = encoder, mean, std, scale
@@ -53,7 +56,11 @@ class UNet(nn.Module):
                 f"{len(channels)} decoder blocks double more often than the encoder halves ({self.divisor})"
             )
         self.blocks = nn.ModuleList(blocks)
-        self.head = nn.Conv2d(inputs, outputs, 3, padding=1)
+        count = outputs.channels if isinstance(outputs, MapLayout) else outputs
+        self.head = nn.Conv2d(inputs, count, 3, padding=1)
+        if foreground is not None and self.head.bias is not None:
+            with torch.no_grad():
+                self.head.bias[0] = torch.logit(torch.tensor(foreground))
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,27 +102,3 @@ def reflect_to_multiple(images: Tensor, divisor: int) -> Tensor:
                 images.ndim + axis, torch.minimum(place, period - place) if size > 1 else place
             )
     return images
-
-
-def unet(
-    encoder: Encoder,
-    outputs: int | MapLayout,
-    *,
-    channels: Sequence[int],
-    norm: str,
-    mean: float | None,
-    std: float | None,
-    scale: float = 1.0,
-    foreground: float | None = None,
-) -> UNet:
-    """Build a `UNet` with so many outputs, or one for each channel of a layout.
-
-    The first output starts at the probability `foreground` everywhere (None: wherever the random weights put it).
-    Few pixels are cells: starting at their share saves the first steps of learning it (Lin et al. 2017, 3.3).
-    """
-    count = outputs.channels if isinstance(outputs, MapLayout) else outputs
-    network = UNet(encoder, count, channels, norm, mean, std, scale)
-    if foreground is not None and network.head.bias is not None:
-        with torch.no_grad():
-            network.head.bias[0] = torch.logit(torch.tensor(foreground))
-    return network

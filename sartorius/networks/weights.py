@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -31,6 +32,7 @@ RENAMED = {
         )
     },
 }
+log = logging.getLogger(__name__)
 BODIES = ("backbone.body.", "encoder.")  # of a Mask R-CNN, of a U-Net
 
 
@@ -95,15 +97,11 @@ def load_weights(
     unused = _tracked(name for name in state if name not in wanted)
     _check_body(_tracked(name for name in wanted if name not in fitting), unused, f"model.weights={source}")
     network.load_state_dict(fitting, strict=False)
-    return LoadReport(
-        str(source),
-        tuple(fitting),
-        tuple(name for name in wanted if name in state and name not in fitting),
-        tuple(name for name in wanted if name not in state),
-        unused,
-        heads,
-        file.metadata,
-    )
+    reshaped = tuple(name for name in wanted if name in state and name not in fitting)
+    missing = tuple(name for name in wanted if name not in state)
+    report = LoadReport(str(source), tuple(fitting), reshaped, missing, unused, heads, file.metadata)
+    log.info("%s", report)
+    return report
 
 
 def _tracked(names: Iterable[str]) -> tuple[str, ...]:

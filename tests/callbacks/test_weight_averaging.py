@@ -20,7 +20,7 @@ from sartorius.modules.schedules import warmup_cosine
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 from sartorius.postprocess.decoders import Components
 from tests.callbacks.test_checkpoints import Interrupt, keep_signals
 
@@ -56,7 +56,7 @@ def copy_of(module: pl.LightningModule) -> dict[str, Tensor]:
 def module_of() -> UNetModule:
     torch.manual_seed(0)
     layout = MapLayout(types=0, border=0, centre=False, offset_scale=0.0)
-    network = unet(
+    network = UNet(
         PlainEncoder(filters=4, blocks=1, norm="batch"), layout, channels=[4], norm="batch", mean=128.0, std=11.58
     )
     return UNetModule(

@@ -11,7 +11,7 @@ from torch import nn
 from sartorius.errors import InputError
 from sartorius.modules.compilation import compile_network, explain_compilation
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 
 OPTIONS = {"part": None, "mode": "default", "dynamic": None, "fullgraph": False}
 
@@ -19,7 +19,7 @@ OPTIONS = {"part": None, "mode": "default", "dynamic": None, "fullgraph": False}
 def network() -> nn.Module:
     torch.manual_seed(0)
     encoder = PlainEncoder(filters=2, blocks=1, norm="none")
-    return unet(encoder, 1, channels=[2], norm="none", mean=128.0, std=11.58)
+    return UNet(encoder, 1, channels=[2], norm="none", mean=128.0, std=11.58)
 
 
 def test_names_and_parts() -> None:

@@ -25,7 +25,7 @@ from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 from sartorius.train import train
 
 PICTURES = ["astro00", "astro03", "cort03"]  # 2 cells that overlap, 4, none
@@ -155,7 +155,7 @@ def test_what_it_refuses(tiny_competition: Path) -> None:
 def test_overfit(tiny_competition: Path, tmp_path: Path) -> None:
     """Bright rectangles are learned within seconds, better than an ellipse; what a run leaves without the mAP."""
     torch.manual_seed(0)
-    body = unet(PlainEncoder(8, 2, "group", 2), 2, channels=[16, 8], norm="group", mean=0.0, std=1.0)
+    body = UNet(PlainEncoder(8, 2, "group", 2), 2, channels=[16, 8], norm="group", mean=0.0, std=1.0)
     built = module(body, size=16, jitter=0.1)
     del built.log, built.log_dict
     built.hparams.update(model=1, format_version=FORMAT_VERSION)

@@ -15,7 +15,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 from sartorius.structures.instances import Instances
 
 LAYOUT = MapLayout(types=3, border=2, offset_scale=8.0)
@@ -44,7 +44,7 @@ def right() -> Tensor:
 
 def unet_module() -> UNetModule:
     torch.manual_seed(0)
-    network = unet(PlainEncoder(8, 2, "group"), LAYOUT, channels=[16, 8], norm="group", mean=128.0, std=11.58)
+    network = UNet(PlainEncoder(8, 2, "group"), LAYOUT, channels=[16, 8], norm="group", mean=128.0, std=11.58)
     return UNetModule(network, LAYOUT, lambda maps: maps, torch.optim.SGD, border_weight=2.0, dice=0.8)
 
 

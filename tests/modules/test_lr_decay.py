@@ -13,7 +13,7 @@ from torch import nn
 from sartorius.errors import InputError
 from sartorius.modules.lr_decay import LRDecay, backbone_depths
 from sartorius.modules.optimisation import configure
-from sartorius.networks.backbones import resnet_fpn
+from sartorius.networks.backbones import ResNetPyramid
 from sartorius.networks.encoders import PlainEncoder
 
 
@@ -28,7 +28,7 @@ def adamw(groups: Any) -> torch.optim.Optimizer:
 
 
 def test_stages_of_torchvisions_resnet() -> None:
-    depths = backbone_depths(Detector(resnet_fpn("resnet18", "group", 5)))
+    depths = backbone_depths(Detector(ResNetPyramid("resnet18", "group", 5)))
     for name, depth in (
         ("conv1.weight", 0), ("bn1.weight", 0), ("layer1.0.conv1.weight", 1), ("layer2.0.downsample.0.weight", 2),
         ("layer3.1.bn2.bias", 3), ("layer4.1.conv2.weight", 4),
@@ -66,7 +66,7 @@ def test_stages_of_the_plain_encoder() -> None:
 
 
 def test_factors() -> None:
-    module = Detector(resnet_fpn("resnet18", "group", 5))
+    module = Detector(ResNetPyramid("resnet18", "group", 5))
     assert LRDecay(per_stage=1.0, backbone=1.0).factors(module) == {}
     factors = LRDecay(per_stage=0.5, backbone=0.1).factors(module)
     assert factors["backbone.body.layer4.0.conv1.weight"] == pytest.approx(0.1 * 0.5)
@@ -75,7 +75,7 @@ def test_factors() -> None:
 
 
 def test_groups_have_their_rates_and_no_decay_where_it_does_not_belong() -> None:
-    module: Any = Detector(resnet_fpn("resnet18", "group", 3))  # conv1, bn1 and layer1 are frozen
+    module: Any = Detector(ResNetPyramid("resnet18", "group", 3))  # conv1, bn1 and layer1 are frozen
     module.trainer = SimpleNamespace(estimated_stepping_batches=10)
     built = configure(module, adamw, None, LRDecay(per_stage=0.5, backbone=0.2))
     rate_of = {id(p): group["lr"] for group in built.param_groups for p in group["params"]}
@@ -99,7 +99,7 @@ def test_a_schedule_keeps_the_ratio() -> None:
 
 
 def test_without_effect_the_groups_are_as_without_it() -> None:
-    module: Any = Detector(resnet_fpn("resnet18", "group", 4))
+    module: Any = Detector(ResNetPyramid("resnet18", "group", 4))
     groups = [
         [
             {"params": [id(p) for p in g["params"]], "lr": g["lr"], "decay": g["weight_decay"]}

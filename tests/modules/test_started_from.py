@@ -15,7 +15,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks import checkpoints
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 from sartorius.postprocess.decoders import Components
 from tests.doubles import Split
 
@@ -24,7 +24,7 @@ LINES = ("A172", "SHSY5Y", "BV2", "SkBr3")
 
 def module(types: tuple[str, ...] = ("shsy5y", "astro", "cort"), maps: bool = True, **options: Any) -> UNetModule:
     layout = MapLayout(types=len(types) if maps else 0, border=2)
-    network = unet(PlainEncoder(4, 1, "none"), layout, channels=[4], norm="none", mean=128, std=11.58)
+    network = UNet(PlainEncoder(4, 1, "none"), layout, channels=[4], norm="none", mean=128, std=11.58)
     decoder = Components(threshold=0.5, min_area=1)
     return UNetModule(network, layout, decoder, torch.optim.AdamW, cell_type_names=types, **options)
 

@@ -16,7 +16,7 @@ from sartorius.inference.windows import Tiles
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.networks.encoders import PlainEncoder
-from sartorius.networks.unet import unet
+from sartorius.networks.unet import UNet
 from sartorius.postprocess.decoders import Components, Watershed
 from sartorius.structures.instances import Instances
 from tests.postprocess.pipelines import pipeline
@@ -68,7 +68,7 @@ def module(network: nn.Module, layout: MapLayout = LAYOUT, **options: Any) -> UN
 
 def tiny(layout: MapLayout = LAYOUT) -> nn.Module:
     torch.manual_seed(0)
-    return unet(PlainEncoder(8, 2, "group"), layout, channels=[16, 8], norm="group", mean=128.0, std=11.58)
+    return UNet(PlainEncoder(8, 2, "group"), layout, channels=[16, 8], norm="group", mean=128.0, std=11.58)
 
 
 def places(instances: Instances) -> Any:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sartorius.networks.anchors import AnchorGrid
-from sartorius.networks.backbones import resnet_fpn
+from sartorius.networks.backbones import ResNetPyramid
 from sartorius.networks.mask_rcnn import MaskRCNN, mask_rcnn
 from sartorius.structures.instances import Instances
 
@@ -43,7 +43,7 @@ def tiny_network(
     """ResNet-18 (or another backbone) with small heads; `parts` are further arguments of `mask_rcnn`."""
     align = {"sampling_ratio": 1, "strides": strides, "canonical_size": 224, "canonical_level": 2}
     return mask_rcnn(
-        backbone or resnet_fpn("resnet18", norm, 5),
+        backbone or ResNetPyramid("resnet18", norm, 5),
         AnchorGrid([[8], [16], [32], [64], [128]], [1.0]),
         classes,
         mean=128,

@@ -13,8 +13,8 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from sartorius.errors import InputError
-from sartorius.networks.backbones import norm_groups, norm_layer, resnet_fpn
-from sartorius.networks.timm_backbone import TimmPyramid, timm_fpn
+from sartorius.networks.backbones import ResNetPyramid, norm_groups, norm_layer
+from sartorius.networks.timm_backbone import TimmPyramid
 
 from .conftest import target_of, tiny_network
 
@@ -30,11 +30,11 @@ FAMILIES = [
 
 def timm_backbone(name: str, norm: str = "group", trainable_layers: int = 5, **options: Any) -> TimmPyramid:
     given = {"weights": "none", "in_channels": 1, "finest_stride": 4, "checkpoint_activations": False, **options}
-    return timm_fpn(name, norm=norm, trainable_layers=trainable_layers, channels=32, **given)
+    return TimmPyramid(name, norm=norm, trainable_layers=trainable_layers, channels=32, **given)
 
 
 def torch_backbone(norm: str = "group", trainable_layers: int = 5, name: str = "resnet18", **options: Any) -> nn.Module:
-    return resnet_fpn(name, norm, trainable_layers, 32, **options)
+    return ResNetPyramid(name, norm, trainable_layers, 32, **options)
 
 
 def step(network: nn.Module, example: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -210,11 +210,11 @@ def test_stages_are_frozen_from_the_stem_on(name: str, learning: int, frozen: se
 
 
 def test_the_first_convolution_of_a_bottleneck_may_step() -> None:
-    body = resnet_fpn("resnet50", "batch", 5, stride_in_1x1=True).body
+    body = ResNetPyramid("resnet50", "batch", 5, stride_in_1x1=True).body
     strides = [(block[0].conv1.stride, block[0].conv2.stride) for block in (body.layer1, body.layer2, body.layer3)]
     assert strides == [((1, 1), (1, 1)), ((2, 2), (1, 1)), ((2, 2), (1, 1))]
     assert body.layer2[1].conv1.stride == (1, 1)
-    assert resnet_fpn("resnet50", "batch", 5).body.layer2[0].conv2.stride == (2, 2)
+    assert ResNetPyramid("resnet50", "batch", 5).body.layer2[0].conv2.stride == (2, 2)
 
 
 def test_grey_with_summed_weights_is_grey_three_times(tmp_path: Path) -> None:

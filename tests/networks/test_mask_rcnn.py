@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sartorius.networks.backbones import norm_layer, resnet_fpn
+from sartorius.networks.backbones import ResNetPyramid, norm_layer
 from sartorius.networks.roi_heads import PyramidRoIAlign
 from sartorius.structures.instances import Instances
 
@@ -88,7 +88,7 @@ def test_state_dict_names_are_torchvisions() -> None:
 
     align = {"sampling_ratio": 2, "strides": [4, 8, 16, 32], "canonical_size": 224, "canonical_level": 2}
     ours = mask_rcnn(
-        resnet_fpn("resnet50", "frozen_batch", 3),
+        ResNetPyramid("resnet50", "frozen_batch", 3),
         AnchorGrid([[32]] * 5, [0.5, 1.0, 2.0]),
         90,
         mean=0,
@@ -130,7 +130,7 @@ def test_state_dict_names_are_torchvisions() -> None:
 def test_trainable_layers() -> None:
     frozen = {
         n.split(".")[0]
-        for n, p in resnet_fpn("resnet18", "frozen_batch", 2).body.named_parameters()
+        for n, p in ResNetPyramid("resnet18", "frozen_batch", 2).body.named_parameters()
         if not p.requires_grad
     }
     assert frozen == {"conv1", "layer1", "layer2"}

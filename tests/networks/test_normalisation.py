@@ -11,7 +11,7 @@ from sartorius.inference.windows import Tiles, Whole
 from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.normalisation import normalise
-from sartorius.networks.unet import UNet, unet
+from sartorius.networks.unet import UNet
 from tests.networks.conftest import tiny_network
 
 
@@ -57,7 +57,7 @@ def test_a_flat_image_stays_flat_and_faint_noise_faint() -> None:
 
 def own_unet() -> UNet:
     torch.manual_seed(0)
-    return unet(PlainEncoder(8, 2, "group"), 2, channels=[16, 8], norm="group", mean=None, std=None).eval()
+    return UNet(PlainEncoder(8, 2, "group"), 2, channels=[16, 8], norm="group", mean=None, std=None).eval()
 
 
 @pytest.mark.parametrize("change", [lambda x: x, lambda x: 0.5 * x + 60])

@@ -14,9 +14,10 @@ from torchvision.ops import roi_align
 
 from sartorius.data.dataset import Target
 from sartorius.networks.anchors import AnchorGrid
+from sartorius.networks.losses import bce_dice
 from sartorius.networks.matching import BACKGROUND, BETWEEN, match_boxes
 from sartorius.networks.rpn import RegionProposals
-from sartorius.networks.targets import certain_bins, leave_out, mask_bce, share_inside
+from sartorius.networks.targets import certain_bins, leave_out, share_inside
 from sartorius.structures.instances import Instances
 
 from .conftest import tiny_network
@@ -115,12 +116,12 @@ def test_bins_that_read_ignored_pixels_have_no_loss(example: tuple[Tensor, Insta
 
     logits = torch.randn((3, 14, 14), generator=torch.Generator().manual_seed(0)).requires_grad_()
     wanted = (torch.rand((3, 14, 14), generator=torch.Generator().manual_seed(1)) > 0.5).float()
-    loss = mask_bce(logits, wanted, found, None)
+    loss = bce_dice(logits, wanted, dice=0.0, certain=found)
     loss.backward()
     at = found.bool()
     assert loss.item() == pytest.approx(F.binary_cross_entropy_with_logits(logits[at], wanted[at]).item())
     assert torch.equal(logits.grad != 0, at)
-    assert mask_bce(logits, wanted, torch.zeros_like(found), None).item() == 0
+    assert bce_dice(logits, wanted, dice=0.0, certain=torch.zeros_like(found)).item() == 0
 
 
 def test_mask_loss_with_weights_as_arithmetic() -> None:
@@ -128,8 +129,10 @@ def test_mask_loss_with_weights_as_arithmetic() -> None:
     certain = torch.tensor([[[1.0, 1.0]], [[1.0, 0.0]]])
     log2 = float(torch.tensor(2.0).log())
     weights = torch.tensor([1.0, 0.5])
-    assert float(mask_bce(logits, wanted, None, weights)) == pytest.approx((2 + 2 * 0.5) * log2 / 4)
-    assert float(mask_bce(logits, wanted, certain, weights)) == pytest.approx((2 + 0.5) * log2 / 3)
+    assert float(bce_dice(logits, wanted, dice=0.0, samples=weights)) == pytest.approx((2 + 2 * 0.5) * log2 / 4)
+    assert float(bce_dice(logits, wanted, dice=0.0, certain=certain, samples=weights)) == pytest.approx(
+        (2 + 0.5) * log2 / 3
+    )
 
 
 def losses_of(weights: tuple[float, float], ignored: Tensor | None, example: tuple[Tensor, Instances]) -> Any:

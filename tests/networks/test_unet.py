@@ -8,13 +8,13 @@ import torch
 
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder, TimmEncoder
-from sartorius.networks.unet import UNet, reflect_to_multiple, unet
+from sartorius.networks.unet import UNet, reflect_to_multiple
 
 
 def plain(**changes: object) -> UNet:
     options = {"channels": [16, 8], "norm": "group", "mean": 128.0, "std": 11.58} | changes
     torch.manual_seed(0)
-    return unet(PlainEncoder(8, 2, "group"), 3, **options).eval()  # type: ignore[arg-type]
+    return UNet(PlainEncoder(8, 2, "group"), 3, **options).eval()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("size", [(32, 48), (37, 51), (1, 1), (3, 70)])
@@ -39,7 +39,7 @@ def test_a_scale_comes_back_in_image_pixels() -> None:
 
 
 def test_transformers_and_networks_without_a_fine_level() -> None:
-    network = unet(TimmEncoder("convnext_atto"), 2, channels=[16, 16, 8, 8, 8], norm="batch", mean=0.0, std=1.0).eval()
+    network = UNet(TimmEncoder("convnext_atto"), 2, channels=[16, 16, 8, 8, 8], norm="batch", mean=0.0, std=1.0).eval()
     assert network(torch.zeros(1, 1, 37, 51)).shape == (1, 2, 37, 51)
 
 
@@ -53,7 +53,7 @@ def test_reflection_is_numpys(size: tuple[int, int]) -> None:
 
 def test_outputs_of_a_layout_and_the_first_bias() -> None:
     layout = MapLayout(types=3, border=2, offset_scale=8.0)
-    network = unet(PlainEncoder(8, 1, "none"), layout, channels=[8], norm="none", mean=0.0, std=1.0, foreground=0.1)
+    network = UNet(PlainEncoder(8, 1, "none"), layout, channels=[8], norm="none", mean=0.0, std=1.0, foreground=0.1)
     assert network.head.out_channels == 1 + 1 + 1 + 2 + 3
     assert network.head.bias is not None
     assert float(network.head.bias[0].detach()) == pytest.approx(np.log(0.1 / 0.9))
@@ -61,7 +61,7 @@ def test_outputs_of_a_layout_and_the_first_bias() -> None:
 
 def test_it_learns_one_image() -> None:
     torch.manual_seed(0)
-    network = unet(PlainEncoder(8, 2, "group"), 1, channels=[16, 8], norm="group", mean=128.0, std=20.0)
+    network = UNet(PlainEncoder(8, 2, "group"), 1, channels=[16, 8], norm="group", mean=128.0, std=20.0)
     image = torch.full((1, 1, 32, 32), 120.0)
     image[..., 8:20, 10:24] = 160.0
     target = (image > 150).float()

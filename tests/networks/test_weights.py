@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sartorius.errors import InputError
-from sartorius.networks.backbones import resnet_fpn
+from sartorius.networks.backbones import ResNetPyramid
 from sartorius.networks.checkpoints import FORMAT_VERSION, KEY
 from sartorius.networks.weights import load_weights
 
@@ -53,7 +53,7 @@ def test_imagenet_goes_into_the_body(monkeypatch) -> None:
 
 def resnet_of(name: str) -> nn.Module:
     network = nn.Module()
-    network.backbone = resnet_fpn(name, "batch", 5)
+    network.backbone = ResNetPyramid(name, "batch", 5)
     return network
 
 

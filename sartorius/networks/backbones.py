@@ -1,4 +1,4 @@
-"""Backbones of a detector: the seam, and ResNets with a feature pyramid, normalised for how they start."""
+"""Backbones of a detector: the protocol, and ResNets with a feature pyramid, normalised for how they start."""
 
 from __future__ import annotations
 

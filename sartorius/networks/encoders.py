@@ -1,4 +1,4 @@
-"""Encoders of a U-Net: the seam, any timm network that gives features, and the plain blocks of the first U-Nets."""
+"""Encoders of a U-Net: the protocol, any timm network that gives features, and the plain blocks of the first U-Nets."""
 
 from __future__ import annotations
 

@@ -107,6 +107,12 @@ def test_a_model_that_predict_would_refuse_is_not_trained(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_step_that_predict_would_refuse_is_not_trained_with(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="postprocess.score: refused, tests.doubles.Score is no step of sartorius"):
+        main(config("postprocess.score._target_=tests.doubles.Score"))
+    assert not (tmp_path / "checkpoints").exists()
+
+
 def test_a_run_is_resumed_with_its_own_split_and_no_pretrained_weights(config: Config, tmp_path: Path) -> None:
     main(config())
     last = tmp_path / "checkpoints" / "last.ckpt"

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sartorius.data.provenance import SPLIT
 from sartorius.networks import checkpoints
+from sartorius.postprocess.saved import build as build_postprocess
 from sartorius.running import precision
 from sartorius.running.wiring import instantiate, instantiate_all, plain
 
@@ -34,13 +35,15 @@ class Training:
 def build_training(cfg: DictConfig) -> Training:
     """Seed everything, then build the module, the data and the trainer (with callbacks and loggers) of a config.
 
-    Raises InputError for a model that its own checkpoints could not be used with, a checkpoint to resume that does not
-    fit, and a precision that the device lacks.
+    Raises InputError for a model or post-processing that its own checkpoints could not be used with, a checkpoint to
+    resume that does not fit, and a precision that the device lacks.
     """
     seed_everything(cfg.seed)
     resolve_precision(cfg.trainer)
     datamodule = instantiate(cfg.data)
     checkpoints.check_calls(plain(cfg.model), "model")  # or its checkpoints could be trained but not used
+    if cfg.get("postprocess"):
+        build_postprocess(plain(cfg.postprocess), "train")  # likewise
     module = build_module(cfg, pretrained=cfg.ckpt_path is None)
     if cfg.ckpt_path is not None:
         checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)

@@ -22,26 +22,9 @@ from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition
-    from sartorius.rescoring.examples import Example
     from sartorius.rescoring.filter import FalsePositiveFilter
     from sartorius.rescoring.training import NewRegressor
     from sartorius.running.saved_cells import SavedCells
-
-
-def read_examples(saved: SavedCells, truth: Competition) -> list[Example]:
-    """Compare the cells of every image with its annotation. Raises InputError for detections of another size."""
-    from sartorius.rescoring.examples import Example
-
-    examples = []
-    for image_id in progress_bar(saved.image_ids, "comparing cells"):
-        detections = saved.detections(image_id)
-        try:
-            examples.append(Example.of(detections, saved.cells(detections), truth.runs(image_id)))
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(f"image {image_id}: {error}; the detections are of another image") from error
-    return examples
 
 
 def fit_filter(
@@ -56,12 +39,16 @@ def fit_filter(
     """Train the filter on all images, and cross-fitted, by plate wells; returns it and the numbers of its gain.
 
     thresholds: of the expected IoU, to choose from. bootstrap: see `training.gain`. Raises InputError for fewer than 3
-    folds, or more than wells.
+    folds, or more than wells, and for detections of another size than their image.
     """
     from sartorius.rescoring import training
+    from sartorius.rescoring.examples import Example
     from sartorius.running.saved_cells import well_folds
 
-    examples = read_examples(saved, truth)
+    loaded = (saved.detections(image_id) for image_id in progress_bar(saved.image_ids, "comparing cells"))
+    examples = [
+        Example.of(detections, saved.cells(detections), truth.runs(detections.image_id)) for detections in loaded
+    ]
     fold = well_folds(truth, saved.image_ids, folds, seed, least=3)
     filtered = training.cross_fitted(examples, fold, thresholds, regressor)
     fitted = training.fit(examples, fold, thresholds, regressor, truth.cell_type_names)

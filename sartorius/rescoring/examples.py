@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from sartorius.errors import InputError
 from sartorius.metrics.functional import ROW_LENGTH, true_positives
 from sartorius.postprocess.finalise import Finalised
 from sartorius.rescoring.cell_features import cell_features
@@ -32,8 +33,13 @@ class Example:
 
     @classmethod
     def of(cls, detections: Detections, finalised: Finalised, truth: Runs) -> Example:
-        """Compare an image's cells with its annotation; ValueError for sizes that differ."""
+        """Compare an image's cells with its annotation; InputError where they differ in size."""
         runs = finalised.instances.to_runs()
+        if (runs.height, runs.width) != (truth.height, truth.width):
+            raise InputError(
+                f"image {detections.image_id}: {runs.width}x{runs.height} pixels, its annotation "
+                f"{truth.width}x{truth.height}; the detections are of another image"
+            )
         pairs = rle.intersections(runs, truth)
         features = cell_features(detections, finalised.source, runs)
         return cls(detections.image_id, features, pairs, runs.areas, truth.areas)

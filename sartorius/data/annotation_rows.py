@@ -25,7 +25,7 @@ _WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has ro
 
 
 def well_of(sample_id: str) -> str:
-    """The plate well of a sample id or of an unlabelled image's file name: the text through `_G11`.
+    """Return the plate well of a sample id or of an unlabelled image's file name: the text through `_G11`.
 
     `astros[cereb]_G11-4_Vessel-361_Ph_4` gives `astros[cereb]_G11`. A text without such a part is its own well.
     """
@@ -66,22 +66,22 @@ class AnnotatedImages:
         return tuple(self.images)
 
     def record(self, image_id: str) -> LabelledImage:
-        """The rows of an image; raises InputError for an id without any."""
+        """Return the rows of an image; raises InputError for an id without any."""
         if image_id not in self.images:
             raise InputError(f"{self.csv}: no labelled image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
         return self.images[image_id]
 
     def image(self, image_id: str) -> GreyImage:
-        """The pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
+        """Read the pixels of an image, uint8 [H, W]; raises InputError where the file is damaged."""
         return read_grey(self.record(image_id).path)
 
     def cell_type(self, image_id: str) -> str:
-        """Name of the image's cell type."""
+        """Return the name of the image's cell type."""
         return self.record(image_id).cell_type
 
 
 def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
-    """The file as text, with the line number of each row in `row` (the header is line 1); blank rows are left out.
+    """Read the file as text, with the line number of each row in `row` (the header is line 1); blank rows are left out.
 
     Raises InputError where it is missing, no csv, empty, lacks one of `columns`, or a row has no id.
     """
@@ -118,7 +118,7 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
 def labelled_image(
     image_id: str, rows: pd.DataFrame, csv: Path, path: Path, cell_type_names: Sequence[str]
 ) -> LabelledImage:
-    """The rows of one id in a table of `read_table`, checked, and the size of the image in its header.
+    """Check the rows of one id in a table of `read_table` against each other and the header of the image.
 
     Raises InputError where rows contradict each other, the cell type is none of `cell_type_names`, or the image is
     missing, no 8-bit grey one, or of another size.
@@ -141,7 +141,7 @@ def labelled_image(
 
 
 def parse_runs(record: LabelledImage, csv: Path, cells: Iterable[int] | None = None) -> rle.Runs:
-    """The runs of an image's cells in the order of the file, or of these `cells` in theirs.
+    """Parse the runs of an image's cells in the order of the file, or of these `cells` in theirs.
 
     Raises InputError naming row and image.
     """

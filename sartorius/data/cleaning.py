@@ -24,7 +24,7 @@ EIGHT = np.ones((3, 3), bool)
 
 
 def fill_holes(mask: Mask) -> Mask:
-    """The mask [h, w] with its enclosed background filled, as `scipy.ndimage.binary_fill_holes` on a padded crop.
+    """Fill the enclosed background of a mask [h, w], as `scipy.ndimage.binary_fill_holes` on a padded crop.
 
     Background is invaded from outside the crop, 4-connected, so a bay or a ring that is open stays as it is.
     """
@@ -33,7 +33,7 @@ def fill_holes(mask: Mask) -> Mask:
 
 
 def drop_pieces(mask: Mask, share: float) -> Mask:
-    """The mask [h, w] without 8-connected pieces below `share` (0 to 1) of the cell; the largest always stays."""
+    """Drop 8-connected pieces of a mask [h, w] below `share` (0 to 1) of the cell; the largest always stays."""
     pieces, count = ndimage.label(mask, EIGHT)
     if count <= 1:
         return mask
@@ -63,7 +63,7 @@ class CleaningReport:
             self.counts[cell_type, self.COLUMNS.index(name)] += count
 
     def frame(self) -> pd.DataFrame:
-        """A row per cell type: cell_type and the COLUMNS (cells changed, or pixels)."""
+        """Return a row per cell type: cell_type and the COLUMNS (cells changed, or pixels)."""
         return (
             pd.DataFrame(self.counts, columns=list(self.COLUMNS))
             .assign(cell_type=list(self.cell_type_names))
@@ -90,7 +90,7 @@ class Cleaning:
         checks.numbers("cleaning", 0, min_area=self.min_area)
 
     def __call__(self, instances: Instances, report: CleaningReport | None = None) -> Instances:
-        """The repaired cells, in their order without dropped ones; counts are added to `report`.
+        """Repair cells, in their order without dropped ones, and add counts to `report`.
 
         A filled hole may overlap a cell that lies in it: layers are coloured anew.
         """
@@ -118,7 +118,7 @@ class Cleaning:
 
 
 def _replace(runs: Runs, masks: dict[int, tuple[int, int, Mask]]) -> Runs:
-    """The runs with the cells in `masks` (crops: top, left, bool [h, w]) replaced."""
+    """Replace the cells in `masks` (crops: top, left, bool [h, w])."""
     kept = ~np.isin(runs.cell, list(masks))
     parts = [(runs.start[kept], runs.length[kept], runs.cell[kept])]
     for cell, (top, left, mask) in masks.items():
@@ -143,13 +143,13 @@ class CleanedSource:
         return self.source.ids
 
     def image(self, image_id: str) -> GreyImage:
-        """The pixels of an image, uint8 [H, W]."""
+        """Read the pixels of an image, uint8 [H, W]."""
         return self.source.image(image_id)
 
     def instances(self, image_id: str) -> Instances:
-        """The cleaned cells of an image."""
+        """Return the cleaned cells of an image."""
         return self.cleaning(self.source.instances(image_id))
 
     def cell_type(self, image_id: str) -> str:
-        """Name of the image's cell type."""
+        """Return the name of the image's cell type."""
         return self.source.cell_type(image_id)

@@ -38,7 +38,7 @@ class Mix(Protocol):
         load: Load,
         rng: np.random.Generator,
     ) -> Any:
-        """An object with `image`, `instances` and `kept` (int64 [n]: index among the given ones, -1: added).
+        """Return an object with `image`, `instances` and `kept` (int64 [n]: index among the given ones, -1: added).
 
         others: the images to take from, see `InstanceDataset.others`; `load(id)` gives image and cells of one. image
         and instances belong to the cache and must not be written to.
@@ -49,11 +49,11 @@ class _Movable:
     """A dataclass of tensors that Lightning moves and the loader pins."""
 
     def to(self, *args: Any, **kwargs: Any) -> Self:
-        """A copy with every tensor moved by `Tensor.to(...)`."""
+        """Return a copy with every tensor moved by `Tensor.to(...)`."""
         return _apply(self, lambda tensor: tensor.to(*args, **kwargs))
 
     def pin_memory(self) -> Self:
-        """A copy with every tensor in pinned memory."""
+        """Return a copy with every tensor in pinned memory."""
         return _apply(self, Tensor.pin_memory)
 
 
@@ -99,7 +99,7 @@ class Target(_Movable):
     def from_instances(
         cls, image_id: str, index: int, instances: Instances, cell_type: str = "", weight: float = 1.0
     ) -> Target:
-        """The tensors of `instances`; an image without cells has N = 0 and one empty layer.
+        """Convert `instances` to tensors; an image without cells has N = 0 and one empty layer.
 
         Cells of type DOUBTFUL become `ignored` pixels where no other cell covers them.
         """
@@ -180,19 +180,19 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return self.places * self.samples_per_image
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
-        """The sample of (epoch, index), or of an index in epoch 0."""
+        """Return the sample of (epoch, index), or of an index in epoch 0."""
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         return self.sample(epoch, *divmod(index, self.samples_per_image))
 
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
-        """The sample of one of the `places`; each `repeat` is drawn anew."""
+        """Return the sample of one of the `places`; each `repeat` is drawn anew."""
         image, target, _ = self._sample(epoch, self.images[place], repeat)
         return image, target
 
     def _sample(self, epoch: int, image_id: str, repeat: int) -> tuple[Tensor, Target, Ints]:
-        """Image, target and, for each cell of the target, its place among the image's cells (-1: of another)."""
+        """Return image, target and, for each cell of the target, its place among the image's cells (-1: of another)."""
         image, instances = self.load(image_id)
         kept = np.arange(len(instances))
         rng = self._generator(epoch, image_id, repeat)
@@ -207,12 +207,12 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return torch.from_numpy(image.copy())[None], target, kept[instances.cell_types != DOUBTFUL]
 
     def others(self, image_id: str) -> list[str]:
-        """The other images of this dataset that have the same known cell type; sorted."""
+        """Return the other images of this dataset that have the same known cell type; sorted."""
         cell_type = self.source.cell_type(image_id)
         return [other for other in self._of_type.get(cell_type, ()) if other != image_id] if cell_type else []
 
     def load(self, image_id: str) -> tuple[GreyImage, Instances]:
-        """An image and its cells from the source, kept in the cache; not to be written to."""
+        """Load an image and its cells from the source, kept in the cache; not to be written to."""
         return self.cache.get(image_id, self._load)
 
     def preload(self) -> None:
@@ -223,7 +223,7 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
             self.load(image_id)[1].areas  # noqa: B018 - computed once, kept with the instances
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the cached samples: a spawned worker reads its own instead of receiving gigabytes."""
+        """Leave out the cached samples: a spawned worker reads its own instead of receiving gigabytes."""
         return {**self.__dict__, "cache": SampleCache(self.cache.max_bytes)}
 
     def _load(self, image_id: str) -> tuple[GreyImage, Instances]:

@@ -35,7 +35,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.60
 
 
 def read_header(path: str | Path) -> tuple[int, int, str]:
-    """(height, width, Pillow mode) from the file's header alone, no decoding.
+    """Read (height, width, Pillow mode) from the file's header alone, no decoding.
 
     Raises InputError where the file is missing or is no image.
     """
@@ -49,7 +49,7 @@ def read_header(path: str | Path) -> tuple[int, int, str]:
 
 
 def read_grey(path: str | Path, accept_rgb: bool = False, levels: str = "exact") -> GreyImage:
-    """The pixels of an image, uint8 [H, W], 0 to 255.
+    """Read the pixels of an image, uint8 [H, W], 0 to 255.
 
     accept_rgb: also take RGB(A) and palette images whose three channels are equal (alpha is ignored).
     levels: `exact` leaves grey levels as they are. The others also take 16- and 32-bit and float images, and coloured
@@ -76,7 +76,7 @@ def read_grey(path: str | Path, accept_rgb: bool = False, levels: str = "exact")
 
 
 def _decode(path: str | Path, mode: str) -> NDArray[Any]:
-    """[H, W] of the file's numbers for a grey image, uint8 [H, W, 3] for any other."""
+    """Decode the file: its numbers [H, W] for a grey image, uint8 [H, W, 3] for any other."""
     try:
         with Image.open(path) as image:
             if (pages := getattr(image, "n_frames", 1)) > 1:  # only formats of several pages have it
@@ -91,7 +91,7 @@ def _decode(path: str | Path, mode: str) -> NDArray[Any]:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """The storage of a pixel in the file, such as `RGB;16B`, whose low bytes Pillow drops silently."""
+    """Return the storage of a pixel in the file, such as `RGB;16B`, whose low bytes Pillow drops silently."""
     tiles = getattr(image, "tile", None)  # files have it, other images do not
     arguments = tiles[0][3] if tiles else ""
     return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
@@ -112,7 +112,7 @@ def _to_levels(path: str | Path, pixels: NDArray[Any], levels: str) -> GreyImage
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """The image files of a folder (not of its subfolders), sorted by name; hidden files are left out.
+    """List the image files of a folder (not of its subfolders), sorted by name; hidden files are left out.
 
     Raises InputError where the folder is missing or two files share a name without suffix (the image's id).
     """
@@ -138,13 +138,13 @@ class ImageSource(Protocol):
         """All ids, sorted; an image's index is its place here."""
 
     def image(self, image_id: str) -> GreyImage:
-        """uint8 [H, W]."""
+        """Read the pixels, uint8 [H, W]."""
 
     def instances(self, image_id: str) -> Instances:
-        """The cells, at the size of the image."""
+        """Return the cells, at the size of the image."""
 
     def cell_type(self, image_id: str) -> str:
-        """Name of the image's cell type, "" where it is not known."""
+        """Return the name of the image's cell type, "" where it is not known."""
 
 
 class ImageFolder:
@@ -167,14 +167,14 @@ class ImageFolder:
         return tuple(self.paths)
 
     def image(self, image_id: str) -> GreyImage:
-        """The pixels of an image, uint8 [H, W]; see `read_grey` for RGB ones."""
+        """Read the pixels of an image, uint8 [H, W]; see `read_grey` for RGB ones."""
         return read_grey(self.paths[image_id], accept_rgb=True, levels=self.levels)
 
     def instances(self, image_id: str) -> Instances:
-        """No cells, at the size of the image."""
+        """Return no cells, at the size of the image."""
         height, width, _ = read_header(self.paths[image_id])
         return Instances.empty(height, width)
 
     def cell_type(self, image_id: str) -> str:
-        """Not known: ""."""
+        """Return "": not known."""
         return ""

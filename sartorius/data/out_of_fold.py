@@ -11,7 +11,7 @@ from sartorius.structures.detections import DetectionsFolder
 
 
 def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = None) -> dict[str, DetectionsFolder]:
-    """The folder of each image, in the order of the folders.
+    """Return the folder of each image, in the order of the folders.
 
     Raises InputError for an image in two of them; with `truth` also for an empty folder and an image without labels.
     """
@@ -33,6 +33,6 @@ def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = N
 
 
 def type_names(folders: Iterable[str | Path], default: Sequence[str]) -> tuple[str, ...]:
-    """The cell types that the detections in the folders are of, each once; `default` where none names any."""
+    """Return the cell types that the detections in the folders are of, each once; `default` where none names any."""
     known = [name for folder in folders for name in DetectionsFolder(folder).meta.get("cell_types", ())]
     return tuple(dict.fromkeys(known or default))

@@ -20,7 +20,7 @@ class SampleCache:
         return len(self._kept)
 
     def get(self, image_id: str, load: Callable[[str], tuple[GreyImage, Instances]]) -> tuple[GreyImage, Instances]:
-        """The cached sample of `image_id`, or `load(image_id)`, which is then cached."""
+        """Return the cached sample of `image_id`, or `load(image_id)`, which is then cached."""
         if image_id in self._kept:
             self._kept.move_to_end(image_id)
             return self._kept[image_id]

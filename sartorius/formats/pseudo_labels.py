@@ -93,7 +93,7 @@ class PseudoLabelFile:
         write_json(self._part(labels.image_id), asdict(labels))
 
     def read(self, image_id: str) -> ImageLabels:
-        """An image that is done. Raises InputError for a damaged part."""
+        """Read a finished image. Raises InputError for a damaged part."""
         try:
             return ImageLabels(**json.loads(self._part(image_id).read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:

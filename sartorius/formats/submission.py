@@ -54,7 +54,7 @@ def write_submission(path: str | Path, rows: Mapping[str, Sequence[str]]) -> Non
 
 
 def read_rows(path: str | Path) -> list[Row]:
-    """The rows of a submission in their order, without blank lines.
+    """Read the rows of a submission in their order, without blank lines.
 
     Raises InputError when the file cannot be read, its header is not `id,predicted`, or a row has not two columns.
     """
@@ -65,7 +65,7 @@ def read_rows(path: str | Path) -> list[Row]:
 
 
 def _read(path: str | Path) -> tuple[list[Row], list[Problem]]:
-    """The rows, and the problems of header and columns. Raises InputError when the file cannot be read."""
+    """Read the rows, and the problems of header and columns. Raises InputError when the file cannot be read."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if row]
@@ -86,7 +86,7 @@ def _read(path: str | Path) -> tuple[list[Row], list[Problem]]:
 
 
 def read_submission(path: str | Path) -> dict[str, list[str]]:
-    """The texts of each image's cells, [] for an image without cells, images in the order of the file.
+    """Read the texts of each image's cells, [] for an image without cells, images in the order of the file.
 
     Masks are not checked; `validate_submission` does. Raises InputError as `read_rows` does.
     """
@@ -130,7 +130,7 @@ def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50)
 
 
 def _check_image(rows: list[Row], height: int, width: int, limit: int) -> list[Problem]:
-    """The problems of one image's rows; rows with a bad text and copies are not searched for overlaps."""
+    """List the problems of one image's rows; rows with a bad text and copies are not searched for overlaps."""
     problems: list[Problem] = []
     first_line: dict[str, int] = {}
     masks: list[Row] = []

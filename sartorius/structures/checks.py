@@ -59,7 +59,7 @@ def spans(group: str, /, **settings: Any) -> None:
 
 
 def _each(settings: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The settings with those of mappings under keys of their own."""
+    """Flatten mappings into settings with keys of their own."""
     return [
         (f"{key}.{name}".rstrip("."), number)
         for key, value in settings.items()

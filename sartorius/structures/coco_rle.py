@@ -15,7 +15,7 @@ from sartorius.structures.rle import RleError, Runs
 
 
 def encode(runs: Runs) -> list[dict[str, object]]:
-    """COCO's compressed RLE of each cell in the transposed image: {"size": [W, H], "counts": bytes}."""
+    """Encode each cell as COCO's compressed RLE in the transposed image: {"size": [W, H], "counts": bytes}."""
     counts, cells = _alternating(runs)
     position = np.arange(len(counts)) - np.searchsorted(cells, cells)
     delta = counts.copy()
@@ -33,7 +33,7 @@ def encode(runs: Runs) -> list[dict[str, object]]:
 
 
 def _alternating(runs: Runs) -> tuple[Ints, Ints]:
-    """Background and foreground counts in turn, and the cell of each; a trailing background only where there is one."""
+    """Return background and foreground counts in turn, without an empty last one, and the cell of each."""
     start, length, cell = _merge_touching(runs)
     end = start + length
     new_cell = np.ones(len(start), dtype=bool)
@@ -52,7 +52,7 @@ def _alternating(runs: Runs) -> tuple[Ints, Ints]:
 
 
 def _merge_touching(runs: Runs) -> tuple[Ints, Ints, Ints]:
-    """Runs of a cell that touch, as one: COCO's counts after the first are positive."""
+    """Merge runs of a cell that touch, as one: COCO's counts after the first are positive."""
     touches = np.zeros(len(runs.start), dtype=bool)
     touches[1:] = (runs.cell[1:] == runs.cell[:-1]) & (runs.start[1:] == (runs.start + runs.length)[:-1])
     if not touches.any():
@@ -62,7 +62,7 @@ def _merge_touching(runs: Runs) -> tuple[Ints, Ints, Ints]:
 
 
 def decode(rles: Sequence[Mapping[str, object]], height: int, width: int) -> Runs:
-    """The inverse of `encode`: cells of an image [height, width] from COCO RLEs of its transpose.
+    """Decode the output of `encode`: cells of an image [height, width] from COCO RLEs of its transpose.
 
     Raises RleError where a size is not [width, height] or the counts do not fill the image.
     """

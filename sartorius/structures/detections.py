@@ -71,7 +71,7 @@ class Detections:
     def empty(
         cls, image_id: str, height: int, width: int, mask_size: int = 28, cell_type_names: tuple[str, ...] = CELL_TYPES
     ) -> Detections:
-        """An image without detections."""
+        """Return an image without detections."""
         none, masks = np.zeros(0, np.float32), np.zeros((0, mask_size, mask_size), np.float16)
         return cls(image_id, height, width, none.reshape(0, 4), none, none.astype(np.int64), masks, cell_type_names)
 
@@ -84,7 +84,7 @@ class Detections:
         mask_size: int = 28,
         cell_type_names: tuple[str, ...] = CELL_TYPES,
     ) -> Detections:
-        """The output of a perfect model: each cell in its box, its mask sampled as training targets are.
+        """Simulate a perfect model: each cell in its box, its mask sampled as training targets are.
 
         Raises ValueError for a cell without pixels (it has no box).
         """
@@ -127,7 +127,7 @@ class Detections:
         return cls(image_id, regions.shape[0], regions.shape[1], *arrays, cell_type_names)
 
     def select(self, index: ArrayLike) -> Detections:
-        """The detections of a boolean mask [N] or of indices, in that order."""
+        """Select the detections of a boolean mask [N] or of indices, in that order."""
         chosen = np.asarray(index)
         if chosen.dtype != bool:
             chosen = chosen.astype(np.int64)
@@ -146,23 +146,21 @@ class Detections:
         return int(np.argmax(np.bincount(self.cell_types, weights=self.scores, minlength=1)))
 
     def sorted(self) -> Detections:
-        """By falling score; equal scores keep their order."""
+        """Sort by falling score; equal scores keep their order."""
         return self.select(np.argsort(-self.scores, kind="stable"))
 
     def save(self, folder: str | Path) -> Path:
         """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path."""
         path = Path(folder) / f"{self.image_id}.npz"
-        arrays = {name: vars(self)[name] for name in (*_ARRAYS, "cell_type_names")}
-        if self.agreement is not None:
-            arrays["agreement"] = self.agreement
+        names = (*_ARRAYS, "cell_type_names", *(["agreement"] if self.agreement is not None else []))
+        arrays, size = {name: vars(self)[name] for name in names}, (self.height, self.width)
         with atomic_path(path) as temporary:
-            size = (self.height, self.width)
             np.savez_compressed(temporary, version=FORMAT_VERSION, image_id=self.image_id, size=size, **arrays)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> Detections:
-        """Read what `save` wrote.
+        """Read the output of `save`.
 
         Raises InputError for a missing, damaged or newer file, values that are not finite, and unknown cell types.
         """
@@ -174,11 +172,10 @@ class Detections:
                 file = np.load(opened, allow_pickle=False)
                 if int(file["version"]) != FORMAT_VERSION:
                     raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
-                height, width = file["size"].tolist()
                 names = tuple(file["cell_type_names"].tolist())
-                boxes, scores, types, masks = (file[name] for name in _ARRAYS)
-                agreement = file["agreement"] if "agreement" in file.files else None
-                detections = cls(str(file["image_id"]), height, width, boxes, scores, types, masks, names, agreement)
+                height, width = file["size"].tolist()
+                arrays = {name: file[name] for name in (*_ARRAYS, "agreement") if name in file.files}
+                detections = cls(str(file["image_id"]), height, width, cell_type_names=names, **arrays)
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own classes
@@ -192,10 +189,7 @@ class Detections:
 
 
 class DetectionsFolder:
-    """A folder of detections: one `<id>.npz` an image and a `meta.json`.
-
-    meta.json: format_version, cell_types, mask_size, model, data, export_settings.
-    """
+    """A folder of detections: one `<id>.npz` an image and a `meta.json` with format_version, cell_types and more."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(str(folder))
@@ -228,7 +222,7 @@ class DetectionsFolder:
             raise InputError(f"{self.folder}: holds detections already; delete them or give another output=")
 
     def file(self, image_id: str) -> Path:
-        """The file of an image."""
+        """Return the file of an image."""
         return self.folder / f"{image_id}.npz"
 
     def write(self, detections: Detections) -> Path:
@@ -236,11 +230,11 @@ class DetectionsFolder:
         return detections.save(self.folder)
 
     def image_ids(self) -> list[str]:
-        """The ids in the folder, sorted."""
+        """Return the ids in the folder, sorted."""
         return sorted(path.stem for path in self.folder.glob("*.npz") if not path.name.startswith("."))
 
     def load(self, image_id: str) -> Detections:
-        """One image. Raises InputError where it is missing, damaged, renamed, or of cell types not in meta.json."""
+        """Load one image. Raises InputError where it is missing, damaged, renamed or of other types than meta.json."""
         detections = Detections.load(self.file(image_id))
         if detections.image_id != image_id:
             raise InputError(f"{self.file(image_id)} holds image {detections.image_id}: was it renamed?")
@@ -252,5 +246,5 @@ class DetectionsFolder:
         return detections
 
     def __iter__(self) -> Iterator[Detections]:
-        """All images in the order of their ids, one at a time in memory."""
+        """Load all images in the order of their ids, one at a time in memory."""
         return (self.load(image_id) for image_id in self.image_ids())

@@ -58,7 +58,7 @@ class Instances:
 
     @classmethod
     def empty(cls, height: int, width: int) -> Instances:
-        """An image without cells."""
+        """Return an image without cells."""
         return cls(np.zeros((1, height, width), np.uint16), np.zeros(0, np.int64))
 
     @classmethod
@@ -124,24 +124,24 @@ class Instances:
         return self._located[1]
 
     def crop_mask(self, k: int) -> tuple[int, int, Bools]:
-        """Cell k in its box: (top row, left column, bool [h, w])."""
+        """Return the mask of cell k in its box: (top row, left column, bool [h, w])."""
         x1, y1, x2, y2 = self.boxes[k].astype(int).tolist()
         return y1, x1, self.layers[self.layer_of[k], y1:y2, x1:x2] == k + 1
 
     def foreground(self) -> Bools:
-        """bool [H, W]: pixels that any cell covers."""
+        """Return bool [H, W]: pixels that any cell covers."""
         return np.asarray(self.layers.any(axis=0))
 
     def to_runs(self) -> Runs:
-        """Runs of all cells, in one pass over the layers."""
+        """Return the runs of all cells, in one pass over the layers."""
         return rle.from_layers(self.layers, len(self))
 
     def to_rles(self) -> list[str]:
-        """The competition's text of each cell, "" for one without pixels."""
+        """Return the competition's text of each cell, "" for one without pixels."""
         return rle.format(self.to_runs())
 
     def select(self, index: ArrayLike) -> Instances:
-        """The cells of a boolean mask [N] or of indices, renumbered in that order; layers left empty are dropped."""
+        """Select cells by a boolean mask [N] or indices, renumber them in that order and drop empty layers."""
         chosen = np.arange(len(self))[np.asarray(index, dtype=None if np.size(index) else np.int64)]
         lut = np.zeros(len(self) + 1, np.uint16)
         lut[chosen + 1] = np.arange(1, len(chosen) + 1)
@@ -154,18 +154,18 @@ class Instances:
 
 
 def areas_of(layers: Layers, count: int) -> Ints:
-    """Pixels of each of `count` cells in layers uint16 [L, H, W], int64 [count]."""
+    """Count the pixels of each of `count` cells in layers uint16 [L, H, W], int64 [count]."""
     flat = layers.reshape(-1)
     return np.bincount(flat[_covered(flat)], minlength=count + 1)[1:]
 
 
 def _covered(flat: LabelMap) -> Ints:
-    """Indices of the pixels of cells: a tenth of a flat map, and four times faster to work on than the whole."""
+    """Return the indices of the pixels of cells: a tenth of a flat map, four times faster to work on."""
     return np.flatnonzero(flat != 0)
 
 
 def _colour(runs: Runs) -> Ints:
-    """The layer of each cell, int64 [count]: first fit in the cells' order. Only cells that overlap are compared."""
+    """Assign each cell to a layer, int64 [count]: first fit in the cells' order, among cells that overlap."""
     layer_of = np.zeros(runs.count, np.int64)
     i, j, _ = rle.overlaps(runs)
     by_later = np.argsort(j, kind="stable")

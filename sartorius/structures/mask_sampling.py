@@ -20,7 +20,7 @@ GATHERED_AT_ONCE = 2**22  # pixels; bounds the memory of one step of the gather 
 
 
 def gather_mask_targets(layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Tensor, size: int) -> Tensor:
-    """Masks of the cells in their regions, as RoIAlign of dense masks gives them.
+    """Sample masks of the cells in their regions, as RoIAlign of dense masks gives them.
 
     layers: integer [L, H, W] label map (int32 or wider: torch's uint16 lacks most operations). layer_of, ids:
     int64 [N], for each region the layer of its cell and the value of the cell in it. rois: float [N, 4], x1 y1 x2 y2
@@ -54,7 +54,7 @@ def _gather(layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Tensor, size: i
 
 
 def _corners(low: Tensor, high: Tensor, size: int, samples: int, limit: int) -> tuple[Tensor, Tensor]:
-    """Pixels that the samples of one axis read and their weights, both [N, size * samples * 2].
+    """Return the pixels that the samples of one axis read and their weights, both [N, size * samples * 2].
 
     Follows torchvision's roi_align kernel: pixel centres lie at +0.5 (hence the half pixel), samples more than a
     pixel outside count nothing, samples near the border read the border pixel.
@@ -74,7 +74,7 @@ def _corners(low: Tensor, high: Tensor, size: int, samples: int, limit: int) -> 
 
 
 def sample_regions(regions: LabelMap, probability: Floats32, boxes: Ints, size: int) -> Floats32:
-    """Masks float32 [N, M, M] of `probability` within each region, 0 outside it; M is `size`.
+    """Sample masks float32 [N, M, M] of `probability` within each region, 0 outside it; M is `size`.
 
     regions: uint16 [H, W], value k is region k - 1. probability: float32 [H, W]. boxes: int64 [N, 4], x1 y1 x2 y2 in
     half-open pixel edges, around all pixels of each region. Equal to `roi_align(aligned=True)` of the
@@ -119,14 +119,14 @@ def sample_pixels(
 
 
 def _starts(lengths: Ints, order: Ints) -> Ints:
-    """The start of each piece when all are concatenated in `order`."""
+    """Return the start of each piece when all are concatenated in `order`."""
     starts = np.zeros(len(lengths), np.int64)
     starts[order] = np.cumsum(lengths[order]) - lengths[order]
     return starts
 
 
 def _alike(low: Ints, high: Ints, limit: int, size: int) -> list[tuple[Ints, Floats32]]:
-    """Boxes with the same weights along one axis: (their indices, weights [M, pixels of the extent])."""
+    """Group boxes with the same weights along one axis: (their indices, weights [M, pixels of the extent])."""
     key = 4 * (high - low) + 2 * (low == 0) + (high == limit)
     order = np.argsort(key, kind="stable")
     keys, first = np.unique(key[order], return_index=True)
@@ -136,7 +136,7 @@ def _alike(low: Ints, high: Ints, limit: int, size: int) -> list[tuple[Ints, Flo
 
 
 def _bin_weights(extent: int, at_low_edge: bool, at_high_edge: bool, size: int) -> Floats32:
-    """float32 [M, extent]: what each pixel of a box adds to each of its M bins along one axis.
+    """Return the weights float32 [M, extent] of each pixel of a box in its M bins along one axis.
 
     As many samples a bin as it has pixels, each shared by its two neighbours; beyond the box is nothing, but at the
     edge of the image the last pixel is repeated, as the kernel of roi_align does.

@@ -15,7 +15,7 @@ _BLOCK_VALUES = 1 << 20  # values of masks at once: some 20 MB
 
 
 def resample(masks: AnyFloats, old: Floats, new: Floats, size: int) -> Floats32:
-    """Masks [N, M, M] of the boxes `old` [N, 4] as the boxes `new` [N, 4] would hold them, float32 [N, size, size].
+    """Resample masks [N, M, M] from the boxes `old` [N, 4] to the boxes `new` [N, 4], float32 [N, size, size].
 
     Boxes are x1, y1, x2, y2 in pixel edges and have an extent. N may be 0.
     """
@@ -30,8 +30,8 @@ def resample(masks: AnyFloats, old: Floats, new: Floats, size: int) -> Floats32:
 
 
 def bilinear(old_low: Floats, old_high: Floats, new_low: Floats, new_high: Floats, cells: int, size: int) -> Floats32:
-    """float32 [N, size, cells]: how much of each of a mask's `cells`, from old_low to old_high along one axis, each of
-    `size` new ones from new_low to new_high reads. All ends are float [N]."""
+    """Return weights float32 [N, size, cells] along one axis: of each of a mask's `cells`, from old_low to old_high, in
+    each of `size` new ones from new_low to new_high. All ends are float [N]."""
     bins = (np.arange(size) + 0.5) / size
     centre = new_low[:, None] + bins * (new_high - new_low)[:, None]
     at = (centre - old_low[:, None]) * (cells / (old_high - old_low))[:, None] - 0.5

@@ -49,7 +49,7 @@ class Runs:
         return np.bincount(self.cell, weights=self.length, minlength=self.count).astype(np.int64)
 
     def pixels(self) -> tuple[Ints, Ints]:
-        """Every covered pixel: (flat row-major index, cell), both int64 [sum of areas], in the order of the runs."""
+        """List the covered pixels in the order of the runs: (flat row-major index, cell), both int64 [sum of areas]."""
         first = np.cumsum(self.length) - self.length
         within = np.arange(int(self.length.sum()), dtype=np.int64) - np.repeat(first, self.length)
         return np.repeat(self.start, self.length) + within, np.repeat(self.cell, self.length)
@@ -72,7 +72,7 @@ def parse(texts: Sequence[str], height: int, width: int) -> Runs:
 
 
 def _integers(texts: Sequence[str]) -> tuple[Ints, Ints]:
-    """All numbers of all texts, and how many numbers each text holds."""
+    """Parse the numbers of all texts, and count those of each text."""
     tokens = np.array([len(text.split()) for text in texts], dtype=np.int64)
     try:
         values = np.array(" ".join(texts).split(), dtype=np.int64)
@@ -106,7 +106,7 @@ def _check(runs: Runs) -> None:
 
 
 def format(runs: Runs) -> list[str]:
-    """The competition's text of every cell, "" for an empty one. The inverse of `parse`."""
+    """Format every cell as the competition's text, "" for an empty one. The inverse of `parse`."""
     pairs = np.column_stack((runs.start + 1, runs.length)).ravel().tolist()
     tokens = list(map(str, pairs))
     last = 2 * np.searchsorted(runs.cell, np.arange(runs.count), side="right")
@@ -115,7 +115,7 @@ def format(runs: Runs) -> list[str]:
 
 
 def from_layers(layers: AnyInts, count: int | None = None) -> Runs:
-    """Runs of the cells of a label map [H, W] or of layers [L, H, W], in one pass.
+    """Read the runs of the cells of a label map [H, W] or of layers [L, H, W], in one pass.
 
     Pixels with value k become cell k-1; 0 is background; each value lives in one layer only. `count` is the
     number of cells (default: the largest value); ids that do not occur give empty cells.
@@ -135,7 +135,7 @@ def from_layers(layers: AnyInts, count: int | None = None) -> Runs:
 
 
 def intersections(a: Runs, b: Runs) -> tuple[Ints, Ints, Ints]:
-    """Pairs of a cell of `a` and a cell of `b` that share pixels: (i, j, shared pixels), each int64 [P].
+    """Find pairs of a cell of `a` and a cell of `b` that share pixels: (i, j, shared pixels), each int64 [P].
 
     Sorted by i, then j. Cells may overlap on both sides. Works on runs, never on images: cost grows with
     the runs that meet. Both must be of images of one size (ValueError).
@@ -161,7 +161,7 @@ def intersections(a: Runs, b: Runs) -> tuple[Ints, Ints, Ints]:
 
 
 def _rows(runs: Runs) -> tuple[Ints, Ints, Ints]:
-    """Start, end and cell of the runs, long ones cut at row ends: bounds the work on masks that fill the image."""
+    """Return start, end and cell of the runs, split at row ends: bounds the work on masks that fill the image."""
     start, end, cell = runs.start, runs.start + runs.length, runs.cell
     if len(start) == 0 or runs.length.max() <= runs.width:
         return start, end, cell
@@ -172,7 +172,7 @@ def _rows(runs: Runs) -> tuple[Ints, Ints, Ints]:
 
 
 def overlaps(runs: Runs) -> tuple[Ints, Ints, Ints]:
-    """Pairs i < j of cells of one image that share pixels: (i, j, shared pixels), each int64 [P]."""
+    """Find pairs i < j of cells of one image that share pixels: (i, j, shared pixels), each int64 [P]."""
     i, j, pixels = intersections(runs, runs)
     upper = i < j
     return i[upper], j[upper], pixels[upper]

@@ -41,23 +41,23 @@ class Window:
         return slice(self.left, self.right)
 
     def shared(self, other: Window) -> Window | None:
-        """The window that both cover; None where they share no pixel."""
+        """Return the window that both cover; None where they share no pixel."""
         top, left = max(self.top, other.top), max(self.left, other.left)
         height, width = min(self.bottom, other.bottom) - top, min(self.right, other.right) - left
         return Window(top, left, height, width) if height > 0 and width > 0 else None
 
     def inner_edges(self, height: int, width: int) -> tuple[bool, bool, bool, bool]:
-        """Flags of top, left, bottom and right: True inside an image of this size, False on its border."""
+        """Return flags of top, left, bottom and right: True inside an image of this size, False on its border."""
         return self.top > 0, self.left > 0, self.bottom < height, self.right < width
 
     def without(self, margin: int, height: int, width: int) -> Window:
-        """The window without the `margin` pixels nearest to each edge that lies inside an image of this size."""
+        """Return the window without the `margin` pixels nearest to each edge that lies inside an image of this size."""
         top, left, bottom, right = (margin * inner for inner in self.inner_edges(height, width))
         return Window(self.top + top, self.left + left, self.height - top - bottom, self.width - left - right)
 
 
 def tiles(height: int, width: int, size: int, overlap: int) -> list[Window]:
-    """Square tiles of `size` px that cover the image, row by row; neighbours share at least `overlap` px.
+    """List square tiles of `size` px that cover the image, row by row; neighbours share at least `overlap` px.
 
     The last row and column are shifted back inside the image. Raises InputError unless 0 <= overlap < size.
     """
@@ -70,7 +70,7 @@ def tiles(height: int, width: int, size: int, overlap: int) -> list[Window]:
 
 
 def five_crops(height: int, width: int, crop_height: int, crop_width: int) -> list[Window]:
-    """The four corners and the centre, without repetition: fewer than five where a crop is as large as the image.
+    """List the four corners and the centre, without repetition: fewer than five where a crop is as large as the image.
 
     Raises InputError for a crop without extent.
     """
@@ -83,6 +83,6 @@ def five_crops(height: int, width: int, crop_height: int, crop_width: int) -> li
 
 
 def _starts(length: int, size: int, overlap: int) -> list[int]:
-    """The first pixel of each tile along one side of the image."""
+    """Return the first pixel of each tile along one side of the image."""
     last = max(length - size, 0)
     return [*range(0, last, size - overlap), last]

@@ -45,11 +45,11 @@ class Population:
     broken: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def count(self, level: float, height: int, width: int) -> int:
-        """Cells (at least 1) of an image at the cumulative share `level` in [0, 1], in proportion to its area."""
+        """Count the cells (at least 1) of an image at the cumulative share `level` in [0, 1], scaled to its area."""
         return max(1, round(float(np.interp(level, COUNT_LEVELS, self.counts)) * height * width / (520 * 704)))
 
     def areas(self, rng: np.random.Generator, count: int, full_count: float, offset: float) -> Floats:
-        """Areas float64 [count] in pixels; `offset` is the image's own deviation in standard deviations."""
+        """Draw areas float64 [count] in pixels; `offset` is the image's own deviation in standard deviations."""
         median = self.area * (full_count / self.area_count) ** self.area_exponent * np.exp(self.area_between * offset)
         spread = np.clip(rng.standard_normal(count), -2.5, 2.8)
         return median * np.exp(self.area_within * spread)
@@ -85,7 +85,7 @@ def _angles(points: int) -> Floats:
 
 
 def _wobble(rng: np.random.Generator, angles: Floats, size: float, orders: int) -> Floats:
-    """A smooth closed deviation of about `size`, from harmonics 2 to `orders`."""
+    """Draw a smooth closed deviation of about `size`, from harmonics 2 to `orders`."""
     harmonics = np.arange(2, orders + 1)
     phases = rng.uniform(0, 2 * np.pi, len(harmonics))
     weights = rng.standard_normal(len(harmonics)) * size / np.sqrt(harmonics - 1)
@@ -93,7 +93,7 @@ def _wobble(rng: np.random.Generator, angles: Floats, size: float, orders: int) 
 
 
 def _bumps(angles: Floats, at: Floats, width: float) -> Floats:
-    """Bumps of height 1 at the angles `at`: float64 [P, K]."""
+    """Return bumps of height 1 at the angles `at`: float64 [P, K]."""
     return np.asarray(np.exp(-(((angles[:, None] - at + np.pi) % (2 * np.pi) - np.pi) ** 2) / (2 * width**2)))
 
 
@@ -103,7 +103,7 @@ def _polar(angles: Floats, radius: Floats, aspect: float) -> Floats:
 
 
 def round_outline(rng: np.random.Generator) -> Floats:
-    """A cell body: nearly round, drawn out a little at the roots of up to two neurites."""
+    """Draw a cell body: nearly round, drawn out a little at the roots of up to two neurites."""
     angles = _angles(40)
     corners = rng.uniform(0, 2 * np.pi, rng.integers(0, 3))
     radius = 1 + _wobble(rng, angles, 0.06, 5) + 0.3 * _bumps(angles, corners, 0.25).sum(1)
@@ -111,14 +111,14 @@ def round_outline(rng: np.random.Generator) -> Floats:
 
 
 def _points(rng: np.random.Generator, angles: Floats, number: int, width: tuple[float, float], height: float) -> Floats:
-    """Pointed arms all around: the sum of `number` cusps up to `height` high and `width` radians wide, float64 [P]."""
+    """Draw pointed arms: the sum of `number` cusps up to `height` high and `width` radians wide, float64 [P]."""
     at = np.arange(number) * 2 * np.pi / number + rng.normal(0, 0.35, number)
     away = np.abs((angles[:, None] - at + np.pi) % (2 * np.pi) - np.pi)
     return np.asarray(np.exp(-away / rng.uniform(*width, number)) @ rng.uniform(0.2 * height, height, number))
 
 
 def corners_outline(rng: np.random.Generator) -> Floats:
-    """A flattened cell with two to four corners."""
+    """Draw a flattened cell with two to four corners."""
     angles = _angles(60)
     number = int(rng.choice((2, 3, 3, 3, 4)))
     radius = 0.8 + _wobble(rng, angles, 0.05, 6) + _points(rng, angles, number, (0.2, 0.4), 1.2)
@@ -126,7 +126,7 @@ def corners_outline(rng: np.random.Generator) -> Floats:
 
 
 def _ribbon(along: Floats, width: Floats, length: float, bend: Floats) -> Floats:
-    """The outline of a body of half `width` around a middle line that runs `length` along x and is bent by `bend`."""
+    """Return the outline of a body of half `width` around a line of `length` along x that is bent by `bend`."""
     x = length * (along - 0.5)
     # the sides stand on the middle line, so that a bent end does not grow thin
     slope = np.gradient(bend, x)
@@ -137,7 +137,7 @@ def _ribbon(along: Floats, width: Floats, length: float, bend: Floats) -> Floats
 
 
 def spindle_outline(rng: np.random.Generator) -> Floats:
-    """A body that tapers to both ends, slightly bent."""
+    """Draw a body that tapers to both ends, slightly bent."""
     along = np.linspace(0, 1, 24)
     width = np.sin(np.pi * along ** rng.uniform(0.6, 1.6)).clip(0) ** rng.uniform(0.8, 1.7) + 0.1
     length = 2 * rng.uniform(1.8, 4.2)
@@ -145,7 +145,7 @@ def spindle_outline(rng: np.random.Generator) -> Floats:
 
 
 def strip_outline(rng: np.random.Generator) -> Floats:
-    """A long winding cell: a body somewhere along two arms that end blunt."""
+    """Draw a long winding cell: a body somewhere along two arms that end blunt."""
     along = np.linspace(0, 1, 40)
     arm = rng.uniform(0.15, 0.5)
     body = np.exp(-(((along - rng.uniform(0.25, 0.75)) / rng.uniform(0.08, 0.25)) ** 2))
@@ -157,7 +157,7 @@ def strip_outline(rng: np.random.Generator) -> Floats:
 
 
 def star_outline(rng: np.random.Generator) -> Floats:
-    """A body drawn out to two to four pointed arms, hollow between them."""
+    """Draw a body with two to four pointed arms, hollow between them."""
     angles = _angles(120)
     number = int(rng.integers(2, 5))
     radius = 0.6 + _wobble(rng, angles, 0.05, 6) + _points(rng, angles, number, (0.12, 0.26), 4.2)
@@ -165,7 +165,7 @@ def star_outline(rng: np.random.Generator) -> Floats:
 
 
 def sheet_outline(rng: np.random.Generator) -> Floats:
-    """A wide flat cell with corners and a ragged edge."""
+    """Draw a wide flat cell with corners and a ragged edge."""
     angles = _angles(70)
     corners = rng.uniform(0, 2 * np.pi, 4)
     radius = 0.9 + _wobble(rng, angles, 0.12, 4) + 0.5 * _bumps(angles, corners, 0.2).sum(1) + rng.normal(0, 0.02, 70)
@@ -198,7 +198,7 @@ class Cell:
 
 
 def draw_cell(rng: np.random.Generator, population: Population, area: float) -> Cell:
-    """A cell of about `area` pixels, turned at random, in a crop with `MARGIN` pixels around it."""
+    """Draw a cell of about `area` pixels, turned at random, in a crop with `MARGIN` pixels around it."""
     shape = str(rng.choice(list(population.shapes), p=list(population.shapes.values())))
     outline = OUTLINES[shape](rng)
     turn = rng.uniform(0, 2 * np.pi)
@@ -213,7 +213,7 @@ def draw_cell(rng: np.random.Generator, population: Population, area: float) -> 
 
 
 def _scale_to_area(outline: Floats, area: float) -> float:
-    """The factor s for which the polygon covers `area` pixels: s^2 A + s P / 2, since fillPoly includes the border."""
+    """Return the scale s at which fillPoly, which includes the border, covers s^2 A + s P / 2 = `area` pixels."""
     after = np.roll(outline, -1, 0)
     polygon = abs(float((outline[:, 0] * after[:, 1] - outline[:, 1] * after[:, 0]).sum())) / 2
     half = float(np.hypot(*(after - outline).T).sum()) / 4
@@ -221,7 +221,7 @@ def _scale_to_area(outline: Floats, area: float) -> float:
 
 
 def break_mask(rng: np.random.Generator, body: Bools, broken: tuple[float, float, float]) -> Bools:
-    """The annotation of `body` bool [h, w]: with probabilities `broken`, a hole, a straight spike, a stray piece."""
+    """Annotate `body` bool [h, w], with probabilities `broken` of a hole, a straight spike, a stray piece."""
     hole, spike, stray = rng.random(3) < np.asarray(broken)
     if not (hole or spike or stray):
         return body

@@ -123,7 +123,7 @@ def _draw(seed: int, image: _WellImage, drawing: Appearance) -> SyntheticImage:
 
 
 def _plan(seed: int, counts: dict[str, int], test: int, unlabelled: int) -> Iterator[_WellImage]:
-    """Every image to draw: the labelled ones type by type, then the others, whose types take turns."""
+    """List every image to draw: the labelled ones type by type, then the others, whose types take turns."""
     names = list(counts)
     for name in names:
         for number in range(counts[name]):

@@ -82,7 +82,7 @@ def draw_image(
 
 
 def cells_to_runs(cells: list[Cell], height: int, width: int) -> Runs:
-    """The annotated masks of placed cells, cut at the image's edge, as runs of one image."""
+    """Convert the annotated masks of placed cells, clipped at the image's edge, to runs."""
     pixels = []
     for cell in cells:
         (rows, columns), crop = window(cell, height, width)

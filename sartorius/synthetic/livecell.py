@@ -113,7 +113,7 @@ def _write(folder: Path, seed: int, counts: Mapping[str, int], shared: int, draw
 
 
 def _plan(split: str, count: int) -> Iterator[_FieldImage]:
-    """The images of a split, the lines in turn; four crops of one field, then the next well, then the next time."""
+    """List the images of a split, lines in turn; four crops of one field, then the next well, then the next time."""
     wells = [f"{row}{column}" for row in ROWS[split] for column in range(1, 13)]
     for k in range(count):
         number, line = k // len(LINES), list(LINES)[k % len(LINES)]
@@ -174,7 +174,7 @@ class CocoFile:
 
 
 def _outline(cells: Instances, k: int) -> list[list[float]] | None:
-    """The polygon [x, y, x, y, ...] around a mask, through the middles of pixel edges; None for holes and pieces.
+    """Trace the polygon [x, y, x, y, ...] of a mask through the middles of pixel edges; None for holes and pieces.
 
     COCO's rasteriser gives the mask back exactly.
     """

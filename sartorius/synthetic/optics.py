@@ -79,7 +79,7 @@ IMAGING: dict[str, Imaging] = {
 
 
 def texture(rng: np.random.Generator, height: int, width: int, sigma: float) -> Plane:
-    """Smooth noise float32 [height, width] with mean 0 and standard deviation 1; `sigma` in pixels."""
+    """Draw smooth noise float32 [height, width] with mean 0 and standard deviation 1; `sigma` in pixels."""
     noise = cv2.GaussianBlur(rng.standard_normal((height, width), dtype=np.float32), (0, 0), sigma)
     return np.asarray(noise / max(float(noise.std()), 1e-6), np.float32)
 
@@ -114,7 +114,7 @@ def neurite_path(rng: np.random.Generator, start: tuple[float, float], heading: 
 
 
 def _leaving_point(cell: Cell, heading: float) -> tuple[float, float]:
-    """The point where a ray from the middle of a cell's crop leaves its body: (x, y) in the image."""
+    """Return the point where a ray from the middle of a cell's crop leaves its body: (x, y) in the image."""
     rows, columns = cell.body.shape
     reach = np.arange(min(rows, columns) / 2)
     x, y = columns / 2 + reach * np.cos(heading), rows / 2 + reach * np.sin(heading)
@@ -168,7 +168,7 @@ def _add_spot(field: Plane, x: float, y: float, size: float, thickness: float) -
 
 
 def photograph(rng: np.random.Generator, field: Plane, contrast: float, noise: float, unevenness: float) -> GreyImage:
-    """The image uint8 [H, W] of a thickness map.
+    """Draw the image uint8 [H, W] of a thickness map.
 
     `contrast` multiplies the map; `noise` is the sensor's standard deviation and `unevenness` that of the background,
     in grey levels. A shade to one side, as in the real images, is drawn at random.

@@ -14,7 +14,7 @@ SMALLEST = 30  # pixels; the smallest mask among the real ones
 
 
 def window(cell: Cell, height: int, width: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part of a cell's crop inside the image: (slices of the image, slices of the crop), empty if outside."""
+    """Get the part of a cell's crop inside the image: (slices of the image, slices of the crop), empty if outside."""
     rows, columns = cell.mask.shape
     top, left = max(cell.top, 0), max(cell.left, 0)
     bottom, right = max(min(cell.top + rows, height), top), max(min(cell.left + columns, width), left)

@@ -95,7 +95,7 @@ class CopyPaste:
         load: Load,
         rng: np.random.Generator,
     ) -> Pasted:
-        """The image uint8 [H, W] with cells pasted, or as it is; nothing that was given is written to.
+        """Paste cells into a copy of image uint8 [H, W], or return it as it is.
 
         After the last epoch that pastes nothing is drawn from `rng`.
         """
@@ -108,7 +108,7 @@ class CopyPaste:
         return Pasted(image, instances, np.arange(len(instances)))
 
     def _draw(self, available: Sequence[Ints], at_most: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-        """Cells without repetition, as (place in `available`, cell)."""
+        """Draw cells without repetition, as (place in `available`, cell)."""
         pairs = [(place, cell) for place, cells in enumerate(available) for cell in cells.tolist()]
         count = min(int(rng.integers(self.cells[0], self.cells[1] + 1)), at_most)
         return [pairs[k] for k in rng.permutation(len(pairs))[:count].tolist()]
@@ -125,7 +125,7 @@ class CopyPaste:
         return canvas.result()
 
     def _turns(self, count: int, rng: np.random.Generator) -> Floats32:
-        """Rotation, mirroring and scale of each cell as matrices float32 [count, 2, 2]."""
+        """Draw rotation, mirroring and scale of each cell as matrices float32 [count, 2, 2]."""
         angle = np.deg2rad(rng.uniform(self.rotate[0], self.rotate[1], count))
         scale = rng.uniform(self.scale[0], self.scale[1], count)
         sign = np.where(rng.random(count) < self.mirror, -1.0, 1.0)
@@ -133,7 +133,7 @@ class CopyPaste:
         return np.stack([sign * a, -b, sign * b, a], axis=1).reshape(-1, 2, 2).astype(np.float32)
 
     def _place(self, canvas: Canvas, cutout: CellCutout, shares: Floats) -> tuple[Region, Below] | None:
-        """The first place inside the image, of those at `shares` [tries, 2] of the room, that the cell may have."""
+        """Find the first possible place of the cell inside the image, of those at `shares` [tries, 2] of the room."""
         height, width = cutout.mask.shape
         down, right = canvas.light.shape[0] - height, canvas.light.shape[1] - width
         if min(down, right) < 0:
@@ -166,7 +166,7 @@ class Canvas:
         self.left = list(self.whole)
 
     def below(self, cutout: CellCutout, region: Region) -> Below:
-        """The cells that the mask would cover, and how many pixels of each."""
+        """Count the pixels of each cell that the mask would cover."""
         counts = np.bincount(self.layers[:, region[0], region[1]][:, cutout.mask].reshape(-1))
         return {cell - 1: int(counts[cell]) for cell in counts.nonzero()[0].tolist() if cell}
 
@@ -193,7 +193,7 @@ class Canvas:
         covered |= cutout.mask
 
     def result(self) -> Pasted:
-        """The image as it is now, without the cells that were covered whole."""
+        """Return the image with all pasted cells, without those that are covered whole."""
         image = np.asarray(cv2.add(self.light, self.level, dtype=cv2.CV_8U), np.uint8)  # rounded, within 0 to 255
         kept = np.concatenate([np.arange(self.given), np.full(len(self.types) - self.given, -1)])
         instances, areas = Instances(self.layers, np.array(self.types, np.int64)), np.array(self.left)

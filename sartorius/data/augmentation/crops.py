@@ -29,7 +29,7 @@ class Cropped(NamedTuple):
 
 
 def pixel_of_a_cell(layers: Layers, rng: np.random.Generator) -> tuple[int, int] | None:
-    """A pixel (row, column) of layers [L, H, W]: a cell is drawn evenly among the cells, then one of its pixels.
+    """Draw a pixel (row, column) of layers [L, H, W]: a cell is drawn evenly among the cells, then one of its pixels.
 
     None where there is no cell.
     """
@@ -59,7 +59,7 @@ class TileCrop:
         tiles(1, 1, self.size, self.overlap)
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The crop of image [H, W] and layers [L, H, W]: [size, size] and [L, size, size]."""
+        """Cut image [H, W] and layers [L, H, W]: [size, size] and [L, size, size]."""
         height, width = image.shape
         windows = tiles(height, width, self.size, self.overlap)
         return cut_window(image, layers, windows[rng.integers(len(windows))], self.size, self.size)
@@ -80,7 +80,7 @@ class FiveCrop:
         five_crops(1, 1, self.height, self.width)
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The crop of image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
+        """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
         height, width = image.shape
         windows = five_crops(height, width, self.height, self.width)
         return cut_window(image, layers, windows[rng.integers(len(windows))], self.height, self.width)
@@ -107,19 +107,19 @@ class SliceCrop:
         self.windows(1, 1)
 
     def windows(self, height: int, width: int) -> list[Window]:
-        """The grid over an image of height x width px, row by row; as `structures.windows.tiles` but not square."""
+        """List the grid over an image of height x width px, row by row; `structures.windows.tiles`, but not square."""
         rows, columns = tiles(height, 1, self.height, self.overlap), tiles(1, width, self.width, self.overlap)
         return [Window(row.top, column.left, row.height, column.width) for row in rows for column in columns]
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The slice of image [H, W] and layers [L, H, W], `factor` times height x width."""
+        """Cut the slice of image [H, W] and layers [L, H, W], `factor` times height x width."""
         windows = self.windows(*image.shape)
         cut = cut_window(image, layers, windows[rng.integers(len(windows))], self.height, self.width)
         return resized(cut.image, cut.layers, round(self.height * self.factor), round(self.width * self.factor))
 
 
 def cut_window(image: GreyImage, layers: Layers, window: Window, height: int, width: int) -> Cropped:
-    """The window of the image and its layers, padded to height x width px."""
+    """Cut the window of the image and its layers, padded to height x width px."""
     image, layers = image[window.rows, window.columns], layers[:, window.rows, window.columns]
     below, right = height - window.height, width - window.width
     if below or right:
@@ -129,7 +129,7 @@ def cut_window(image: GreyImage, layers: Layers, window: Window, height: int, wi
 
 
 def resized(image: GreyImage, layers: Layers, height: int, width: int) -> Cropped:
-    """Image and layers at height x width px; ids exact, both with pixel centres at +0.5.
+    """Resize image and layers to height x width px; ids exact, both with pixel centres at +0.5.
 
     The image is interpolated between four pixels where it grows, and averaged over what a pixel covers where not.
     """

@@ -45,7 +45,7 @@ class Backdrop:
 
     @classmethod
     def of(cls, image: GreyImage, instances: Instances) -> Backdrop:
-        """The backdrop of image uint8 [H, W]; where cells leave no background, its level is the image's median."""
+        """Measure the backdrop of image uint8 [H, W]; without any background its level is the image's median."""
         depth = (instances.layers[0] != 0).view(np.uint8)
         for layer in instances.layers[1:]:
             depth += layer != 0
@@ -64,7 +64,7 @@ class Backdrop:
 
 
 def _levels(image: GreyImage, free: GreyImage) -> tuple[int, int, int]:
-    """Median of the pixels where `free` is 1 (of all, where none is), between 3 deviations below and above it.
+    """Measure the median of the pixels where `free` is 1 (of all, if none), and 3 deviations below and above it.
 
     The deviation is 1.4826 times the median distance, which is the standard deviation of normal noise; at least 1.
     """
@@ -100,7 +100,7 @@ class Donor:
     instances: Instances
 
     def cells(self, max_shared: float) -> Ints:
-        """The cells that may be cut out, int64 indices.
+        """Return the cells that may be cut out, int64 indices.
 
         No doubtful ones, none that the image's edge cuts, and none of which others cover more than `max_shared`.
         """
@@ -120,7 +120,7 @@ class Donor:
         return self.instances.boxes.astype(int).tolist()
 
     def cut(self, k: int, turn: Floats32, rim: int) -> CellCutout | None:
-        """Cell k, turned, mirrored and scaled by `turn` (float32 [2, 2], acts on x, y), with `rim` px around it.
+        """Cut out cell k, turned, mirrored and scaled by `turn` (float32 [2, 2], on x, y), with `rim` px around it.
 
         None where scaling leaves no pixel. The rim leaves out the surroundings of other cells; of those, only pixels
         shared with this cell are cut.
@@ -138,7 +138,7 @@ class Donor:
 
 
 def _alpha(mask: Mask, others: Mask, rim: int) -> Floats32:
-    """float32 [h, w]: 1 in the cell and the inner half of its rim, falling to 0 beyond `rim` px; 0 near other cells."""
+    """Return weights float32 [h, w]: 1 in the cell and half its rim, down to 0 at `rim` px and near other cells."""
     distance = cv2.distanceTransform((~mask).view(np.uint8), cv2.DIST_L2, 3)
     # The halo lies in the inner half of the rim
     alpha = np.minimum(np.maximum(2 - distance * np.float32(2 / (rim + 1)), 0), 1)
@@ -148,7 +148,7 @@ def _alpha(mask: Mask, others: Mask, rim: int) -> Floats32:
 
 
 def _warp(planes: Floats32, turn: Floats32) -> Floats32:
-    """planes [h, w, 3] turned about their centre, without empty margins.
+    """Warp planes [h, w, 3] about their centre and remove empty margins.
 
     Cubic: linear interpolation takes 30 % of a real image's finest contrast (cubic 12 %), and blurred cells would
     stand out among sharp ones.

@@ -39,7 +39,7 @@ class Crop(Protocol):
         """Probability of a crop that is placed on a cell, 0 to 1."""
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The crop of both, of one size."""
+        """Cut both to one size."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CellCrop:
     fill: int = 128
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The crop of image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
+        """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
         height, width = image.shape
         room = (max(height - self.height, 0), max(width - self.width, 0))
         top, left = (int(rng.integers(0, space + 1)) for space in room)
@@ -71,7 +71,7 @@ class CellCrop:
 
 
 def _around(pixel: int, size: int, room: int, rng: np.random.Generator) -> int:
-    """A start in 0..room of a stretch of `size` that holds `pixel`."""
+    """Draw a start in 0..room of a span of `size` that holds `pixel`."""
     low, high = max(pixel - size + 1, 0), min(pixel, room)
     return int(rng.integers(min(low, high), high + 1))
 
@@ -155,7 +155,7 @@ def _is_local(transform: A.BasicTransform) -> bool:
 
 
 def _composed(transforms: list[A.BasicTransform]) -> A.Compose:
-    """NoOp takes keypoints, so that lists without geometric transforms do."""
+    """Compose transforms with keypoints (which NoOp takes where no transform is geometric)."""
     points = A.KeypointParams(format="xy", remove_invisible=False)
     return A.Compose([*transforms, A.NoOp()], keypoint_params=points)
 
@@ -191,12 +191,12 @@ def _warp(compose: A.Compose, image: GreyImage, layers: Layers, local: bool) -> 
 
 
 def _planes_first(interleaved: Layers) -> Layers:
-    """[H, W, L], or [H, W] of a single plane, as a view [L, H, W]."""
+    """Return [H, W, L], or [H, W] of a single plane, as a view [L, H, W]."""
     return np.moveaxis(np.atleast_3d(interleaved), -1, 0)
 
 
 def _separate(layers: Layers) -> Layers:
-    """Layers [L, H, W] in contiguous memory; cheapest after the crop."""
+    """Make layers [L, H, W] contiguous in memory; cheapest after the crop."""
     if layers.flags.c_contiguous or layers.strides[-1] == layers.itemsize:  # whole, or rows of planes
         return np.ascontiguousarray(layers)
     separated = np.empty(layers.shape, layers.dtype)

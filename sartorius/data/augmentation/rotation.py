@@ -52,7 +52,7 @@ class RotatedCrop:
         checks.fractions("transform.crop", mirror=self.mirror)
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The crop of image [H, W] and layers [L, H, W]: [height, width], [L, height, width], and scale squared."""
+        """Cut image [H, W] and layers [L, H, W]: [height, width], [L, height, width], and scale squared."""
         angle, mirrored = rng.uniform(*self.angle), rng.random() < self.mirror
         turn = turned(angle, mirrored)
         room = np.array(image.shape[::-1], float) - 1
@@ -73,7 +73,7 @@ def check_crop(height: int, width: int, on_cell: float, fill: int) -> None:
 
 
 def turned(angle: float, mirrored: bool) -> Floats:
-    """The matrix [2, 2] from (x, y) in a crop to (x, y) in the image which it shows turned counter-clockwise.
+    """Return the matrix [2, 2] from (x, y) in a crop to (x, y) in the image which it shows turned counter-clockwise.
 
     angle: degrees; multiples of 90 are exact. mirrored: left and right are exchanged after that.
     """
@@ -91,7 +91,7 @@ def cut_warped(
     on_cell: float,
     fill: int,
 ) -> Cropped:
-    """A crop of `size` (height, width) whose steps are those of `matrix` in the image, at a place that is drawn.
+    """Cut a crop of `size` (height, width) whose steps are those of `matrix` in the image, at a place that is drawn.
 
     image: uint8 [H, W]. layers: uint16 [L, H, W]. matrix: [2, 2], image (x, y) of one pixel to the right and one down
     in the crop. Along an axis on which it fits, the crop lies inside the image; along another, the image inside the

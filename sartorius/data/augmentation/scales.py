@@ -44,7 +44,7 @@ class ShortEdgeCrop:
         check_crop(self.height or 1, self.width or 1, self.on_cell, self.fill)
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
-        """The crop of image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
+        """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
         height, width = image.shape
         short = int(rng.choice(np.asarray(self.short_edges)))
         scale = min(short / min(height, width), self.max_size / max(height, width))

@@ -44,7 +44,7 @@ class Audit:
     cleaning: CleaningReport | None
 
     def text(self, folds: Folds | None = None) -> str:
-        """The page: totals by cell type, broken masks, cleaning, folds, problems and notes."""
+        """Format the page: totals by cell type, broken masks, cleaning, folds, problems and notes."""
         c = self.competition
         head = (
             f"{c.root}: {len(c.ids)} labelled images, {int(self.images['cells'].sum())} cells, "
@@ -88,7 +88,7 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
 
 
 def measure(competition: Competition, image_id: str, image: GreyImage, instances: Instances) -> dict[str, object]:
-    """The row of one image: counts of cells, areas in pixels, grey levels 0 to 255."""
+    """Measure the row of one image: counts of cells, areas in pixels, grey levels 0 to 255."""
     record, areas = competition.images[image_id], instances.areas
     first, second, shared = rle.overlaps(competition.runs(image_id))
     iou = shared / np.maximum(areas[first] + areas[second] - shared, 1)
@@ -110,7 +110,7 @@ def measure(competition: Competition, image_id: str, image: GreyImage, instances
 
 
 def _shape(mask: Bools) -> tuple[bool, bool, bool]:
-    """(has an enclosed hole, is in several pieces, has a spike) of a cell's crop."""
+    """Test a cell's crop: (has an enclosed hole, is in several pieces, has a spike)."""
     padded = np.pad(mask, 2)
     holes = ndimage.label(~padded)[1] > 1
     pieces = ndimage.label(mask, EIGHT)[1] > 1
@@ -125,7 +125,7 @@ def _hash(image: GreyImage) -> str:
 
 
 def _hash_files(paths: Iterable[Path], root: Path) -> tuple[dict[str, str], list[str]]:
-    """Hashes of the pixels by path below the root, and the images that cannot be read."""
+    """Hash the pixels of each file, by path below the root; also return the errors."""
     hashes, problems = {}, []
     for path in paths:
         try:
@@ -136,13 +136,13 @@ def _hash_files(paths: Iterable[Path], root: Path) -> tuple[dict[str, str], list
 
 
 def _duplicates(hashes: dict[str, str]) -> dict[str, str]:
-    """Image -> the first image with the same pixels."""
+    """Map each copy to the first image with the same pixels."""
     first: dict[str, str] = {}
     return {name: first[h] for name, h in hashes.items() if first.setdefault(h, name) != name}
 
 
 def _leaks(labelled: dict[str, str], others: dict[str, str]) -> list[str]:
-    """Test and unlabelled images that have the pixels of a labelled one."""
+    """List test and unlabelled images that have the pixels of a labelled one."""
     by_hash = {h: name for name, h in reversed(labelled.items())}  # the first of several stays
     shared = {name: by_hash[h] for name, h in others.items() if h in by_hash}
     return [f"{name} has the same pixels as labelled image {image_id}" for name, image_id in shared.items()]
@@ -172,7 +172,7 @@ def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
 
 
 def _named(what: str, names: Sequence[str] | pd.Series) -> list[str]:
-    """A line with the count and the first names, or none."""
+    """Return a line with the count and the first names, or none."""
     shown = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
     return [f"{what}: {len(names)} ({shown})"] if len(names) else []
 

@@ -57,7 +57,7 @@ class CellChunks(InstanceDataset):
         return int(self.chunks.sum())
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
-        """The sample of (epoch, index), or of an index in epoch 0."""
+        """Return the sample of (epoch, index), or of an index in epoch 0."""
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
@@ -65,7 +65,7 @@ class CellChunks(InstanceDataset):
         return self.sample(epoch, place, repeat)
 
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
-        """The sample of one of the chunks, in a pass of its own number."""
+        """Return the sample of one of the chunks, in a pass of its own number."""
         index = int(np.searchsorted(self._ends, place, side="right"))
         image_id, chunks = self.images[index], int(self.chunks[index])
         chunk, numbers = place - int(self._ends[index]) + chunks, repeat * (chunks + 1)

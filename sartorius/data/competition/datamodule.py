@@ -67,11 +67,11 @@ class SupervisedDataModule(LabelledDataModule):
         self._build_datasets()
 
     def place_of(self, image_id: str) -> str:
-        """The plate well, which training and validation must not share; the image itself where it is not known."""
+        """Get the plate well, which training and validation must not share; the image itself where it is not known."""
         return self.competition.wells.get(image_id, well_of(image_id))
 
     def _choose(self) -> tuple[list[str], list[str]]:
-        """(training, validation) images; no validation well is trained on, unless overfitting is asked for."""
+        """Choose training and validation images; no validation well is trained on, unless overfitting is asked for."""
         wells = self.competition.wells
         self.folds = self._folds()
         train, val = self.folds.split(self.fold)

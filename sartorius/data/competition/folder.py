@@ -79,11 +79,11 @@ class Competition(AnnotatedImages):
         return {image_id: record.well or image_id for image_id, record in self.images.items()}
 
     def runs(self, image_id: str) -> rle.Runs:
-        """The runs of the image's cells in the order of train.csv; raises InputError naming row and image."""
+        """Return the runs of the image's cells in the order of train.csv; raises InputError naming row and image."""
         return parse_runs(self.record(image_id), self.csv)
 
     def instances(self, image_id: str) -> Instances:
-        """The image's cells as annotated, in the order of train.csv. Decoded at every call: datasets keep them."""
+        """Get the image's cells as annotated, in the order of train.csv. Decoded at every call: datasets keep them."""
         record = self.record(image_id)
         cell_type = self.cell_type_names.index(record.cell_type)
         return Instances.from_runs(self.runs(image_id), np.full(len(record), cell_type))
@@ -102,11 +102,11 @@ class Competition(AnnotatedImages):
         self.runs(image_id)
 
     def test_images(self) -> list[Path]:
-        """The PNGs of test/, sorted; empty when there is no such folder."""
+        """Return the PNGs of test/, sorted; empty when there is no such folder."""
         return self._folder("test")
 
     def unlabelled_images(self) -> list[Path]:
-        """The PNGs of train_semi_supervised/, sorted, or none; `well_of` a file's stem is its plate well."""
+        """Return the PNGs of train_semi_supervised/, sorted, or none; `well_of` a file's stem is its plate well."""
         return self._folder("train_semi_supervised")
 
     def _folder(self, name: str) -> list[Path]:

@@ -39,7 +39,7 @@ class Folds:
         return int(self.table["fold"].max()) + 1
 
     def split(self, fold: int) -> tuple[list[str], list[str]]:
-        """(training images, validation images) of a fold, sorted ids; raises InputError for an unknown fold."""
+        """Return (training images, validation images) of a fold, sorted ids; raises InputError for an unknown fold."""
         if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < self.n_folds:
             raise InputError(f"fold {fold!r}: there are folds 0 to {self.n_folds - 1}; give data.fold one of these")
         inside = self.table["fold"] == fold
@@ -70,7 +70,7 @@ def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
 
 
 def assign_folds(wells: Sequence[str], types: Sequence[str], cells: Sequence[int], n_folds: int, seed: int) -> Ints:
-    """The fold of each image, int64 [images], from its well, cell type and number of cells.
+    """Assign each image to a fold, int64 [images], by its well, cell type and number of cells.
 
     Greedy: wells in falling order of size (ties in an order drawn from `seed`), each to the fold that keeps the sum of
     squared shares of every type's images and cells smallest; then exchanges. Raises InputError where
@@ -94,7 +94,7 @@ def assign_folds(wells: Sequence[str], types: Sequence[str], cells: Sequence[int
 
 
 def assign_image_folds(competition: Competition, images: Sequence[str], n_folds: int, seed: int) -> Ints:
-    """The fold of each of some labelled images, int64 [images], see `assign_folds`."""
+    """Assign some labelled images to folds, int64 [images]; see `assign_folds`."""
     records = [competition.record(image_id) for image_id in images]
     wells = [competition.wells[image_id] for image_id in images]
     return assign_folds(
@@ -123,7 +123,7 @@ def _exchange(load: Floats, fold: Ints, n_folds: int) -> Ints:
 
 
 def _shares(well: Ints, types: Sequence[str], cells: Sequence[int]) -> Floats:
-    """[wells, 2 x types + 1]: weighted shares of each type's images, its cells and all images, in each well."""
+    """Return [wells, 2 x types + 1]: weighted shares of each type's images, its cells and all images, in each well."""
     names, kind = np.unique(np.asarray(types), return_inverse=True)
     load = np.zeros((int(well.max()) + 1, 2 * len(names) + 1))
     np.add.at(load, (well, kind), 1.0)

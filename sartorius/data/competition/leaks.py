@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def admitted(
     source: PseudoLabelled, competition: Competition, training: Collection[str], validation: Collection[str]
 ) -> list[str]:
-    """The images of `source` that may be trained on beside the labelled images `training`; sorted ids.
+    """Choose the images of `source` that may be trained on beside the labelled images `training`; sorted ids.
 
     Left out, and counted in one line of the log, are labelled images (by id, or those of the two lists by their
     pixels) and those that share a plate well with `validation`. Warns where wells are not known. Decodes every image.

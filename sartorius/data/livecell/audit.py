@@ -41,7 +41,7 @@ class LiveCellAudit:
     notes: list[str]
 
     def text(self) -> str:
-        """The page: images and cells by split and line, what splits share, problems and notes."""
+        """Format the page: images and cells by split and line, what splits share, problems and notes."""
         counts = [f"{n} {split}" for split, n in self.images["split"].value_counts(sort=False).items()]
         head = f"{self.folder.root}: {', '.join(counts)} images, {int(self.images['cells'].sum())} cells"
         parts = [head, f"By split and cell line (areas in pixels)\n{_by_line(self.images).to_string()}"]
@@ -75,7 +75,7 @@ def audit_livecell(folder: LiveCell) -> LiveCellAudit:
 
 
 def _measure(name: str, split: LiveCellSplit, image_id: str) -> tuple[object, ...]:
-    """One row of the table."""
+    """Measure an image: one row of the table."""
     record = split.record(image_id)
     runs = cell_runs(split.file, record.coco)
     first, second, common = rle.overlaps(runs)
@@ -119,7 +119,7 @@ def _notes(table: pd.DataFrame) -> list[str]:
 
 
 def _named(what: str, names: Sequence[str]) -> list[str]:
-    """A line with the count and the first names, or none."""
+    """Return a line with the count and the first names, or none."""
     return [f"{what}: {len(names)}{_some(names)}"] if names else []
 
 

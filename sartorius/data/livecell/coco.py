@@ -53,7 +53,7 @@ class CocoImage:
 
 
 def read_coco(path: str | Path) -> list[CocoImage]:
-    """The images of a COCO file in its order, with their annotations; those may be a list, or a dict by id.
+    """Read the images of a COCO file in its order, with their annotations; those may be a list, or a dict by id.
 
     Raises InputError for a file that is missing, is not JSON or not COCO, for an id that occurs twice among images or
     annotations, and for an annotation of an image that the file does not list.
@@ -84,7 +84,7 @@ def _parse(path: Path) -> Any:
 
 
 def _compact(node: dict[str, Any]) -> Any:
-    """An annotation as a tuple, with polygons as arrays and without unused keys; any other object as it is."""
+    """Convert an annotation to a tuple, polygons to arrays, without unused keys; leave any other object."""
     if "segmentation" not in node:
         return node
     shape = node["segmentation"]

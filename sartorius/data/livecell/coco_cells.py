@@ -88,7 +88,7 @@ def count_clipped(image: CocoImage) -> int:
 
 
 def _rle_runs(path: str | Path, image: CocoImage, masks: Sequence[dict[str, Any]] | None = None) -> Runs:
-    """Column-major runs of `masks`, one a cell of the image; without them, of the cells that are RLEs in the file."""
+    """Return column-major runs of `masks`, one a cell; without them, of the cells that are RLEs in the file."""
     cells = image.cells
     if masks is None:
         cells = tuple(cell for cell in cells if isinstance(cell.shape, dict))
@@ -100,7 +100,7 @@ def _rle_runs(path: str | Path, image: CocoImage, masks: Sequence[dict[str, Any]
 
 
 def _compressed(shape: dict[str, Any]) -> dict[str, Any]:
-    """An RLE of the file with its counts as COCO's text."""
+    """Convert the counts of an RLE to COCO's text."""
     if isinstance(shape["counts"], str):
         return shape
     from faster_coco_eval.core import mask as coco_mask
@@ -110,7 +110,7 @@ def _compressed(shape: dict[str, Any]) -> dict[str, Any]:
 
 
 def cell_runs(path: str | Path, image: CocoImage) -> Runs:
-    """The row-major runs of the image's cells, in their order; a cell may have no pixels (a sliver).
+    """Rasterise the image's cells to row-major runs, in their order; a cell may have no pixels (a sliver).
 
     Polygons are clipped at the image's edge. Raises InputError as `check_cells` does.
     """
@@ -128,7 +128,7 @@ def cell_runs(path: str | Path, image: CocoImage) -> Runs:
 
 
 def transposed(runs: Runs) -> Runs:
-    """The same cells in the transposed image [width, height]; its runs are the column-major ones of this image."""
+    """Transpose the cells to an image [width, height]; its runs are the column-major ones of this image."""
     pixel, cell = runs.pixels()
     row, column = np.divmod(pixel, max(runs.width, 1))
     stride = runs.height * runs.width + 1  # one more than there are pixels: the last of a cell and the first of the
@@ -142,7 +142,7 @@ def transposed(runs: Runs) -> Runs:
 
 
 def uncompressed(runs: Runs, k: int) -> list[int]:
-    """COCO's uncompressed counts of cell k: of background and of the cell in turn, over the runs as they are."""
+    """Return COCO's uncompressed counts of cell k: of background and of the cell in turn, over the runs as they are."""
     chosen: Bools = runs.cell == k
     start, length = runs.start[chosen], runs.length[chosen]
     edges = np.column_stack((start, start + length)).ravel()

@@ -84,11 +84,11 @@ class LiveCellDataModule(LabelledDataModule):
             self._test = InstanceDataset(test, self.test_images)
 
     def place_of(self, image_id: str) -> str:
-        """The field of view, which training and validation must not share."""
+        """Return the field of view, which training and validation must not share."""
         return field_of(image_id)
 
     def _choose(self) -> tuple[list[str], list[str]]:
-        """(training, validation) images."""
+        """Choose training and validation images."""
         train = self.folder.split("train")
         ids = train.ids
         if self.drop_shared:
@@ -112,12 +112,12 @@ class LiveCellDataModule(LabelledDataModule):
         return evenly(ids, lines, self.limits.get(split), self.limit_seed, f"data.limits.{split}")
 
     def test_dataloader(self) -> DataLoader[Any]:
-        """The test images, whole, in the order of their ids."""
+        """Load the test images, whole, in the order of their ids."""
         return self._whole(self._test)
 
 
 def evenly(ids: Sequence[str], lines: Sequence[str], limit: int | None, seed: int, what: str = "limit") -> list[str]:
-    """At most `limit` of `ids` (None: all), as evenly over their `lines` as those allow; sorted.
+    """Choose at most `limit` of `ids` (None: all), as evenly over their `lines` as those allow; sorted.
 
     Within a line the order is a hash of (seed, id), so that the choice depends on no other image of the line. Raises
     InputError for a limit below 1, in the name of `what`.

@@ -46,7 +46,7 @@ _HOW_TO_GET = (
 
 
 def field_of(image_id: str) -> str:
-    """The field of view of an image: its name without the last `_N`; another kind of name is its own field.
+    """Return the field of view of an image: its name without the last `_N`; another kind of name is its own field.
 
     `A172_Phase_C7_1_00d00h00m_2` gives `A172_Phase_C7_1_00d00h00m`: the same place of a well at the same time.
     """
@@ -131,24 +131,24 @@ class LiveCellSplit:
         return paths
 
     def record(self, image_id: str) -> LiveCellImage:
-        """The entry of an image; raises InputError for an id that the file does not list."""
+        """Return the entry of an image; raises InputError for an id that the file does not list."""
         if image_id not in self.images:
             raise InputError(f"{self.file}: no image '{image_id}'; ids look like {', '.join(self.ids[:3])}")
         return self.images[image_id]
 
     def path(self, image_id: str) -> Path:
-        """The path of an image; raises InputError where it is missing."""
+        """Return the path of an image; raises InputError where it is missing."""
         name = PurePosixPath(self.record(image_id).coco.file_name).name
         if name not in self._paths:
             raise InputError(f"{self.folder}: no {name} in it, which {self.file} lists; unpack images.zip there again")
         return self._paths[name]
 
     def image(self, image_id: str) -> GreyImage:
-        """The pixels of an image, uint8 [H, W]; RGB is taken where its channels are equal."""
+        """Read the pixels of an image, uint8 [H, W]; RGB is taken where its channels are equal."""
         return read_grey(self.path(image_id), accept_rgb=True)
 
     def instances(self, image_id: str) -> Instances:
-        """The image's cells in the order of the file, without those that cover no pixel."""
+        """Rasterise the image's cells in the order of the file, without those that cover no pixel."""
         record = self.record(image_id)
         cells = Instances.from_runs(
             cell_runs(self.file, record.coco), np.full(len(record), self.cell_type_names.index(record.line))
@@ -156,7 +156,7 @@ class LiveCellSplit:
         return cells if (cells.areas > 0).all() else cells.select(cells.areas > 0)
 
     def cell_type(self, image_id: str) -> str:
-        """The image's cell line."""
+        """Return the image's cell line."""
         return self.record(image_id).line
 
     def check(self, images: Iterable[str] | None = None) -> None:
@@ -200,7 +200,7 @@ class LiveCell:
         self._read: dict[str, LiveCellSplit] = {}
 
     def file(self, split: str) -> Path | None:
-        """The annotation file of a split, None where there is none."""
+        """Return the annotation file of a split, None where there is none."""
         if split in self.annotation_files:
             return Path(self.annotation_files[split])
         name = f"livecell_coco_{split}.json"
@@ -208,7 +208,7 @@ class LiveCell:
         return next((path for path in places if path.is_file()), None)
 
     def split(self, name: str) -> LiveCellSplit:
-        """Train, val or test; raises InputError where its file or folder is missing, and as `LiveCellSplit` does."""
+        """Read train, val or test; raises InputError for a missing file or folder, and as `LiveCellSplit` does."""
         if name not in self._read:
             places = (self.root / "images" / FOLDERS[name], self.root / FOLDERS[name])
             folder = next((path for path in places if path.is_dir()), None)
@@ -232,7 +232,7 @@ class Shared:
 
 
 def shared_images(splits: Mapping[str, Sequence[str]]) -> list[Shared]:
-    """The overlap of every pair of `splits` (name -> image ids), in their order."""
+    """Return the overlap of every pair of `splits` (name -> image ids), in their order."""
     shared = []
     for first, second in combinations(splits, 2):
         both = (

@@ -47,7 +47,7 @@ class ImagesDataModule(pl.LightningDataModule):
         self.images = list(self.source.ids)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The images, whole, in the order of their ids, with empty targets; of several processes each its share."""
+        """Get the images, whole, in the order of their ids, with empty targets; of several processes each its share."""
         dataset = InstanceDataset(self.source, self.source.ids)
         loading = options(self.num_workers, self.pin_memory)
         return DataLoader(dataset, batch_size=self.batch_size, sampler=ShareSampler(len(dataset)), **loading)

@@ -34,7 +34,7 @@ class LabelledImageSource(ImageSource, Protocol):
     """A source that knows its images without decoding them."""
 
     def record(self, image_id: str) -> Record:
-        """The record of an image; raises InputError for an id that is not labelled."""
+        """Return the record of an image; raises InputError for an id that is not labelled."""
 
 
 class LabelledDataModule(pl.LightningDataModule):
@@ -110,12 +110,12 @@ class LabelledDataModule(pl.LightningDataModule):
     def _samples(
         self, source: ImageSource, images: Sequence[str], repeats: int, cache_mb: int, weight: float = 1.0
     ) -> InstanceDataset:
-        """The training samples of these images."""
+        """Build the dataset of training samples of these images."""
         options = (self.train_transform, self.seed, repeats, cache_mb * 2**20, self.copy_paste, weight)
         return InstanceDataset(source, images, *options)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Batches (`Batch`) of transformed training samples, in an order that depends on (seed, epoch)."""
+        """Load batches (`Batch`) of transformed training samples, in an order that depends on (seed, epoch)."""
         dataset = _ready(self._train)
         if self.num_workers > 0:
             dataset.preload()
@@ -134,11 +134,11 @@ class LabelledDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The validation images, whole, in the order of their ids."""
+        """Load the validation images, whole, in the order of their ids."""
         return self._whole(self._val)
 
     def predict_dataloader(self) -> DataLoader[Any]:
-        """The validation images, as in `val_dataloader`; of several processes each gets its share, none twice."""
+        """Load the validation images, as in `val_dataloader`; of several processes each gets its share, none twice."""
         return self._whole(self._val, ShareSampler(len(_ready(self._val))))
 
     def _whole(self, dataset: InstanceDataset | None, sampler: ShareSampler | None = None) -> DataLoader[Any]:
@@ -147,7 +147,7 @@ class LabelledDataModule(pl.LightningDataModule):
 
 
 def subset(images: Sequence[str] | int, among: Sequence[str], source: LabelledImageSource, where: str) -> list[str]:
-    """The images that `data.images` asks for: these ids, sorted, or the first so many of `among` that have cells.
+    """Get the images that `data.images` asks for: these ids, sorted, or the first so many of `among` that have cells.
 
     Raises InputError for an id that is not labelled, and where `among` (the training images of `where`) has fewer.
     """
@@ -166,7 +166,7 @@ def _ready(dataset: Samples | None) -> Samples:
 
 
 def options(num_workers: int, pin_memory: bool) -> dict[str, Any]:
-    """Arguments of every DataLoader here."""
+    """Return the arguments of every DataLoader here."""
     return {
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,

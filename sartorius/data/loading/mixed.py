@@ -25,7 +25,7 @@ class MixedDataset(Dataset[tuple[Tensor, Target]]):
         return len(self.labelled) + self.count
 
     def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
-        """The sample of (epoch, index), or of an index in epoch 0."""
+        """Return the sample of (epoch, index), or of an index in epoch 0."""
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")

@@ -53,7 +53,7 @@ class ShareSampler(DistributedSampler[Any]):
 
 
 def _place() -> tuple[int, int]:
-    """The number of processes of this run, and the rank of this one."""
+    """Find the number of processes of this run, and the rank of this one."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size(), torch.distributed.get_rank()
     return 1, 0

@@ -64,7 +64,7 @@ class PseudoLabels:
         }
 
     def threshold(self, key: str, cell_type: str) -> float:
-        """The threshold `key` of a cell type; raises InputError where a mapping has none for it."""
+        """Return the threshold `key` of a cell type; raises InputError where a mapping has none for it."""
         threshold = self.limits[key]
         if not isinstance(threshold, Mapping):
             return float(threshold)
@@ -77,7 +77,7 @@ class PseudoLabels:
 
 
 def _read_thresholds(path: str | Path) -> Mapping[str, float]:
-    """The `min_score` by cell type of a file of `tune`. Raises InputError where there is none."""
+    """Read the `min_score` by cell type of a file of `tune`. Raises InputError where there is none."""
     try:
         values = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -97,16 +97,16 @@ class PseudoLabelled(AnnotatedImages):
         )
 
     def cells(self, image_id: str, row_class: str) -> list[int]:
-        """Places among the image's rows of a class (CELL, UNSURE or BACKGROUND), in the order of the file."""
+        """Return places among the image's rows of a class (CELL, UNSURE or BACKGROUND), in the order of the file."""
         record = self.record(image_id)
         return [k for k, row in enumerate(record.rows[: len(record)]) if self._class_of[row] == row_class]
 
     def well(self, image_id: str) -> str:
-        """The plate well, of the column sample_id or else of the name; the id where neither has one."""
+        """Return the plate well, of the column sample_id or else of the name; the id where neither has one."""
         return self.record(image_id).well or well_of(image_id)
 
     def instances(self, image_id: str) -> Instances:
-        """The certain cells, then the doubtful ones; raises InputError naming row and image of a bad annotation."""
+        """Get the certain cells, then the doubtful ones; raises InputError naming row and image of a bad annotation."""
         record, sure, unsure = self.record(image_id), self.cells(image_id, CELL), self.cells(image_id, UNSURE)
         types = np.full(len(sure) + len(unsure), self.cell_type_names.index(record.cell_type))
         types[len(sure) :] = DOUBTFUL

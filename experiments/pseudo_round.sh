@@ -19,7 +19,7 @@ trials=${TRIALS:-300} # of a search for thresholds
 tta=${TTA:-none}
 own=${OWN:-}
 predict=${PREDICT:-} # further overrides of predict
-labels=${LABELS:-}   # cut-offs, of writing and of reading: pseudo_labels.min_score.cort=0.6
+labels=${LABELS:-}   # thresholds, of writing and of reading: pseudo_labels.min_score.cort=0.6
 unlabelled=$data/train_semi_supervised
 
 step() { # a file that says it is done, the folder that it fills, then a command of the package

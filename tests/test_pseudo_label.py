@@ -229,7 +229,7 @@ def test_against_the_truth(run: Run, folder: Path, tmp_path: Path) -> None:
         run(folder, f"truth={tmp_path / 'truth.csv'}")
 
 
-def test_changed_cut_offs_do_not_mix_with_parts(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_changed_thresholds_do_not_mix_with_parts(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "new.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a readable"):
         run(folder)

@@ -41,5 +41,5 @@ def write_file(folder: Path, rows: Sequence[dict[str, Any]], name: str = "pseudo
 
 
 def settings(file: Path | None, folder: Path, **changes: Any) -> PseudoLabels:
-    """PseudoLabels with plain cut-offs."""
+    """PseudoLabels with plain thresholds."""
     return PseudoLabels(**{"file": file, "folder": folder, **PLAIN, **changes})

@@ -45,8 +45,9 @@ class SweepMember:
 
     @property
     def options(self) -> dict[str, str]:
-        """The overrides by key."""
-        return dict(override.split("=", 1) for override in self.overrides if "=" in override)
+        """The overrides by key; `~GROUP` is null."""
+        pairs = (f"{override[1:]}=null" if override[0] == "~" else override for override in self.overrides)
+        return dict(override.split("=", 1) for override in pairs if "=" in override)
 
 
 def result(member: SweepMember, returned: Any) -> SweepMember:

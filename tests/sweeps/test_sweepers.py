@@ -59,6 +59,18 @@ def test_members_that_fail_are_named_and_the_others_go_on(run: Any, capsys: pyte
     assert "member 0 failed: x=1: no such x" in output.out
 
 
+def test_a_grid_over_a_group_and_without_it(run: Any, conf: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (conf / "extra").mkdir()
+    (conf / "extra" / "some.yaml").write_text("_target_: builtins.dict\n")
+    small = conf / "small.yaml"
+    small.write_text(small.read_text().replace("  - _self_", "  - _self_\n  - extra: null") + "extra: null\n")
+    came: list[bool] = []
+    assert run(lambda cfg: came.append(cfg.extra is None) or 0.5, "-m", "extra=null,some") == 0
+    assert came == [True, False]
+    table = capsys.readouterr().out
+    assert "null" in table and "some" in table
+
+
 def test_a_grid_in_batches(run: Any) -> None:
     assert run(square, "-m", "x=0,1,2", "hydra.sweeper.max_batch_size=2") == 0
     assert sorted(table().member) == [0, 1, 2]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
 
 from sartorius.sweeps import sweepers
 
@@ -30,6 +31,16 @@ class GridSweeper(BasicSweeper):
             self.validate_batch_is_legal(plan)
         with sweepers.reported(sweep.folder, lambda: sweepers.grid_members(sweep.folder, plan)):
             super().sweep(arguments)
+
+    def split_arguments(  # type: ignore[override] # Hydra's is static, but called on the instance
+        self, overrides: list[Override], max_batch_size: int | None
+    ) -> list[list[list[str]]]:
+        """Split as Hydra does; null of a group becomes `~GROUP`: Hydra does not take `GROUP=null`."""
+        options = self.hydra_context.config_loader.get_group_options
+        null = {f"{override.key_or_group}=null" for override in overrides if options(override.key_or_group)}
+        batches = BasicSweeper.split_arguments(overrides, max_batch_size)
+        left_out = {text: f"~{text.removesuffix('=null')}" for text in null}
+        return [[[left_out.get(text, text) for text in job] for job in batch] for batch in batches]
 
 
 class OptunaSweeper(BasicSweeper):

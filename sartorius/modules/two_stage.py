@@ -13,6 +13,7 @@ from sartorius.errors import InputError
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import resample, tighten
+from sartorius.structures import checks
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 if TYPE_CHECKING:
@@ -80,8 +81,7 @@ class TwoStageModule(SegmentationModule):
             raise InputError(
                 f"model.second: a {type(second).__name__}, expected a crop segmenter, as experiment=cropseg_*"
             )
-        if combine not in COMBINE:
-            raise InputError(f"model.combine={combine}: expected {' or '.join(COMBINE)}")
+        checks.one_of("model", COMBINE, combine=combine)
         stage = StoredDetections(first) if isinstance(first, DetectionsFolder) else first
         super().__init__(stage.cell_type_names)
         self.first, self.second, self.inference = stage, second, stage.inference

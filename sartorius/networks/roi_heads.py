@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
 
-from sartorius.errors import InputError
 from sartorius.networks.losses import bce_dice
 from sartorius.networks.matching import sample
 from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
 from sartorius.networks.targets import RoITarget, certain_bins, sample_weights
+from sartorius.structures import checks
 from sartorius.structures.mask_sampling import gather_mask_targets
 
 
@@ -101,8 +101,7 @@ class RoIHeads(nn.Module):
         mask_size: int = 28,
     ) -> None:
         super().__init__()
-        if rerank not in ("none", "mask"):
-            raise InputError(f"model.network.roi_heads.rerank={rerank}, expected none or mask")
+        checks.one_of("model.network.roi_heads", ("none", "mask"), rerank=rerank)
         self.box_align, self.box_head, self.box_predictor = box_align, box_head, box_predictor
         self.mask_align, self.mask_head, self.mask_predictor = mask_align, mask_head, mask_predictor
         self.coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))

@@ -115,24 +115,21 @@ def _group_norm(old: nn.BatchNorm2d) -> nn.Module:
 
 def _freeze(body: TimmEncoder, trainable_layers: int) -> None:
     names = [name for name, _ in body.body.named_parameters()]
-    stages = _stages(names, _levels(body))
+    info: Any = body.body.feature_info
+    levels = [module for module, stride in zip(info.module_name(), body.reductions, strict=True) if stride >= FINEST]
+    stages = _stages(names, levels)
     for name, parameter in body.body.named_parameters():
         parameter.requires_grad_(stages[name] >= STAGES - trainable_layers)
-
-
-def _levels(body: TimmEncoder) -> list[str]:
-    """List the modules that give the features of the pyramid, by timm's names."""
-    info: Any = body.body.feature_info
-    return [module for module, stride in zip(info.module_name(), body.reductions, strict=True) if stride >= FINEST]
 
 
 def _stages(names: list[str], levels: list[str]) -> dict[str, int]:
     """Find the stage of each parameter, 0 (stem) to 4: a level's stage ends with the module that gives its features.
 
-    names: of the parameters, in the order in which the network uses them.
+    names: of the parameters, in the order in which the network uses them. levels: modules, by timm's names.
     """
     stages, current = {}, STAGES - 1 - len(levels)
-    ends = [_prefixes(level) for level in levels]
+    # how names of a level's parameters begin in timm's wrappers: as it is, flattened, or one level down
+    ends = [(f"{level}.", f"{level.replace('.', '_')}.", f"model.{level}.") for level in levels]
     inside = False
     for name in names:
         nearest = next((k for k, end in enumerate(ends) if name.startswith(end)), None)
@@ -142,11 +139,6 @@ def _stages(names: list[str], levels: list[str]) -> dict[str, int]:
             current, inside = min(current + 1, STAGES - 1), False
         stages[name] = current
     return stages
-
-
-def _prefixes(module: str) -> tuple[str, ...]:
-    """List how timm's wrappers begin names of the module's parameters: as it is, flattened, or one level down."""
-    return f"{module}.", f"{module.replace('.', '_')}.", f"model.{module}."
 
 
 def _recompute(body: TimmEncoder, name: str) -> None:

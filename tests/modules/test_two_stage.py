@@ -155,7 +155,7 @@ def test_what_it_refuses() -> None:
         TwoStageModule(None, module(), min_score=0.1, box_probability=None, combine="replace", mask_size=28)
     with pytest.raises(InputError, match="model.second: a First, expected a crop segmenter"):
         two_stage(second=First())  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="model.combine=max: expected replace or mean"):
+    with pytest.raises(InputError, match="model.combine: expected one of replace, mean, got 'max'"):
         two_stage(combine="max")
     with pytest.raises(InputError, match="not trained as a whole"):
         two_stage().configure_optimizers()

@@ -41,7 +41,7 @@ def test_a_network_ranks_by_masks_when_that_is_asked_for(example: Any) -> None:
     assert torch.equal(ranked.scores, expected.values)
     assert torch.equal(ranked.boxes, plain.boxes[expected.indices])
     assert ((ranked.scores >= 0) & (ranked.scores <= 1)).all() and (ranked.scores.diff() <= 0).all()
-    with pytest.raises(InputError, match=r"rerank=boxes, expected none or mask"):
+    with pytest.raises(InputError, match=r"rerank: expected one of none, mask, got 'boxes'"):
         tiny_network(rerank="boxes")
 
 

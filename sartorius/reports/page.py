@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sartorius.files import write_text
 from sartorius.reports import numbers as tables
@@ -21,6 +21,9 @@ from sartorius.reports.numbers import Bootstrap, Table
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
 from sartorius.reports.views import Entry, RunView, are_folds, pooled, type_names, view_of
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 FILES = ("page.html.j2", "page.css", "page.js")  # beside this module, in the installed package too
 
@@ -66,21 +69,15 @@ def render(
     bootstrap: Bootstrap,
 ) -> str:
     """Return the page's text. singles: a view a run. views: the views that are scored, the same or the folds joined."""
-    import jinja2
     from markupsafe import Markup
 
     folds, types = len(views) != len(singles), type_names(views)
     css, js = (_text(name) for name in ("page.css", "page.js"))
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"shown": shown, "svg": Markup}
-    environment.tests["number"] = lambda value: isinstance(value, int | float)
     written: list[Mapping[str, Any]] = [{}] if folds else [entry.run.numbers for entry in entries]
     summaries = [tables.summary_of(view, types, bootstrap) or numbers
                  for view, numbers in zip(views, written, strict=True)]  # fmt: skip
     cards = [card(image_id, views, style) for image_id in chosen(views, style)]
-    return environment.from_string(_text("page.html.j2")).render(
+    return _template().render(
         title=_title(entries, folds),
         facts=[_facts(entry) for entry in entries],
         names=[entry.run.name for entry in entries],
@@ -100,6 +97,18 @@ def render(
         js=Markup(js),
         js_hash=_hash(js),
     )
+
+
+def _template() -> Template:
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"shown": shown, "svg": Markup}
+    environment.tests["number"] = lambda value: isinstance(value, int | float)
+    return environment.from_string(_text("page.html.j2"))
 
 
 def _text(name: str) -> str:

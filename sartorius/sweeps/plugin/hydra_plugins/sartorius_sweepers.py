@@ -36,6 +36,7 @@ class GridSweeper(BasicSweeper):
         self, overrides: list[Override], max_batch_size: int | None
     ) -> list[list[list[str]]]:
         """Split as Hydra does; null of a group becomes `~GROUP`: Hydra does not take `GROUP=null`."""
+        assert self.hydra_context is not None
         options = self.hydra_context.config_loader.get_group_options
         null = {f"{override.key_or_group}=null" for override in overrides if options(override.key_or_group)}
         batches = BasicSweeper.split_arguments(overrides, max_batch_size)

@@ -20,11 +20,9 @@ from sartorius.running import wiring
 from sartorius.running.commands import command
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sartorius.reports.image_cells import Predicted
     from sartorius.reports.runs import Run
+    from sartorius.structures.arrays import Floats32
     from sartorius.structures.instances import Instances
 
 
@@ -45,7 +43,7 @@ def from_detections(run: Run) -> Predicted:
     saved = SavedCells(run.detections, changes, chosen_filter)
     names = type_names(run.detections, ())
 
-    def cells(image_id: str) -> tuple[Instances, NDArray[np.float32]]:
+    def cells(image_id: str) -> tuple[Instances, Floats32]:
         detections = saved.detections(image_id)
         final = saved.cells(detections)
         if not names or detections.cell_type_names == names:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from pytorch_lightning import LightningModule, Trainer
 
 from sartorius.callbacks.gather import gather_images
@@ -19,7 +18,7 @@ from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.modules.base import BoxPromptedModule
 from sartorius.postprocess.paste import paste_masks
-from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import AnyFloats, Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
@@ -73,9 +72,7 @@ class CropScores(ImageCallback):
             write_csv(self.folder / "crop_scores.csv", self.table.reset_index())
 
 
-def cell_scores(
-    detections: Detections, cells: Instances, boxes: NDArray[np.floating], threshold: float
-) -> NDArray[np.float64]:
+def cell_scores(detections: Detections, cells: Instances, boxes: AnyFloats, threshold: float) -> Floats:
     """Return IoU and Dice of each cell with the detection of the same index, and IoU with the ellipse in its box.
 
     boxes: [N, 4], as given. Returns float64 [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
@@ -91,9 +88,7 @@ def cell_scores(
     return np.column_stack((iou, dice, bar))
 
 
-def _overlap(
-    a: tuple[Ints, Ints], b: tuple[Ints, Ints], count: int, size: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _overlap(a: tuple[Ints, Ints], b: tuple[Ints, Ints], count: int, size: int) -> tuple[Floats, Floats]:
     """Return IoU and Dice of mask k of `a` and mask k of `b`, given as (pixel, mask); 0 where both are empty."""
     both = np.intersect1d(a[1] * size + a[0], b[1] * size + b[0], assume_unique=True)
     shared = np.bincount(both // size, minlength=count)
@@ -101,7 +96,7 @@ def _overlap(
     return shared / np.maximum(total - shared, 1), 2 * shared / np.maximum(total, 1)
 
 
-def ellipses(boxes: NDArray[np.floating], height: int, width: int) -> Runs:
+def ellipses(boxes: AnyFloats, height: int, width: int) -> Runs:
     """Return the ellipses in boxes [N, 4]: pixels whose centre lies in them, within the image. N may be 0."""
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
     top = np.clip(np.ceil(y1 - 0.5), 0, height).astype(np.int64)

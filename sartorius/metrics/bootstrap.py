@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
+from sartorius.structures.arrays import Floats
 
 _BLOCK = 1 << 20  # indices drawn at once: 8 MB, whatever the number of samples
 
@@ -25,9 +25,7 @@ class Interval:
     high: float
 
 
-def bootstrap_interval(
-    scores: NDArray[np.float64], samples: int = 10_000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def bootstrap_interval(scores: Floats, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
     """The mean of the scores [P] of images and the central `level` of the means of resampled images.
 
     Deterministic in `seed`. One image gives an interval of zero width.
@@ -55,9 +53,7 @@ def bootstrap_interval(
     return Interval(mean, float(result.confidence_interval.low), float(result.confidence_interval.high))
 
 
-def paired_bootstrap(
-    a: NDArray[np.float64], b: NDArray[np.float64], samples: int = 10_000, seed: int = 0, level: float = 0.95
-) -> Interval:
+def paired_bootstrap(a: Floats, b: Floats, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
     """The mean of a - b over the same images and its interval; zero outside the interval indicates a real difference.
 
     `a` and `b` are float64 [P], the same images in the same order; raises ValueError when the lengths differ.

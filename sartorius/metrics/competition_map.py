@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sartorius.metrics.functional import ROW_LENGTH, Cells, competition_map, deduplicate, image_row
 from sartorius.metrics.gathered import ImageRows
+from sartorius.structures.arrays import Ints
 
 
 class CompetitionMap(ImageRows):
@@ -27,11 +26,11 @@ class CompetitionMap(ImageRows):
         """
         self.add(image_row(index, predictions, truth))
 
-    def add(self, row: NDArray[np.int64]) -> None:
+    def add(self, row: Ints) -> None:
         """Add the row of one image, int64 [13]."""
         self.rows.append(torch.from_numpy(row)[None].to(self.device))
 
-    def gathered_rows(self) -> NDArray[np.int64]:
+    def gathered_rows(self) -> Ints:
         """Return the rows of all processes, int64 [P, 13], sorted by image, each image once. A collective call."""
         return deduplicate(self._gathered()["rows"].numpy())
 

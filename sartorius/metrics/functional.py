@@ -15,16 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from sartorius.structures import rle
-from sartorius.structures.arrays import Floats, Ints
+from sartorius.structures.arrays import AnyInts, Floats, Ints
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
-Cells = Runs | Instances | NDArray[np.integer]
+Cells = Runs | Instances | AnyInts
 Pairs = tuple[Ints, Ints, Ints]
 
 # Integers, so that an IoU of exactly one half is not above 0.50 by a rounding error.

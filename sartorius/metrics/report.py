@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
@@ -21,11 +20,12 @@ from sartorius.metrics.functional import (
     pooled_precision,
     precision_per_image,
 )
+from sartorius.structures.arrays import Floats, Ints
 
 HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
 
 
-def per_image_table(rows: NDArray[np.int64], images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
+def per_image_table(rows: Ints, images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
     """One line an image: image_id, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
 
     `rows` int64 [P, 13] as `functional.image_row` makes them; `images` and `cell_types` in the same order.
@@ -43,7 +43,7 @@ def per_image_table(rows: NDArray[np.int64], images: Sequence[str], cell_types: 
 
 
 def summary(
-    rows: NDArray[np.int64],
+    rows: Ints,
     cell_types: Sequence[str],
     type_names: Sequence[str],
     samples: int = 10_000,
@@ -81,7 +81,7 @@ def _number(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _by_threshold(values: NDArray[np.float64]) -> dict[str, float | None]:
+def _by_threshold(values: Floats) -> dict[str, float | None]:
     return {f"{t:.2f}": _number(float(value)) for t, value in zip(THRESHOLDS, values, strict=True)}
 
 

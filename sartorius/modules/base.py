@@ -13,8 +13,8 @@ from sartorius.errors import InputError
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
     from sartorius.inference.windows import Windows
+    from sartorius.structures.arrays import ColourImage
     from sartorius.structures.detections import Detections
-    from sartorius.visualise.overlays import Image
     from sartorius.visualise.targets import Panel
 
 
@@ -57,7 +57,7 @@ class SegmentationModule(pl.LightningModule):
             raise InputError(f"a {type(self).__name__} takes whole images only; leave out inference= and tta=")
         self.inference = windows
 
-    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+    def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw the training targets of a sample, as in `visualise.targets.DrawsTargets`."""
         return []
 

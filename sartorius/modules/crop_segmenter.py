@@ -22,7 +22,7 @@ from sartorius.visualise.targets import CROPS, Panel, crop_panel
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
-    from sartorius.visualise.overlays import Image
+    from sartorius.structures.arrays import ColourImage
 
 
 class CropSegmenterModule(TrainedModule):
@@ -123,7 +123,7 @@ class CropSegmenterModule(TrainedModule):
         generator = torch.Generator().manual_seed(int(key.generate_state(1, np.uint64)[0]))
         return jitter(target.boxes, self.jitter, generator)
 
-    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+    def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw the crops of the chosen cells with jittered boxes, with their targets."""
         boxes = self.given_boxes(target)
         chosen = (torch.arange(len(target)) if target.chosen is None else target.chosen)[:CROPS]

@@ -22,7 +22,7 @@ from sartorius.visualise.targets import Panel, anchor_panel, mask_panel
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
-    from sartorius.visualise.overlays import Image
+    from sartorius.structures.arrays import ColourImage
 
 
 class MaskRCNNModule(TrainedModule):
@@ -72,7 +72,7 @@ class MaskRCNNModule(TrainedModule):
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
 
-    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+    def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw the anchors that stand for cells, and the mask targets of the annotated boxes, each in its box."""
         anchors, match = self.network.match_anchors(image, target)
         size = self.network.roi_heads.mask_size

@@ -22,7 +22,7 @@ from sartorius.visualise.targets import Panel, map_panels
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
-    from sartorius.visualise.overlays import Image
+    from sartorius.structures.arrays import ColourImage
 
 Maps = Mapping[str, Tensor]
 
@@ -122,7 +122,7 @@ class UNetModule(TrainedModule):
             detections.append(self._detections(target.image_id, maps))
         return detections
 
-    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+    def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw the maps of the layout; the offset as two."""
         truth = map_targets(target.layers, target.cell_types, self.layout).maps(self.layout)
         maps = {name: values.float().numpy() for name, values in truth.items()}

@@ -15,15 +15,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
-from sartorius.postprocess.maps import CellMaps, Decoded, Map
+from sartorius.postprocess.maps import CellMaps, Decoded
 from sartorius.postprocess.regions import in_largest_piece
 from sartorius.postprocess.watershed import find_basins
 from sartorius.structures import checks
-from sartorius.structures.arrays import AnyFloats as Floats
-from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import AnyFloats, Floats, Ints, Plane
 from sartorius.structures.instances import MAX_CELLS
 
 
@@ -109,7 +107,7 @@ class OffsetVoting:
         scores = np.sqrt(_means(maps.foreground, pixel, cell, count) * agreement.clip(0, 1))
         return _decoded(maps, self.foreground_low, pixel, cell, scores, self.min_area)
 
-    def _gathered(self, vote: Map, maps: CellMaps) -> tuple[Ints, int]:
+    def _gathered(self, vote: Plane, maps: CellMaps) -> tuple[Ints, int]:
         """Return the gathering that each vote (row, column) falls into, int64 [A], and the number of gatherings."""
         shape, size = maps.foreground.shape, maps.foreground.size
         last = np.array(shape, np.float32)[:, None] - 1
@@ -152,7 +150,7 @@ class Components:
         return _decoded(maps, self.threshold, pixel, piece, scores, self.min_area)
 
 
-def _decoded(maps: CellMaps, low: float, pixel: Ints, region: Ints, scores: Floats, min_area: int) -> Decoded:
+def _decoded(maps: CellMaps, low: float, pixel: Ints, region: Ints, scores: AnyFloats, min_area: int) -> Decoded:
     """Draw the regions int64 [A], 0..n-1, of flat pixels [A] that are large enough and whose score [n] is not negative.
 
     They grow by a pixel where the foreground is not above `low`. Of more cells than a uint16 can number the best stay.
@@ -174,13 +172,13 @@ def _decoded(maps: CellMaps, low: float, pixel: Ints, region: Ints, scores: Floa
     return Decoded(regions, scores[chosen].astype(np.float32), types[chosen])
 
 
-def _means(plane: Map, pixel: Ints, region: Ints, count: int) -> NDArray[np.float64]:
+def _means(plane: Plane, pixel: Ints, region: Ints, count: int) -> Floats:
     """Mean of plane [H, W] over the pixels of each region, float64 [count]."""
     areas = np.bincount(region, minlength=count)
     return np.bincount(region, weights=plane.ravel()[pixel], minlength=count) / np.maximum(areas, 1)
 
 
-def _variance(position: Floats, region: Ints, count: int) -> NDArray[np.float64]:
+def _variance(position: AnyFloats, region: Ints, count: int) -> Floats:
     """Mean squared distance of positions [2, A] from the mean of their region, pixels squared, float64 [count]."""
     areas = np.maximum(np.bincount(region, minlength=count), 1)
     result = np.zeros(count)
@@ -190,11 +188,11 @@ def _variance(position: Floats, region: Ints, count: int) -> NDArray[np.float64]
     return result
 
 
-def _blurred(plane: Map, sigma: float) -> Map:
+def _blurred(plane: Plane, sigma: float) -> Plane:
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), sigma), np.float32) if sigma else plane
 
 
-def _needed(plane: Map | None, name: str, instead: str) -> Map:
+def _needed(plane: Plane | None, name: str, instead: str) -> Plane:
     if plane is None:
         raise InputError(f"model.decoder: it needs the map {name!r}, which the network does not predict; set {instead}")
     return plane

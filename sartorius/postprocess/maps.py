@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sartorius.structures.arrays import Ints, LabelMap, Scores
-from sartorius.structures.arrays import Plane as Map
+from sartorius.structures.arrays import Ints, LabelMap, Plane, Scores
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,11 @@ class CellMaps:
     Raises ValueError for another shape or type.
     """
 
-    foreground: Map
-    border: Map | None = None
-    centre: Map | None = None
-    offset: Map | None = None
-    types: Map | None = None
+    foreground: Plane
+    border: Plane | None = None
+    centre: Plane | None = None
+    offset: Plane | None = None
+    types: Plane | None = None
 
     def __post_init__(self) -> None:
         size = self.foreground.shape

@@ -8,8 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from sartorius.postprocess.paste import PastedMasks
-from sartorius.structures.arrays import AnyFloats as Floats
-from sartorius.structures.arrays import Bools, Ints
+from sartorius.structures.arrays import AnyFloats, Bools, Ints
 
 Overlap = Literal["iou", "iom"]
 
@@ -29,7 +28,7 @@ def suppress(count: int, i: Ints, j: Ints) -> Bools:
     return keep
 
 
-def box_nms(boxes: Floats, cell_types: Ints, thresholds: Floats, class_agnostic: bool = True) -> Bools:
+def box_nms(boxes: AnyFloats, cell_types: Ints, thresholds: AnyFloats, class_agnostic: bool = True) -> Bools:
     """Suppress boxes [N, 4], best first; returns which of them stay, bool [N].
 
     A box is dropped when its IoU with a better one that stays is above its own threshold [N]; of the same cell type
@@ -68,7 +67,7 @@ def mask_intersections(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
     return shared.row[upper].astype(np.int64), shared.col[upper].astype(np.int64), shared.data[upper].astype(np.int64)
 
 
-def mask_nms(pasted: PastedMasks, thresholds: Floats, overlap: Overlap = "iou") -> Bools:
+def mask_nms(pasted: PastedMasks, thresholds: AnyFloats, overlap: Overlap = "iou") -> Bools:
     """Suppress pasted masks, best first; returns which of them stay, bool [count].
 
     A mask is dropped when its overlap with a better one that stays is above its own threshold [count]: intersection

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sartorius.structures.arrays import Floats32, Ints32
+
 
 def otsu_watershed(
     image: NDArray[np.uint8],
@@ -53,13 +55,13 @@ def otsu_watershed(
     return _drop_small(watershed(-distance, seeds, mask=foreground), min_area)
 
 
-def _local_deviation(image: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+def _local_deviation(image: Floats32, sigma: float) -> Floats32:
     """Measure the standard deviation in a Gaussian window, grey levels."""
     mean = ndimage.gaussian_filter(image, sigma)
     return np.sqrt(np.maximum(ndimage.gaussian_filter(np.square(image - mean), sigma), 0))
 
 
-def _drop_small(labels: NDArray[np.int32], min_area: int) -> NDArray[np.uint16]:
+def _drop_small(labels: Ints32, min_area: int) -> NDArray[np.uint16]:
     areas = np.bincount(labels.ravel())
     keep = areas >= max(min_area, 1)
     keep[0] = False

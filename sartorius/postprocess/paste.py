@@ -14,9 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import AnyFloats, Bools, Floats, Floats32, Ints
 from sartorius.structures.rle import Runs
 
 _BLOCK_PIXELS = 1 << 17  # box pixels sampled at once: some 5 MB
@@ -41,7 +40,7 @@ class PastedMasks:
         """Pixels of each mask, int64 [count]; 0 where nothing passed the threshold."""
         return np.bincount(self.mask, minlength=self.count)
 
-    def select(self, keep: NDArray[np.bool_]) -> PastedMasks:
+    def select(self, keep: Bools) -> PastedMasks:
         """Keep the masks of a boolean mask [count], renumbered in their order."""
         new = np.cumsum(keep) - 1
         chosen = keep[self.mask]
@@ -56,9 +55,7 @@ class PastedMasks:
         return Runs(self.pixel[first], length, self.mask[first], self.count, self.height, self.width)
 
 
-def paste_masks(
-    boxes: NDArray[np.floating], masks: NDArray[np.floating], thresholds: NDArray[np.floating], height: int, width: int
-) -> PastedMasks:
+def paste_masks(boxes: AnyFloats, masks: AnyFloats, thresholds: AnyFloats, height: int, width: int) -> PastedMasks:
     """Find the pixels where the pasted probability is above the mask's own threshold.
 
     boxes: [N, 4] x1, y1, x2, y2 in pixel edges, may reach outside the image; masks: [N, M, M] in 0..1;
@@ -74,7 +71,7 @@ def paste_masks(
     return PastedMasks(pixel, mask, len(boxes), height, width)
 
 
-def _pixel_range(boxes: NDArray[np.float64], height: int, width: int) -> tuple[Ints, Ints]:
+def _pixel_range(boxes: Floats, height: int, width: int) -> tuple[Ints, Ints]:
     """First and one-past-last (column, row) whose centre is inside each box and the image, both int64 [N, 2]."""
     size = np.array([width, height])
     first = np.clip(np.ceil(boxes[:, :2] - 0.5), 0, size).astype(np.int64)
@@ -92,9 +89,9 @@ def _blocks(pixels: Ints) -> list[tuple[int, int]]:
 
 
 def _paste_block(
-    boxes: NDArray[np.float64],
-    masks: NDArray[np.floating],
-    thresholds: NDArray[np.floating],
+    boxes: Floats,
+    masks: AnyFloats,
+    thresholds: AnyFloats,
     first: Ints,
     extent: Ints,
     width: int,
@@ -129,9 +126,7 @@ def _ranges(lengths: Ints) -> tuple[Ints, Ints]:
     return owner, np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
 
 
-def _neighbours(
-    pixel: Ints, low_edge: NDArray[np.float64], high_edge: NDArray[np.float64], size: int
-) -> tuple[Ints, Ints, NDArray[np.float32]]:
+def _neighbours(pixel: Ints, low_edge: Floats, high_edge: Floats, size: int) -> tuple[Ints, Ints, Floats32]:
     """The two mask indices on either side of each pixel centre, and the weight of the second."""
     at = (pixel + 0.5 - low_edge) * (size / (high_edge - low_edge)) - 0.5
     at = np.clip(at, 0, size - 1)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from sartorius.postprocess.paste import PastedMasks
-from sartorius.structures.arrays import AnyInts, Bools, LabelMap
+from sartorius.structures.arrays import AnyInts, Bools, Ints, Ints32, LabelMap
 
 
 def in_largest_piece(labels: AnyInts) -> Bools:
@@ -46,7 +45,7 @@ def fill_holes(label_map: LabelMap) -> LabelMap:
     return np.where(label_map > 0, label_map, fill[holes]).astype(np.uint16)
 
 
-def _neighbours(holes: NDArray[np.int32], label_map: LabelMap) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _neighbours(holes: Ints32, label_map: LabelMap) -> list[tuple[Ints, Ints]]:
     """List (hole, cell) of every pair of pixels that share an edge, one array pair for each of the four directions."""
     pairs = []
     for axis in (0, 1):

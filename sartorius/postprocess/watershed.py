@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sartorius.structures.arrays import Bools, Ints
-from sartorius.structures.arrays import Floats32 as Floats
+from sartorius.structures.arrays import Bools, Floats32, Ints
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class BasinMap:
 
     pixel: Ints
     basin: Ints
-    peaks: Floats
+    peaks: Floats32
 
 
-def find_basins(height: Floats, inside: Bools, depth: float) -> BasinMap:
+def find_basins(height: Floats32, inside: Bools, depth: float) -> BasinMap:
     """Find the basins of height float32 [H, W] among the pixels of bool [H, W]; nothing inside gives no basins.
 
     Basins never meet across pixels that are not inside. Pixels of equal height are ranked by their index, so that
@@ -51,7 +50,7 @@ def find_basins(height: Floats, inside: Bools, depth: float) -> BasinMap:
     return BasinMap(pixel, basin, values[summit])
 
 
-def _ascending(values: Floats) -> Ints:
+def _ascending(values: Floats32) -> Ints:
     """Sort the values: their indices, equal ones by index; twenty times faster than a stable argsort."""
     bits = (values + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
     monotone = bits ^ ((bits >> 31) & np.int32(0x7FFFFFFF))  # the order of floats as an order of integers
@@ -77,8 +76,8 @@ def _numbered(root: Ints) -> tuple[Ints, Ints]:
 
 
 def _passes(
-    inside: Bools, pixel: Ints, values: Floats, basin: Ints, peaks: Floats, depth: float
-) -> tuple[Ints, Ints, Floats]:
+    inside: Bools, pixel: Ints, values: Floats32, basin: Ints, peaks: Floats32, depth: float
+) -> tuple[Ints, Ints, Floats32]:
     """List neighbouring basins (low number, high number) and the highest pass between them, highest first.
 
     Pairs that can never merge are left out: the lower summit of two only grows by merging.
@@ -100,7 +99,7 @@ def _passes(
     return low, high, level[downwards][first]
 
 
-def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> tuple[Ints, Ints, Floats]:
+def _step(position: Ints, at: Ints, step: int, values: Floats32, basin: Ints) -> tuple[Ints, Ints, Floats32]:
     """Return the basins on either side of each pixel pair that lies `step` apart, and the height of the pass there."""
     other = position[at + step]
     here = np.flatnonzero(other >= 0)
@@ -110,7 +109,7 @@ def _step(position: Ints, at: Ints, step: int, values: Floats, basin: Ints) -> t
     return basin[here], basin[other], np.minimum(values[here], values[other])
 
 
-def _merge(low: Ints, high: Ints, passes: Floats, peaks: Floats, depth: float) -> Ints:
+def _merge(low: Ints, high: Ints, passes: Floats32, peaks: Floats32, depth: float) -> Ints:
     """Find the highest summit of the basins that each basin is merged with; union-find over the passes."""
     parent, peak = list(range(len(peaks))), peaks.tolist()
 

@@ -19,6 +19,7 @@ from sartorius.reports.explanation import Explanation
 from sartorius.reports.image_cells import ImageCells
 from sartorius.reports.outlines import outline
 from sartorius.reports.views import RunView
+from sartorius.structures.arrays import Floats32
 from sartorius.structures.instances import Instances
 from sartorius.visualise.overlays import stretched
 
@@ -142,9 +143,7 @@ def encoded(image: NDArray[np.uint8], style: Style) -> str:
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _predicted(
-    k: int, cells: Instances, scores: NDArray[np.float32] | None, compared: ImageCells | None
-) -> list[Layer]:
+def _predicted(k: int, cells: Instances, scores: Floats32 | None, compared: ImageCells | None) -> list[Layer]:
     """The predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
     hit = np.ones(len(cells), bool) if compared is None else compared.hit
     layers = []

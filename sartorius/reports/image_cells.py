@@ -18,7 +18,7 @@ from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, CellMatches, image_row, match_cells
 from sartorius.reports.explanation import Explanation
-from sartorius.structures.arrays import Floats, Ints, Scores
+from sartorius.structures.arrays import Bools, Floats, Ints, Scores
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -73,12 +73,12 @@ class ImageCells:
     row: Ints
 
     @property
-    def hit(self) -> NDArray[np.bool_]:
+    def hit(self) -> Bools:
         """bool [N]: predicted cells that are matched with an annotated one."""
         return self.matches.cell >= 0
 
     @property
-    def found(self) -> NDArray[np.bool_]:
+    def found(self) -> Bools:
         """bool [M]: annotated cells that are matched."""
         return self.matches.prediction >= 0
 

@@ -12,12 +12,10 @@ from sartorius.errors import InputError
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sartorius.data.competition.folder import Competition
     from sartorius.postprocess import Finalised
     from sartorius.reports.explanation import Explanation
+    from sartorius.structures.arrays import Ints
     from sartorius.structures.rle import Runs
 
 
@@ -72,7 +70,7 @@ class SavedCells:
 
 def well_folds(
     truth: Competition, images: Sequence[str], folds: int, seed: int, least: int = 2, otherwise: str = ""
-) -> NDArray[np.int64]:
+) -> Ints:
     """Assign a fold to each image, int64 [N], the images of a plate well together.
 
     Raises InputError for fewer than `least` folds or more than wells; `otherwise` ends its sentence.

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sartorius.files import atomic_path
+from sartorius.structures.arrays import Floats
 from sartorius.sweeps.members import PRUNED, SweepMember
 from sartorius.sweeps.table import FOLD, member_table, varied
 
@@ -116,14 +117,14 @@ def _history(axes: Axes, table: pd.DataFrame, mode: str) -> None:
     axes.legend()
 
 
-def _dots(axes: Axes, x: NDArray[np.float64] | NDArray[np.str_], table: pd.DataFrame) -> None:
+def _dots(axes: Axes, x: Floats | NDArray[np.str_], table: pd.DataFrame) -> None:
     pruned = (table.status == PRUNED).to_numpy()
     axes.plot(x[~pruned], table.score[~pruned], "o", ms=4, color="tab:blue", label="trials")
     if pruned.any():
         axes.plot(x[pruned], table.score[pruned], "x", ms=5, color="tab:gray", label="pruned")
 
 
-def _scale(axes: Axes, key: str, values: NDArray[np.float64] | None) -> None:
+def _scale(axes: Axes, key: str, values: Floats | None) -> None:
     axes.set_xlabel(key)
     axes.grid(alpha=0.3)
     if values is not None and values.min() > 0 and values.max() / values.min() >= _DECADE:
@@ -140,7 +141,7 @@ def _short(key: str, value: str) -> str:
     return value if _numbers(pd.Series([value])) is None else f"{key.rpartition('.')[2]} {value}"
 
 
-def _numbers(column: pd.Series) -> NDArray[np.float64] | None:
+def _numbers(column: pd.Series) -> Floats | None:
     """Convert a column to numbers; None where a value is not one."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)
     return None if np.isnan(values).any() else values

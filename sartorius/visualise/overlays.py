@@ -15,7 +15,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import ArrayLike, NDArray
 
-from sartorius.structures.arrays import ColourImage as Image
+from sartorius.structures.arrays import AnyInts, Bools, ColourImage, Floats32
 from sartorius.structures.instances import Instances
 
 _GOLDEN = (5**0.5 - 1) / 2  # steps of it around the hue circle keep consecutive colours far apart
@@ -32,7 +32,7 @@ def draw_overlay(
     labels: bool = True,
     crowded: int = 80,
     limits: tuple[float, float] | None = None,
-) -> Image:
+) -> ColourImage:
     """Draw each cell with a colour and an outline, and its type and confidence beside it.
 
     image: uint8 [H, W] grey. cells: N cells of that size, N may be 0. scores: [N] in 0..1, or None to write none.
@@ -47,7 +47,7 @@ def draw_overlay(
         raise ValueError(f"{len(np.asarray(scores))} scores for {len(cells)} cells")
     size = (cells.width * scale, cells.height * scale)
     grey = cv2.resize(stretched(image, limits), size, interpolation=cv2.INTER_CUBIC)
-    canvas: Image = np.repeat(np.asarray(grey, np.uint8)[..., None], 3, axis=2)
+    canvas: ColourImage = np.repeat(np.asarray(grey, np.uint8)[..., None], 3, axis=2)
     colours = cell_colours(cells.boxes)
     for layer in cells.layers:
         _paint(canvas, layer.repeat(scale, axis=0).repeat(scale, axis=1), colours, opacity)
@@ -71,7 +71,7 @@ def draw_comparison(
     *,
     title: str = "",
     scale: int = 2,
-) -> Image:
+) -> ColourImage:
     """Draw the truth on the left and the prediction on the right, each under a line of text.
 
     Returns uint8 RGB [scale*H + 40, 2*scale*W + 8, 3]. Arguments as in `draw_overlay`; `title`
@@ -86,7 +86,7 @@ def draw_comparison(
     return _write(canvas, lines, [(left.shape[1] / 2, 27), (left.shape[1] * 1.5 + 8, 27)], size=20)
 
 
-def cell_colours(boxes: NDArray[np.float32]) -> Image:
+def cell_colours(boxes: Floats32) -> ColourImage:
     """Choose colours uint8 [N + 1, 3], the first for background; neighbouring cells get distant hues.
 
     boxes: float32 [N, 4]. Cells are numbered along the image and step around the hue circle by the golden ratio.
@@ -102,7 +102,7 @@ def cell_colours(boxes: NDArray[np.float32]) -> Image:
     return colours
 
 
-def outlines(label_map: NDArray[np.integer]) -> NDArray[np.bool_]:
+def outlines(label_map: AnyInts) -> Bools:
     """Find the pixels of a cell, bool [H, W], that touch another value or the image's edge (4-neighbours)."""
     padded = np.pad(label_map, 1)
     centre = padded[1:-1, 1:-1]
@@ -112,7 +112,7 @@ def outlines(label_map: NDArray[np.integer]) -> NDArray[np.bool_]:
     return (centre > 0) & ~same
 
 
-def _paint(canvas: Image, layer: NDArray[np.uint16], colours: Image, opacity: float) -> None:
+def _paint(canvas: ColourImage, layer: NDArray[np.uint16], colours: ColourImage, opacity: float) -> None:
     """Fill the cells of one layer translucently and draw their outlines, in place."""
     inside = layer > 0
     colour = colours[layer[inside]]
@@ -136,27 +136,27 @@ def stretched(image: NDArray[np.uint8], limits: tuple[float, float] | None = Non
     return (np.clip((image - low) / max(high - low, 1.0), 0, 1) * 255).astype(np.uint8)
 
 
-def draw_boxes(canvas: Image, boxes: NDArray[np.float32], colours: Image, scale: int) -> None:
+def draw_boxes(canvas: ColourImage, boxes: Floats32, colours: ColourImage, scale: int) -> None:
     """Draw the edges of boxes [N, 4] (pixels before the enlargement by `scale`) in colours [N, 3], in place."""
     for box, colour in zip(np.rint(boxes * scale).astype(int).tolist(), colours.tolist(), strict=True):
         cv2.rectangle(canvas, (box[0], box[1]), (box[2] - 1, box[3] - 1), colour, 1)
 
 
-def hatch(canvas: Image, region: NDArray[np.bool_], scale: int, colour: Sequence[int] = (255, 60, 60)) -> None:
+def hatch(canvas: ColourImage, region: Bools, scale: int, colour: Sequence[int] = (255, 60, 60)) -> None:
     """Draw diagonal stripes over bool [H, W] (before the enlargement by `scale`) and its outline, in place."""
     large = region.repeat(scale, axis=0).repeat(scale, axis=1)
     diagonal = np.arange(large.shape[0])[:, None] + np.arange(large.shape[1])
     canvas[(large & (diagonal % 8 < 2)) | outlines(large.astype(np.uint8))] = colour
 
 
-def draw_map(values: NDArray[np.float32], low: float, high: float, scale: int) -> Image:
+def draw_map(values: Floats32, low: float, high: float, scale: int) -> ColourImage:
     """Colour values [H, W] from `low` (dark blue) to `high` (yellow): uint8 RGB [scale*H, scale*W, 3]."""
     levels = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-    coloured: Image = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
+    coloured: ColourImage = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     return coloured.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def captioned(image: Image, lines: Sequence[str]) -> Image:
+def captioned(image: ColourImage, lines: Sequence[str]) -> ColourImage:
     """Set the image under lines of text: RGB [h + 18 * lines + 6, w, 3], as wide as the text where that is wider."""
     font = PIL.ImageFont.load_default(14)
     width = max([image.shape[1], *(int(font.getlength(line)) + 8 for line in lines)])
@@ -165,7 +165,7 @@ def captioned(image: Image, lines: Sequence[str]) -> Image:
     return _write(canvas, lines, [(width / 2, 18 * (k + 1) - 2) for k in range(len(lines))], size=14)
 
 
-def draw_sheet(tiles: Sequence[Image], columns: int) -> Image:
+def draw_sheet(tiles: Sequence[ColourImage], columns: int) -> ColourImage:
     """Set images of any sizes side by side in rows of `columns`, 8 white pixels between them; there is at least one.
 
     A row is as high as its highest image, a column as wide as its widest.
@@ -190,7 +190,7 @@ def _texts(cells: Instances, scores: ArrayLike | None, names: Sequence[str], sho
     return [f"{kind} {number}".strip() for kind, number in zip(kinds, numbers, strict=True)]
 
 
-def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int, crowded: bool) -> Image:
+def _write_labels(canvas: ColourImage, cells: Instances, texts: list[str], scale: int, crowded: bool) -> ColourImage:
     """Write each text above the topmost pixels of its cell, or on the cell in a crowded image."""
     places = []
     for k, (x1, y1, x2, y2) in enumerate((cells.boxes * scale).tolist()):
@@ -201,7 +201,7 @@ def _write_labels(canvas: Image, cells: Instances, texts: list[str], scale: int,
     return _write(canvas, texts, places, size=11 if crowded else 15)
 
 
-def _write(canvas: Image, texts: Sequence[str], places: Sequence[tuple[float, float]], size: int) -> Image:
+def _write(canvas: ColourImage, texts: Sequence[str], places: Sequence[tuple[float, float]], size: int) -> ColourImage:
     """Write white text with a dark rim, legible on any grey, centred over each place (x, y of the base line), pixels.
 
     Moved into the image where it would stick out. OpenCV's own text is spaced by its weight, so that a rim drawn

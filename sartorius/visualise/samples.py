@@ -17,9 +17,9 @@ from sartorius.data.dataset import Target
 from sartorius.data.loading.sampler import EpochSampler
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
+from sartorius.structures.arrays import ColourImage
 from sartorius.structures.instances import Instances
 from sartorius.visualise.overlays import (
-    Image,
     captioned,
     cell_colours,
     draw_boxes,
@@ -60,7 +60,7 @@ def first_samples(datamodule: LightningDataModule, split: str, count: int, epoch
     return samples
 
 
-def draw_samples(samples: list[Sample], columns: int, tile: int, module: DrawsTargets | None = None) -> Image:
+def draw_samples(samples: list[Sample], columns: int, tile: int, module: DrawsTargets | None = None) -> ColourImage:
     """The sheet, uint8 RGB; with a module each sample stands in a row with its targets (see `DrawsTargets`).
 
     tile: pixels; samples are enlarged by the whole number that brings their longer side closest to it from below.
@@ -81,7 +81,7 @@ def draw_samples(samples: list[Sample], columns: int, tile: int, module: DrawsTa
     return draw_sheet([image for row in rows for image in row], columns)
 
 
-def draw_sample(sample: Sample, scale: int, limits: tuple[float, float], marks: bool = True) -> Image:
+def draw_sample(sample: Sample, scale: int, limits: tuple[float, float], marks: bool = True) -> ColourImage:
     """A sample enlarged; with `marks` the outlines and boxes of its cells (the chosen ones' where it has such)."""
     image, target = sample.image[0].numpy(), sample.target
     cells = Instances(target.layers.numpy().astype(np.uint16), target.cell_types.numpy())

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sartorius.data.dataset import Target
-from sartorius.visualise.overlays import Image, cell_colours, draw_boxes, draw_map, outlines
+from sartorius.structures.arrays import AnyFloats, ColourImage, Floats32, Ints
+from sartorius.visualise.overlays import cell_colours, draw_boxes, draw_map, outlines
 
-Panel = tuple[str, Image]
+Panel = tuple[str, ColourImage]
 
 
 class DrawsTargets(Protocol):
     """A model that can draw its training targets, as `modules.base.SegmentationModule` does."""
 
-    def target_panels(self, image: Tensor, target: Target, canvas: Image, scale: int) -> list[Panel]:
+    def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw each training target of a sample as (text, image); [] for a model without drawings.
 
         image: uint8 [1, H, W]. canvas: RGB [scale*H, scale*W, 3], the sample, which is copied before it is drawn over.
@@ -33,7 +34,7 @@ CROPS = 36  # of a sample that are drawn at most
 ACROSS = 6  # crops in a row
 
 
-def map_panels(maps: Mapping[str, NDArray[np.floating]], types: int, offset_scale: float, scale: int) -> list[Panel]:
+def map_panels(maps: Mapping[str, AnyFloats], types: int, offset_scale: float, scale: int) -> list[Panel]:
     """Draw a panel for each map, [H, W] by name; two for `offset` [2, H, W], in units of `offset_scale` pixels.
 
     types: the number of cell types in the map of that name, -1 in it is none.
@@ -55,11 +56,11 @@ def map_panels(maps: Mapping[str, NDArray[np.floating]], types: int, offset_scal
 
 
 def anchor_panel(
-    anchors: NDArray[np.float32],
-    match: NDArray[np.int64],
+    anchors: Floats32,
+    match: Ints,
     between: int,
-    boxes: NDArray[np.float32],
-    canvas: Image,
+    boxes: Floats32,
+    canvas: ColourImage,
     scale: int,
 ) -> Panel:
     """Draw the anchors that are trained as cells, in the colours of those.
@@ -75,7 +76,7 @@ def anchor_panel(
     return text + (f"; {without} cells without" if without else ""), drawn
 
 
-def mask_panel(masks: NDArray[np.float32], boxes: NDArray[np.float32], canvas: Image, scale: int) -> Panel:
+def mask_panel(masks: Floats32, boxes: Floats32, canvas: ColourImage, scale: int) -> Panel:
     """Draw mask targets [N, M, M], each enlarged into its box [N, 4], on black of the shape of `canvas`."""
     drawn = np.zeros_like(canvas)
     colours = cell_colours(boxes)[1:]
@@ -88,7 +89,7 @@ def mask_panel(masks: NDArray[np.float32], boxes: NDArray[np.float32], canvas: I
     return f"{len(masks)} masks of {size} x {size} in their boxes", drawn
 
 
-def crop_panel(crops: NDArray[np.float32], truth: NDArray[np.float32]) -> Panel:
+def crop_panel(crops: Floats32, truth: Floats32) -> Panel:
     """Draw crops in rows, with the cell's outline in yellow, its neighbours' in blue and the box in green.
 
     crops: [N, 1, S, S] normalised, or [N, 2, S, S] with the box. truth: [N, 2, S, S], coverage of the cell and of
@@ -108,6 +109,6 @@ def crop_panel(crops: NDArray[np.float32], truth: NDArray[np.float32]) -> Panel:
     return f"{len(crops)} crops of {size} px: cell yellow, neighbours blue, box green", sheet
 
 
-def _grey(normalised: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _grey(normalised: Floats32) -> NDArray[np.uint8]:
     """Convert a normalised crop to grey levels, four standard deviations either way."""
     return ((normalised / 8 + 0.5).clip(0, 1) * 255).astype(np.uint8)

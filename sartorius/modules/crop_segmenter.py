@@ -145,14 +145,14 @@ class CropSegmenterModule(TrainedModule):
         probabilities, and bool [N], whether there were any: where not, box and mask are without meaning.
         """
         regions, probability = self.network.regions(boxes), logits[:, 0].sigmoid()
-        tight, found = tighten(probability, regions, self.low, height, width)
-        return tight, resample(probability, regions, tight, mask_size), found
+        tight, filled = tighten(probability, regions, self.low, height, width)
+        return tight, resample(probability, regions, tight, mask_size), filled
 
     def _detections(self, logits: Tensor, image: Tensor, target: Target, boxes: Tensor) -> Detections:
         height, width = image.shape[-2:]
-        tight, masks, found = self.masks(logits, boxes, height, width, self.mask_size)
+        tight, masks, filled = self.masks(logits, boxes, height, width, self.mask_size)
         limit = boxes.new_tensor([width, height, width, height])
-        tight = torch.where(found[:, None], tight, torch.minimum(boxes.clamp(min=0), limit))
+        tight = torch.where(filled[:, None], tight, torch.minimum(boxes.clamp(min=0), limit))
         return Detections(
             target.image_id,
             height,
@@ -160,7 +160,7 @@ class CropSegmenterModule(TrainedModule):
             tight.float().cpu().numpy(),
             np.ones(len(target), np.float32),
             target.cell_types.cpu().numpy(),
-            (masks * found[:, None, None]).half().cpu().numpy(),
+            (masks * filled[:, None, None]).half().cpu().numpy(),
             self.cell_type_names,
         )
 

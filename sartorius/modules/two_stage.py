@@ -126,10 +126,10 @@ class TwoStageModule(SegmentationModule):
                 tight, certain = tighten(old[part], prompts, self.box_probability, given.height, given.width)
                 prompts = torch.where(certain[:, None], tight, prompts)
             logits = self.second.segment(image, prompts)
-            tight, new, found = self.second.masks(logits, prompts, given.height, given.width, self.mask_size)
+            tight, new, filled = self.second.masks(logits, prompts, given.height, given.width, self.mask_size)
             if self.combine == "mean":
                 new = (new + resample(old[part], boxes[part], tight, self.mask_size)) / 2
-            new_boxes[part[found]], masks[part[found]] = tight[found], new[found]
+            new_boxes[part[filled]], masks[part[filled]] = tight[filled], new[filled]
         return replace(given, boxes=new_boxes.cpu().numpy(), masks=masks.half().cpu().numpy())
 
     def configure_optimizers(self) -> Any:

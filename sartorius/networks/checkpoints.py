@@ -144,19 +144,19 @@ def check_calls(config: Any, source: str) -> None:
 def _defined_at(target: str, source: str) -> str:
     """Find module and qualified name of the class or function that `target` names, "" for another object."""
     name, *rest = target.split(".")
-    found: Any = importlib.import_module(name)
+    target_object: Any = importlib.import_module(name)
     try:
         for part in rest:
             name = f"{name}.{part}"
             try:
-                found = getattr(found, part)  # a name from a file
+                target_object = getattr(target_object, part)  # a name from a file
             except AttributeError:
-                found = importlib.import_module(name)
+                target_object = importlib.import_module(name)
     except (ImportError, ValueError) as error:
         raise InputError(f"{source}: there is no {name}, which its config calls ({error})") from error
-    if not (inspect.isclass(found) or inspect.isfunction(found)):
+    if not (inspect.isclass(target_object) or inspect.isfunction(target_object)):
         return ""
-    return f"{found.__module__}.{found.__qualname__}"
+    return f"{target_object.__module__}.{target_object.__qualname__}"
 
 
 def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Path) -> None:

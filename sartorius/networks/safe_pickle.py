@@ -88,10 +88,10 @@ class _Reader(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the stand-in for a name; raises InputError for all others."""
-        found = _stand_ins().get((module.replace("numpy.core", "numpy._core"), name))
-        if found is None:
+        stand_in = _stand_ins().get((module.replace("numpy.core", "numpy._core"), name))
+        if stand_in is None:
             raise InputError(f"{self.path}: refused, it calls {module}.{name}; a pickle of weights holds arrays only")
-        return found
+        return stand_in
 
 
 def _plain(node: Any) -> Any:

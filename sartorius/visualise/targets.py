@@ -39,20 +39,20 @@ def map_panels(maps: Mapping[str, AnyFloats], types: int, offset_scale: float, s
 
     types: the number of cell types in the map of that name, -1 in it is none.
     """
-    found = []
+    panels = []
     for name, values in maps.items():
         if name == "offset":
             reach = max(float(np.abs(values).max()), 1e-6)
             text = f"-{reach:.2f} to {reach:.2f} of {offset_scale:g} px"
-            found += [
+            panels += [
                 (f"offset {axis}, {text}", draw_map(v, -reach, reach, scale))
                 for axis, v in zip("yx", values, strict=True)
             ]
         elif name == "types":
-            found.append(("types, -1 is none", draw_map(values, -1, max(types - 1, 0), scale)))
+            panels.append(("types, -1 is none", draw_map(values, -1, max(types - 1, 0), scale)))
         else:
-            found.append((name, draw_map(values, 0, 1, scale)))
-    return found
+            panels.append((name, draw_map(values, 0, 1, scale)))
+    return panels
 
 
 def anchor_panel(

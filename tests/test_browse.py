@@ -1,4 +1,4 @@
-"""The browse verb: what the loader gives, drawn; targets of every kind of model; errors in one line."""
+"""The browse command: what the loader gives, drawn; targets of every kind of model; errors in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ensemble verb: folders and submissions joined, bad input named, stopped runs continued."""
+"""The ensemble command: folders and submissions joined, bad input named, stopped runs continued."""
 
 from __future__ import annotations
 

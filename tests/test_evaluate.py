@@ -1,4 +1,4 @@
-"""The evaluate verb on a handwritten competition folder, and on the two real prediction files."""
+"""The evaluate command on a handwritten competition folder, and on the two real prediction files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[..., dict[str, Any]]
 
 @pytest.fixture
 def run(tiny_competition: Path, tmp_path: Path) -> Run:
-    """Run the verb in this process with overrides; returns metrics.json."""
+    """Run the command in this process with overrides; returns metrics.json."""
 
     def program(*overrides: str, root: Path | None = tiny_competition) -> dict[str, Any]:
         given = [f"output={tmp_path}/report", *overrides, *([f"data.root={root}"] if root else [])]

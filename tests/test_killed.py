@@ -1,4 +1,4 @@
-"""Verbs killed (SIGKILL) in the middle of their work: the same command goes on, to the bytes of an undisturbed run."""
+"""Commands killed (SIGKILL) in the middle of their work, then continued, to the bytes of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.postprocess.pipelines import saved
 from tests.postprocess.shapes import random_detections
 
-VERBS: dict[str, Any] = {"ensemble": ensemble, "pseudo_label": pseudo_label, "tune": tune}
+COMMANDS: dict[str, Any] = {"ensemble": ensemble, "pseudo_label": pseudo_label, "tune": tune}
 POST = saved(score=0.2, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 PICTURES = 40
 
@@ -64,17 +64,17 @@ def write_folder(path: Path, first_seed: int = 0) -> Path:
     return path
 
 
-def kill(verb: str, when: str, *overrides: str) -> None:
-    """Run a verb in a process of its own that dies of `when`."""
-    lines = ["import os, runpy, signal, sys", when, f"sys.argv[0] = 'sartorius.{verb}'"]
-    program = "\n".join([*lines, f"runpy.run_module('sartorius.{verb}', run_name='__main__', alter_sys=True)"])
+def kill(command: str, when: str, *overrides: str) -> None:
+    """Run a command in a process of its own that dies of `when`."""
+    lines = ["import os, runpy, signal, sys", when, f"sys.argv[0] = 'sartorius.{command}'"]
+    program = "\n".join([*lines, f"runpy.run_module('sartorius.{command}', run_name='__main__', alter_sys=True)"])
     done = subprocess.run([sys.executable, "-c", program, *overrides], capture_output=True, timeout=120, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
-def run(verb: str, *overrides: str) -> Any:
+def run(command: str, *overrides: str) -> Any:
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
-        return VERBS[verb].main(compose(verb, overrides=list(overrides)))
+        return COMMANDS[command].main(compose(command, overrides=list(overrides)))
 
 
 def content(path: Path) -> dict[str, bytes]:

@@ -41,9 +41,9 @@ Predict = Callable[..., DetectionsFolder]
 INVERSE = {name: name for name in SYMMETRIES} | {"turn_90": "turn_270", "turn_270": "turn_90"}
 
 
-def config(verb: str, *overrides: str) -> DictConfig:
+def config(command: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
-        return compose(verb, overrides=list(overrides))
+        return compose(command, overrides=list(overrides))
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The verbs in two processes, and runs killed in the middle of an epoch, as a person runs them."""
+"""The commands in two processes, and runs killed in the middle of an epoch, as a person runs them."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ MASK = [
 TWO = ["trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu"]
 
 
-def run(folder: Path, verb: str, *arguments: str, code: int = 0) -> str:
-    """What a verb prints; fails unless it exits with `code`."""
+def run(folder: Path, command: str, *arguments: str, code: int = 0) -> str:
+    """What a command prints; fails unless it exits with `code`."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", f"sartorius.{verb}", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+    program = [sys.executable, "-m", f"sartorius.{command}", *arguments]
+    done = subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("verb", "options", "error"),
+    ("command", "options", "error"),
     [
         ("train", ["data.root=nowhere"], "error: nowhere"),
         ("evaluate", ["checkpoint=nowhere"], "error: nowhere"),
         ("predict", ["checkpoint=nowhere", "images=nowhere"], "error: nowhere"),
     ],
 )
-def test_an_error_of_all_processes_is_one_line(tmp_path: Path, verb: str, options: list[str], error: str) -> None:
-    lines = run(tmp_path, verb, *TWO, *options, code=1).splitlines()
+def test_an_error_of_all_processes_is_one_line(tmp_path: Path, command: str, options: list[str], error: str) -> None:
+    lines = run(tmp_path, command, *TWO, *options, code=1).splitlines()
     assert [line for line in lines if line.startswith(error)] == lines[-1:]
     assert not any("Traceback" in line or "process" in line for line in lines)
 

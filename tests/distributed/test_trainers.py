@@ -24,24 +24,24 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def trainer(verb: str, *overrides: str) -> DictConfig:
-    needed = {"predict": ["checkpoint=a", "images=a"]}.get(verb, [])
+def trainer(command: str, *overrides: str) -> DictConfig:
+    needed = {"predict": ["checkpoint=a", "images=a"]}.get(command, [])
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
-        return DictConfig(wiring.plain(compose(verb, [*needed, *overrides]).trainer))
+        return DictConfig(wiring.plain(compose(command, [*needed, *overrides]).trainer))
 
 
-@pytest.mark.parametrize("verb", ["train", "predict", "evaluate"])
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
 @pytest.mark.parametrize("name", ["ddp", "ddp_multinode"])
-def test_every_verb_with_a_network_takes_them(verb: str, name: str) -> None:
-    cfg = trainer(verb, f"trainer={name}", "trainer.accelerator=cpu", "trainer.devices=2")
+def test_every_verb_with_a_network_takes_them(command: str, name: str) -> None:
+    cfg = trainer(command, f"trainer={name}", "trainer.accelerator=cpu", "trainer.devices=2")
     assert get_class(cfg.strategy._target_).__name__ == "DDPStrategy"
     assert distributed.process_count(cfg) == 2
 
 
-@pytest.mark.parametrize("verb", ["train", "predict", "evaluate"])
-def test_one_device_is_the_default_and_needs_no_other_process(verb: str) -> None:
-    assert trainer(verb).devices == 1
-    assert distributed.process_count(trainer(verb)) == 0
+@pytest.mark.parametrize("command", ["train", "predict", "evaluate"])
+def test_one_device_is_the_default_and_needs_no_other_process(command: str) -> None:
+    assert trainer(command).devices == 1
+    assert distributed.process_count(trainer(command)) == 0
 
 
 def test_debugging_is_on_one_device() -> None:

@@ -1,4 +1,4 @@
-"""The verbs one after the other, as a person runs them: train, predict, evaluate, submit."""
+"""The commands one after the other, as a person runs them: train, predict, evaluate, submit."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ TOY = [
 ]
 
 
-def start(folder: Path, verb: str, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, command: str, *arguments: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", verb if "." in verb else f"sartorius.{verb}", *arguments]
+    program = [sys.executable, "-m", command if "." in command else f"sartorius.{command}", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(program, cwd=folder, env=environment, stdout=pipe, stderr=pipe, text=True)
 
 
-def run(folder: Path, verb: str, *arguments: str, code: int = 0) -> str:
-    """What a verb prints; fails unless it exits with `code`."""
-    process = start(folder, verb, *arguments)
+def run(folder: Path, command: str, *arguments: str, code: int = 0) -> str:
+    """What a command prints; fails unless it exits with `code`."""
+    process = start(folder, command, *arguments)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == code, errors
     return output + errors

@@ -1,4 +1,4 @@
-"""The U-Net family through the verbs: maps to cells by tiles, a second stage on top, and the LIVECell recipe."""
+"""The U-Net family through the commands: maps to cells by tiles, a second stage on top, and the LIVECell recipe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m tests.smoke.toy_train`: the train verb, also for the models of tests.doubles."""
+"""`python -m tests.smoke.toy_train`: the train command, also for the models of tests.doubles."""
 
 from sartorius import train
 from sartorius.networks import checkpoints

@@ -1,9 +1,9 @@
 """A run as one page that needs nothing else: `python -m sartorius.report run=runs/<run>`.
 
 Curves, score by threshold and cell type, the images worst first with annotated and predicted cells switched on and
-off, histograms, confusion, timings, config; what a folder lacks is left out and said. `run=[A,B]` puts runs side by
-side with paired intervals; runs that share no image are taken as folds and scored together. Before a page is given
-away: it names the folders of runs and data as this machine does.
+off, histograms, confusion, timings, config; parts that a folder lacks are left out and noted. `run=[A,B]` puts runs
+side by side with paired intervals; runs that share no image are taken as folds and scored together. Before a page is
+given away: it names the folders of runs and data as this machine does.
 """
 
 from __future__ import annotations
@@ -71,10 +71,8 @@ def main(cfg: DictConfig) -> str:
     style = Style(images=cfg.images, **wiring.plain(cfg.gallery))
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections) for run in runs]
-    default = (
-        Path(folders[0]) / "report.html" if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report" / "report.html"
-    )
-    output = Path(str(cfg.output or default))
+    place = Path(folders[0]) if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report"
+    output = Path(str(cfg.output or place / "report.html"))
     if output.suffix not in (".html", ".htm"):  # a browser would show it as text
         output = output / "report.html"
     plots = output.parent / "plots" if cfg.plots else None

@@ -219,8 +219,8 @@ def test_against_the_truth(run: Run, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "truth.csv").write_text("\n".join(["id,annotation", *lines]) + "\n")
     report = run(folder, f"truth={tmp_path / 'truth.csv'}")
     cort, astro = report.counts["cort"], report.counts["astro"]
-    assert (cort.cells, cort.found, cort.found_or_doubtful) == (3, 1, 2)
-    assert (astro.kept, astro.cells, astro.found) == (1, 0, 0)
+    assert (cort.cells, cort.matched, cort.matched_or_doubtful) == (3, 1, 2)
+    assert (astro.kept, astro.cells, astro.matched) == (1, 0, 0)
     (tmp_path / "truth.csv").write_text("id,annotation\nnew,\nempty,\n")
     with pytest.raises(InputError, match=r"truth=: no row for 1 of 3 images \(cort"):
         run(folder, f"truth={tmp_path / 'truth.csv'}")

@@ -22,10 +22,7 @@ class Artifacts(ImageCallback):
     `postprocess.file=` reads. predictions: the detections, with the run's metrics.json and per_image.csv. Each is
     marked with the run's scores. Without such a logger it does nothing.
 
-    Args:
-        folder: of the run.
-        detections: the folder of detections.
-        kinds: those of KINDS that are handed over.
+    folder: of the run. detections: the folder of detections. kinds: those of KINDS that are handed over.
     """
 
     def __init__(self, folder: str | Path, detections: str | Path, kinds: Sequence[str]) -> None:
@@ -47,7 +44,6 @@ class Artifacts(ImageCallback):
                 logger.log_files(kind, kind, paths, scores)
 
     def _paths(self, kind: str, validation: Validation) -> list[Path]:
-        """Return the existing files and folders of a kind."""
         if kind == "model":
             paths = [Path(validation.trainer.ckpt_path)] if validation.trainer.ckpt_path else []
         elif kind == "predictions":

@@ -28,10 +28,8 @@ class BatchLosses(Callback):
     it continues. Losses stay on the device until rows are written: nothing waits for it in between. With several
     processes the losses are those of the first. Rows that cannot be written are kept and tried again.
 
-    Args:
-        folder: of the run.
-        rows: batches after which rows are written.
-        seconds: time after which they are written, if that comes first; a killed run loses no more.
+    folder: of the run. rows: batches after which rows are written. seconds: time after which they are written, if that
+    comes first; a killed run loses no more.
     """
 
     def __init__(self, folder: str | Path, rows: int, seconds: float) -> None:
@@ -76,28 +74,23 @@ class BatchLosses(Callback):
         """Write the rows, so that the file agrees with the checkpoint of the epoch."""
         self.write()
 
+    on_train_end = on_train_epoch_end
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Write the rows."""
         with suppress(RuntimeError):  # a broken GPU hands over nothing; its own error is on its way
             self.write()
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the rows."""
-        self.write()
-
     def write(self) -> None:
         """Add the rows to the file; on a failure they wait."""
         self._written = time.monotonic()
-        self._file.rows += self._formatted()
+        flat = [value.reshape(()).float() for _, losses in self._batches for value in losses.values()]
+        values = iter(torch.stack(flat).tolist() if flat else [])  # one transfer from the device for all
+        for row, losses in self._batches:
+            self._file.rows.append({**row, **{name: f"{next(values):.6g}" for name in losses}})
         self._batches = []
         with self.suppress_errors:
             self._file.save()
-
-    def _formatted(self) -> list[CsvRow]:
-        """Return the rows with their losses as text; one transfer from the device for all."""
-        flat = [value.reshape(()).float() for _, losses in self._batches for value in losses.values()]
-        values = iter(torch.stack(flat).tolist() if flat else [])
-        return [{**row, **{name: f"{next(values):.6g}" for name in losses}} for row, losses in self._batches]
 
 
 def _place_first(names: Sequence[str]) -> list[str]:

@@ -85,9 +85,8 @@ class LastCheckpoint(Checkpoint):
     is enough. A second Ctrl-C does not wait and leaves the earlier file, as does any exception: weights in the middle
     of a step may be broken. Steps that are lost after a kill are repeated with the same random numbers.
 
-    Args:
-        folder: of the checkpoints.
-        every_n_steps: also saved within an epoch, each so many optimizer steps; 0: after whole epochs only.
+    folder: of the checkpoints. every_n_steps: also saved within an epoch, each so many optimizer steps; 0: after whole
+    epochs only.
     """
 
     def __init__(self, folder: str | Path, every_n_steps: int = 0) -> None:

@@ -21,9 +21,8 @@ class CompetitionScore(ImageCallback):
     means at one IoU threshold) and val/box_ap (COCO, before post-processing). Lightning's sanity check before
     training is not scored. An image without cells counts under its cell type too.
 
-    Args:
-        box_ap: also count val/box_ap, which takes longer than the rest with hundreds of images.
-        max_detections: highest-scoring boxes an image that val/box_ap counts.
+    box_ap: also count val/box_ap, which takes longer than the rest with hundreds of images. max_detections:
+    highest-scoring boxes an image that val/box_ap counts.
     """
 
     def __init__(self, box_ap: bool = True, max_detections: int = 2000) -> None:
@@ -39,7 +38,7 @@ class CompetitionScore(ImageCallback):
 
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
         """Add the image's row, and its boxes before post-processing."""
-        self._rows.add(image.row)
+        self._rows.update(image.row)
         self._images[image.index] = (image.image_id, image.cell_type)
         if self.box_ap:
             detections, cells = image.detections, image.cells

@@ -32,9 +32,8 @@ class CropScores(ImageCallback):
     Logs val/iou, val/dice and val/iou_ellipse, means over cells, and val/iou_<cell type> and
     val/iou_ellipse_<cell type>. For a BoxPromptedModule.
 
-    Args:
-        folder: of the run; gets crop_scores.csv, a row per cell type, when the best checkpoint is validated.
-        threshold: probability above which a pixel belongs to a cell.
+    folder: of the run; gets crop_scores.csv, a row per cell type, when the best checkpoint is validated. threshold:
+    probability above which a pixel belongs to a cell.
     """
 
     def __init__(self, folder: str | Path, threshold: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sartorius.loggers.tolerant import SuppressErrors
-from sartorius.reports.curves import draw_curves, read_curves, read_numbers
+from sartorius.reports.curves import draw_curves, read_numbers
 
 
 class Curves(Callback):
@@ -15,8 +15,7 @@ class Curves(Callback):
 
     Where `<folder>/batches.csv` holds the loss of every batch, it is drawn in place of the logged steps.
 
-    Args:
-        folder: of the run.
+    folder: of the run.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -27,7 +26,7 @@ class Curves(Callback):
         for logger in trainer.loggers:
             logger.save()
         if trainer.is_global_zero:
-            table, batches = read_curves(self.folder / "metrics.csv"), read_numbers(self.folder / "batches.csv")
+            numbers, batches = (read_numbers(self.folder / name) for name in ("metrics.csv", "batches.csv"))
             path = self.folder / "plots" / "curves.png"
             with SuppressErrors(str(path), "It is not drawn", OSError):  # the best checkpoint is yet to be validated
-                draw_curves(table, path, batches)
+                draw_curves(numbers, path, batches)

@@ -18,9 +18,7 @@ class FixedImages(ImageCallback):
     those with the lowest and the highest average precision then. Of several processes the first one chooses among
     the images that it validates. Without such a logger it does nothing.
 
-    Args:
-        images_per_type: images of each cell type.
-        extremes: also the worst and the best.
+    images_per_type: images of each cell type. extremes: also the worst and the best.
     """
 
     def __init__(self, images_per_type: int, extremes: bool) -> None:

@@ -28,8 +28,7 @@ class ImageTable(ImageCallback):
     0.5, and a preview with truth beside prediction. Of several processes only the first draws previews, of the images
     that it validates. Without such a logger it does nothing.
 
-    Args:
-        previews: images that get a preview, the first of the set; null for all.
+    previews: images that get a preview, the first of the set; null for all.
     """
 
     def __init__(self, previews: int | None) -> None:

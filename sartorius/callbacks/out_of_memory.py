@@ -39,7 +39,8 @@ class OutOfMemory(Callback):
 
 def explain_memory(error: BaseException, trainer: Trainer) -> InputError | None:
     """Return the error to raise in place of one of the device's or the machine's memory; None for any other error."""
-    if not _is_memory(error):
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if not known and not (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)):
         return None
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     noted = next((c for c in callbacks if isinstance(c, OutOfMemory)), OutOfMemory())
@@ -47,12 +48,6 @@ def explain_memory(error: BaseException, trainer: Trainer) -> InputError | None:
     reason = " ".join(str(error).split("\n")[0].split())[:200] or type(error).__name__
     advice = "; ".join(_advice(noted.stage, trainer))
     return InputError(f"memory ran out{place} ({reason}). What helps, one at a time: {advice}")
-
-
-def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def _describe(batch: Batch) -> str:

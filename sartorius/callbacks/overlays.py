@@ -26,11 +26,9 @@ class Overlays(ImageCallback):
     Files: `<folder>/<image>.png` of the best checkpoint, and `<folder>/epoch_<n>/<image>.png` during a fit, which a
     full disk does not stop.
 
-    Args:
-        folder: of the PNGs.
-        images: validation images drawn, always the same ones (the first of the set); None for all.
-        every_n_epochs: also draw them during the fit, each so many epochs; 0 for never.
-        scale: enlargement, so that labels fit beside small cells.
+    folder: of the PNGs. images: validation images drawn, always the same ones (the first of the set); None for all.
+    every_n_epochs: also draw them during the fit, each so many epochs; 0 for never. scale: enlargement, so that labels
+    fit beside small cells.
     """
 
     def __init__(self, folder: str | Path, images: int | None = 4, every_n_epochs: int = 0, scale: int = 2) -> None:
@@ -38,19 +36,19 @@ class Overlays(ImageCallback):
         self.images = images
         self.every_n_epochs = every_n_epochs
         self.scale = scale
-        self._count = 0  # images of this process so far
         self.suppress_errors = SuppressErrors(str(self.folder), "Overlays of the training may be missing", OSError)
 
     def on_scoring_start(self, validation: Validation) -> None:
         """Count the images of this validation from zero."""
-        self._count = 0
+        self._count = 0  # images of this process so far
 
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
         """Draw one of the first images of the set; raises OSError, outside a fit, where it cannot be written."""
         trainer = validation.trainer
         place = self._count * trainer.world_size + trainer.global_rank  # the set is distributed in turn
         self._count += 1
-        if not self._due(validation) or (self.images is not None and place >= self.images):
+        due = self.every_n_epochs > 0 and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if (validation.in_fit and not due) or (self.images is not None and place >= self.images):
             return
         cells, names = image.prediction, image.detections.cell_type_names
         title = f"{image.image_id}  {image.average_precision:.3f}"
@@ -61,19 +59,12 @@ class Overlays(ImageCallback):
         with self.suppress_errors if validation.in_fit else nullcontext():
             write_png(folder / f"{image.image_id}.png", drawing)
 
-    def _due(self, validation: Validation) -> bool:
-        if not validation.in_fit:
-            return True
-        return self.every_n_epochs > 0 and (validation.trainer.current_epoch + 1) % self.every_n_epochs == 0
-
 
 class PredictionOverlays(Callback):
     """Drawings of all predicted images with their cells, as `<folder>/<image>.png`.
 
-    Args:
-        folder: of the PNGs.
-        postprocess: turns Detections into Finalised.
-        scale: enlargement, so that labels fit beside small cells.
+    folder: of the PNGs. postprocess: turns Detections into Finalised. scale: enlargement, so that labels fit beside
+    small cells.
     """
 
     def __init__(self, folder: str | Path, postprocess: Finalise, scale: int = 2) -> None:

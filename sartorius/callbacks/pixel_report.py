@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from torch import Tensor
 
 from sartorius.callbacks.gather import gather_images
 from sartorius.data.dataset import Batch
@@ -17,16 +16,7 @@ from sartorius.files import write_csv
 from sartorius.metrics.pixels import PixelScores, per_image_table, print_table, summary
 from sartorius.modules.base import ForegroundModule
 
-# The logged names, by those of `summary`.
-_LOGGED = {
-    "dice": "dice",
-    "iou": "iou",
-    "pooled_dice": "pooled_dice",
-    "pooled_iou": "pooled_iou",
-    "accuracy": "pixel_accuracy",
-    "bce": "bce",
-    "confluence_error": "confluence_error",
-}
+_LOGGED = ("dice", "iou", "pooled_dice", "pooled_iou", "accuracy", "bce", "confluence_error")  # of `summary`
 
 
 class PixelReport(Callback):
@@ -40,9 +30,7 @@ class PixelReport(Callback):
     Files: `<folder>/pixels_val.csv` of the best checkpoint and `<folder>/pixels_test.csv`, a line an image; the means
     are printed as a table.
 
-    Args:
-        folder: of the run.
-        threshold: probability above which a pixel is predicted to be foreground.
+    folder: of the run. threshold: probability above which a pixel is predicted to be foreground.
     """
 
     def __init__(self, folder: str | Path, threshold: float = 0.5) -> None:
@@ -62,10 +50,14 @@ class PixelReport(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, *_: Any, **__: Any
     ) -> None:
         """Compare each image's foreground with its cells; raises InputError where the module gives none."""
-        probabilities = foreground_of(pl_module)
+        if not isinstance(pl_module, ForegroundModule):
+            raise InputError(
+                "callbacks.pixel_report needs a module that keeps the `foreground` of its last batch, and "
+                f"{type(pl_module).__name__} does not; leave the report out with callbacks=default"
+            )
         if trainer.sanity_checking:
             return
-        for foreground, target in zip(probabilities, batch.targets, strict=True):
+        for foreground, target in zip(pl_module.foreground, batch.targets, strict=True):
             self._scores.update(target.index, foreground.detach(), (target.layers > 0).any(dim=0))
             self._names[target.index] = (target.image_id, target.cell_type or "unknown")
 
@@ -81,7 +73,7 @@ class PixelReport(Callback):
             return
         stage = "test" if trainer.state.fn == TrainerFn.TESTING else "val"
         values = summary(rows, bce)
-        self.results = {f"{stage}/{shown}": values[name] for name, shown in _LOGGED.items()}
+        self.results = {f"{stage}/{'pixel_' * (name == 'accuracy')}{name}": values[name] for name in _LOGGED}
         images, cell_types = zip(*(names[index] for index in rows[:, 0].tolist()), strict=True)
         self.table = per_image_table(rows, bce, images, cell_types)
         fitting = trainer.state.fn == TrainerFn.FITTING  # the curve of the fit ends with the fit
@@ -91,13 +83,3 @@ class PixelReport(Callback):
             print_table(f"{stage}: pixels of cells", self.table)
 
     on_test_epoch_end = on_validation_epoch_end
-
-
-def foreground_of(pl_module: LightningModule) -> list[Tensor]:
-    """Return the module's `foreground`; raises InputError where it has none."""
-    if not isinstance(pl_module, ForegroundModule):
-        raise InputError(
-            "callbacks.pixel_report needs a module that keeps the `foreground` of its last batch, and "
-            f"{type(pl_module).__name__} does not; leave the report out with callbacks=default"
-        )
-    return pl_module.foreground

@@ -16,10 +16,9 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 class PredictionWriter(ImageCallback):
     """Detections in a folder, one file an image: of predictions, and of the best checkpoint's validation.
 
-    Args:
-        folder: of the detections; `meta.json` in it names the model, its data and its post-processing, and with
-            which thresholds the detections were written (`export_settings` of the module).
-        meta: further plain entries of meta.json, such as the checkpoint or the fold.
+    folder: of the detections; `meta.json` in it names the model, its data and its post-processing, and with which
+    thresholds the detections were written (`export_settings` of the module). meta: further plain entries of meta.json,
+    such as the checkpoint or the fold.
     """
 
     def __init__(self, folder: str | Path, meta: dict[str, Any] | None = None) -> None:

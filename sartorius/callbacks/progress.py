@@ -22,11 +22,9 @@ class Progress(TQDMProgressBar):
     Where the output is no terminal the bars are left out, and lines are printed: after the first training batch and
     every few seconds, at validation, test and prediction too.
 
-    Args:
-        refresh_rate: steps between updates of the bar.
-        monitor: the metric that decides on the best checkpoint; the epoch's line names it beside val/map.
-        seconds: between lines in place of the bar. They come between batches, a slow one delays them.
-        clock: seconds from any start.
+    refresh_rate: steps between updates of the bar. monitor: the metric that decides on the best checkpoint; the epoch's
+    line names it beside val/map. seconds: between lines in place of the bar. They come between batches, a slow one
+    delays them. clock: seconds from any start.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class Progress(TQDMProgressBar):
         self._validated = False  # in the present epoch
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """What the bar shows: the metrics logged with `prog_bar=True`, and each term of the loss by its name."""
+        """Return the metrics of the bar: those logged with `prog_bar=True`, and each term of the loss by its name."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         terms = {k: float(v) for k, v in trainer.callback_metrics.items() if k.startswith(_TERM)}
@@ -121,7 +119,7 @@ class Progress(TQDMProgressBar):
 
 
 def batches_left(trainer: Trainer, done: int) -> int:
-    """Training batches that a fit has left after `done` of the present epoch; those of the epoch if it has no end."""
+    """Return the batches that a fit has left after `done` of the present epoch; those of the epoch if it has no end."""
     epoch = int(trainer.num_training_batches)
     left = []
     if trainer.max_epochs is not None and trainer.max_epochs >= 0:
@@ -132,8 +130,8 @@ def batches_left(trainer: Trainer, done: int) -> int:
 
 
 def epoch_line(epoch: int, metrics: Mapping[str, float], monitor: str | None = None) -> str:
-    """Such as "epoch 3: train/loss 1.21, val/loss 0.94, val/map 0.253": those of the training loss, `monitor` and
-    val/map that were measured; "" when none was."""
+    """Return a line such as "epoch 3: train/loss 1.21, val/loss 0.94, val/map 0.253", with those of the training loss,
+    `monitor` and val/map that were measured; "" when none was."""
     names = dict.fromkeys(("train/loss", monitor or "val/map", "val/map"))
     shown = [f"{name} {metrics[name]:.4g}" for name in names if name in metrics]
     return f"epoch {epoch}: {', '.join(shown)}" if shown else ""

@@ -19,12 +19,8 @@ class Pruning(Callback):
     The run ends as a short one does: its best checkpoint is validated. `pruned.json` in its folder holds the reason.
     Of several processes the first one asks, and all stop.
 
-    Args:
-        folder: of the run.
-        study: the journal file of the search.
-        trial: number of the run's trial in it.
-        pruner: optuna's; its steps are epochs.
-        monitor: the score.
+    folder: of the run. study: the journal file of the search. trial: number of the run's trial in it. pruner: optuna's;
+    its steps are epochs. monitor: the score.
     """
 
     def __init__(self, folder: str | Path, study: str | Path, trial: int, pruner: Any, monitor: str) -> None:

@@ -22,10 +22,8 @@ class RunRecord(ImageCallback):
     """Files of a run: config.yaml and git.json when a fit starts, metrics.json, per_image.csv and the leaderboard's
     line when its best checkpoint has been validated. Loggers get the config.
 
-    Args:
-        folder: of the run.
-        leaderboard: the csv with one line a run; None for none.
-        about: columns that tell this run from others in the leaderboard, such as experiment, fold and seed.
+    folder: of the run. leaderboard: the csv with one line a run; None for none. about: columns that tell this run from
+    others in the leaderboard, such as experiment, fold and seed.
     """
 
     def __init__(self, folder: str | Path, leaderboard: str | Path | None, about: dict[str, Any]) -> None:

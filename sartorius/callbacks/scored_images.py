@@ -134,8 +134,7 @@ class ImageCallback(Callback):
 class ScoredImages(Callback):
     """Dispatcher of validated images to the run's ImageCallbacks, in the order of the config; none in the sanity check.
 
-    Args:
-        postprocess: turns Detections into Finalised, once an image and only where a callback asks for it.
+    postprocess: turns Detections into Finalised, once an image and only where a callback asks for it.
     """
 
     def __init__(self, postprocess: Finalise) -> None:

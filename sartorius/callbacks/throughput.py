@@ -85,8 +85,8 @@ def peak_megabytes() -> float | None:
     On Linux from VmHWM: getrusage begins with the peak of the process that started this one.
     """
     status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
-        return int(found.group(1)) * 1024 / 1e6
+    if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
+        return int(peak[1]) * 1024 / 1e6
     try:
         import resource
     except ImportError:  # Windows

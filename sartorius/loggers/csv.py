@@ -1,4 +1,4 @@
-"""metrics.csv: the logged numbers, one row a step, readable while the run goes on."""
+"""metrics.csv: the logged numbers, one row a step, readable during the run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ class CSVLog(Logger):
     A run that continues in the same folder keeps the rows up to the step at which it continues; later ones are of the
     part that was lost.
 
-    Args:
-        path: of the csv.
+    path: of the csv.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -22,9 +22,7 @@ class GrowingCsv:
     on the length of the file. Only where there is a new column the file is written anew, atomically. After a failed
     save the rows stay in memory, and the next one writes them.
 
-    Args:
-        path: of the csv.
-        order: of the columns, from their names: those of the file first, then new ones as they came.
+    path: of the csv. order: of the columns, from their names: those of the file first, then new ones as they came.
     """
 
     def __init__(self, path: str | Path, order: Callable[[Sequence[str]], list[str]]) -> None:

@@ -15,7 +15,6 @@ from pytorch_lightning import Trainer
 from sartorius.loggers.tolerant import TolerantLogger
 from sartorius.structures.arrays import GreyImage, Scores
 from sartorius.structures.instances import Instances
-from sartorius.visualise.overlays import stretched
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,6 @@ class CellsView:
     scores: Scores
     names: tuple[str, ...]
     caption: str
-
-    def stretched(self) -> GreyImage:
-        """Return the image uint8 [H, W] from black to white: phase contrast is mostly mid-grey."""
-        return stretched(self.image)
 
 
 @runtime_checkable
@@ -69,7 +64,7 @@ def loggers_with(trainer: Trainer, kind: type[Kind]) -> list[Kind]:
     """Return the loggers of a kind, the same in every process; a TolerantLogger is of those of the one inside it."""
     loggers: list[Any] = list(trainer.loggers)
     inside = [logger.logger if isinstance(logger, TolerantLogger) else logger for logger in loggers]
-    return [logger for logger, own in zip(loggers, inside, strict=True) if isinstance(own, kind)]
+    return [logger for logger, inner in zip(loggers, inside, strict=True) if isinstance(inner, kind)]
 
 
 def logged_step(trainer: Trainer) -> int:

@@ -15,10 +15,8 @@ from sartorius.visualise.overlays import draw_comparison
 class TensorBoardLog(TensorBoardLogger, CellLogger):
     """Lightning's logger of TensorBoard, with images of cells.
 
-    Args:
-        folder: of the events; a resumed run adds a file to it.
-        flush_seconds: time after which numbers are on the disk at the latest.
-        scale: enlargement of images with cells.
+    folder: of the events; a resumed run adds a file to it. flush_seconds: time after which numbers are on the disk at
+    the latest. scale: enlargement of images with cells.
     """
 
     def __init__(self, folder: str, flush_seconds: int, scale: int) -> None:

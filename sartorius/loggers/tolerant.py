@@ -15,10 +15,8 @@ class SuppressErrors:
     The first one is a warning that names what failed, why, and what is lost by it; later ones are counted in
     `failures`. Ctrl-C and other kinds of errors pass.
 
-    Args:
-        what: the name of what may fail, for the warning: "logger.wandb", "batches.csv".
-        lost: what is missing when it does.
-        errors: the kinds.
+    what: the name of what may fail, for the warning: "logger.wandb", "batches.csv". lost: what is missing when it does.
+    errors: the kinds.
     """
 
     def __init__(self, what: str, lost: str, errors: type[Exception] | tuple[type[Exception], ...] = Exception) -> None:
@@ -48,9 +46,7 @@ class TolerantLogger:
 
     It stands in for the logger inside it: every method and property of that one is reached through this one.
 
-    Args:
-        logger: any of Lightning's kind.
-        what: the config key that it comes from, for the warning.
+    logger: any of Lightning's kind. what: the config key that it comes from, for the warning.
     """
 
     def __init__(self, logger: Logger, what: str) -> None:

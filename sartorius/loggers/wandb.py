@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from sartorius.loggers.protocol import CellLogger, CellsView, FileLogger, TableLogger
 from sartorius.structures.arrays import GreyImage, LabelMap, Scores
 from sartorius.structures.instances import Instances
-from sartorius.visualise.overlays import outlines
+from sartorius.visualise.overlays import outlines, stretched
 
 
 class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
@@ -99,7 +99,9 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
             masks[side] = {"mask_data": outline_types(cells, self.rim), "class_labels": labels}
             if data := boxes_of(cells, scores, view.names, self.boxes):  # W&B refuses a side without boxes
                 boxes[side] = {"box_data": data, "class_labels": labels}
-        image = wandb.Image(view.stretched(), masks=masks, boxes=boxes or None, caption=view.caption, file_type="jpg")
+        image = wandb.Image(
+            stretched(view.image), masks=masks, boxes=boxes or None, caption=view.caption, file_type="jpg"
+        )
         self._show(key, image, step)
 
     @rank_zero_only
@@ -107,8 +109,10 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
         """Log a table; RGB arrays uint8 [H, W, 3] become images."""
         import wandb
 
-        table = wandb.Table(columns=list(columns), data=[[_cell(value) for value in row] for row in rows])
-        self._show(key, table, step)
+        data: list[Any] = [
+            [wandb.Image(v, file_type="jpg") if isinstance(v, np.ndarray) else v for v in row] for row in rows
+        ]
+        self._show(key, wandb.Table(columns=list(columns), data=data), step)
 
     @rank_zero_only
     def log_files(self, name: str, kind: str, paths: Sequence[Path], metadata: Mapping[str, Any]) -> None:
@@ -144,12 +148,6 @@ class WandbLog(WandbLogger, CellLogger, TableLogger, FileLogger):
                 del os.environ["WANDB_DATA_DIR"]  # the next run of a sweep has another folder
 
 
-def _cell(value: Any) -> Any:
-    import wandb
-
-    return wandb.Image(value, file_type="jpg") if isinstance(value, np.ndarray) else value
-
-
 def outline_types(cells: Instances, rim: int) -> GreyImage:
     """Return uint8 [H, W]: k + 1 on the `rim` outermost pixels of cells of type k, 0 elsewhere, inside cells too."""
     kinds = np.append(0, cells.cell_types + 1).astype(np.uint8)
@@ -169,18 +167,12 @@ def boxes_of(cells: Instances, scores: Scores | None, names: Sequence[str], limi
         chosen = np.flatnonzero(cells.areas) if len(cells) <= limit else np.zeros(0, np.int64)
     else:
         chosen = np.argsort(-scores, kind="stable")[:limit]
-    return [_box(cells, k, None if scores is None else float(scores[k]), names) for k in chosen.tolist()]
-
-
-def _box(cells: Instances, k: int, score: float | None, names: Sequence[str]) -> dict[str, Any]:
-    """Return the box of cell k."""
-    x1, y1, x2, y2 = cells.boxes[k].astype(int).tolist()
-    kind = int(cells.cell_types[k])
-    certainty = {} if score is None else {"scores": {"confidence": score}}
-    return {
-        "position": {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2},
-        "domain": "pixel",
-        "class_id": kind + 1,
-        "box_caption": names[kind] if score is None else f"{names[kind]} {score:.2f}",
-        **certainty,
-    }
+    boxes = []
+    for k, kind in zip(chosen.tolist(), cells.cell_types[chosen].tolist(), strict=True):
+        x1, y1, x2, y2 = cells.boxes[k].astype(int).tolist()
+        position = {"minX": x1, "maxX": x2, "minY": y1, "maxY": y2}
+        box = {"position": position, "domain": "pixel", "class_id": kind + 1, "box_caption": names[kind]}
+        if scores is not None:
+            box |= {"box_caption": f"{names[kind]} {scores[k]:.2f}", "scores": {"confidence": float(scores[k])}}
+        boxes.append(box)
+    return boxes

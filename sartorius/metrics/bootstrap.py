@@ -26,7 +26,7 @@ class Interval:
 
 
 def bootstrap_interval(scores: Floats, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean of the scores [P] of images and the central `level` of the means of resampled images.
+    """Return the mean of the scores [P] of images and the central `level` of the means of resampled images.
 
     Deterministic in `seed`. One image gives an interval of zero width.
     Raises InputError for fewer than one sample, or a level outside (0, 1).
@@ -54,7 +54,7 @@ def bootstrap_interval(scores: Floats, samples: int = 10_000, seed: int = 0, lev
 
 
 def paired_bootstrap(a: Floats, b: Floats, samples: int = 10_000, seed: int = 0, level: float = 0.95) -> Interval:
-    """The mean of a - b over the same images and its interval; zero outside the interval indicates a real difference.
+    """Return the mean of a - b over the same images and its interval; zero outside it indicates a real difference.
 
     `a` and `b` are float64 [P], the same images in the same order; raises ValueError when the lengths differ.
     """

@@ -26,9 +26,8 @@ _CELL = 7  # x1, y1, x2, y2, cell type
 class BoxAP(ImageRows):
     """COCO box AP over thresholds 0.50:0.95 and all processes; a repeated image counts once.
 
-    Args:
-        type_names: names of the cell types 0 ... K-1; they name the results.
-        max_detections: highest-scoring boxes counted per image and cell type.
+    type_names: names of the cell types 0 ... K-1; they name the results. max_detections: highest-scoring boxes counted
+    per image and cell type.
     """
 
     TABLES = {"detections": ((_DETECTION,), torch.float64), "cells": ((_CELL,), torch.float64)}  # noqa: RUF012
@@ -41,27 +40,19 @@ class BoxAP(ImageRows):
         self.max_detections = max_detections
 
     def update(
-        self,
-        index: int,
-        boxes: ArrayLike,
-        scores: ArrayLike,
-        cell_types: ArrayLike,
-        true_boxes: ArrayLike,
+        self, index: int, boxes: ArrayLike, scores: ArrayLike, cell_types: ArrayLike, true_boxes: ArrayLike,
         true_cell_types: ArrayLike,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Add one image, by its index: boxes [N, 4] (x1, y1, x2, y2), scores [N], cell types [N]; and its cells'.
 
         Boxes before non-maximum suppression and thresholds belong here: AP ranks, it does not decide.
         """
-        self.detections.append(self._table(index, boxes, [cell_types, scores], _DETECTION))
-        self.cells.append(self._table(index, true_boxes, [true_cell_types], _CELL))
+        self.detections.append(self._table(index, boxes, cell_types, scores))
+        self.cells.append(self._table(index, true_boxes, true_cell_types))
 
-    def _table(self, index: int, boxes: ArrayLike, columns: list[ArrayLike], width: int) -> Tensor:
+    def _table(self, index: int, boxes: ArrayLike, *columns: ArrayLike) -> Tensor:
         corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-        table = np.empty((len(corners), width))
-        table[:, 0], table[:, 1], table[:, 2:6] = index, np.arange(len(corners)), corners
-        for k, column in enumerate(columns):
-            table[:, 6 + k] = np.asarray(column)
+        table = np.column_stack((np.full(len(corners), index), np.arange(len(corners)), corners, *columns))
         # Apple's accelerator has no float64; the table is small and stays where it can be gathered exactly.
         device = self.device if self.device.type == "cuda" else "cpu"
         return torch.from_numpy(table).to(device)
@@ -73,16 +64,11 @@ class BoxAP(ImageRows):
         """
         detections, cells = (_each_once(table.numpy()) for table in self._tables().values())
         precision = box_precision(detections, cells, len(self.type_names), self.max_detections)
-        results = {
-            "box_ap": _mean(precision),
-            "box_ap_50": _mean(precision[0]),
-            "box_ap_75": _mean(precision[5]),
-        }
+        results = {"box_ap": _mean(precision), "box_ap_50": _mean(precision[0]), "box_ap_75": _mean(precision[5])}
         return results | {f"box_ap_{name}": _mean(precision[:, :, k]) for k, name in enumerate(self.type_names)}
 
 
 def _each_once(rows: Floats) -> Floats:
-    """The rows, each (image, serial number) once."""
     return rows[np.unique(rows[:, :2], axis=0, return_index=True)[1]]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sartorius.metrics.functional import ROW_LENGTH, Cells, competition_map, deduplicate, image_row
+from sartorius.metrics.functional import ROW_LENGTH, competition_map, deduplicate
 from sartorius.metrics.gathered import ImageRows
 from sartorius.structures.arrays import Ints
 
@@ -19,14 +19,7 @@ class CompetitionMap(ImageRows):
     TABLES = {"rows": ((ROW_LENGTH,), torch.int64)}  # noqa: RUF012
     rows: list[Tensor]
 
-    def update(self, index: int, predictions: Cells, truth: Cells) -> None:
-        """Add one image: its index in the data set, its overlap-free predictions and its cells.
-
-        Takes what `functional.image_row` takes.
-        """
-        self.add(image_row(index, predictions, truth))
-
-    def add(self, row: Ints) -> None:
+    def update(self, row: Ints) -> None:
         """Add the row of one image, int64 [13]."""
         self.rows.append(torch.from_numpy(row)[None].to(self.device))
 

@@ -33,7 +33,7 @@ ROW_LENGTH = 1 + len(THRESHOLDS) + 2
 
 
 def image_row(index: int, predictions: Cells, truth: Cells) -> Ints:
-    """One image's row, int64 [13]: (index, true positives at THRESHOLDS, number of predictions, of cells).
+    """Return one image's row, int64 [13]: (index, true positives at THRESHOLDS, number of predictions, of cells).
 
     Both sides may be runs, instances, a label map [H, W] (0 is background, gaps in the numbering are allowed) or
     layers [L, H, W]; cells of one side may overlap. Cells without pixels are not counted. Where one prediction
@@ -49,9 +49,9 @@ def image_row(index: int, predictions: Cells, truth: Cells) -> Ints:
 
 
 def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_areas: Ints) -> Ints:
-    """Matched pairs at each of THRESHOLDS, int64 [10], from the sparse intersections of one image.
+    """Count matched pairs at each of THRESHOLDS, int64 [10], from the sparse intersections of one image.
 
-    Pair k says that prediction i[k] and cell j[k] share pixels[k] > 0 pixels; areas are in pixels. The matching is
+    Pair k: prediction i[k] and cell j[k] share pixels[k] > 0 pixels; areas are in pixels. The matching is
     one to one and as large as possible.
     """
     union = prediction_areas[i] + cell_areas[j] - pixels
@@ -60,7 +60,7 @@ def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_
     hits = 100 * pixels[:, None] > THRESHOLD_PERCENT * union[:, None]  # [pairs, 10]
     if np.unique(i).size == i.size and np.unique(j).size == j.size:
         return hits.sum(axis=0)
-    return np.array([_matched(i[hit], j[hit]) for hit in hits.T], dtype=np.int64)
+    return np.array([_matching(i[hit], j[hit]).size for hit in hits.T], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def match_cells(predictions: Cells, truth: Cells) -> CellMatches:
 
 
 def _matching(i: Ints, j: Ints) -> Ints:
-    """Indices of the pairs (i[k], j[k]) that are in a largest one-to-one matching; of a star the first pair."""
+    """Choose pairs (i[k], j[k]) of a largest one-to-one matching, as indices; of a star the first pair."""
     rows, first_of_row, row = np.unique(i, return_index=True, return_inverse=True)
     columns, first_of_column, column = np.unique(j, return_index=True, return_inverse=True)
     if columns.size == i.size:
@@ -113,18 +113,8 @@ def _matching(i: Ints, j: Ints) -> Ints:
     return np.asarray(number[taken, partner[taken]]).ravel().astype(np.int64) - 1
 
 
-def _matched(i: Ints, j: Ints) -> int:
-    """Size of the largest one-to-one matching of the pairs (i[k], j[k])."""
-    rows, row = np.unique(i, return_inverse=True)
-    columns, column = np.unique(j, return_inverse=True)
-    if columns.size == i.size or rows.size == i.size:  # stars only: each centre is matched once
-        return min(rows.size, columns.size)
-    graph = csr_matrix((np.ones(i.size, dtype=np.int8), (row, column)), shape=(rows.size, columns.size))
-    return int(np.count_nonzero(maximum_bipartite_matching(graph, perm_type="column") >= 0))
-
-
 def _overlaps(predictions: Cells, truth: Cells) -> tuple[Pairs, Ints, Ints]:
-    """Sparse intersections (i, j, pixels) and the areas of both sides."""
+    """Return sparse intersections (i, j, pixels) and the areas of both sides."""
     left, right = _as_runs(predictions), _as_runs(truth)
     return rle.intersections(left, right), left.areas, right.areas
 
@@ -137,7 +127,7 @@ def _as_runs(cells: Cells) -> Runs:
 
 
 def deduplicate(rows: Ints) -> Ints:
-    """Rows sorted by image index, the first of each image kept: int64 [P, 13].
+    """Sort rows by image index, the first of each image kept: int64 [P, 13].
 
     A distributed sampler repeats images to fill the last batch; they must count once.
     """
@@ -146,7 +136,7 @@ def deduplicate(rows: Ints) -> Ints:
 
 
 def precision_per_image(rows: Ints) -> Floats:
-    """TP / (TP + FP + FN) of each row at each threshold, float64 [P, 10], in the order of the rows.
+    """Return TP / (TP + FP + FN) of each row at each threshold, float64 [P, 10], in the order of the rows.
 
     1 for an image without cells and without predictions, 0 when only one of the two is missing.
     """
@@ -156,17 +146,17 @@ def precision_per_image(rows: Ints) -> Floats:
 
 
 def average_precision_per_image(rows: Ints) -> Floats:
-    """The mean over thresholds of each row's precision, float64 [P]: what the competition averages over images."""
+    """Return the mean over thresholds of each row's precision, float64 [P]; the competition averages it over images."""
     return precision_per_image(rows).mean(axis=1)
 
 
 def competition_map(rows: Ints) -> float:
-    """The competition's score: the mean over images of the mean over thresholds; NaN without images."""
+    """Return the competition's score: the mean over images of the mean over thresholds; NaN without images."""
     return float(average_precision_per_image(rows).mean()) if len(rows) else float("nan")
 
 
 def pooled_precision(rows: Ints) -> Floats:
-    """TP / (TP + FP + FN) at each threshold with the counts of all images summed first, float64 [10].
+    """Return TP / (TP + FP + FN) at each threshold with the counts of all images summed first, float64 [10].
 
     This is not the competition's score: images with many cells weigh more. NaN without images.
     """
@@ -176,6 +166,6 @@ def pooled_precision(rows: Ints) -> Floats:
 
 
 def mean_by_group(scores: Floats, groups: Sequence[str]) -> Mapping[str, float]:
-    """The mean of the images' scores [P] of each group (cell type) that occurs, in order of first appearance."""
+    """Return the mean of the images' scores [P] of each group (cell type) that occurs, in order of first appearance."""
     names = np.asarray(groups, dtype=object)
     return {name: float(scores[names == name].mean()) for name in dict.fromkeys(groups)}

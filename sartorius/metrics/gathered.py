@@ -29,26 +29,23 @@ class ImageRows(Metric):
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the tables; a process without images contributes empty tables of the right shape."""
         for name, (shape, dtype) in self.TABLES.items():
-            state: list[Tensor] = self._state(name)
+            state: Any = self.metric_state[name]
             if not state:
                 state.append(torch.zeros((0, *shape), dtype=dtype, device=self.device))
         super().sync(*args, **kwargs)
 
     def _gathered(self) -> dict[str, Tensor]:
-        """The tables of all processes by name, on the CPU, in the order of processes. A collective call."""
+        """Return the tables of all processes by name, on the CPU, in the order of processes. A collective call."""
         with self.sync_context(
             dist_sync_fn=self.dist_sync_fn, should_sync=self._to_sync, should_unsync=self._should_unsync
         ):
             return self._tables()
 
     def _tables(self) -> dict[str, Tensor]:
-        """The tables as they are in this process; empty ones without images."""
+        """Return the tables as they are in this process; empty ones without images."""
         tables = {}
         for name, (shape, dtype) in self.TABLES.items():
-            state = self._state(name)
+            state: Any = self.metric_state[name]
             empty = isinstance(state, list) and not state
             tables[name] = torch.zeros((0, *shape), dtype=dtype) if empty else dim_zero_cat(state).cpu()
         return tables
-
-    def _state(self, name: str) -> Any:
-        return self.metric_state[name]

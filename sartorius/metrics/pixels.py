@@ -4,8 +4,8 @@ A row is int64 [5]: image index, pixels that are true positives, false positives
 beside it stands the sum of the binary cross-entropy over the image's pixels. Rows of several processes are
 concatenated, deduplicated by image and averaged in float64: the result does not depend on how images are distributed.
 
-A plain name (`iou`) is the mean over images; `pooled_` says that the pixels of all images were counted together, so
-that images with more cells weigh more. Of images of one size, accuracy and cross-entropy are the same both ways.
+A plain name (`iou`) is the mean over images; `pooled_` counts the pixels of all images together, so that images with
+more cells weigh more. Of images of one size, accuracy and cross-entropy are the same both ways.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from sartorius.metrics.gathered import ImageRows
+from sartorius.metrics.report import print_rows
 from sartorius.structures.arrays import Floats, Ints
 
 ROW_LENGTH = 5
@@ -26,7 +27,7 @@ _LEAST_LOG = -100.0  # as torch's binary_cross_entropy: a wrong pixel that is ce
 
 
 def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """One image's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
+    """Return an image's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
 
     foreground: float [H, W], the probability 0..1 that a pixel belongs to any cell; above `threshold` it counts as one.
     truth: bool [H, W]. Raises ValueError when the two have different sizes.
@@ -42,52 +43,32 @@ def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -
     return row, entropy.abs()  # no minus zero
 
 
-def accuracy_per_image(rows: Ints) -> Floats:
-    """Return the share of correctly classified pixels, float64 [P], 0..1."""
-    return (rows[:, 1] + rows[:, 4]) / _pixels(rows)
+def scores_per_image(rows: Ints, bce: Floats) -> dict[str, Floats]:
+    """Return accuracy, iou, dice, bce, confluence_true and confluence_predicted of each row, float64 [P].
 
-
-def iou_per_image(rows: Ints) -> Floats:
-    """TP / (TP + FP + FN), float64 [P]: 1 with no true and no predicted pixel, 0 when only one of them is missing."""
-    return _share(rows[:, 1], rows[:, 1:4].sum(axis=1))
-
-
-def dice_per_image(rows: Ints) -> Floats:
-    """2 TP / (2 TP + FP + FN), float64 [P], also called F1; 1 and 0 as in `iou_per_image`."""
-    return _share(2 * rows[:, 1], rows[:, 1] + rows[:, 1:4].sum(axis=1))
-
-
-def confluence_per_image(rows: Ints) -> tuple[Floats, Floats]:
-    """The shares of the image that cells cover in truth and as predicted, float64 [P] each, 0..1."""
-    return (rows[:, 1] + rows[:, 3]) / _pixels(rows), (rows[:, 1] + rows[:, 2]) / _pixels(rows)
-
-
-def _pixels(rows: Ints) -> Ints:
-    return rows[:, 1:].sum(axis=1)
+    rows: int64 [P, 5]; bce: float [P], sums over the pixels of an image; their mean comes back, in nats a pixel.
+    accuracy: share of correctly classified pixels, 0..1. iou: TP / (TP + FP + FN). dice: 2 TP / (2 TP + FP + FN), also
+    called F1. Both are 1 with no true and no predicted pixel, 0 when only one of them is missing. confluence: share of
+    the image that cells cover, 0..1.
+    """
+    hits, false, missed, background = rows[:, 1:].T
+    pixels = rows[:, 1:].sum(axis=1)
+    return {
+        "accuracy": (hits + background) / pixels,
+        "iou": _share(hits, hits + false + missed),
+        "dice": _share(2 * hits, 2 * hits + false + missed),
+        "bce": bce / pixels,
+        "confluence_true": (hits + missed) / pixels,
+        "confluence_predicted": (hits + false) / pixels,
+    }
 
 
 def _share(part: Ints, whole: Ints) -> Floats:
     return np.divide(part, whole, out=np.ones(len(whole)), where=whole > 0)
 
 
-def scores_per_image(rows: Ints, bce: Floats) -> dict[str, Floats]:
-    """accuracy, iou, dice, bce, confluence_true, confluence_predicted of each row, float64 [P].
-
-    rows: int64 [P, 5]; bce: float [P], sums over the pixels of an image; their mean comes back, in nats a pixel.
-    """
-    true, predicted = confluence_per_image(rows)
-    return {
-        "accuracy": accuracy_per_image(rows),
-        "iou": iou_per_image(rows),
-        "dice": dice_per_image(rows),
-        "bce": bce / _pixels(rows),
-        "confluence_true": true,
-        "confluence_predicted": predicted,
-    }
-
-
 def summary(rows: Ints, bce: Floats) -> dict[str, float]:
-    """The means over images of `scores_per_image`, confluence_error, and pooled_accuracy, _iou, _dice and _bce.
+    """Return the means over images of `scores_per_image`, confluence_error, and pooled_accuracy, _iou, _dice and _bce.
 
     confluence_error is the mean absolute difference of true and predicted confluence, a share of the image in 0..1.
     {} without images.
@@ -102,31 +83,21 @@ def summary(rows: Ints, bce: Floats) -> dict[str, float]:
 
 
 def per_image_table(rows: Ints, bce: Floats, images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
-    """One line an image: image_id, cell_type and the columns of `scores_per_image`, all in the order of `rows`."""
+    """Make a table, a line an image: image_id, cell_type, the columns of `scores_per_image`; in the order of `rows`."""
     names = {"image_id": list(images), "cell_type": list(cell_types)}
     return pd.DataFrame({**names, **scores_per_image(rows, bce)})
 
 
 def print_table(title: str, table: pd.DataFrame) -> None:
     """Print the means over images of a `per_image_table`, a line for all and one for each cell type in it."""
-    from rich.console import Console
-    from rich.table import Table
-
-    lines = Table(title=title, title_justify="left")
-    lines.add_column("type")
-    for column in ("images", "accuracy\n%", "BCE", "IoU", "Dice", "confluence %\ntrue / found"):
-        lines.add_column(column, justify="right")
+    rows = []
     for kind in ("all", *sorted(set(table.cell_type))):
         part = table if kind == "all" else table[table.cell_type == kind]
-        lines.add_row(kind, str(len(part)), *_shown(part))
-    Console().print(lines)
-
-
-def _shown(part: pd.DataFrame) -> list[str]:
-    mean = {str(name): float(part[name].mean()) for name in part.columns[2:]}
-    plain = [f"{mean[name]:.4f}" for name in ("bce", "iou", "dice")]
-    covered = f"{100 * mean['confluence_true']:.2f} / {100 * mean['confluence_predicted']:.2f}"
-    return [f"{100 * mean['accuracy']:.2f}", *plain, covered]
+        mean = part[part.columns[2:]].mean()
+        plain = [f"{mean[name]:.4f}" for name in ("bce", "iou", "dice")]
+        covered = f"{100 * mean.confluence_true:.2f} / {100 * mean.confluence_predicted:.2f}"
+        rows.append([kind, str(len(part)), f"{100 * mean.accuracy:.2f}", *plain, covered])
+    print_rows(title, ["type", "images", "accuracy\n%", "BCE", "IoU", "Dice", "confluence %\ntrue / found"], rows)
 
 
 class PixelScores(ImageRows):
@@ -134,8 +105,7 @@ class PixelScores(ImageRows):
 
     State: one int64 row [5] and one float32 sum an image. An image that a distributed sampler repeats counts once.
 
-    Args:
-        threshold: a pixel is called a cell's above this probability.
+    threshold: a pixel is called a cell's above this probability.
     """
 
     TABLES = {"rows": ((ROW_LENGTH,), torch.int64), "bce": ((), torch.float32)}  # noqa: RUF012

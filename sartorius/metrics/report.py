@@ -26,7 +26,7 @@ HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
 
 
 def per_image_table(rows: Ints, images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
-    """One line an image: image_id, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
+    """Tabulate images: image_id, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
 
     `rows` int64 [P, 13] as `functional.image_row` makes them; `images` and `cell_types` in the same order.
     """
@@ -50,7 +50,7 @@ def summary(
     seed: int = 0,
     level: float = 0.95,
 ) -> dict[str, Any]:
-    """The numbers of metrics.json, ready for JSON (None where there is nothing to average).
+    """Compute the numbers of metrics.json, ready for JSON (None where there is nothing to average).
 
     `rows` int64 [P, 13]; `cell_types` [P], the type of each image; `type_names`, all types to report.
     competition_map, competition_map_<type>: means over images. competition_map_interval(_<type>): [low, high] of the
@@ -73,7 +73,7 @@ def summary(
 
 
 def limits(interval: Interval) -> list[float] | None:
-    """[low, high] for JSON, None without images."""
+    """Return [low, high] for JSON, None without images."""
     return None if math.isnan(interval.low) else [interval.low, interval.high]
 
 
@@ -86,7 +86,7 @@ def _by_threshold(values: Floats) -> dict[str, float | None]:
 
 
 def read_per_image(path: str | Path) -> pd.DataFrame:
-    """A per_image.csv, or the one in a run folder; raises InputError when it is missing or something else."""
+    """Read a per_image.csv, or the one in a run folder; raises InputError when it is missing or something else."""
     file = Path(path) / "per_image.csv" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected a per_image.csv or a folder that evaluate or train wrote")
@@ -99,13 +99,12 @@ def read_per_image(path: str | Path) -> pd.DataFrame:
 def compare(
     ours: pd.DataFrame, theirs: pd.DataFrame, samples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> tuple[Interval, int]:
-    """The paired difference ours - theirs over the images that both tables hold, and how many those are.
+    """Return the paired difference ours - theirs over the images that both tables hold, and how many those are.
 
     Raises InputError when they share no image, or one of them lists an image twice.
     """
     for table in (ours, theirs):
-        repeated = table.image_id[table.image_id.duplicated()]
-        if len(repeated):
+        if len(repeated := table.image_id[table.image_id.duplicated()]):
             raise InputError(f"image {repeated.iloc[0]} appears twice in a per-image table; each may appear once")
     both = ours.merge(theirs, on="image_id", suffixes=("_ours", "_theirs"))
     if both.empty:
@@ -116,19 +115,26 @@ def compare(
 
 def print_scores(name: str, numbers: Mapping[str, Any], table: pd.DataFrame, type_names: Sequence[str]) -> None:
     """Print what `summary` and `per_image_table` hold as a table, a line a cell type and one for all."""
-    from rich.console import Console
-    from rich.table import Table
-
-    lines = Table(title=name, title_justify="left")
-    lines.add_column("cell type")
-    for column in ("images", "cells", "predictions", "mAP", "interval"):
-        lines.add_column(column, justify="right")
+    rows = []
     for kind, suffix in [*((kind, f"_{kind}") for kind in type_names), ("all", "")]:
         part = table[table.cell_type == kind] if suffix else table
         value, interval = numbers[f"competition_map{suffix}"], numbers[f"competition_map_interval{suffix}"]
         shown = ("-", "") if value is None else (f"{value:.6f}", f"{interval[0]:.3f} to {interval[1]:.3f}")
-        lines.add_row(kind, str(len(part)), str(part["cells"].sum()), str(part["predictions"].sum()), *shown)
-    Console().print(lines)
+        rows.append([kind, str(len(part)), str(part["cells"].sum()), str(part["predictions"].sum()), *shown])
+    print_rows(name, ["cell type", "images", "cells", "predictions", "mAP", "interval"], rows)
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of texts as a table, the first column left and the others right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for k, column in enumerate(columns):
+        table.add_column(column, justify="right" if k else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def print_difference(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +23,11 @@ _POINTS = 1500  # of a line: more cannot be told apart, and would weigh down the
 _SPAN = 0.5  # epochs that a line must span to be drawn
 
 
-def read_curves(path: Path) -> pd.DataFrame:
-    """epoch, step, LOSSES and SCORES of a metrics.csv as numbers, those that were measured; empty without one."""
-    table = read_numbers(path)
-    return table[[name for name in (*_PLACE, *LOSSES, *SCORES) if name in table]]
-
-
 def read_numbers(path: Path) -> pd.DataFrame:
-    """All columns of such a csv as numbers, rows without epoch or step left out; empty without a file."""
+    """Read metrics.csv or batches.csv: the columns with numbers, as numbers; rows without epoch or step left out.
+
+    Empty without a file.
+    """
     try:
         table = pd.read_csv(path)
     except (FileNotFoundError, ValueError):  # what pandas raises for an empty file, or none of its kind
@@ -41,21 +38,25 @@ def read_numbers(path: Path) -> pd.DataFrame:
 
 
 def timed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `time`, the epochs that were over when a row was measured; empty where it has no epoch or step."""
+    """Add `time`, the epochs that were over when a row was measured; empty where the table has no epoch or step."""
     if not {*_PLACE} <= {*table} or table.empty:
         return pd.DataFrame()
     return table.assign(time=(table.step + 1) / ((table.step + 1) / (table.epoch + 1)).max())
 
 
-def draw_curves(table: pd.DataFrame, path: Path, batches: pd.DataFrame | None = None) -> bool:
-    """Draw the LOSSES and SCORES of `read_curves` side by side; returns whether there was anything to draw.
+def draw_curves(numbers: pd.DataFrame, path: Path, batches: pd.DataFrame) -> bool:
+    """Draw the LOSSES and SCORES side by side; returns whether there was anything to draw.
 
     The horizontal axis counts epochs that are over: a score stands at the end of its epoch, a training loss where it
-    was measured, and the mean of an epoch's training losses in its middle. batches: of `batches.csv`, whose losses
-    stand in for the logged steps.
+    was measured, and the mean of an epoch's training losses in its middle. numbers, batches: `read_numbers` of
+    metrics.csv and batches.csv, whose losses stand in for the logged steps.
     """
-    table = timed(table)
-    panels = [paint for paint, names in ((_paint_losses, LOSSES), (_paint_scores, SCORES)) if {*names} & {*table}]
+    table, every = timed(numbers), timed(batches)
+    panels: list[Callable[[Axes], None]] = []
+    if {*LOSSES} & {*table}:
+        panels.append(lambda axes: _paint_losses(axes, table, every))
+    if {*SCORES} & {*table}:
+        panels.append(lambda axes: _paint_scores(axes, table))
     if not panels:
         return False
     from matplotlib.figure import Figure  # half a second, and only at the end of a fit
@@ -63,10 +64,7 @@ def draw_curves(table: pd.DataFrame, path: Path, batches: pd.DataFrame | None = 
     figure = Figure(figsize=(6.4 * len(panels), 4.2), layout="constrained")
     for place, paint in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), place)
-        if paint is _paint_losses:
-            _paint_losses(axes, table, None if batches is None else timed(batches))
-        else:
-            paint(axes, table)
+        paint(axes)
         axes.grid(alpha=0.3)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
@@ -74,36 +72,34 @@ def draw_curves(table: pd.DataFrame, path: Path, batches: pd.DataFrame | None = 
 
 
 def curve_plots(numbers: pd.DataFrame, batches: pd.DataFrame, folder: Path | None) -> list[Plot]:
-    """Plots of one run: losses, their parts, scores, scores by cell type, learning rate; those that were logged.
+    """Draw one run: losses, their parts, scores, scores by cell type, learning rate; those that were logged.
 
     numbers, batches: `read_numbers` of metrics.csv and batches.csv. folder: gets PNGs of them.
     """
     table, every = timed(numbers), timed(batches)
-    plots = []
-    if {*LOSSES} & {*table}:
-        plots.append(draw("losses", "Loss", "Loss of training and validation over the epochs",
-                          lambda axes: _paint_losses(axes, table, every), folder))  # fmt: skip
-    if parts := [name for name in table if str(name).startswith("train/") and name != "train/loss"]:
-        lines = {str(name).removeprefix("train/"): _epoch_means(table, str(name)) for name in parts}
-        plots.append(draw("loss_parts", "Parts of the training loss", "Each part of the training loss over the epochs",
-                          lambda axes: _paint_lines(axes, lines, "mean of an epoch, unweighted"), folder))  # fmt: skip
-    if {*SCORES} & {*table}:
-        plots.append(draw("scores", "Scores in validation", "Validation scores over the epochs, from 0 to 1",
-                          lambda axes: _paint_scores(axes, table), folder))  # fmt: skip
-    kinds = [str(name) for name in table if str(name).startswith("val/map_")]
-    lines_by_type = {name.removeprefix("val/map_"): _measured(table, name) for name in kinds}
-    if _moving(lines_by_type):
-        plots.append(draw("scores_by_type", "mAP in validation, by cell type", "mAP of each cell type over the epochs",
-                          lambda axes: _paint_lines(axes, lines_by_type, "mAP (0 to 1)"), folder))  # fmt: skip
-    if rates := [str(name) for name in table if str(name).startswith("lr")]:
-        rate_lines = _distinct({name: _measured(table, name) for name in rates})
-        plots.append(draw("learning_rate", "Learning rate", "Learning rate over the epochs",
-                          lambda axes: _paint_lines(axes, rate_lines, "learning rate"), folder))  # fmt: skip
-    return plots
+    columns = [str(name) for name in table]
+    parts = [name for name in columns if name.startswith("train/") and name != "train/loss"]
+    part_lines = {name.removeprefix("train/"): _epoch_means(table, name) for name in parts}
+    types = [name for name in columns if name.startswith("val/map_")]
+    type_lines = {name.removeprefix("val/map_"): _measured(table, name) for name in types}
+    rates = _distinct({name: _measured(table, name) for name in columns if name.startswith("lr")})
+    plots: list[tuple[Any, str, str, str, Callable[[Axes], None]]] = [
+        ({*LOSSES} & {*columns}, "losses", "Loss", "Loss of training and validation over the epochs",
+         lambda axes: _paint_losses(axes, table, every)),
+        (parts, "loss_parts", "Parts of the training loss", "Each part of the training loss over the epochs",
+         lambda axes: _paint_lines(axes, part_lines, "mean of an epoch, unweighted")),
+        ({*SCORES} & {*columns}, "scores", "Scores in validation", "Validation scores over the epochs, from 0 to 1",
+         lambda axes: _paint_scores(axes, table)),
+        (_moving(type_lines), "scores_by_type", "mAP in validation, by cell type",
+         "mAP of each cell type over the epochs", lambda axes: _paint_lines(axes, type_lines, "mAP (0 to 1)")),
+        (rates, "learning_rate", "Learning rate", "Learning rate over the epochs",
+         lambda axes: _paint_lines(axes, rates, "learning rate")),
+    ]  # fmt: skip
+    return [draw(name, title, alt, paint, folder) for wanted, name, title, alt, paint in plots if wanted]
 
 
 def shared_curve_plots(numbers: Mapping[str, pd.DataFrame], folder: Path | None) -> list[Plot]:
-    """Plots with a line a run: training loss, validation loss and mAP; those that at least one of the runs logged."""
+    """Draw a line a run: training loss, validation loss and mAP; those that at least one of the runs logged."""
     tables = {name: timed(table) for name, table in numbers.items()}
     plots = []
     for column, name, title, unit in (
@@ -120,13 +116,13 @@ def shared_curve_plots(numbers: Mapping[str, pd.DataFrame], folder: Path | None)
 
 
 def _measured(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """time and value of a column where it was logged, thinned evenly to what a line can show."""
+    """Return time and value of a column where it was logged, thinned evenly to the points that a line can show."""
     measured = table.loc[table[name].notna(), ["time", name]].set_axis(["time", "value"], axis="columns")
     return measured.iloc[:: max(1, math.ceil(len(measured) / _POINTS))]
 
 
 def _epoch_means(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """time and value: the mean of a column over each epoch, in the epoch's middle."""
+    """Return time and value: the mean of a column over each epoch, in the epoch's middle."""
     means = table.dropna(subset=name).groupby("epoch")[name].mean()
     return pd.DataFrame({"time": means.index.to_numpy() + 0.5, "value": means.to_numpy()})
 
@@ -137,7 +133,7 @@ def _moving(lines: Mapping[str, pd.DataFrame]) -> bool:
 
 
 def _distinct(lines: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    """The lines without those that lie on one before them: groups of parameters often share a learning rate."""
+    """Drop the lines that lie on one before them: groups of parameters often share a learning rate."""
     kept: dict[str, pd.DataFrame] = {}
     for name, line in lines.items():
         if not any(line.equals(other) for other in kept.values()):
@@ -151,9 +147,9 @@ def _paint_lines(axes: Axes, lines: Mapping[str, pd.DataFrame], unit: str) -> No
     _frame(axes, unit, legend=any(lines))
 
 
-def _paint_losses(axes: Axes, table: pd.DataFrame, batches: pd.DataFrame | None = None) -> None:
-    highest = 0.0  # of what must be seen: single steps may stick out
-    if batches is not None and (name := next((n for n in ("train/loss", "loss") if n in batches), None)):
+def _paint_losses(axes: Axes, table: pd.DataFrame, batches: pd.DataFrame) -> None:
+    highest = 0.0  # of the lines that must fit: single steps may stick out
+    if name := next((n for n in ("train/loss", "loss") if n in batches), None):
         every = _measured(batches, name)
         axes.plot(every.time, every.value, "-", color=_BLUE, alpha=0.3, lw=0.8, label="training, batches")
     elif "train/loss" in table:
@@ -185,10 +181,7 @@ def _paint_scores(axes: Axes, table: pd.DataFrame) -> None:
 
 
 def _frame(axes: Axes, unit: str, top: float | None = None, legend: bool = True) -> None:
-    axes.set_xlabel("epochs trained")
-    axes.set_ylabel(unit)
-    axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0, top=top)
+    axes.set(xlabel="epochs trained", ylabel=unit, xlim=(0, None), ylim=(0, top))
     if legend:
         axes.legend()
 

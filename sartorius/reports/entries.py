@@ -46,20 +46,15 @@ def images_of(run: Run, root: str | None, fallback: str) -> tuple[Images, bool]:
         return ImageFolder(path, paths, run.get("data", "levels") or "exact"), False
     place = root or run.get("data", "root") or fallback
     if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
-        names = run.get("data", "cell_type_names")
-        more = {
-            "annotation_files": run.get("data", "annotation_files"),
-            "repeated": run.get("data", "repeated") or "error",
-        }
-        return LiveCell(place, cell_type_names=names, **more).split("val"), True
-    default = run.get("cell_types") or CELL_TYPES
+        files, names, repeated = (run.get("data", key) for key in ("annotation_files", "cell_type_names", "repeated"))
+        return LiveCell(place, files, names, repeated or "error").split("val"), True
+    known = run.get("cell_types") or ()
     # an image that was not predicted may be of a type that the detections do not know
-    names = dict.fromkeys([*type_names(run.detections, default), *(run.get("cell_types") or ())])
-    return Competition(place, tuple(names)), True
+    return Competition(place, tuple(dict.fromkeys([*type_names(run.detections, known or CELL_TYPES), *known]))), True
 
 
 def entry_of(run: Run, root: str | None, fallback: str, from_detections: Callable[[Run], Predicted]) -> Entry:
-    """Open the cells and images of a run. What is not available is noted; a bad `root` raises InputError.
+    """Open the cells and images of a run, with a note for each missing part; a bad `root` raises InputError.
 
     from_detections: opens the cells of a run with folders of detections.
     """

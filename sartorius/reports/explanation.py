@@ -1,4 +1,4 @@
-"""Why an image scores as it does: the detections that each step drops, and the fate of each missed cell."""
+"""Explanation of an image's score: the detections that each step drops, and the fate of each missed cell."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class MissedCell:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What happened to the detections and cells of an image.
+    """The fate of the detections and cells of an image.
 
     detections: their number. left: (name of the step, candidates left after it) in the order of the steps. cells:
     annotated ones with pixels. missed: those without a match at an IoU above 0.5, largest first.
@@ -75,7 +75,7 @@ class Explanation:
 
 
 def explain(post: Postprocess, detections: Detections, truth: Runs) -> Explanation:
-    """Run post-processing over an image and record what each step drops, and what became of each missed cell.
+    """Run post-processing over an image; record the detections that each step drops and the fate of each missed cell.
 
     truth: the annotated cells. Raises ValueError where truth and detections are of images of different size, and
     InputError as `post` does.
@@ -103,7 +103,7 @@ def explain(post: Postprocess, detections: Detections, truth: Runs) -> Explanati
 
 
 def _best_candidates(post: Postprocess, detections: Detections, truth: Runs) -> tuple[Ints, Floats]:
-    """For each of M cells the detection with the highest IoU, -1 for none, and that IoU: int64 and float64 [M].
+    """Return for each of M cells the detection with the highest IoU, -1 for none, and that IoU: int64 and float64 [M].
 
     The masks are those of all detections, pasted as `post` does. Of equal ones the best score is taken.
     """
@@ -121,7 +121,7 @@ def _best_candidates(post: Postprocess, detections: Detections, truth: Runs) -> 
 
 
 def _final_iou(final: Finalised, truth: Runs, best: Ints) -> Floats:
-    """The IoU of each cell with what is left of its best candidate, float64 [M]; 0 where nothing is."""
+    """Return the IoU of each cell with the rest of its best candidate, float64 [M]; 0 where nothing is left."""
     runs = final.instances.to_runs()
     i, j, shared = rle.intersections(runs, truth)
     same = final.source[i] == best[j]
@@ -132,7 +132,7 @@ def _final_iou(final: Finalised, truth: Runs, best: Ints) -> Floats:
 
 
 def _centres(truth: Runs) -> tuple[Floats, Floats]:
-    """x and y of the middle of each cell's pixels, float64 [M]; 0 without pixels."""
+    """Return x and y of the middle of each cell's pixels, float64 [M]; 0 without pixels."""
     pixel, cell = truth.pixels()
     count = np.maximum(truth.areas, 1)
     row, column = np.divmod(pixel, truth.width)

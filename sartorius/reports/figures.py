@@ -65,7 +65,7 @@ def draw(name: str, title: str, alt: str, paint: Callable[[Axes], object], folde
 
 
 def _svg(figure: Figure, name: str, alt: str) -> str:
-    """The figure as an element: no fixed size, no background, identifiers of its own, in the page's text colour."""
+    """Return the figure as an element: no fixed size, no background, unique identifiers, in the page's text colour."""
     from markupsafe import escape
 
     written = io.StringIO()
@@ -73,7 +73,7 @@ def _svg(figure: Figure, name: str, alt: str) -> str:
     text = written.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", text)
+    text = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", text)
     for identifier in sorted(used, key=len, reverse=True):  # two plots of a page may share them
         text = re.sub(rf'(id="|href="#|url\(#){re.escape(identifier)}(?=["\)])', rf"\g<1>{name}-{identifier}", text)
     head = re.search(r'viewBox="[^"]+"', text)
@@ -84,10 +84,10 @@ def _svg(figure: Figure, name: str, alt: str) -> str:
 
 
 def _rounded(tag: re.Match[str]) -> str:
-    """A tag with its numbers to a hundredth of a point, less than anyone sees; text between tags is left alone."""
+    """Round the numbers of a tag to a hundredth of a point, an invisible step; text between tags is left alone."""
     return re.sub(r"(\d\.\d{2})\d+", r"\1", tag[0])
 
 
 def colours(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name, by its place; they repeat after seven."""
+    """Choose a colour for each name, by its place; they repeat after seven."""
     return {name: COLOURS[k % len(COLOURS)] for k, name in enumerate(names)}

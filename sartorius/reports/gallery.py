@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.reports.explanation import Explanation
 from sartorius.reports.image_cells import ImageCells
 from sartorius.reports.outlines import outline
 from sartorius.reports.views import RunView
-from sartorius.structures.arrays import Floats32
+from sartorius.structures.arrays import GreyImage, Scores
 from sartorius.structures.instances import Instances
 from sartorius.visualise.overlays import stretched
 
@@ -82,15 +81,14 @@ class Card:
 
 
 def chosen(views: Sequence[RunView], style: Style) -> list[str]:
-    """The images of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
-    images = list(dict.fromkeys(image_id for view in views for image_id in view.sources))
+    """Choose the images of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
     scores = [view.scores for view in views]
 
     def place(image_id: str) -> tuple[float, str]:
         known = [of[image_id] for of in scores if image_id in of]
         return (sum(known) / len(known) if known else 0.0, image_id)
 
-    ordered = sorted(images, key=place)
+    ordered = sorted({image_id for view in views for image_id in view.sources}, key=place)
     if len(ordered) <= style.images:
         return ordered
     best = round(style.best * style.images)
@@ -98,43 +96,34 @@ def chosen(views: Sequence[RunView], style: Style) -> list[str]:
 
 
 def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
-    """The card of an image that at least one view can show."""
+    """Make the card of an image that at least one view can show."""
     having = {k: view for k, view in enumerate(views) if image_id in view.sources}
     entries = [view.sources[image_id] for view in having.values()]
-    entry = next((one for one in entries if one.labelled), entries[0])
+    entry = next((e for e in entries if e.labelled), entries[0])
     assert entry.images is not None
     image = entry.images.image(image_id)
     compared = {k: view.compared[image_id] for k, view in having.items() if image_id in view.compared}
+    truth = entry.images.instances(image_id) if compared else None
     layers: list[Layer] = []
     explained: dict[int, Explanation] = {}
     for k, view in having.items():
         predicted = view.sources[image_id].predicted
         assert predicted is not None
-        cells, scores = predicted.cells(image_id)
-        layers += _predicted(k, cells, scores, compared.get(k))
-        if k in compared and predicted.explain is not None:
-            explained[k] = predicted.explain(image_id, entry.images.instances(image_id).to_runs())
-    if compared:
-        truth = entry.images.instances(image_id)
+        layers += _predicted(k, *predicted.cells(image_id), compared.get(k))
+        if k in compared and truth is not None and predicted.explain is not None:
+            explained[k] = predicted.explain(image_id, truth.to_runs())
+    if truth is not None:
         layers = _annotated(truth, [compared.get(k) for k in range(len(views))], explained) + layers
-    scored = [view.scores.get(image_id) for view in views]
     return Card(
-        image_id,
-        entry.images.cell_type(image_id),
-        entry.run.name,
-        image.shape[1],
-        image.shape[0],
-        encoded(image, style),
-        len(next(iter(compared.values())).true_areas) if compared else 0,
-        scored,
-        [None if score is None else view.counts(image_id) for score, view in zip(scored, views, strict=True)],
-        [explained[k].steps if k in explained else "" for k in range(len(views))],
-        layers,
-    )
+        image_id, entry.images.cell_type(image_id), entry.run.name, image.shape[1], image.shape[0],
+        encoded(image, style), 0 if truth is None else len(truth), [view.scores.get(image_id) for view in views],
+        [view.counts(image_id) if image_id in view.scores else None for view in views],
+        [explained[k].steps if k in explained else "" for k in range(len(views))], layers,
+    )  # fmt: skip
 
 
-def encoded(image: NDArray[np.uint8], style: Style) -> str:
-    """A data URI of the image, uint8 [H, W], its grey levels stretched as overlays stretch them."""
+def encoded(image: GreyImage, style: Style) -> str:
+    """Return a data URI of the image, uint8 [H, W], its grey levels stretched as overlays stretch them."""
     shrunk = PIL.Image.fromarray(stretched(image))
     if shrunk.width > style.width:
         shrunk.thumbnail((style.width, shrunk.height))
@@ -143,8 +132,8 @@ def encoded(image: NDArray[np.uint8], style: Style) -> str:
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _predicted(k: int, cells: Instances, scores: Floats32 | None, compared: ImageCells | None) -> list[Layer]:
-    """The predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
+def _predicted(k: int, cells: Instances, scores: Scores | None, compared: ImageCells | None) -> list[Layer]:
+    """Draw the predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
     hit = np.ones(len(cells), bool) if compared is None else compared.hit
     layers = []
     for classes, mask in ((f"hit r{k}", hit), (f"false r{k}", ~hit)):
@@ -170,18 +159,18 @@ def _annotated(
     compared: by every view; None where one has not predicted the image. explained: by view. The text of a cell is its
     best IoU in percent for each view, with the reason behind a `|` where the view misses it.
     """
-    reasons = {k: {missed.cell: f"|{missed.reason}" for missed in told.missed} for k, told in explained.items()}
+    reasons = {k: {missed.cell: f"|{missed.reason}" for missed in why.missed} for k, why in explained.items()}
     groups: dict[str, list[int]] = {}
     for c in range(len(cells)):
         if cells.areas[c]:
-            missed = [f"m{k}" for k, one in enumerate(compared) if one is not None and not one.found[c]]
+            missed = [f"m{k}" for k, image in enumerate(compared) if image is not None and not image.matched[c]]
             groups.setdefault(" ".join(["truth", *missed]), []).append(c)
     layers = []
     for classes, members in groups.items():
         texts = [
             "/".join(
-                "" if one is None else f"{100 * one.matches.cell_iou[c]:.0f}{reasons.get(k, {}).get(c, '')}"
-                for k, one in enumerate(compared)
+                "" if image is None else f"{100 * image.matches.cell_iou[c]:.0f}{reasons.get(k, {}).get(c, '')}"
+                for k, image in enumerate(compared)
             )
             for c in members
         ]

@@ -12,13 +12,12 @@ from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, CellMatches, image_row, match_cells
 from sartorius.reports.explanation import Explanation
-from sartorius.structures.arrays import Bools, Floats, Ints, Scores
+from sartorius.structures.arrays import Bools, Floats, GreyImage, Ints, Scores
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -30,7 +29,7 @@ class Images(Protocol):
     def ids(self) -> tuple[str, ...]:
         """All ids."""
 
-    def image(self, image_id: str) -> NDArray[np.uint8]:
+    def image(self, image_id: str) -> GreyImage:
         """uint8 [H, W]."""
 
     def instances(self, image_id: str) -> Instances:
@@ -78,12 +77,12 @@ class ImageCells:
         return self.matches.cell >= 0
 
     @property
-    def found(self) -> Bools:
+    def matched(self) -> Bools:
         """bool [M]: annotated cells that are matched."""
         return self.matches.prediction >= 0
 
 
-def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int = 0) -> ImageCells:
+def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int) -> ImageCells:
     """Compare the predicted cells of an image with the truth. Raises InputError where their image sizes differ."""
     cells, scores = predicted.cells(image_id)
     annotated = truth.instances(image_id)
@@ -95,16 +94,10 @@ def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int
     except ValueError as error:
         raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
     names = predicted.type_names
-    return ImageCells(
-        image_id,
-        truth.cell_type(image_id),
-        tuple(names[k] for k in cells.cell_types.tolist()) if names else None,
-        np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64),
-        cells.areas,
-        annotated.areas,
-        matches,
-        row,
-    )
+    types = tuple(names[k] for k in cells.cell_types.tolist()) if names else None
+    values = np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64)
+    kind = truth.cell_type(image_id)
+    return ImageCells(image_id, kind, types, values, cells.areas, annotated.areas, matches, row)
 
 
 def compare_images(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:
@@ -115,8 +108,8 @@ def compare_images(predicted: Predicted, truth: Images, images: Iterable[str]) -
 def table_of(compared: Mapping[str, ImageCells]) -> pd.DataFrame:
     """Return the table of per_image.csv for these images (see `metrics.report.per_image_table`)."""
     cells = list(compared.values())
-    rows = np.array([one.row for one in cells], np.int64).reshape(-1, ROW_LENGTH)
-    return report.per_image_table(rows, [one.image_id for one in cells], [one.cell_type for one in cells])
+    rows = np.array([image.row for image in cells], np.int64).reshape(-1, ROW_LENGTH)
+    return report.per_image_table(rows, [image.image_id for image in cells], [image.cell_type for image in cells])
 
 
 def rows_of(table: pd.DataFrame) -> Ints | None:

@@ -39,45 +39,40 @@ class Table:
 
 def summary_of(view: RunView, types: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:
     """Summarise the view's table as metrics.json does (see `metrics.report.summary`); {} where it lacks the counts."""
-    rows = None if view.table is None else rows_of(view.table)
-    if rows is None or view.table is None:
+    if view.table is None or (rows := rows_of(view.table)) is None:
         return {}
     return report.summary(rows, [str(kind) for kind in view.table.cell_type], types, **bootstrap)
 
 
 def by_type(view: RunView, types: Sequence[str], numbers: Mapping[str, Any]) -> Table:
-    """A line a cell type and one for all: images, cells, predictions, found, missed, false alarms, mAP, interval."""
+    """Show a line a cell type and one for all: images, cells, predicted, found, missed, false alarms, mAP, interval."""
     assert view.table is not None
     lines: list[list[Value]] = []
     for kind in [*types, "all"]:
         part = view.table if kind == "all" else view.table[view.table.cell_type == kind]
-        found, missed, false = (
-            np.array([view.counts(image_id) for image_id in part.image_id]).reshape(-1, 3).sum(axis=0).tolist()
-        )
+        counts = np.array([view.counts(image_id) for image_id in part.image_id]).reshape(-1, 3)
+        hits, missed, false = counts.sum(axis=0).tolist()
         suffix = "" if kind == "all" else f"_{kind}"
         value, limits = numbers.get(f"competition_map{suffix}"), numbers.get(f"competition_map_interval{suffix}")
-        lines.append([kind, len(part), found + missed, found + false, found, missed, false, value, between(limits)])
+        lines.append([kind, len(part), hits + missed, hits + false, hits, missed, false, value, between(limits)])
     columns = ["cell type", "images", "cells", "predicted", "found", "missed", "false alarms", "mAP", "interval"]
     note = "Found, missed and false alarms at an IoU above 0.50; the interval is a bootstrap over images."
     return Table("Score by cell type", columns, lines, note)
 
 
 def by_threshold(view: RunView, types: Sequence[str]) -> Table:
-    """A line a cell type and one for all, a column a threshold: precision TP / (TP + FP + FN), mean over images."""
-    lines: list[list[Value]] = []
-    shares: list[list[float | None]] = []
-    for kind, values in threshold_lines(view, types).items():
-        lines.append([kind, *values, float(np.mean(values))])
-        shares.append([None, *values, None])
+    """Show a line a cell type and one for all, a column a threshold: TP / (TP + FP + FN), mean over images."""
+    precision = threshold_lines(view, types)
+    lines: list[list[Value]] = [[kind, *values, float(np.mean(values))] for kind, values in precision.items()]
+    shares = [[None, *values, None] for values in precision.values()]
     columns = ["cell type", *(f"{threshold:.2f}" for threshold in THRESHOLDS), "mAP"]
     note = "TP / (TP + FP + FN) at each IoU threshold, mean over images; their mean is the mAP."
     return Table("Score by threshold", columns, lines, note, shares=shares)
 
 
 def threshold_lines(view: RunView, types: Sequence[str]) -> dict[str, list[float]]:
-    """Precision at each threshold by cell type, then "all"; types without images are left out."""
-    rows = None if view.table is None else rows_of(view.table)
-    if rows is None or view.table is None or not len(rows):
+    """Return the precision at each threshold by cell type, then "all"; types without images are left out."""
+    if view.table is None or (rows := rows_of(view.table)) is None or not len(rows):
         return {}
     precision, kinds = precision_per_image(rows), view.table.cell_type.to_numpy(str)
     chosen = {kind: kinds == kind for kind in types} | {"all": np.ones(len(rows), bool)}
@@ -85,7 +80,7 @@ def threshold_lines(view: RunView, types: Sequence[str]) -> dict[str, list[float
 
 
 def confusion(view: RunView, types: Sequence[str]) -> Table | None:
-    """Annotated against predicted type of the matched cells, with missed cells and false alarms; None without types.
+    """Count matched cells by annotated and predicted type, with missed cells and false alarms; None without types.
 
     A false alarm stands in the line of nothing annotated, a missed cell in the column of nothing predicted.
     """
@@ -98,7 +93,7 @@ def confusion(view: RunView, types: Sequence[str]) -> Table | None:
     for image in cells:
         predicted = np.array([column[name] for name in image.types or ()], np.int64)
         np.add.at(grid, (np.where(image.hit, line[image.cell_type], -1), predicted), 1)
-        grid[line[image.cell_type], -1] += np.count_nonzero(~image.found)
+        grid[line[image.cell_type], -1] += np.count_nonzero(~image.matched)
     kinds = [*types, "nothing (false alarms)"]
     lines: list[list[Value]] = [[kind, *values] for kind, values in zip(kinds, grid.tolist(), strict=True)]
     lines[-1][-1] = None  # what is neither annotated nor predicted
@@ -109,28 +104,26 @@ def confusion(view: RunView, types: Sequence[str]) -> Table | None:
 
 
 def per_image(views: Sequence[RunView]) -> Table | None:
-    """A line an image, worst first: score of each view, their difference where there are two, and counts."""
+    """Show a line an image, worst first: score of each view, their difference where there are two, and counts."""
     tables = [view.table for view in views if view.table is not None]
     if not tables:
         return None
-    kinds = {
-        str(p): str(k)
-        for table in tables
-        for p, k in zip(table.image_id, table.get("cell_type", table.image_id * 0), strict=True)
-    }
+    kinds: dict[str, str] = {}
+    for table in tables:
+        kinds |= zip(map(str, table.image_id), map(str, table.get("cell_type", table.image_id * 0)), strict=True)
     scores = [view.scores for view in views]
     pair = len(views) == 2
     lines: list[list[Value]] = []
-    for image_id in kinds:
+    for image_id, kind in kinds.items():
         values = [of.get(image_id) for of in scores]
-        line: list[Value] = [image_id, kinds[image_id], *values]
+        line: list[Value] = [image_id, kind, *values]
         if pair:
             line.append(None if None in values else values[0] - values[1])  # type: ignore[operator]
         for view, value in zip(views, values, strict=True):
             line += [None] * 3 if value is None else view.counts(image_id)
         lines.append(line)
     lines.sort(key=lambda line: (np.mean([v for v in line[2 : 2 + len(views)] if v is not None]), line[0]))
-    columns = ["image_id", "cell type", *(["score"] if len(views) == 1 else [f"{view.name}" for view in views])]
+    columns = ["image_id", "cell type", *(["score"] if len(views) == 1 else [view.name for view in views])]
     columns += ["difference"] if pair else []
     for view in views:
         of = "" if len(views) == 1 else f", {view.name}"
@@ -140,7 +133,7 @@ def per_image(views: Sequence[RunView]) -> Table | None:
 
 
 def comparison(views: Sequence[RunView], types: Sequence[str], bootstrap: Bootstrap, folds: bool) -> Table:
-    """A line a run: images, mAP, interval, by type; and unless they are folds, the paired difference to the first."""
+    """Show a line a run: images, mAP, interval, by type; unless they are folds, the paired difference to the first."""
     lines: list[list[Value]] = []
     for k, view in enumerate(views):
         numbers = summary_of(view, types, bootstrap)
@@ -172,16 +165,15 @@ def between(limits: Sequence[float] | None, signed: bool = False) -> str:
 
 
 def timings(runs: Sequence[Run]) -> Table | None:
-    """Time and load, a column a run: totals of metrics.json, seconds an epoch, medians of logged numbers."""
+    """Show time and load, a column a run: totals of metrics.json, seconds an epoch, medians of logged numbers."""
     lines: dict[str, list[Value]] = {}
     for k, run in enumerate(runs):
         for name, value in _times(run).items():
             lines.setdefault(name, [None] * len(runs))[k] = value
     if not lines:
         return None
-    return Table(
-        "Time and load", ["", *(run.name for run in runs)], [[name, *values] for name, values in lines.items()]
-    )
+    rows = [[name, *values] for name, values in lines.items()]
+    return Table("Time and load", ["", *(run.name for run in runs)], rows)
 
 
 _TOTALS = {
@@ -209,7 +201,7 @@ def _times(run: Run) -> dict[str, Value]:
 
 
 def pixel_scores(runs: Sequence[Run]) -> Table | None:
-    """Dice and IoU of covered pixels by run, mean over images; None where no run has them (its model has no maps)."""
+    """Show Dice and IoU of covered pixels by run, mean over images; None where no run has them (no maps)."""
     wanted = {"iou": "IoU", "dice": "Dice", "accuracy": "pixel accuracy", "bce": "cross-entropy"}
     having = [run for run in runs if {*wanted} & {*run.pixels}]
     if not having:
@@ -221,11 +213,11 @@ def pixel_scores(runs: Sequence[Run]) -> Table | None:
 
 
 def settings(runs: Sequence[Run]) -> Table | None:
-    """The settings in which several runs differ, the run's own folder left out of paths; None where there are none."""
+    """List the settings in which several runs differ, each run's folder left out of paths; None without any."""
     flat = []
     for run in runs:
-        own = str(run.get("run_dir") or run.folder)
-        flat.append({key: value.replace(own, "<run>") for key, value in flattened(run.config)} if run.config else {})
+        folder = str(run.get("run_dir") or run.folder)
+        flat.append({key: value.replace(folder, "<run>") for key, value in flattened(run.config)} if run.config else {})
     keys = [key for key in dict.fromkeys(key for values in flat for key in values) if key != "run_dir"]
     keys = [key for key in keys if len({values.get(key, "") for values in flat}) > 1]
     lines = [[key, *(values.get(key, "") for values in flat)] for key in keys]

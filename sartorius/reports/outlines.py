@@ -11,7 +11,7 @@ TOLERANCE = 0.6  # pixels by which an outline may leave the middle of the cell's
 
 
 def outline(cells: Instances, k: int) -> str:
-    """Path data of cell k through the centres of its edge pixels, pixel centres at +0.5; "" for a cell without pixels.
+    """Return path data of cell k through the centres of its edge pixels (at +0.5); "" for a cell without pixels.
 
     It starts with `M`, further pieces and holes with `m`: split at `M`, the joined paths of cells are cells again.
     """
@@ -37,5 +37,5 @@ def _pair(dx: int, dy: int) -> str:
 
 
 def _joined(steps: list[str]) -> str:
-    """Pairs with a space between them only where a minus sign does not part them."""
+    """Join pairs with a space only where no minus sign parts them."""
     return "".join(step if k == 0 or step.startswith("-") else f" {step}" for k, step in enumerate(steps))

@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,26 +52,21 @@ def write_report(
         view, remarks = view_of(entry)
         singles.append(view)
         notes += [note if len(entries) == 1 else f"{entry.run.name}: {note}" for note in remarks]
-    folds = are_folds(singles)
-    views = [pooled(singles)] if folds else singles
-    html = render(entries, singles, views, dict.fromkeys(notes), plots, style, bootstrap)
+    html = render(entries, singles, list(dict.fromkeys(notes)), plots, style, bootstrap)
     write_text(output, html)
     return len(html.encode())
 
 
 def render(
-    entries: Sequence[Entry],
-    singles: Sequence[RunView],
-    views: Sequence[RunView],
-    notes: Mapping[str, None],
-    plots: Path | None,
-    style: Style,
+    entries: Sequence[Entry], singles: Sequence[RunView], notes: Sequence[str], plots: Path | None, style: Style,
     bootstrap: Bootstrap,
-) -> str:
-    """Return the page's text. singles: a view a run. views: the views that are scored, the same or the folds joined."""
+) -> str:  # fmt: skip
+    """Return the page's text. singles: a view a run; those of folds are scored together."""
     from markupsafe import Markup
 
-    folds, types = len(views) != len(singles), type_names(views)
+    folds = are_folds(singles)
+    views = [pooled(singles)] if folds else singles
+    types = type_names(views)
     css, js = (_text(name) for name in ("page.css", "page.js"))
     written: list[Mapping[str, Any]] = [{}] if folds else [entry.run.numbers for entry in entries]
     summaries = [tables.summary_of(view, types, bootstrap) or numbers
@@ -82,7 +77,7 @@ def render(
         facts=[_facts(entry) for entry in entries],
         names=[entry.run.name for entry in entries],
         tiles=_tiles(views[0], summaries[0], bootstrap) if len(views) == 1 else [],
-        notes=list(notes),
+        notes=notes,
         top=_top(singles, views, types, summaries, bootstrap),
         cards=cards,
         available=len({image_id for view in views for image_id in view.sources}),
@@ -90,12 +85,12 @@ def render(
         views=[view.name for view in views],
         many=len(entries) > 1,
         folds=folds,
-        types=sorted({one.cell_type for one in cards if one.cell_type}),
+        types=sorted({shown_card.cell_type for shown_card in cards if shown_card.cell_type}),
         sections=_sections(entries, views, types, plots),
         configs=_configs(entries),
         css=Markup(css + _layer_css(len(views))),
         js=Markup(js),
-        js_hash=_hash(js),
+        js_hash=base64.b64encode(hashlib.sha256(js.encode()).digest()).decode("ascii"),  # no other script runs
     )
 
 
@@ -115,21 +110,18 @@ def _text(name: str) -> str:
     return resources.files("sartorius.reports").joinpath(name).read_text(encoding="utf-8")
 
 
-def _hash(script: str) -> str:
-    """Hash the script for the page's policy: no other script runs, whatever the files of a run hold."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-
-
 def _layer_css(views: int) -> str:
-    """CSS that shows the chosen view's layers and marks the annotated cells that it misses."""
+    """Write CSS that shows the chosen view's layers and marks the annotated cells that it misses."""
     rules = []
     for k in range(views):
-        chosen_view = f'[data-view="{k}"]'
-        rules.append(f"{chosen_view} path:is(.hit,.false):not(.r{k}){{display:none}}")
-        rules.append(f"{chosen_view} .truth.m{k}{{stroke:var(--miss);stroke-dasharray:4 2.5;stroke-linecap:butt}}")
-        rules.append(f"{chosen_view}:not(.show-missed) .truth.m{k}{{display:none}}")
-        rules.append(f"{chosen_view}:not(.show-truth) .truth:not(.m{k}){{display:none}}")
-        rules.append(f"{chosen_view} .of-view:not(.v{k}){{display:none}}")
+        view = f'[data-view="{k}"]'
+        rules += [
+            f"{view} path:is(.hit,.false):not(.r{k}){{display:none}}",
+            f"{view} .truth.m{k}{{stroke:var(--miss);stroke-dasharray:4 2.5;stroke-linecap:butt}}",
+            f"{view}:not(.show-missed) .truth.m{k}{{display:none}}",
+            f"{view}:not(.show-truth) .truth:not(.m{k}){{display:none}}",
+            f"{view} .of-view:not(.v{k}){{display:none}}",
+        ]
     return "\n".join(rules)
 
 
@@ -141,7 +133,6 @@ def _title(entries: Sequence[Entry], folds: bool) -> str:
 
 
 def _facts(entry: Entry) -> dict[str, str]:
-    """The facts that identify a run, by name."""
     run = entry.run
     about = run.get("callbacks", "run_record", "about") or {}
     facts = {str(name): value for name, value in about.items()} | {"data": run.get("data", "name")}
@@ -152,82 +143,73 @@ def _facts(entry: Entry) -> dict[str, str]:
 
 
 def _tiles(view: RunView, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> list[tuple[str, str, str]]:
-    """The numbers at the top: (value, caption, small print)."""
-    found = []
+    """Return the numbers at the top: (value, caption, small print)."""
+    tiles = []
     if (score := numbers.get("competition_map")) is not None:
         interval = numbers.get("competition_map_interval")
         small = f"{tables.between(interval)} ({bootstrap['level']:.0%})" if interval else ""
-        found.append((f"{score:.3f}", "mAP, mean over images", small))
+        tiles.append((f"{score:.3f}", "mAP, mean over images", small))
     precision = numbers.get("precision_by_threshold") or {}
     for threshold in ("0.50", "0.75"):
         if precision.get(threshold) is not None:
-            found.append((f"{precision[threshold]:.3f}", f"precision at IoU {threshold}", "TP / (TP + FP + FN)"))
+            tiles.append((f"{precision[threshold]:.3f}", f"precision at IoU {threshold}", "TP / (TP + FP + FN)"))
     if view.compared:
         cells = list(view.compared.values())
-        real, predicted = sum(len(one.true_areas) for one in cells), sum(len(one.areas) for one in cells)
-        hits = sum(int(one.hit.sum()) for one in cells)
+        real, predicted = sum(len(c.true_areas) for c in cells), sum(len(c.areas) for c in cells)
+        hits = sum(int(c.hit.sum()) for c in cells)
         if real:
-            found.append((f"{hits / real:.0%}", "of annotated cells found", f"{hits} of {real}, IoU above 0.50"))
+            tiles.append((f"{hits / real:.0%}", "of annotated cells found", f"{hits} of {real}, IoU above 0.50"))
         if predicted:
-            found.append(
-                (f"{1 - hits / predicted:.0%}", "of predicted cells are false", f"{predicted - hits} of {predicted}")
-            )
+            false = predicted - hits
+            tiles.append((f"{1 - hits / predicted:.0%}", "of predicted cells are false", f"{false} of {predicted}"))
     elif "cells" in numbers:
-        found.append((str(numbers["cells"]), "annotated cells", f"{numbers.get('predictions', '?')} predicted"))
-    count = numbers.get("images", len(view.sources))
-    found.append((str(count), "images", ""))
-    return found
+        tiles.append((str(numbers["cells"]), "annotated cells", f"{numbers.get('predictions', '?')} predicted"))
+    return [*tiles, (str(numbers.get("images", len(view.sources))), "images", "")]
 
 
 def _top(
     singles: Sequence[RunView], views: Sequence[RunView], types: Sequence[str], summaries: Sequence[Mapping[str, Any]],
     bootstrap: Bootstrap,
 ) -> list[Table]:  # fmt: skip
-    """The tables that come first: the runs, and the score by cell type."""
-    found = [tables.comparison(singles, types, bootstrap, len(views) != len(singles))] if len(singles) > 1 else []
+    """Return the tables that come first: the runs, and the score by cell type."""
+    top = [tables.comparison(singles, types, bootstrap, len(views) != len(singles))] if len(singles) > 1 else []
     if len(views) == 1 and views[0].table is not None and summaries[0] and "cell_type" in views[0].table:
-        found.append(tables.by_type(views[0], types, summaries[0]))
-    return found
+        top.append(tables.by_type(views[0], types, summaries[0]))
+    return top
 
 
 def _sections(
     entries: Sequence[Entry], views: Sequence[RunView], types: Sequence[str], plots: Path | None
 ) -> list[Section]:
-    """The sections below the gallery that are not empty."""
     runs = [entry.run for entry in entries]
     by_threshold = [_named(tables.by_threshold(view, types), view, views) for view in views if view.table is not None]
-    confused = [(tables.confusion(view, types), view) for view in views]
+    confusions = [_named(t, view, views) for view in views if (t := tables.confusion(view, types))]
     if len(runs) == 1:
         curves = curve_plots(runs[0].curves, runs[0].batches, plots)
     else:
         curves = shared_curve_plots({run.name: run.curves for run in runs}, plots)
-    found = [
+    sections = [
         Section("scores", "Scores", score_plots(views, types, plots), [t for t in by_threshold if t.rows]),
         Section("curves", "Training", curves, [t for t in (tables.pixel_scores(runs), tables.timings(runs)) if t]),
-        Section(
-            "cells", "Cells", cell_plots(views, types, plots), [_named(t, view, views) for t, view in confused if t]
-        ),
+        Section("cells", "Cells", cell_plots(views, types, plots), confusions),
         Section("every", "Every image", (), [t for t in (tables.per_image(views),) if t], open=False),
     ]
-    return [section for section in found if section.plots or section.tables]
+    return [section for section in sections if section.plots or section.tables]
 
 
 def _named(table: Table, view: RunView, views: Sequence[RunView]) -> Table:
-    if len(views) == 1:
-        return table
-    return Table(f"{table.title}, {view.name}", table.columns, table.rows, table.note, table.sortable, table.shares)
+    return table if len(views) == 1 else replace(table, title=f"{table.title}, {view.name}")
 
 
 def _configs(entries: Sequence[Entry]) -> list[Table]:
-    """The settings that differ between several runs, then those of each run."""
-    runs = [entry.run for entry in entries]
-    found = [tables.settings(runs)] if len(runs) > 1 else []
-    found += [
-        Table(f"Config of {run.name}" if len(runs) > 1 else "Config", ["setting", "value"], list(flattened(run.config)))
-        for run in runs
-        if run.config
-    ]
-    return [table for table in found if table is not None]
+    """Return the settings that differ between several runs, then those of each run."""
+    runs, many = [entry.run for entry in entries], len(entries) > 1
+    configs = [tables.settings(runs)] if many else []
+    for run in runs:
+        if run.config:
+            title = f"Config of {run.name}" if many else "Config"
+            configs.append(Table(title, ["setting", "value"], list(flattened(run.config))))
+    return [table for table in configs if table is not None]
 
 
 def shown(value: Any) -> str:

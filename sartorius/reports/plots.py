@@ -25,7 +25,7 @@ _FEW = 5  # cells: smaller bins are too noisy for a calibration
 
 
 def score_plots(views: Sequence[RunView], types: Sequence[str], folder: Path | None) -> list[Plot]:
-    """Precision by threshold (a line a cell type, or a run where there are several), and scores image by image."""
+    """Draw precision by threshold (a line a cell type, or a run where there are several), and scores image by image."""
     plots = []
     if len(views) == 1:
         lines = threshold_lines(views[0], types)
@@ -33,9 +33,8 @@ def score_plots(views: Sequence[RunView], types: Sequence[str], folder: Path | N
         lines = {view.name: threshold_lines(view, types).get("all", []) for view in views}
     if lines := {name: values for name, values in lines.items() if values}:
         alt = f"Precision falls with the IoU threshold; a line each: {', '.join(lines)}"
-        plots.append(
-            draw("thresholds", "Precision by IoU threshold", alt, partial(_paint_thresholds, lines=lines), folder)
-        )
+        paint = partial(_paint_thresholds, lines=lines)
+        plots.append(draw("thresholds", "Precision by IoU threshold", alt, paint, folder))
     if len(views) == 1:
         plots += _crowding(views[0], types, folder)
     for k, view in enumerate(views[1:], 1):
@@ -44,34 +43,30 @@ def score_plots(views: Sequence[RunView], types: Sequence[str], folder: Path | N
 
 
 def cell_plots(views: Sequence[RunView], types: Sequence[str], folder: Path | None) -> list[Plot]:
-    """Histograms of areas by cell type and of scores by view, and how often cells of a score are right."""
+    """Draw histograms of areas by cell type and of scores by view, and how often cells of a score are right."""
     plots = []
     for kind in types:
         areas = _areas(views, kind)
         if any(len(values) for values in areas.values()):
             alt = f"Histogram of cell areas of {kind}: {', '.join(areas)}"
-            plots.append(draw(f"areas_{_file(kind)}", f"Area of cells, {kind}", alt,
-                              lambda axes, of=areas: _paint_areas(axes, of), folder))  # type: ignore[misc]  # fmt: skip
+            name = f"areas_{re.sub(r'[^A-Za-z0-9_-]', '-', kind)[:60]}"
+            plots.append(draw(name, f"Area of cells, {kind}", alt, partial(_paint_areas, areas=areas), folder))
     right = {view.name: _scored(view) for view in views}
     right = {name: pair for name, pair in right.items() if len(pair[0])}
     for k, (name, (scores, hit)) in enumerate(right.items()):
-        title = "Scores of hits and false alarms" + ("" if len(views) == 1 else f", {name}")
-        plots.append(draw("confidence" if len(views) == 1 else f"confidence_{k}", title,
-                          f"Histogram of the scores of hits and of false alarms, {name}",
-                          lambda axes, s=scores, h=hit: _paint_confidence(axes, s, h), folder))  # type: ignore[misc]  # fmt: skip
+        single, title = len(views) == 1, "Scores of hits and false alarms"
+        alt = f"Histogram of the scores of hits and of false alarms, {name}"
+        plots.append(draw("confidence" if single else f"confidence_{k}", title if single else f"{title}, {name}", alt,
+                          partial(_paint_confidence, scores=scores, hit=hit), folder))  # fmt: skip
     if right:
-        plots.append(draw("calibration", "Share of cells that are right, by score",
-                          "Share of predicted cells that hit an annotated one, by their score",
-                          lambda axes: _paint_calibration(axes, right), folder))  # fmt: skip
+        alt = "Share of predicted cells that hit an annotated one, by their score"
+        paint = partial(_paint_calibration, right=right)
+        plots.append(draw("calibration", "Share of cells that are right, by score", alt, paint, folder))
     return plots
 
 
-def _file(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name)[:60]
-
-
 def _areas(views: Sequence[RunView], kind: str) -> dict[str, Floats]:
-    """Areas of the cells in images of a type: annotated, and predicted by each view; pixels."""
+    """Return areas of the cells in images of a type: annotated, and predicted by each view; pixels."""
     annotated: dict[str, Floats] = {}  # of every image once, whichever view it comes from
     for view in views:
         annotated |= {cells.image_id: cells.true_areas.astype(np.float64) for cells in view.of_type(kind)}
@@ -87,7 +82,7 @@ def _joined(parts: Sequence[Floats]) -> Floats:
 
 
 def _scored(view: RunView) -> tuple[Floats, Floats]:
-    """Scores of all predicted cells that have one, and whether each is right, 0 or 1."""
+    """Return the scores of all predicted cells that have one, and whether each is right, 0 or 1."""
     scores = _joined([cells.scores for cells in view.compared.values()])
     hit = _joined([cells.hit.astype(np.float64) for cells in view.compared.values()])
     known = ~np.isnan(scores)
@@ -105,9 +100,8 @@ def _crowding(view: RunView, types: Sequence[str], folder: Path | None) -> list[
             axes.plot(part["cells"], part.average_precision, "o", color=colour, alpha=0.75, label=kind)
         if (table["cells"] > 0).all():
             _log_axis(axes)
-        axes.set_ylim(bottom=-0.01, top=1.25 * max(table.average_precision.max(), 0.05))
-        axes.set_xlabel("annotated cells in the image")
-        axes.set_ylabel("average precision")
+        axes.set(xlabel="annotated cells in the image", ylabel="average precision")
+        axes.set_ylim(-0.01, 1.25 * max(table.average_precision.max(), 0.05))
         axes.legend()
 
     alt = "Average precision of each image against its number of cells, coloured by cell type"
@@ -125,10 +119,7 @@ def _against(first: RunView, other: RunView, k: int, folder: Path | None) -> lis
         top = 1.05 * max(*x, *y, 0.05)
         axes.plot([0, top], [0, top], "-", color="#8A8A8A", lw=1)
         axes.plot(x, y, "o", color=colours(["a"])["a"], alpha=0.75)
-        axes.set_xlabel(f"{first.name}: average precision")
-        axes.set_ylabel(other.name)
-        axes.set_xlim(0, top)
-        axes.set_ylim(0, top)
+        axes.set(xlabel=f"{first.name}: average precision", ylabel=other.name, xlim=(0, top), ylim=(0, top))
 
     better = sum(ours[image_id] > theirs[image_id] for image_id in shared)
     alt = f"{other.name} is better on {better} of {len(shared)} images"
@@ -139,14 +130,12 @@ def _paint_thresholds(axes: Axes, lines: Mapping[str, Sequence[float]]) -> None:
     for (name, values), colour in zip(lines.items(), colours([*lines]).values(), strict=True):
         bold = name == "all"
         axes.plot(THRESHOLDS, values, ".-", label=name, color="#8A8A8A" if bold else colour, lw=2.5 if bold else 1.5)
-    axes.set_xlabel("IoU threshold")
-    axes.set_ylabel("TP / (TP + FP + FN), mean")
-    axes.set_ylim(bottom=0)
+    axes.set(xlabel="IoU threshold", ylabel="TP / (TP + FP + FN), mean", ylim=(0, None))
     axes.legend()
 
 
 def _log_axis(axes: Axes) -> None:
-    """A logarithmic horizontal axis with numbers at 1, 2, 5, 10, ..."""
+    """Make the horizontal axis logarithmic with numbers at 1, 2, 5, 10, ..."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     axes.set_xscale("log")
@@ -166,22 +155,17 @@ def _paint_areas(axes: Axes, areas: Mapping[str, Floats]) -> None:
         else:
             axes.hist(values, edges, histtype="step", color=colour, lw=1.8, label=label)
     _log_axis(axes)
-    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
-    axes.set_xlabel("area, pixels")
-    axes.set_ylabel("cells")
+    axes.set(xlabel="area, pixels", ylabel="cells", ylim=(None, 1.3 * axes.get_ylim()[1]))  # room for the legend
     axes.legend()
 
 
 def _paint_confidence(axes: Axes, scores: Floats, hit: Floats) -> None:
     low = scores.min() if scores.min() < 1 else 0.0
     edges = np.linspace(low, 1.0, _BINS + 1).tolist()
-    blue, orange = "#56B4E9", "#D55E00"
     parts = [scores[hit == 1], scores[hit == 0]]
     labels = [f"hits ({len(parts[0])})", f"false alarms ({len(parts[1])})"]
-    axes.hist(parts, edges, stacked=True, color=[blue, orange], label=labels)
-    axes.set_ylim(top=1.2 * axes.get_ylim()[1])
-    axes.set_xlabel("score")
-    axes.set_ylabel("predicted cells")
+    axes.hist(parts, edges, stacked=True, color=["#56B4E9", "#D55E00"], label=labels)
+    axes.set(xlabel="score", ylabel="predicted cells", ylim=(None, 1.2 * axes.get_ylim()[1]))
     axes.legend()
 
 
@@ -193,9 +177,6 @@ def _paint_calibration(axes: Axes, right: Mapping[str, tuple[Floats, Floats]]) -
         kept = count >= _FEW
         mean, share = (np.bincount(step, values, _STEPS)[kept] / count[kept] for values in (scores, hit))
         axes.plot(mean, share, "o-", color=colour, label=name if len(right) > 1 else None)
-    axes.set_xlabel("score")
-    axes.set_ylabel("share with an IoU above 0.50")
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
+    axes.set(xlabel="score", ylabel="share with an IoU above 0.50", xlim=(0, 1), ylim=(0, 1))
     if len(right) > 1:
         axes.legend()

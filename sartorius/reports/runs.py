@@ -42,7 +42,7 @@ class Run:
     notes: tuple[str, ...]
 
     def get(self, *keys: str) -> Any:
-        """A value of the config by its path of keys; None where there is none, or text with an interpolation in it."""
+        """Return a value of the config by its path of keys; None where there is none, or text with an interpolation."""
         value: Any = self.config
         for key in keys:
             value = value.get(key) if isinstance(value, Mapping) else None
@@ -71,11 +71,11 @@ def read_run(folder: str | Path, name: str) -> Run:
     }
     notes = tuple(text for text, applies in missing.items() if applies)
     pixels = _read_pixels(folder / "pixels_val.csv")
-    return Run(name, folder, config, numbers, table, curves, batches, git, pixels, detections, predictions or "", notes)
+    return Run(name, folder, config, numbers, table, curves, batches, git, pixels, detections, predictions, notes)
 
 
 def names_of(folders: Sequence[str | Path]) -> list[str]:
-    """A short name for each folder: its last part, or as much of its path as tells it from the others.
+    """Return a short name for each folder: its last part, or as much of its path as tells it from the others.
 
     Raises InputError for a folder that is named twice.
     """
@@ -89,7 +89,7 @@ def names_of(folders: Sequence[str | Path]) -> list[str]:
 
 
 def flattened(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """The config as (path of keys, value) in its order, a short list as one value."""
+    """Flatten the config to (path of keys, value) in its order, a short list as one value."""
     if isinstance(config, Mapping) and config:
         for key, value in config.items():
             yield from flattened(value, f"{prefix}.{key}" if prefix else str(key))
@@ -97,25 +97,22 @@ def flattened(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         for k, value in enumerate(config):
             yield from flattened(value, f"{prefix}[{k}]")
     else:
-        yield (
-            prefix,
-            "null" if config is None else json.dumps(config) if isinstance(config, bool | list) else str(config),
-        )
+        yield prefix, json.dumps(config) if config is None or isinstance(config, bool | list) else str(config)
 
 
-def _sources(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...], str | None]:
-    """Folders of detections that are there, and the csv that was scored."""
-    own = folder / "detections"
-    if own.is_dir() and DetectionsFolder(own).image_ids():
-        return (own,), None
+def _sources(folder: Path, config: Mapping[str, Any]) -> tuple[tuple[Path, ...], str]:
+    """Find the existing folders of detections, and the csv that was scored."""
+    inside = folder / "detections"
+    if inside.is_dir() and DetectionsFolder(inside).image_ids():
+        return (inside,), ""
     if DetectionsFolder(folder).image_ids() and (folder / "meta.json").is_file():
-        return (folder,), None
+        return (folder,), ""
     named = config.get("detections")
     paths = tuple(Path(path) for path in ([named] if isinstance(named, str) else named or ()))
     if paths and all(path.is_dir() for path in paths):
-        return paths, None
+        return paths, ""
     csv = config.get("predictions")
-    return (), str(csv) if isinstance(csv, str) and Path(csv).is_file() else None
+    return (), csv if isinstance(csv, str) and Path(csv).is_file() else ""
 
 
 def _read_pixels(path: Path) -> pd.DataFrame:

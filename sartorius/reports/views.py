@@ -48,15 +48,10 @@ class RunView:
 
     @cached_property
     def _counts(self) -> Mapping[str, tuple[int, int, int]]:
-        rows = None if self.table is None else rows_of(self.table)
-        if self.table is None or rows is None:
+        if self.table is None or (rows := rows_of(self.table)) is None:
             return {}
-        return {
-            image_id: (hit, cells - hit, predictions - hit)
-            for image_id, (hit, predictions, cells) in zip(
-                self.table.image_id, rows[:, [1, -2, -1]].tolist(), strict=True
-            )
-        }
+        triples = [(hit, cells - hit, predictions - hit) for hit, predictions, cells in rows[:, [1, -2, -1]].tolist()]
+        return dict(zip(self.table.image_id, triples, strict=True))
 
     def counts(self, image_id: str) -> tuple[int, int, int]:
         """(found, missed, false alarms) at an IoU above 0.50, from the table; zeros where it lacks the image."""

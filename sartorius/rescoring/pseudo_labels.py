@@ -117,12 +117,12 @@ def count(report: Report, parts: Iterable[ImageLabels], truth: Texts | None) -> 
         if truth is not None:
             texts = truth[labels.image_id]
             try:
-                found, either = matched(labels.annotations, labels.ignore, texts, labels.height, labels.width)
+                certain, either = matched(labels.annotations, labels.ignore, texts, labels.height, labels.width)
             except InputError as error:
                 raise InputError(f"truth=: image {labels.image_id}: {error}") from error
             counts.cells += len(texts)
-            counts.found += found
-            counts.found_or_doubtful += either
+            counts.matched += certain
+            counts.matched_or_doubtful += either
         if not labels.annotations:
             report.empty.append(labels.image_id)
             continue

@@ -26,7 +26,7 @@ _PRUNED_FILE = "pruned.json"  # in the folder of a run
 class SweepMember:
     """One run of a sweep.
 
-    overrides: `key=value` of the command line and the sweep. status: one of this module's; a record that still says
+    overrides: `key=value` of the command line and the sweep. status: one of this module's; a record that is still
     `running` when the sweep has ended is that of a process that was killed. score: of `monitor`, better the higher it
     is (mode max) or the lower (min); None where nothing was measured. numbers: others that the command returned.
     seconds: of wall time. folder: of its output, absolute. error: one line.
@@ -51,7 +51,7 @@ class SweepMember:
 
 
 def result(member: SweepMember, returned: Any) -> SweepMember:
-    """The member with what its command returned: a number, or numbers by name among which `monitor` is the score."""
+    """Return the member with its command's result: a number, or numbers by name among which `monitor` is the score."""
     numbers = {str(k): float(v) for k, v in returned.items() if _finite(v)} if isinstance(returned, dict) else {}
     value = numbers.get(member.monitor or "") if isinstance(returned, dict) else returned
     return replace(member, score=float(value) if _finite(value) else None, numbers=numbers)  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ def write_member(sweep: str | Path, member: SweepMember) -> None:
 
 
 def read_member(sweep: str | Path, number: int) -> SweepMember | None:
-    """The record of a member, None where it never started. Raises InputError for a file that is none."""
+    """Read the record of a member, None where it never started. Raises InputError for a file that is none."""
     path = _file(sweep, number)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -81,7 +81,7 @@ def read_member(sweep: str | Path, number: int) -> SweepMember | None:
 
 
 def read_members(sweep: str | Path, plan: Sequence[tuple[int, Sequence[str]]]) -> list[SweepMember]:
-    """The record of each planned (number, overrides), in order; one with other overrides is an earlier sweep's."""
+    """Read the record of each planned (number, overrides), in order; one with other overrides is an earlier sweep's."""
     planned = [SweepMember(number, tuple(overrides)) for number, overrides in plan]
     records = [read_member(sweep, member.number) for member in planned]
     return [
@@ -100,7 +100,7 @@ def mark_pruned(run: str | Path, reason: dict[str, Any] | None) -> None:
 
 
 def was_pruned(run: str | Path) -> bool:
-    """Whether a run's folder has a `pruned.json`."""
+    """Return whether a run's folder has a `pruned.json`."""
     return (Path(run) / _PRUNED_FILE).is_file()
 
 

@@ -111,8 +111,7 @@ def _history(axes: Axes, table: pd.DataFrame, mode: str) -> None:
     best = finished.score.cummax() if mode == "max" else finished.score.cummin()
     _dots(axes, table.member.to_numpy(float), table)
     axes.step(finished.member, best, where="post", color="tab:orange", label="best so far")
-    axes.set_xlabel("trial")
-    axes.set_ylabel(_score_name(table))
+    axes.set(xlabel="trial", ylabel=_score_name(table))
     axes.grid(alpha=0.3)
     axes.legend()
 
@@ -132,7 +131,7 @@ def _scale(axes: Axes, key: str, values: Floats | None) -> None:
 
 
 def _labels(table: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    """The label of a line or a bar: the values of the keys, numbers with their key."""
+    """Return the label of a line or a bar: the values of the keys, numbers with their key."""
     texts = [[_short(key, value) for key, value in zip(keys, row, strict=True)] for row in table[[*keys]].to_numpy()]
     return pd.Series([", ".join(parts) for parts in texts], index=table.index, dtype=object)
 

@@ -21,14 +21,9 @@ _ABOUT, _KILLED = "about", "killed"  # user attributes of the study and of a tri
 class Search:
     """A search that a later call with the same file continues.
 
-    Args:
-        path: of the journal file.
-        space: the distribution of each parameter.
-        mode: "max" or "min".
-        seed: of the sampler.
-        startup: trials at random before TPE models the scores.
-        about: plain values by name, the same in every call. Raises InputError, naming the first difference, where the
-            file holds a search with others.
+    path: of the journal file. space: the distribution of each parameter. mode: "max" or "min". seed: of the sampler.
+    startup: trials at random before TPE models the scores. about: plain values by name, the same in every call. Raises
+    InputError, naming the first difference, where the file holds a search with others.
     """
 
     def __init__(
@@ -87,6 +82,4 @@ class Search:
 
 def values_text(params: Mapping[str, Any], order: Sequence[str]) -> tuple[str, ...]:
     """Write each parameter as `key=value`, numbers with all their digits."""
-    return tuple(
-        f"{key}={params[key]!r}" if isinstance(params[key], float) else f"{key}={params[key]}" for key in order
-    )
+    return tuple(f"{key}={params[key]}" for key in order)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """The distribution of an override's values.
+    """Return the distribution of an override's values.
 
     `interval(low, high)`: floats; `int(interval(low, high))`: integers, high included; tagged `log`: by logarithm.
     `range(start, stop, step)` of integers: as in Python. Any other discrete sweep: its values, without an order. Raises

@@ -38,11 +38,8 @@ def open_storage(path: str | Path | None) -> BaseStorage:
 class SeededStudy:
     """A study searched by TPE.
 
-    Args:
-        mode: "max" or "min".
-        seed: integers, to which the number of a trial is appended.
-        startup: trials at random before TPE models the scores.
-        journal: file of the study; None keeps it in memory.
+    mode: "max" or "min". seed: integers, to which the number of a trial is appended. startup: trials at random before
+    TPE models the scores. journal: file of the study; None keeps it in memory.
     """
 
     def __init__(self, mode: str, seed: Sequence[int], startup: int, journal: Path | None = None) -> None:
@@ -93,7 +90,7 @@ class SeededStudy:
         self.optuna.enqueue_trial(self.storage.get_trial(trial).params)
 
     def importances(self, keys: Sequence[str]) -> dict[str, float]:
-        """The share of the score's variance that each parameter explains; {} with too few trials or parameters."""
+        """Return the share of the score's variance that each parameter explains; {} of too few trials or parameters."""
         import optuna
 
         finished = [trial for trial in self.trials() if trial.value is not None]
@@ -105,7 +102,7 @@ class SeededStudy:
         return {key: float(share) for key, share in shares.items()}
 
     def _sampler(self, number: int) -> TPESampler:
-        """TPE that models parameters jointly and keeps trials that run at the same time apart (constant liar)."""
+        """Make a TPE that models parameters jointly and keeps simultaneous trials apart (constant liar)."""
         import optuna
 
         seed = int(np.random.SeedSequence([*self.seed, number]).generate_state(1)[0])
@@ -120,10 +117,7 @@ class SeededStudy:
 class TrialReport:
     """The link of a trial's process to its study: it reports scores and asks whether to stop.
 
-    Args:
-        path: of the journal file.
-        number: of the trial.
-        pruner: decides by the scores of all trials.
+    path: of the journal file. number: of the trial. pruner: decides by the scores of all trials.
     """
 
     def __init__(self, path: str | Path, number: int, pruner: BasePruner) -> None:

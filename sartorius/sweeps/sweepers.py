@@ -34,10 +34,8 @@ class Sweep:
 
     A member's own choices may be part of the folder's name. In it a member's folder is named after the keys that vary.
 
-    Args:
-        sweeper: Hydra's, set up.
-        params: values by key, in Hydra's words as on the command line.
-        arguments: of the command line, which win.
+    sweeper: Hydra's, set up. params: values by key, in Hydra's words as on the command line. arguments: of the command
+    line, which win.
     """
 
     def __init__(self, sweeper: Sweeper, params: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -80,48 +78,46 @@ def reported(folder: Path, read: Callable[[], list[SweepMember]], search: Search
     Raises MembersFailed where some have none. An error of the launcher is printed in a line if a member was running,
     whose process died then; otherwise it is raised.
 
-    Args:
-        folder: of the sweep.
-        read: returns the members with their records so far.
-        search: whose history is drawn; None draws a grid.
+    folder: of the sweep. read: returns the members with their records so far. search: whose history is drawn; None
+    draws a grid.
     """
     try:
         yield
     except Exception as error:
-        found = _conclude(folder, read(), search, members.FAILED)
-        if all(member.error != _LOST for member in found):
+        ended = _conclude(folder, read(), search, members.FAILED)
+        if all(member.error != _LOST for member in ended):
             raise
         print(f"error: {' '.join(f'{type(error).__name__}: {error}'.split())}", file=sys.stderr)
     except BaseException:
         _conclude(folder, read(), search, members.STOPPED)
         raise
     else:
-        found = _conclude(folder, read(), search, members.FAILED)
-    if any(member.status not in members.DONE for member in found):
+        ended = _conclude(folder, read(), search, members.FAILED)
+    if any(member.status not in members.DONE for member in ended):
         raise MembersFailed
 
 
-def _conclude(folder: Path, found: list[SweepMember], search: Search | None, end: str) -> list[SweepMember]:
-    """The members, those that were running with the status `end`. No table where none has begun."""
+def _conclude(folder: Path, records: list[SweepMember], search: Search | None, end: str) -> list[SweepMember]:
+    """Tabulate and draw members, unless none has begun; returns them, those that were running with the status `end`."""
     from sartorius.sweeps import plot, table  # pandas, and only at the end
 
     error = _LOST if end == members.FAILED else None
-    found = [replace(one, status=end, error=error) if one.status == members.RUNNING else one for one in found]
-    if any(member.status != members.WAITING for member in found):
-        table.write_tables(folder, found)
-        table.print_tables(found, os.path.relpath(folder))
+    ended = [replace(m, status=end, error=error) if m.status == members.RUNNING else m for m in records]
+    if any(member.status != members.WAITING for member in ended):
+        table.write_tables(folder, ended)
+        table.print_tables(ended, os.path.relpath(folder))
         path = folder / "plots" / "sweep.png"
         if search is None:
-            drawn = plot.draw_sweep(found, path)
+            drawn = plot.draw_sweep(ended, path)
         else:
             keys = list(search.space)
-            drawn = plot.draw_search(found, keys, search.study.importances(keys), path)
+            drawn = plot.draw_search(ended, keys, search.study.importances(keys), path)
         print(f"table{' and plot' if drawn else ''} in {os.path.relpath(folder)}")
-    return found
+    return ended
 
 
 def grid_members(folder: Path, plan: Sequence[Sequence[str]]) -> list[SweepMember]:
-    """The members of a grid, numbered in the order of the plan."""
+    """Return the members of a grid, numbered in the order of the plan."""
     return members.read_members(folder, [(number, _task(overrides)) for number, overrides in enumerate(plan)])
 
 
@@ -157,7 +153,7 @@ def run_search(sweep: Sweep, settings: TrialSettings) -> None:
     space = {key: distribution(option) for key, option in sweep.options.items() if option.is_sweep_override()}
     if not space:
         raise InputError("nothing to search: give an option values, such as 'optimizer.lr=interval(0.001,0.01)'")
-    fixed = [_text(key, option) for key, option in sweep.options.items() if key not in space]
+    fixed = [f"{key}={option.get_value_element_as_str()}" for key, option in sweep.options.items() if key not in space]
     sweep.sweeper.validate_batch_is_legal([fixed])
     mode = OmegaConf.select(sweep.config, "mode") or "max"
     same = [text for text in fixed if text.split("=")[0] not in settings.elsewhere]
@@ -193,15 +189,10 @@ def _records(folder: Path, search: Search) -> dict[int, SweepMember]:
     return {number: member for number, member in known.items() if member is not None}
 
 
-def _text(key: str, option: Override) -> str:
-    return f"{key}={option.get_value_element_as_str()}"
-
-
 def _quoted(text: str) -> str:
-    """Text as a value of the command line."""
     return QuotedString(text, Quote.single).with_quotes()
 
 
 def _task(overrides: Sequence[str]) -> list[str]:
-    """The overrides that Hydra counts as the job's own."""
+    """Return the overrides of the job, without those of Hydra."""
     return [text for text in overrides if not text.lstrip("+~").startswith(("hydra.", "hydra/"))]

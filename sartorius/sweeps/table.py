@@ -134,6 +134,6 @@ def _number(value: float | None) -> float:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The lines for JSON, None for NaN."""
+    """Return the lines for JSON, None for NaN."""
     lines = table.astype(object).where(table.notna(), None).to_dict("records")
     return [{str(key): value for key, value in line.items()} for line in lines]

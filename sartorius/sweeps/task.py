@@ -25,12 +25,12 @@ class MembersFailed(Exception):
 
 
 def in_multirun() -> bool:
-    """Whether this job is a member of a multirun."""
+    """Return whether this job is a member of a multirun."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def sweep_folder(hydra: Any) -> Path:
-    """The folder of the multirun, absolute: a member's process may have another working folder."""
+    """Return the folder of the multirun, absolute: a member's process may have another working folder."""
     return Path(hydra.runtime.cwd) / hydra.sweep.dir
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from sartorius.files import write_csv, write_json
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from sartorius.metrics.functional import competition_map, mean_by_group
-from sartorius.metrics.report import limits
+from sartorius.metrics.report import limits, print_rows
 from sartorius.postprocess import Postprocess
 from sartorius.postprocess.saved import to_file
 from sartorius.structures.arrays import Ints
@@ -95,22 +95,17 @@ def _interval(name: str, interval: Interval) -> dict[str, Any]:
 
 def print_summary(numbers: Mapping[str, Any], type_names: Sequence[str], level: float) -> None:
     """Print what `summary` holds as a table: a line for each way of scoring."""
-    from rich.console import Console
-    from rich.table import Table
-
     kinds = [kind for kind in type_names if f"competition_map_{kind}" in numbers["untuned"]]
-    lines = Table(title=f"mAP of {numbers['images']} images, {level:.0%} bootstrap intervals", title_justify="left")
-    lines.add_column("thresholds")
-    for column in ("mAP", "gain", *kinds):
-        lines.add_column(column, justify="right")
+    rows = []
     for name in SCORED:
         if (scored := numbers.get(name)) is None:
             continue
         low, high = scored["gain_interval"]
         gain = "" if name == "untuned" else f"{scored['gain']:+.4f} ({low:+.3f}, {high:+.3f})"
         by_type = (f"{scored[f'competition_map_{kind}']:.4f}" for kind in kinds)
-        lines.add_row(name.replace("_", "-"), f"{scored['competition_map']:.4f}", gain, *by_type)
-    Console().print(lines)
+        rows.append([name.replace("_", "-"), f"{scored['competition_map']:.4f}", gain, *by_type])
+    title = f"mAP of {numbers['images']} images, {level:.0%} bootstrap intervals"
+    print_rows(title, ["thresholds", "mAP", "gain", *kinds], rows)
 
 
 def trial_table(trials: Sequence[Trial]) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from sartorius.structures.arrays import AnyInts, Bools, ColourImage, Floats32
 from sartorius.structures.instances import Instances
 
+_CROWDED = 80  # cells above which labels are short
 _GOLDEN = (5**0.5 - 1) / 2  # steps of it around the hue circle keep consecutive colours far apart
 
 
@@ -30,14 +31,13 @@ def draw_overlay(
     scale: int = 2,
     opacity: float = 0.2,
     labels: bool = True,
-    crowded: int = 80,
     limits: tuple[float, float] | None = None,
 ) -> ColourImage:
     """Draw each cell with a colour and an outline, and its type and confidence beside it.
 
     image: uint8 [H, W] grey. cells: N cells of that size, N may be 0. scores: [N] in 0..1, or None to write none.
     names: of the cell types; () to write none. Returns uint8 RGB [scale*H, scale*W, 3]: enlarged, so that a label fits
-    beside a cell of 15 pixels. Above `crowded` cells labels shrink to an initial and two digits ("c 87"), explained
+    beside a cell of 15 pixels. Above 80 cells labels shrink to an initial and two digits ("c 87"), explained
     in a corner. limits: the grey levels that become black and white; None for those of this image, see
     `grey_limits`. Raises ValueError when sizes or counts disagree.
     """
@@ -52,7 +52,7 @@ def draw_overlay(
     for layer in cells.layers:
         _paint(canvas, layer.repeat(scale, axis=0).repeat(scale, axis=1), colours, opacity)
     if labels and len(cells):
-        short = len(cells) > crowded
+        short = len(cells) > _CROWDED
         canvas = _write_labels(canvas, cells, _texts(cells, scores, names, short), scale, short)
         if names and short:
             present = ", ".join(f"{names[k][:1]} = {names[k]}" for k in np.unique(cells.cell_types))
@@ -142,11 +142,11 @@ def draw_boxes(canvas: ColourImage, boxes: Floats32, colours: ColourImage, scale
         cv2.rectangle(canvas, (box[0], box[1]), (box[2] - 1, box[3] - 1), colour, 1)
 
 
-def hatch(canvas: ColourImage, region: Bools, scale: int, colour: Sequence[int] = (255, 60, 60)) -> None:
+def hatch(canvas: ColourImage, region: Bools, scale: int) -> None:
     """Draw diagonal stripes over bool [H, W] (before the enlargement by `scale`) and its outline, in place."""
     large = region.repeat(scale, axis=0).repeat(scale, axis=1)
     diagonal = np.arange(large.shape[0])[:, None] + np.arange(large.shape[1])
-    canvas[(large & (diagonal % 8 < 2)) | outlines(large.astype(np.uint8))] = colour
+    canvas[(large & (diagonal % 8 < 2)) | outlines(large.astype(np.uint8))] = (255, 60, 60)
 
 
 def draw_map(values: Floats32, low: float, high: float, scale: int) -> ColourImage:

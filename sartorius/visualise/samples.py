@@ -19,15 +19,7 @@ from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.structures.arrays import ColourImage
 from sartorius.structures.instances import Instances
-from sartorius.visualise.overlays import (
-    captioned,
-    cell_colours,
-    draw_boxes,
-    draw_overlay,
-    draw_sheet,
-    grey_limits,
-    hatch,
-)  # fmt: skip
+from sartorius.visualise import overlays
 from sartorius.visualise.targets import DrawsTargets
 
 
@@ -41,7 +33,7 @@ class Sample:
 
 
 def first_samples(datamodule: LightningDataModule, split: str, count: int, epoch: int = 0) -> list[Sample]:
-    """The first `count` samples of the `train` or `val` loader, in the order of that epoch; fewer where it has fewer.
+    """Return the first `count` samples of the `train` or `val` loader, in the order of that epoch; or all of fewer.
 
     The data module is set up here. Raises InputError for another split, a count below 1 and a loader without samples.
     """
@@ -61,44 +53,44 @@ def first_samples(datamodule: LightningDataModule, split: str, count: int, epoch
 
 
 def draw_samples(samples: list[Sample], columns: int, tile: int, module: DrawsTargets | None = None) -> ColourImage:
-    """The sheet, uint8 RGB; with a module each sample stands in a row with its targets (see `DrawsTargets`).
+    """Draw the sheet, uint8 RGB; with a module each sample stands in a row with its targets (see `DrawsTargets`).
 
     tile: pixels; samples are enlarged by the whole number that brings their longer side closest to it from below.
     """
     # one stretch for all, or brightness and contrast of the samples could not be compared
-    limits = grey_limits(*(sample.image[0].numpy() for sample in samples))
+    limits = overlays.grey_limits(*(sample.image[0].numpy() for sample in samples))
     rows = []
     for sample in samples:
         scale = max(tile // max(sample.image.shape[-2:]), 1)
         bare = draw_sample(sample, scale, limits, marks=False)
-        row = [captioned(draw_sample(sample, scale, limits), caption(sample))]
+        row = [overlays.captioned(draw_sample(sample, scale, limits), caption(sample))]
         if module is not None:
             shown = module.target_panels(sample.image, sample.target, bare, scale)
-            row += [captioned(image, [text, ""]) for text, image in shown]
+            row += [overlays.captioned(image, [text, ""]) for text, image in shown]
         rows.append(row)
     if module is not None:
         columns = max(len(row) for row in rows)
-    return draw_sheet([image for row in rows for image in row], columns)
+    return overlays.draw_sheet([image for row in rows for image in row], columns)
 
 
 def draw_sample(sample: Sample, scale: int, limits: tuple[float, float], marks: bool = True) -> ColourImage:
-    """A sample enlarged; with `marks` the outlines and boxes of its cells (the chosen ones' where it has such)."""
+    """Draw a sample enlarged; with `marks` the outlines and boxes of its cells (the chosen ones' where it has such)."""
     image, target = sample.image[0].numpy(), sample.target
     cells = Instances(target.layers.numpy().astype(np.uint16), target.cell_types.numpy())
     shown = cells if marks else Instances.empty(cells.height, cells.width)
-    canvas = draw_overlay(image, shown, scale=scale, opacity=0.0, labels=False, limits=limits)
+    canvas = overlays.draw_overlay(image, shown, scale=scale, opacity=0.0, labels=False, limits=limits)
     if marks:
         boxes = target.boxes.numpy()
-        colours = cell_colours(boxes)[1:] // 2
+        colours = overlays.cell_colours(boxes)[1:] // 2
         chosen = np.arange(len(boxes)) if target.chosen is None else target.chosen.numpy()
-        draw_boxes(canvas, boxes[chosen], colours[chosen], scale)
+        overlays.draw_boxes(canvas, boxes[chosen], colours[chosen], scale)
         if target.ignored is not None:
-            hatch(canvas, target.ignored.numpy(), scale)
+            overlays.hatch(canvas, target.ignored.numpy(), scale)
     return canvas
 
 
 def caption(sample: Sample) -> list[str]:
-    """Two lines: the image; its type, cells and epoch, and what is special about the sample."""
+    """Return two lines: the image; its type, cells and epoch, and the ignored pixels and weight of the sample."""
     target = sample.target
     cells = "1 cell" if len(target) == 1 else f"{len(target)} cells"
     cells = cells if target.chosen is None else f"{len(target.chosen)} of {cells}"
@@ -109,24 +101,18 @@ def caption(sample: Sample) -> list[str]:
 
 
 def table(samples: list[Sample]) -> str:
-    """A line a sample: image, type, size, cells, the shortest, median and longest side of boxes, grey levels."""
+    """Tabulate samples: image, type, size, cells, the shortest, median and longest side of boxes, grey levels."""
     rows = []
     for sample in samples:
         target, grey = sample.target, sample.image.double()
         sides = (target.boxes[:, 2:] - target.boxes[:, :2]).flatten()
         spread = [sides.min(), sides.median(), sides.max()] if len(sides) else []
         height, width = sample.image.shape[-2:]
-        rows.append(
-            {
-                "image_id": target.image_id,
-                "type": target.cell_type,
-                "pixels": f"{width}x{height}",
-                "cells": len(target),
-                "box sides": " ".join(f"{float(side):.0f}" for side in spread) or "-",
-                "grey": f"{float(grey.mean()):.1f} +- {float(grey.std(correction=0)):.1f}",
-            }
-        )
-    return pd.DataFrame(rows).to_string(index=False)
+        lengths = " ".join(f"{float(side):.0f}" for side in spread) or "-"
+        levels = f"{float(grey.mean()):.1f} +- {float(grey.std(correction=0)):.1f}"
+        rows.append([target.image_id, target.cell_type, f"{width}x{height}", len(target), lengths, levels])
+    columns = ["image_id", "type", "pixels", "cells", "box sides", "grey"]
+    return pd.DataFrame(rows, columns=columns).to_string(index=False)
 
 
 def write_sheet(
@@ -139,7 +125,7 @@ def write_sheet(
     epoch: int = 0,
     module: DrawsTargets | None = None,
 ) -> str:
-    """Write the sheet of the first samples of a split to `output` (a PNG); the table and the path as text.
+    """Write the sheet of the first samples of a split to `output` (a PNG); returns the table and the path as text.
 
     module: draw its targets too. Raises InputError as `first_samples` does, and for a sheet without columns or pixels.
     """

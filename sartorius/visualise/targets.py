@@ -1,4 +1,4 @@
-"""Panels of training targets: what a model shall predict for a sample, drawn, each with a line of text.
+"""Panels of training targets: drawings of the outputs that a model shall give for a sample, each with a line of text.
 
 Everything comes as arrays, which the modules make.
 """
@@ -10,11 +10,10 @@ from typing import Protocol
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from sartorius.data.dataset import Target
-from sartorius.structures.arrays import AnyFloats, ColourImage, Floats32, Ints
+from sartorius.structures.arrays import AnyFloats, Boxes, ColourImage, Floats32, GreyImage, Ints
 from sartorius.visualise.overlays import cell_colours, draw_boxes, draw_map, outlines
 
 Panel = tuple[str, ColourImage]
@@ -44,10 +43,8 @@ def map_panels(maps: Mapping[str, AnyFloats], types: int, offset_scale: float, s
         if name == "offset":
             reach = max(float(np.abs(values).max()), 1e-6)
             text = f"-{reach:.2f} to {reach:.2f} of {offset_scale:g} px"
-            panels += [
-                (f"offset {axis}, {text}", draw_map(v, -reach, reach, scale))
-                for axis, v in zip("yx", values, strict=True)
-            ]
+            for axis, plane in zip("yx", values, strict=True):
+                panels.append((f"offset {axis}, {text}", draw_map(plane, -reach, reach, scale)))
         elif name == "types":
             panels.append(("types, -1 is none", draw_map(values, -1, max(types - 1, 0), scale)))
         else:
@@ -55,14 +52,7 @@ def map_panels(maps: Mapping[str, AnyFloats], types: int, offset_scale: float, s
     return panels
 
 
-def anchor_panel(
-    anchors: Floats32,
-    match: Ints,
-    between: int,
-    boxes: Floats32,
-    canvas: ColourImage,
-    scale: int,
-) -> Panel:
+def anchor_panel(anchors: Boxes, match: Ints, between: int, boxes: Boxes, canvas: ColourImage, scale: int) -> Panel:
     """Draw the anchors that are trained as cells, in the colours of those.
 
     anchors: [A, 4] in image pixels. match: [A], the cell of each, negative for none; `between` counts as neither cell
@@ -76,7 +66,7 @@ def anchor_panel(
     return text + (f"; {without} cells without" if without else ""), drawn
 
 
-def mask_panel(masks: Floats32, boxes: Floats32, canvas: ColourImage, scale: int) -> Panel:
+def mask_panel(masks: Floats32, boxes: Boxes, canvas: ColourImage, scale: int) -> Panel:
     """Draw mask targets [N, M, M], each enlarged into its box [N, 4], on black of the shape of `canvas`."""
     drawn = np.zeros_like(canvas)
     colours = cell_colours(boxes)[1:]
@@ -109,6 +99,6 @@ def crop_panel(crops: Floats32, truth: Floats32) -> Panel:
     return f"{len(crops)} crops of {size} px: cell yellow, neighbours blue, box green", sheet
 
 
-def _grey(normalised: Floats32) -> NDArray[np.uint8]:
+def _grey(normalised: Floats32) -> GreyImage:
     """Convert a normalised crop to grey levels, four standard deviations either way."""
     return ((normalised / 8 + 0.5).clip(0, 1) * 255).astype(np.uint8)

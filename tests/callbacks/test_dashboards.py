@@ -28,6 +28,7 @@ from sartorius.errors import InputError
 from sartorius.postprocess.saved import read_file, to_saved
 from sartorius.running import building
 from sartorius.train import train
+from sartorius.visualise.overlays import stretched
 from tests.callbacks.board import Board
 from tests.doubles import toy_config
 from tests.postprocess.pipelines import pipeline
@@ -94,7 +95,7 @@ def test_a_view_holds_truth_and_prediction(shown: Shown) -> None:
         assert len(view.truth) == row.cells
         assert len(view.prediction) == len(view.scores) == row.predictions
         assert view.image.shape == (48, 64)
-        assert view.image.dtype == view.stretched().dtype == np.uint8
+        assert view.image.dtype == stretched(view.image).dtype == np.uint8
         assert f"average precision {row.average_precision:.3f}" in view.caption
 
 

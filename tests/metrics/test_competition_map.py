@@ -14,8 +14,8 @@ PERFECT, EMPTY = np.eye(6, dtype=int), np.zeros((6, 6), int)
 
 def test_is_the_mean_over_images_of_its_rows() -> None:
     metric = CompetitionMap()
-    metric.update(4, PERFECT, PERFECT)
-    metric.update(1, EMPTY, PERFECT)
+    metric.update(image_row(4, PERFECT, PERFECT))
+    metric.update(image_row(1, EMPTY, PERFECT))
     assert metric.compute().item() == 0.5
     assert metric.compute().dtype == torch.float64
     rows = metric.gathered_rows()
@@ -26,7 +26,7 @@ def test_is_the_mean_over_images_of_its_rows() -> None:
 def test_nothing_seen_and_reset() -> None:
     metric = CompetitionMap()
     assert metric.gathered_rows().shape == (0, 13)
-    metric.update(0, PERFECT, PERFECT)
+    metric.update(image_row(0, PERFECT, PERFECT))
     metric.reset()
     assert len(metric.gathered_rows()) == 0
 
@@ -34,8 +34,8 @@ def test_nothing_seen_and_reset() -> None:
 def test_gathered_rows_of_processes_that_repeat_images_count_once() -> None:
     other = torch.from_numpy(np.stack([image_row(0, PERFECT, PERFECT), image_row(1, EMPTY, PERFECT)]))
     metric = CompetitionMap(distributed_available_fn=lambda: True, dist_sync_fn=lambda x, group=None: [x, other])
-    metric.update(0, PERFECT, PERFECT)
-    metric.update(2, EMPTY, PERFECT)
+    metric.update(image_row(0, PERFECT, PERFECT))
+    metric.update(image_row(2, EMPTY, PERFECT))
     assert metric.gathered_rows()[:, 0].tolist() == [0, 1, 2]
     assert math.isclose(metric.compute().item(), 1 / 3)
     assert len(metric.rows) == 2, "the process keeps its own rows"
@@ -45,7 +45,7 @@ def _process(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/sync", rank=rank, world_size=2)
     metric = CompetitionMap()
     for index in (0, 1, 2) if rank == 1 else ():
-        metric.update(index, PERFECT if index else EMPTY, PERFECT)
+        metric.update(image_row(index, PERFECT if index else EMPTY, PERFECT))
     Path(folder, str(rank)).write_text(f"{len(metric.gathered_rows())} {float(metric.compute())}")
     torch.distributed.destroy_process_group()
 

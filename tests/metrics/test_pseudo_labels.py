@@ -30,7 +30,7 @@ def test_a_mask_beyond_the_image() -> None:
 
 def test_lines_of_the_report() -> None:
     report = Report(empty=["d"], bad={"e": "e.npz: broken"}, unpredicted=list("fghi"))
-    report.counts["cort"] = Counts(images=2, kept=4, doubtful=1, dropped=7, cells=5, found=3, found_or_doubtful=4)
+    report.counts["cort"] = Counts(images=2, kept=4, doubtful=1, dropped=7, cells=5, matched=3, matched_or_doubtful=4)
     assert report.lines(compared=True) == [
         "cort: 2 images, 4 cells, 1 doubtful, 7 detections dropped; 3 of the cells are right (precision 0.750), of 5 "
         "true ones (recall 0.600, with the doubtful 0.800)",

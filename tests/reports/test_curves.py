@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sartorius.reports.curves import curve_plots, draw_curves, read_curves, read_numbers, shared_curve_plots
+from sartorius.reports.curves import curve_plots, draw_curves, read_numbers, shared_curve_plots
 
 PANEL = (768, 504)  # pixels of one panel
 
@@ -19,7 +19,7 @@ def csv(folder: Path, text: str) -> Path:
 
 def drawn(folder: Path, text: str) -> tuple[int, int] | None:
     """Size of the image of such a metrics.csv; None where nothing was drawn."""
-    done = draw_curves(read_curves(csv(folder, text)), folder / "plots" / "curves.png")
+    done = draw_curves(read_numbers(csv(folder, text)), folder / "plots" / "curves.png", pd.DataFrame())
     assert done == (folder / "plots" / "curves.png").exists()
     if not done:
         return None
@@ -51,14 +51,14 @@ def test_nothing_to_draw(tmp_path: Path, text: str) -> None:
 
 
 def test_no_file_is_no_curve(tmp_path: Path) -> None:
-    assert read_curves(tmp_path / "metrics.csv").empty
+    assert read_numbers(tmp_path / "metrics.csv").empty
 
 
 def test_what_is_no_number_is_left_out(tmp_path: Path) -> None:
-    table = read_curves(
+    table = read_numbers(
         csv(tmp_path, "epoch,step,train/loss,val/map,lr\n0,9,x,,1\n0,19,inf,0.1,1\n1,29,2.5,,1\n1,,9,9,9\n")
     )
-    assert table.columns.tolist() == ["epoch", "step", "train/loss", "val/map"]
+    assert table.columns.tolist() == ["epoch", "step", "train/loss", "val/map", "lr"]
     assert table["train/loss"].dropna().tolist() == [2.5]
     assert table["val/map"].dropna().tolist() == [0.1]
 
@@ -92,7 +92,7 @@ def test_every_batch_stands_in_for_the_logged_steps(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(
         Axes, "plot", lambda self, *args, **kwargs: labels.append(kwargs.get("label")) or plot(self, *args, **kwargs)
     )
-    table = read_curves(csv(tmp_path, "epoch,step,train/loss\n0,9,2\n1,19,1\n"))
+    table = read_numbers(csv(tmp_path, "epoch,step,train/loss\n0,9,2\n1,19,1\n"))
     (tmp_path / "batches.csv").write_text("epoch,step,batch,train/loss\n0,0,0,3\n0,1,1,x\n1,10,0,2\n")
     batches = read_numbers(tmp_path / "batches.csv")
     assert batches["train/loss"].dropna().tolist() == [3, 2]

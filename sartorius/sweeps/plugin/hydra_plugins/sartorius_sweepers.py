@@ -17,9 +17,8 @@ from sartorius.sweeps import sweepers
 class GridSweeper(BasicSweeper):
     """Every combination of the values by Hydra's own sweeper, with a record of each member, a table and a plot.
 
-    Args:
-        params: values by key, such as "1,2" or "range(0,5)"; the command line's win.
-        max_batch_size: members that the launcher gets at a time; None for all.
+    params: values by key, such as "1,2" or "range(0,5)"; the command line's win. max_batch_size: members that the
+    launcher gets at a time; None for all.
     """
 
     def sweep(self, arguments: list[str]) -> None:
@@ -47,9 +46,8 @@ class GridSweeper(BasicSweeper):
 class OptunaSweeper(BasicSweeper):
     """Optuna's TPE, with a record of each trial, a table and a plot.
 
-    Args:
-        params: distributions by key, as in `sartorius.sweeps.space`; the command line's win.
-        settings: of `sartorius.sweeps.sweepers.TrialSettings`.
+    params: distributions by key, as in `sartorius.sweeps.space`; the command line's win. settings: of
+    `sartorius.sweeps.sweepers.TrialSettings`.
     """
 
     def __init__(self, params: Mapping[str, Any] | None, **settings: Any) -> None:

@@ -184,7 +184,11 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         epoch, index = item if isinstance(item, tuple) else (0, item)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        return self.sample(epoch, *divmod(index, self.samples_per_image))
+        return self.sample(epoch, *self._place(index))
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Return place and repeat of a sample."""
+        return divmod(index, self.samples_per_image)
 
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
         """Return the sample of one of the `places`; each `repeat` is drawn anew."""

@@ -58,8 +58,8 @@ class Audit:
         if folds is not None:
             table = pd.crosstab(folds.table["fold"], folds.table["cell_type"])
             parts.append(_section("Folds: images of each type", table))
-        parts.append(_list("Problems (these images are not used)", self.problems))
-        parts.append(_list("Notes", self.notes))
+        parts.append(listing("Problems (these images are not used)", self.problems))
+        parts.append(listing("Notes", self.notes))
         return "\n\n".join(parts) + "\n"
 
 
@@ -157,24 +157,28 @@ def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
     copies = table[table["duplicate_of"] != ""]
     pairs = zip(copies["id"], copies["duplicate_of"], strict=True)
     notes = [f"image {image_id} has the same pixels as {original}" for image_id, original in pairs]
-    notes += _named("images without cells", table["id"][table["cells"] == 0])
+    notes += named("images without cells", table["id"][table["cells"] == 0])
     if len(table):
         twice = table["id"][table["annotated_twice"] > 0]
-        notes += _named(f"images with cells annotated twice (IoU > {DUPLICATE_IOU})", twice)
-    notes += _named("images in train/ without a row in train.csv", [path.name for path in competition.unused])
+        notes += named(f"images with cells annotated twice (IoU > {DUPLICATE_IOU})", twice)
+    notes += named("images in train/ without a row in train.csv", [path.name for path in competition.unused])
     if not competition.has_wells:
         return [
             *notes,
             "train.csv has no column sample_id: wells are not known, folds are stratified by cell type only",
         ]
     shared = {well_of(path.stem) for path in competition.unlabelled_images()} & set(competition.wells.values())
-    return notes + _named("plate wells that labelled and unlabelled images share (a leak to guard)", sorted(shared))
+    return notes + named("plate wells that labelled and unlabelled images share (a leak to guard)", sorted(shared))
 
 
-def _named(what: str, names: Sequence[str] | pd.Series) -> list[str]:
-    """Return a line with the count and the first names, or none."""
-    shown = ", ".join(list(names)[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"{what}: {len(names)} ({shown})"] if len(names) else []
+def named(what: str, names: Sequence[str] | pd.Series, limit: int = 5) -> list[str]:
+    """Return a line with the count and the first names; none without names."""
+    return [f"{what}: {len(names)}{first_of(names, limit)}"] if len(names) else []
+
+
+def first_of(names: Sequence[str] | pd.Series, limit: int) -> str:
+    """Format the first names in brackets; "" without names."""
+    return f" ({', '.join(list(names)[:limit])}{', ...' if len(names) > limit else ''})" if len(names) else ""
 
 
 def _by_type(table: pd.DataFrame) -> pd.DataFrame:
@@ -197,5 +201,6 @@ def _section(title: str, table: pd.DataFrame) -> str:
     return f"{title}\n{table.to_string()}"
 
 
-def _list(title: str, lines: Sequence[str]) -> str:
+def listing(title: str, lines: Sequence[str]) -> str:
+    """Format a title with the number of lines, and the lines."""
     return "\n".join([f"{title}: {len(lines) or 'none'}", *(f"  - {line}" for line in lines)])

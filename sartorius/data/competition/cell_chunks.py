@@ -56,13 +56,9 @@ class CellChunks(InstanceDataset):
         """The number of chunks of a pass."""
         return int(self.chunks.sum())
 
-    def __getitem__(self, item: int | tuple[int, int]) -> tuple[Tensor, Target]:
-        """Return the sample of (epoch, index), or of an index in epoch 0."""
-        epoch, index = item if isinstance(item, tuple) else (0, item)
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
+    def _place(self, index: int) -> tuple[int, int]:
         repeat, place = divmod(index, self.places)
-        return self.sample(epoch, place, repeat)
+        return place, repeat
 
     def sample(self, epoch: int, place: int, repeat: int) -> tuple[Tensor, Target]:
         """Return the sample of one of the chunks, in a pass of its own number."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from sartorius.data.annotation_rows import well_of
-from sartorius.data.competition.audit import DUPLICATE_IOU
+from sartorius.data.competition.audit import DUPLICATE_IOU, first_of, listing, named
 from sartorius.data.livecell.coco_cells import cell_runs, count_clipped
 from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
 from sartorius.errors import InputError
@@ -24,6 +23,7 @@ KNOWN = (
     "(https://github.com/sartorius-research/LIVECell/issues/26); test is apart. data.drop_shared=true leaves fields of "
     "view of val and test out of training."
 )
+SHOWN = 3  # names of a note
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class LiveCellAudit:
         head = f"{self.folder.root}: {', '.join(counts)} images, {int(self.images['cells'].sum())} cells"
         parts = [head, f"By split and cell line (areas in pixels)\n{_by_line(self.images).to_string()}"]
         parts.append("\n".join(["Shared between splits", *(_sentence(pair) for pair in self.shared), KNOWN]))
-        for title, lines in (("Problems (these images cannot be used)", self.problems), ("Notes", self.notes)):
-            parts.append("\n".join([f"{title}: {len(lines) or 'none'}", *(f"  - {line}" for line in lines)]))
+        parts += [listing("Problems (these images cannot be used)", self.problems), listing("Notes", self.notes)]
         return "\n\n".join(parts) + "\n"
 
 
@@ -70,7 +69,7 @@ def audit_livecell(folder: LiveCell) -> LiveCellAudit:
     shared = shared_images({name: split.ids for name, split in splits.items()})
     notes = [f"no annotation file of {name}" for name in SPLITS if name not in splits]
     for name, split in splits.items():
-        notes += _named(f"{name}: images listed twice, read with the most cells", split.repeated_names)
+        notes += named(f"{name}: images listed twice, read with the most cells", split.repeated_names, SHOWN)
     return LiveCellAudit(folder, table, shared, problems, notes + _notes(table))
 
 
@@ -100,12 +99,12 @@ def _by_line(table: pd.DataFrame) -> pd.DataFrame:
 def _sentence(pair: Shared) -> str:
     return (
         f"{pair.first} and {pair.second}: {len(pair.images)} images of one name, {len(pair.fields)} fields of view "
-        f"and {len(pair.wells)} wells{_some(pair.images or pair.fields or pair.wells)}"
+        f"and {len(pair.wells)} wells{first_of(pair.images or pair.fields or pair.wells, SHOWN)}"
     )
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    notes = _named("images without cells", table["id"][table["cells"] == 0].tolist())
+    notes = named("images without cells", table["id"][table["cells"] == 0], SHOWN)
     for column, what in (
         ("without_pixels", "annotations without a pixel (left out)"),
         ("clipped", "polygons that leave the image by up to a pixel (clipped)"),
@@ -114,14 +113,5 @@ def _notes(table: pd.DataFrame) -> list[str]:
     ):
         images = table["id"][table[column] > 0].tolist()
         if images:
-            notes.append(f"{what}: {int(table[column].sum())} in {len(images)} images{_some(images)}")
+            notes.append(f"{what}: {int(table[column].sum())} in {len(images)} images{first_of(images, SHOWN)}")
     return notes
-
-
-def _named(what: str, names: Sequence[str]) -> list[str]:
-    """Return a line with the count and the first names, or none."""
-    return [f"{what}: {len(names)}{_some(names)}"] if names else []
-
-
-def _some(names: Sequence[str]) -> str:
-    return f" ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" if names else ""

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sartorius.callbacks.gather import gather_images
-from sartorius.callbacks.scored_images import CompetitionResult, ImageCallback, ScoredImage, Validation
+from sartorius.callbacks.scored_images import CompetitionResult, ImageCallback, ScoredImage, Validation, gather_images
 from sartorius.metrics import functional
 from sartorius.metrics.box_ap import BoxAP
 from sartorius.metrics.competition_map import CompetitionMap

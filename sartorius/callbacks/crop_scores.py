@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from pytorch_lightning import LightningModule, Trainer
 
-from sartorius.callbacks.gather import gather_images
-from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
+from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation, gather_images
 from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.modules.base import BoxPromptedModule

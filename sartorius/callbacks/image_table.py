@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sartorius.callbacks.gather import gather_images
-from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
+from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation, gather_images
 from sartorius.loggers.protocol import TableLogger, logged_step, loggers_with
 from sartorius.structures.arrays import ColourImage
 from sartorius.visualise.overlays import draw_comparison

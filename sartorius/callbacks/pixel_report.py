@@ -9,7 +9,7 @@ import pandas as pd
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
-from sartorius.callbacks.gather import gather_images
+from sartorius.callbacks.scored_images import gather_images
 from sartorius.data.dataset import Batch
 from sartorius.errors import InputError
 from sartorius.files import write_csv

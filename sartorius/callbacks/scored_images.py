@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
@@ -21,6 +22,7 @@ from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 
 Finalise = Callable[[Detections], Finalised]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -170,3 +172,15 @@ class ScoredImages(Callback):
         if self._validation is not None:
             for callback in self._callbacks:
                 callback.on_scoring_end(self._validation)
+
+
+def gather_images(values: dict[int, T]) -> dict[int, T]:
+    """Return the values (picklable) of all processes by image index, each image once; `values` itself in a single one.
+
+    A collective call.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return values
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, values)
+    return {index: value for part in parts for index, value in part.items()}

@@ -186,10 +186,10 @@ _LOGGED = ("per_second", "/s", "seconds", "throughput", "memory", "waiting", "_g
 
 
 def _times(run: Run) -> dict[str, Value]:
-    numbers, times = run.numbers, {}
-    for key, label in _TOTALS.items():
-        if isinstance(value := numbers.get(key), int | float):
-            times[label] = value
+    numbers = run.numbers
+    times: dict[str, Value] = {
+        t: numbers[key] for key, t in _TOTALS.items() if isinstance(numbers.get(key), int | float)
+    }
     if numbers.get("epochs") and isinstance(numbers.get("seconds"), int | float):
         times["seconds an epoch"] = round(numbers["seconds"] / numbers["epochs"], 2)
     if {"step", "train/loss"} <= {*run.curves}:
@@ -197,7 +197,7 @@ def _times(run: Run) -> dict[str, Value]:
     for name in run.curves:
         if any(part in str(name).lower() for part in _LOGGED) and not str(name).startswith(("val/map", "lr")):
             times[f"{name}, median"] = float(f"{run.curves[name].median():.4g}")
-    return {name: value for name, value in times.items() if value is not None}
+    return times
 
 
 def pixel_scores(runs: Sequence[Run]) -> Table | None:

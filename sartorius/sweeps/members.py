@@ -82,12 +82,11 @@ def read_member(sweep: str | Path, number: int) -> SweepMember | None:
 
 def read_members(sweep: str | Path, plan: Sequence[tuple[int, Sequence[str]]]) -> list[SweepMember]:
     """Read the record of each planned (number, overrides), in order; one with other overrides is an earlier sweep's."""
-    planned = [SweepMember(number, tuple(overrides)) for number, overrides in plan]
-    records = [read_member(sweep, member.number) for member in planned]
-    return [
-        known if known and known.overrides == new.overrides else new
-        for known, new in zip(records, planned, strict=True)
-    ]
+    members = []
+    for number, overrides in plan:
+        known, new = read_member(sweep, number), SweepMember(number, tuple(overrides))
+        members.append(known if known and known.overrides == new.overrides else new)
+    return members
 
 
 def mark_pruned(run: str | Path, reason: dict[str, Any] | None) -> None:

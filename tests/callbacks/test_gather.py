@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from sartorius.callbacks.gather import gather_images
+from sartorius.callbacks.scored_images import gather_images
 
 
 def test_one_process_keeps_its_names() -> None:

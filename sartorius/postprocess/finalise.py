@@ -41,9 +41,8 @@ class Finalised:
 class Postprocess:
     """All decisions between detections and cells: a callable that turns Detections into Finalised.
 
-    Args:
-        order: names of the steps that run, in their order; None runs all, in the order they are given.
-        steps: by name; None leaves one out.
+    order: names of the steps that run, in their order; None runs all, in the order they are given. steps: by name; None
+    leaves one out.
 
     Raises InputError for an order that names no step, or leaves one out.
     """

@@ -24,11 +24,9 @@ class SavedCells:
 
     Each folder's own post-processing turns its detections into cells.
 
-    Args:
-        folders: of detections.
-        changes: of every folder's post-processing, on top of what it was saved with; None for none.
-        chosen_filter: of false positives, behind it: `saved`, `none` or a file, see `postprocess_of`.
-        truth: the labelled images that all detections must be of; None accepts any.
+    folders: of detections. changes: of every folder's post-processing, on top of what it was saved with; None for none.
+    chosen_filter: of false positives, behind it: `saved`, `none` or a file, see `postprocess_of`. truth: the labelled
+    images that all detections must be of; None accepts any.
 
     Raises InputError for an image in two folders and, with `truth`, for one that is not labelled and an empty folder.
     """

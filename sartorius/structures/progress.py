@@ -16,9 +16,7 @@ Clock = Callable[[], float]
 class ProgressLines:
     """Makes a line about a loop every few seconds, with the time that a step takes and what is left.
 
-    Args:
-        seconds: between lines, and before the first.
-        clock: seconds from any start.
+    seconds: between lines, and before the first. clock: seconds from any start.
     """
 
     def __init__(self, seconds: float = SECONDS, clock: Clock = time.monotonic) -> None:

@@ -68,12 +68,9 @@ def write_synthetic_competition(
     The same arguments give byte-identical files; a folder that was written with them already is left as it is, one
     written with others is replaced as a whole (see `write_whole`).
 
-    Args:
-        folder: where to; it may not hold anything else.
-        seed: of everything, at least 0.
-        images: labelled images of each cell type (cort, shsy5y, astro).
-        test, unlabelled: images without labels; their types take turns among those of `images`.
-        appearance: see `Appearance`.
+    folder: where to; it may not hold anything else. seed: of everything, at least 0. images: labelled images of each
+    cell type (cort, shsy5y, astro). test, unlabelled: images without labels; their types take turns among those of
+    `images`. appearance: see `Appearance`.
 
     Raises:
         InputError: an argument out of its range, or a folder that holds something else.

@@ -70,13 +70,10 @@ def write_synthetic_livecell(
     The same arguments give byte-identical files; a folder that was written with them already is left as it is, one
     written with others is replaced as a whole (see `write_whole`).
 
-    Args:
-        folder: where to; it may not hold anything else.
-        seed: of everything, at least 0.
-        images: number of each split (train, val, test), spread evenly over the lines; at least one each.
-        shared: training images that are listed under the same name in the validation file too, beside its own: a leak
-            on purpose, to test its detection.
-        appearance: see `Appearance`.
+    folder: where to; it may not hold anything else. seed: of everything, at least 0. images: number of each split
+    (train, val, test), spread evenly over the lines; at least one each. shared: training images that are listed under
+    the same name in the validation file too, beside its own: a leak on purpose, to test its detection. appearance: see
+    `Appearance`.
 
     Raises:
         InputError: an argument out of its range, or a folder that holds something else.

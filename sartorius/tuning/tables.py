@@ -20,14 +20,11 @@ from sartorius.tuning.space import setting_of_class
 class Tables:
     """The input of every trial of a search; filled image by image.
 
-    Args:
-        images: ids, each once.
-        load: the detections of an image; called again whenever its masks are needed.
-        truth: the runs of an image's true cells.
-        post: the post-processing whose thresholds are searched; everything else of it holds for all trials.
-        floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and BoxNMS are used).
-        cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again.
-        track: wraps the ids in a progress bar of that title; by default in none.
+    images: ids, each once. load: the detections of an image; called again whenever its masks are needed. truth: the
+    runs of an image's true cells. post: the post-processing whose thresholds are searched; everything else of it holds
+    for all trials. floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and BoxNMS are
+    used). cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again. track:
+    wraps the ids in a progress bar of that title; by default in none.
 
     Raises InputError where detections and true cells are of images of different size, or cell types differ between
     images.

@@ -39,19 +39,13 @@ class PredictionWriter(ImageCallback):
 
     def _write(self, trainer: Trainer, pl_module: SegmentationModule, outputs: Sequence[Detections]) -> None:
         if not self._described and trainer.is_global_zero and outputs:
-            self.folder.write_meta(**self._description(pl_module, outputs[0]))
+            about: dict[str, Any] = {
+                "cell_types": list(outputs[0].cell_type_names),
+                "mask_size": outputs[0].mask_size,
+                **{key: pl_module.hparams.get(key) for key in ("data", "model", "postprocess")},
+                "export_settings": pl_module.export_settings,
+            }
+            self.folder.write_meta(**{**about, **self.meta})
             self._described = True
         for detections in outputs:
             self.folder.write(detections)
-
-    def _description(self, pl_module: SegmentationModule, first: Detections) -> dict[str, Any]:
-        metadata = pl_module.hparams
-        return {
-            "cell_types": list(first.cell_type_names),
-            "mask_size": first.mask_size,
-            "data": metadata.get("data"),
-            "model": metadata.get("model"),
-            "postprocess": metadata.get("postprocess"),
-            "export_settings": pl_module.export_settings,
-            **self.meta,
-        }

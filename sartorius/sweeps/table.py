@@ -101,12 +101,10 @@ def _rich(table: pd.DataFrame, title: str) -> Any:
 
     lines = Table(title=Text(title), title_justify="left")
     for name in table.columns:
-        lines.add_column(
-            Text(str(name)), justify="right" if table[name].dtype.kind in "if" else "left", overflow="fold"
-        )
+        number = table[name].dtype.kind in "if"
+        lines.add_column(Text(str(name)), justify="right" if number else "left", overflow="fold")
     for row in table.itertuples(index=False):
-        cells = (_text(value, name) for value, name in zip(row, table.columns, strict=True))
-        lines.add_row(*(Text(cell) for cell in cells))
+        lines.add_row(*(Text(_text(value, name)) for value, name in zip(row, table.columns, strict=True)))
     return lines
 
 

@@ -17,7 +17,7 @@ class Hardware:
     """Capabilities that the choice of a precision depends on.
 
     gpus: the major compute capability of each visible CUDA device. mps: whether there is an Apple GPU. amx_bf16:
-    whether the CPU multiplies bfloat16 matrices itself (AMX); other CPUs emulate them, slower than float32.
+    whether the CPU multiplies bfloat16 matrices in AMX; without it, bfloat16 may be emulated and slower than float32.
     """
 
     gpus: tuple[int, ...] = ()

@@ -62,7 +62,7 @@ def test_an_error_of_all_processes_is_one_line(tmp_path: Path, command: str, opt
 def test_a_sweep_leaves_one_folder_a_member(tiny_competition: Path, tmp_path: Path) -> None:
     options = ["trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", f"data.root={tiny_competition}"]
     text = run(tmp_path, "train", "-m", *UNET, *TWO, *options, "data.fold=0,1", "hydra.sweep.subdir=${hydra.job.num}")
-    assert text.count("epoch 0:") == 2  # said by one process of each member
+    assert text.count("epoch 0: train/loss") == 2  # said by one process of each member
     assert "sync_dist" not in text and "DistributedSampler" not in text
     (sweep,) = (tmp_path / "multirun").iterdir()
     assert not list((tmp_path / "runs").glob("20*"))

@@ -85,9 +85,8 @@ def build_searcher(
     grids = wiring.instantiate(cfg.search).grids(post)
     lowest = floor(grids, thresholds_of(post, truth.cell_type_names))
     tables = Tables(
-        list(folder), lambda image_id: folder[image_id].load(image_id), truth.runs, post, lowest, cfg.cache_megabytes,
-        progress_bar,
-    )  # fmt: skip
+        list(folder), lambda image_id: folder[image_id].load(image_id), truth.runs, post, lowest, cfg.cache_megabytes
+    )
     searched = {name: asdict(grid) for name, grid in grids.items()}
     about = {"detections": tables.digest, "postprocess": to_saved(post), "search": searched}
     check_same_search(Path(str(cfg.output)), {**about, "seed": cfg.seed, "folds": cfg.folds})

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
-from torch import Tensor
 
 from sartorius.structures.progress import SECONDS, Clock, ProgressLines
 
@@ -52,7 +51,11 @@ class Progress(TQDMProgressBar):
     ) -> None:
         """Print a line where one is due."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        loss = trainer.callback_metrics.get("train/loss")
+
+        def loss() -> str:
+            value = trainer.callback_metrics.get("train/loss")
+            return "" if value is None else f", train/loss {float(value):.4g}"
+
         self._print_line(
             trainer, f"epoch {trainer.current_epoch}: batch", batch_idx + 1, trainer.num_training_batches,
             batches_left(trainer, batch_idx + 1), loss, now=not self._started,
@@ -86,11 +89,10 @@ class Progress(TQDMProgressBar):
 
     def _print_line(
         self, trainer: Trainer, loop: str, done: int, total: float, left: int | None = None,
-        loss: Tensor | None = None, now: bool = False,
+        shown: Callable[[], str] = str, now: bool = False,
     ) -> None:  # fmt: skip
         if not self.is_disabled or not trainer.is_global_zero:
             return
-        shown = "" if loss is None else f", train/loss {float(loss):.4g}"
         if line := self._lines.step(loop, done, int(total), left, shown, now):
             self.print(line)
 

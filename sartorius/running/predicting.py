@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import loading
 from sartorius.running.building import resolve_precision
-from sartorius.running.wiring import instantiate, instantiate_all, plain
+from sartorius.running.wiring import NOTHING_ELSE, instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -89,7 +89,7 @@ def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Predict
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
     """Build the trainer of a config, with these callbacks alone: no logger, no checkpoints, whatever the config."""
     resolve_precision(trainer)
-    return instantiate(trainer, callbacks=list(callbacks), logger=False, enable_checkpointing=False)
+    return instantiate(trainer, callbacks=list(callbacks), **NOTHING_ELSE)
 
 
 def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:

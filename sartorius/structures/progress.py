@@ -25,13 +25,19 @@ class ProgressLines:
         self._loop, self._begun, self._first, self._done = "", 0.0, 0, 0
 
     def step(
-        self, loop: str, done: int, total: int, left: int | None = None, shown: str = "", now: bool = False
+        self,
+        loop: str,
+        done: int,
+        total: int,
+        left: int | None = None,
+        shown: Callable[[], str] = str,
+        now: bool = False,
     ) -> str:
         """The line when `done` of `total` steps are done, "" where none is due.
 
         A step of another `loop` than the one before it, or an earlier step, begins a new measurement. left: steps to
-        do, None for those of this loop. shown: stands between the count and the time. now: make the line although it
-        is not due.
+        do, None for those of this loop. shown: makes the text between the count and the time, called only for a line
+        that is due. now: make the line although it is not due.
         """
         time_now = self._clock()
         if loop != self._loop or done <= self._done:
@@ -40,7 +46,7 @@ class ProgressLines:
         if not now and time_now - self._printed < self.seconds:
             return ""
         self._printed = time_now
-        line = f"{loop} {done} of {total}{shown}"
+        line = f"{loop} {done} of {total}{shown()}"
         if done <= self._first:
             return line
         each = (time_now - self._begun) / (done - self._first)

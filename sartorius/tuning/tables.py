@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from sartorius.errors import InputError
 from sartorius.postprocess import BoxNMS, Postprocess, Score
 from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
+from sartorius.structures.progress import progress_bar
 from sartorius.structures.rle import Runs
 from sartorius.tuning.overlap_table import CandidateTable, OverlapTable, candidate_table, overlap_table
 from sartorius.tuning.space import setting_of_class
@@ -23,8 +24,7 @@ class Tables:
     images: ids, each once. load: the detections of an image; called again whenever its masks are needed. truth: the
     runs of an image's true cells. post: the post-processing whose thresholds are searched; everything else of it holds
     for all trials. floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and BoxNMS are
-    used). cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again. track:
-    wraps the ids in a progress bar of that title; by default in none.
+    used). cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again.
 
     Raises InputError where detections and true cells are of images of different size, or cell types differ between
     images.
@@ -38,7 +38,6 @@ class Tables:
         post: Postprocess,
         floor: dict[str, float],
         cache_megabytes: float,
-        track: Callable[[Sequence[str], str], Iterable[str]] = lambda images, _: images,
     ) -> None:
         self.images, self.post = tuple(images), post
         self.load, self.truth = load, truth
@@ -49,7 +48,7 @@ class Tables:
         names = setting_of_class(post)
         least = floor.get(names.get(Score, ""), 0.0), floor.get(names.get(BoxNMS, ""), 1.0)
         digest = hashlib.sha256()
-        for image_id in track(self.images, "reading"):
+        for image_id in progress_bar(self.images, "reading"):
             detections, cells = load(image_id), truth(image_id)
             self._check(detections, cells)
             self.candidates[image_id] = candidate_table(detections, cells, post, *least)

@@ -37,7 +37,7 @@ def test_the_times_of_one_loop_are_not_those_of_another() -> None:
     assert lines.step("validation: batch", 3, 4, left=60) == "validation: batch 3 of 4, 5 s a step, about 5 min left"
     clock.now = 120.0
     assert lines.step("validation: batch", 1, 4) == "validation: batch 1 of 4", "the next validation"
-    assert lines.step("epoch 1: batch", 1, 4, shown=", loss 2", now=True) == "epoch 1: batch 1 of 4, loss 2"
+    assert lines.step("epoch 1: batch", 1, 4, shown=lambda: ", loss 2", now=True) == "epoch 1: batch 1 of 4, loss 2"
 
 
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:

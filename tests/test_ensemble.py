@@ -156,6 +156,7 @@ def test_bad_members(run: Run, two: list[str], tmp_path: Path) -> None:
         ("min_score=2", "min_score: expected a number from 0 to 1"),
         ("image_type=most", "image_type: expected one of each, majority"),
         ("fusion.mask_iou=-1", "fusion.mask_iou"),
+        ("fusion.class_agnostic=often", "fusion.class_agnostic: expected true or false"),
     ],
 )
 def test_bad_settings(run: Run, two: list[str], override: str, message: str) -> None:

@@ -78,12 +78,15 @@ class Stamp:
         return self.pasted.pixel[self.first[k] : self.first[k] + self.areas[k]]
 
 
-def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = None) -> Clusters:
+def cluster(
+    pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = None, class_agnostic: bool = True
+) -> Clusters:
     """Cluster a pool: detections whose IoU with a cell's seed is at least `box_iou` and, of the masks, `mask_iou`.
 
-    seeds: these detections are the seeds (ascending), instead of the best ones that are left. Detections without pixels
-    are in no cell.
+    seeds: these detections are the seeds (ascending), instead of the best ones that are left. class_agnostic: also
+    detections of another cell type than the seed's. Detections without pixels are in no cell.
     """
+    types = pool.detections.cell_types
     stamp, boxes = Stamp(pool.pasted), pool.detections.boxes.T.copy()
     visible = stamp.areas > 0
     taken, is_seed = ~visible, np.zeros(len(pool), dtype=bool)
@@ -95,6 +98,8 @@ def cluster(pool: Pool, box_iou: float, mask_iou: float, seeds: Ints | None = No
         is_seed[k] = True
         near = np.flatnonzero(_box_ious(boxes, k) >= max(box_iou, _TOUCHING))
         near = near[visible[near] & ~is_seed[near]]
+        if not class_agnostic:
+            near = near[types[near] == types[k]]
         if len(near):
             iou = stamp.ious(stamp.pixels(k), near)
             close = iou >= mask_iou

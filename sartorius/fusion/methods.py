@@ -39,24 +39,29 @@ class NMS:
     """Of detections of one cell the one with the largest weight x score stays as it is.
 
     box_nms, mask_nms: IoU of boxes, and of the masks of what is left, above which the lower one goes, 0..1.
-    mask_iou: IoU of masks from which a member counts as agreeing. Scores become weight x score.
+    mask_iou: IoU of masks from which a member counts as agreeing. class_agnostic: all this between cell types too, not
+    only among detections of one type. Scores become weight x score.
     """
 
     box_nms: float
     mask_nms: float
     mask_iou: float
+    class_agnostic: bool = True
     voted: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checks.fractions("fusion", box_nms=self.box_nms, mask_nms=self.mask_nms, mask_iou=self.mask_iou)
+        checks.switches("fusion", class_agnostic=self.class_agnostic)
 
     def __call__(self, pool: Pool) -> Detections:
         """Fuse the detections; see `Method`."""
         detections, pasted = pool.detections, pool.pasted
-        stays = box_nms(detections.boxes, detections.cell_types, np.full(len(pool), self.box_nms)) & (pasted.areas > 0)
-        seeds = np.flatnonzero(stays)
-        seeds = seeds[mask_nms(pasted.select(stays), np.full(len(seeds), self.mask_nms))]
-        clusters = cluster(pool, 0.0, self.mask_iou, seeds)
+        types, limits = detections.cell_types, np.full(len(pool), self.box_nms)
+        stays = box_nms(detections.boxes, types, limits, self.class_agnostic) & (pasted.areas > 0)
+        seeds, limits = np.flatnonzero(stays), np.full(int(stays.sum()), self.mask_nms)
+        kinds = None if self.class_agnostic else types[stays]
+        seeds = seeds[mask_nms(pasted.select(stays), limits, cell_types=kinds)]
+        clusters = cluster(pool, 0.0, self.mask_iou, seeds, self.class_agnostic)
         chosen = replace(detections.select(seeds), scores=pool.rank[seeds].astype(np.float32))
         return _with_agreement(pool, clusters, chosen, pool.mask_thresholds[seeds])
 
@@ -67,16 +72,18 @@ class _Averaging(ABC):
 
     A cell's score is its members' mean score, weighted with the weights, times the weighted share of members that found
     it (to the power `share_power`: 1 as in weighted boxes fusion, 0 leaves the mean). Its cell type is the weighted
-    majority's. box_iou, mask_iou: see `clusters.cluster`.
+    majority's. box_iou, mask_iou, class_agnostic: see `clusters.cluster`.
     """
 
     box_iou: float
     mask_iou: float
     share_power: float
+    class_agnostic: bool = True
     voted: ClassVar[bool]
 
     def __post_init__(self) -> None:
         checks.fractions("fusion", box_iou=self.box_iou, mask_iou=self.mask_iou, share_power=self.share_power)
+        checks.switches("fusion", class_agnostic=self.class_agnostic)
 
     @abstractmethod
     def _fuse(self, pool: Pool, clusters: Clusters, part: Floats) -> tuple[Floats, Floats32]:
@@ -84,7 +91,7 @@ class _Averaging(ABC):
 
     def __call__(self, pool: Pool) -> Detections:
         """Fuse the detections; see `Method`."""
-        clusters = cluster(pool, self.box_iou, self.mask_iou)
+        clusters = cluster(pool, self.box_iou, self.mask_iou, class_agnostic=self.class_agnostic)
         part = _parts(pool, clusters)
         seed, seed_thresholds = pool.detections.select(clusters.seed), pool.mask_thresholds[clusters.seed]
         boxes, masks = seed.boxes.copy(), seed.masks.copy()

@@ -67,14 +67,19 @@ def mask_intersections(pasted: PastedMasks) -> tuple[Ints, Ints, Ints]:
     return shared.row[upper].astype(np.int64), shared.col[upper].astype(np.int64), shared.data[upper].astype(np.int64)
 
 
-def mask_nms(pasted: PastedMasks, thresholds: AnyFloats, overlap: Overlap = "iou") -> Bools:
+def mask_nms(
+    pasted: PastedMasks, thresholds: AnyFloats, overlap: Overlap = "iou", cell_types: Ints | None = None
+) -> Bools:
     """Suppress pasted masks, best first; returns which of them stay, bool [count].
 
     A mask is dropped when its overlap with a better one that stays is above its own threshold [count]: intersection
     over union (`iou`), or over the smaller of the two areas (`iom`), which also drops fragments inside a large mask.
+    cell_types: int64 [count], and only one of the same type drops a mask; None is class-agnostic.
     """
     i, j, shared = mask_intersections(pasted)
     areas = pasted.areas
     whole = areas[i] + areas[j] - shared if overlap == "iou" else np.minimum(areas[i], areas[j])
     close = shared > thresholds[j] * whole
+    if cell_types is not None:
+        close &= cell_types[i] == cell_types[j]
     return suppress(pasted.count, i[close], j[close])

@@ -78,6 +78,7 @@ class BoxNMS(Step):
 
     def __post_init__(self) -> None:
         checks.fractions("postprocess.box_nms", threshold=self.threshold)
+        checks.switches("postprocess.box_nms", class_agnostic=self.class_agnostic)
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """The candidates that no better one suppresses."""
@@ -108,6 +109,7 @@ class PasteMasks(Step):
 class MaskNMS(Step):
     """Drop a cell whose pasted mask overlaps that of a better one by more than the threshold, 0..1.
 
+    Of whatever cell type: in the end a pixel belongs to one cell, and the lower one would live on as a remnant.
     overlap: `iou`, or `iom`, the shared pixels over the smaller mask (see `nms.mask_nms`).
     """
 

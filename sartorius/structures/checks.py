@@ -45,6 +45,12 @@ def whole(group: str, low: int, /, **settings: Any) -> None:
         expect(fine, group, key, value, f"a whole number of at least {low}")
 
 
+def switches(group: str, /, **settings: Any) -> None:
+    """Check that each setting is true or false."""
+    for key, value in settings.items():
+        expect(isinstance(value, bool), group, key, value, "true or false")
+
+
 def one_of(group: str, choices: Collection[str], /, **settings: Any) -> None:
     """Check that each setting is one of the choices."""
     for key, value in settings.items():

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from torchvision.ops import batched_nms
 
 from sartorius.errors import InputError
 from sartorius.fusion.clusters import cluster
@@ -237,3 +239,50 @@ def test_bad_numbers_are_named(name: str, value: object) -> None:
     for method in METHODS:
         with pytest.raises(InputError, match=f"fusion.{name}: expected a number from 0 to 1"):
             replace(method, **{name: value})
+
+
+def crowded(seed: int, n: int = 40) -> Detections:
+    """Boxes of three types that overlap much, with scores that differ."""
+    random = np.random.default_rng(seed)
+    low, size = random.uniform(0, 25, (n, 2)), random.uniform(6, 14, (n, 2))
+    boxes = np.concatenate((low, low + size), axis=1)
+    return found(boxes.tolist(), random.uniform(0.1, 0.9, n).tolist(), random.integers(0, 3, n).tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_nms_between_types_or_within_each_is_torchvisions(seed: int, class_agnostic: bool) -> None:
+    members = [crowded(2 * seed), crowded(2 * seed + 1)]
+    method = NMS(box_nms=0.3, mask_nms=1.0, mask_iou=0.5, class_agnostic=class_agnostic)
+    joined = method(pooled(*(member(one) for one in members)))
+    both = Detections.concatenate(members)
+    boxes, scores = torch.from_numpy(both.boxes), torch.from_numpy(both.scores)
+    groups = torch.from_numpy(both.cell_types * (not class_agnostic))
+    kept = batched_nms(boxes, scores, groups, 0.3).numpy()
+    assert len(kept) < len(both)
+    np.testing.assert_array_equal(joined.boxes, both.boxes[kept])
+    np.testing.assert_array_equal(joined.cell_types, both.cell_types[kept])
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("method", METHODS)
+def test_per_class_is_each_type_fused_by_itself(method, seed: int) -> None:
+    members, method = [crowded(20 + 3 * seed + k) for k in range(3)], replace(method, class_agnostic=False)
+    joined = method(pooled(*(member(one) for one in members)))
+    alone = [method(pooled(*(member(m.select(m.cell_types == t)) for m in members))) for t in range(3)]
+    expected = Detections.concatenate(alone)
+    order, places = np.lexsort((*joined.boxes.T, joined.scores)), np.lexsort((*expected.boxes.T, expected.scores))
+    for name in ("boxes", "scores", "cell_types", "masks"):
+        np.testing.assert_array_equal(getattr(joined, name)[order], getattr(expected, name)[places])
+    np.testing.assert_array_equal(joined.agreement[order], np.concatenate([a.agreement for a in alone])[places])
+    assert len(joined) > len(replace(method, class_agnostic=True)(pooled(*(member(one) for one in members))))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_place_claimed_by_two_types(method) -> None:
+    members = [member(found([BOX], [0.9], [0])), member(found([BOX], [0.6], [2]))]
+    assert method(pooled(*members)).cell_types.tolist() == [0]
+    apart = replace(method, class_agnostic=False)(pooled(*members))
+    assert apart.cell_types.tolist() == [0, 2] and apart.agreement.tolist() == [0.5, 0.5]
+    with pytest.raises(InputError, match="fusion.class_agnostic: expected true or false, got 'no'"):
+        replace(method, class_agnostic="no")

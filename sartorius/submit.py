@@ -63,7 +63,8 @@ def image_sizes(root: str | Path | None) -> Sizes | None:
     """Read (height, width) of each image of <root>/test; None without a root. Raises InputError when there are none."""
     if root is None:
         return None
-    from sartorius.data.images import list_images, read_header
+    from sartorius.data.image_files import read_header
+    from sartorius.data.images import list_images
 
     folder = Path(str(root)) / "test"
     sizes = {path.stem: read_header(path)[:2] for path in list_images(folder)}

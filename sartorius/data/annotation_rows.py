@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius.data.images import read_grey, read_header
+from sartorius.data.image_files import read_header
+from sartorius.data.images import read_grey
 from sartorius.errors import InputError
 from sartorius.structures import rle
 from sartorius.structures.arrays import GreyImage
@@ -129,13 +130,13 @@ def labelled_image(
             f"{csv} row {record.rows[0]}: image {image_id} has cell type '{record.cell_type}', expected one "
             f"of {', '.join(cell_type_names)}; correct the row"
         )
-    height, width, mode = read_header(record.path)
-    if (height, width) != (record.height, record.width):
+    header = read_header(record.path)
+    if header[:2] != (record.height, record.width):
         raise InputError(
-            f"{record.path}: {width}x{height} pixels, but {csv} row {record.rows[0]} says "
+            f"{record.path}: {header.width}x{header.height} pixels, but {csv} row {record.rows[0]} says "
             f"{record.width}x{record.height}; put the original image back or correct the row"
         )
-    if mode != "L":
+    if not header.is_plain:
         read_grey(record.path)  # raises
     return record
 

@@ -1,4 +1,4 @@
-"""Reading grey images: their size without decoding, their pixels, and folders of them.
+"""Reading the pixels of grey images, and folders of them.
 
 The competition's images are 8-bit grey PNGs; anything else in its layout is refused. Other folders may hold grey images
 saved as RGB, which are read when the channels agree. Coloured images and those of more than 8 bits are converted only
@@ -14,19 +14,17 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from sartorius.data.image_files import decode, read_header
 from sartorius.errors import InputError
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-# Pillow's errors for files that are no image, are cut off or are absurdly large.
-_PIL_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _REMEDY_GREY = "expected 8-bit grey; convert it (scale the values to 0..255, one channel)"
 _REMEDY_LEVELS = ", or have it converted: data.levels=standardise"
-_GREY_IN_COLOUR = ("RGB", "RGBA", "LA", "P", "1")  # modes that grey images come in
+_GREY_IN_COLOUR = ("grey", "grey+1", "RGB", "RGB+1", "palette")  # colours that grey images come in
 
 LEVELS = ("exact", "range", "standardise")
 # Mean and standard deviation of the competition's images, and `mean` and `std` in conf/model.
@@ -34,67 +32,31 @@ GREY_MEAN, GREY_STD = 128.0, 11.58
 _LUMINANCE = np.array([0.299, 0.587, 0.114])  # of red, green, blue: ITU-R BT.601
 
 
-def read_header(path: str | Path) -> tuple[int, int, str]:
-    """Read (height, width, Pillow mode) from the file's header alone, no decoding.
-
-    Raises InputError where the file is missing or is no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.height, image.width, image.mode
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such image; restore the file or remove its rows") from error
-    except _PIL_ERRORS as error:
-        raise InputError(f"{path}: not a readable image ({error}); copy it again, or save it as PNG") from error
-
-
 def read_grey(path: str | Path, accept_rgb: bool = False, levels: str = "exact") -> GreyImage:
     """Read the pixels of an image, uint8 [H, W], 0 to 255.
 
-    accept_rgb: also take RGB(A) and palette images whose three channels are equal (alpha is ignored).
-    levels: `exact` leaves grey levels as they are. The others also take 16- and 32-bit and float images, and coloured
+    accept_rgb: also take RGB(A), palette and 1-bit images whose three channels are equal (alpha is ignored).
+    levels: `exact` leaves grey levels as they are. The others also take images of any number type, and coloured
     ones by their luminance: `standardise` shifts and scales each image to mean 128 and standard deviation 11.58,
     which models trained on the competition expect; `range` scales its lowest..highest value to 0..255, for models
     trained on such images. Both round, and clip to 0..255; an image of one value becomes 128.
 
-    Raises InputError where the file is missing or cut off, has several pages or 16 bits in each of several channels,
-    holds NaN or infinity, and with `exact` where it is not 8-bit or is coloured.
+    Raises InputError as `image_files.decode`, where the image holds NaN or infinity, and with `exact` where it is not
+    8-bit or is coloured.
     """
     checks.one_of("data", LEVELS, levels=levels)
-    _, _, mode = read_header(path)
-    remedy = _REMEDY_GREY + (_REMEDY_LEVELS if accept_rgb else "")
-    if levels == "exact" and mode != "L" and not (accept_rgb and mode in _GREY_IN_COLOUR):
-        raise InputError(f"{path}: an image of mode '{mode}'; {remedy}")
-    pixels = _decode(path, mode)
+    header, pixels = decode(path)
     if levels != "exact":
         return _to_levels(path, pixels, levels)
+    remedy = _REMEDY_GREY + (_REMEDY_LEVELS if accept_rgb else "")
+    in_colour = header.sample in ("1-bit", "8-bit") and header.colour in _GREY_IN_COLOUR
+    if not header.is_plain and not (accept_rgb and in_colour):
+        raise InputError(f"{path}: an image of kind {header.sample} {header.colour}; {remedy}")
     if pixels.ndim == 2:
         return pixels
     if not (pixels == pixels[..., :1]).all():
         raise InputError(f"{path}: a coloured image; {remedy}, for instance `convert in.png -colorspace gray out.png`")
     return np.ascontiguousarray(pixels[..., 0])
-
-
-def _decode(path: str | Path, mode: str) -> NDArray[Any]:
-    """Decode the file: its numbers [H, W] for a grey image, uint8 [H, W, 3] for any other."""
-    try:
-        with Image.open(path) as image:
-            if (pages := getattr(image, "n_frames", 1)) > 1:  # only formats of several pages have it
-                raise InputError(f"{path}: {pages} pages; expected one image a file: save the pages apart")
-            if mode in _GREY_IN_COLOUR and ";16" in _raw_mode(image):
-                raise InputError(f"{path}: 16 bits in each of several channels; save it with one channel")
-            return np.array(image if mode == "L" or mode.startswith(("I", "F")) else image.convert("RGB"))
-    except InputError:
-        raise
-    except _PIL_ERRORS as error:
-        raise InputError(f"{path}: cut off or damaged ({error}); copy or download it again") from error
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """Return the storage of a pixel in the file, such as `RGB;16B`, whose low bytes Pillow drops silently."""
-    tiles = getattr(image, "tile", None)  # files have it, other images do not
-    arguments = tiles[0][3] if tiles else ""
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
 
 
 def _to_levels(path: str | Path, pixels: NDArray[Any], levels: str) -> GreyImage:
@@ -172,8 +134,7 @@ class ImageFolder:
 
     def instances(self, image_id: str) -> Instances:
         """Return no cells, at the size of the image."""
-        height, width, _ = read_header(self.paths[image_id])
-        return Instances.empty(height, width)
+        return Instances.empty(*read_header(self.paths[image_id])[:2])
 
     def cell_type(self, image_id: str) -> str:
         """Return "": not known."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sartorius.data.annotation_rows import read_table, well_of
-from sartorius.data.images import ImageFolder, read_header
+from sartorius.data.image_files import read_header
+from sartorius.data.images import ImageFolder
 from sartorius.data.pseudo_labels.settings import PseudoLabels
 from sartorius.errors import InputError
 from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
@@ -92,7 +93,7 @@ class PseudoLabeller:
             raise InputError(
                 f"{self.images.folder}: no image {image_id}, of which there are detections; give their folder"
             )
-        height, width, _ = read_header(path)
+        height, width = read_header(path)[:2]
         if (height, width) != (detections.height, detections.width):
             raise InputError(
                 f"{path}: {width}x{height} pixels, its detections are of {detections.width}x{detections.height}; "

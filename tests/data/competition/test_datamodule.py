@@ -258,7 +258,7 @@ def test_folder_of_images(tmp_path: Path) -> None:
     assert single.images == ["b"]
     Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "c.png")
     datamodule.setup("predict")  # as Lightning does once more: nothing is read again
-    with pytest.raises(InputError, match=r"c\.png: an image of mode 'I;16'"):
+    with pytest.raises(InputError, match=r"c\.png: an image of kind 16-bit grey"):
         ImagesDataModule(tmp_path).setup("predict")
     with pytest.raises(InputError, match="no images in it"):
         (tmp_path / "empty").mkdir()
@@ -269,7 +269,7 @@ def test_images_of_other_depths_and_odd_sizes(tmp_path: Path) -> None:
     deep = (np.arange(37 * 51).reshape(37, 51) * 30).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.tif")
     Image.fromarray((deep[:20, :9] // 300).astype(np.uint8)).save(tmp_path / "b.png")
-    with pytest.raises(InputError, match=r"a\.tif: an image of mode 'I;16'.*data.levels=standardise"):
+    with pytest.raises(InputError, match=r"a\.tif: an image of kind 16-bit grey.*data.levels=standardise"):
         ImagesDataModule(tmp_path).setup("predict")
     datamodule = ImagesDataModule(tmp_path, levels="standardise")
     datamodule.setup("predict")

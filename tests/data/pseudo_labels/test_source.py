@@ -158,7 +158,7 @@ def test_a_file_that_is_not_there_or_has_no_scores(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder of images"):
         PseudoLabelled(settings(file, tmp_path / "elsewhere"), CELL_TYPES)
     Image.new("RGB", (64, 48)).save(tmp_path / "images" / "a.png")
-    with pytest.raises(InputError, match=r"a\.png: an image of mode 'RGB'"):
+    with pytest.raises(InputError, match=r"a\.png: an image of kind 8-bit RGB"):
         PseudoLabelled(settings(file, tmp_path / "images"), CELL_TYPES)
 
 

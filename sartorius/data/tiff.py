@@ -1,0 +1,154 @@
+"""TIFF images, read with tifffile: each tag that changes the meaning of a pixel is applied, or the image is refused.
+
+The tags are those of TIFF 6.0 (Adobe, 1992): sections 3 to 8 (photometric, palette, orientation), 18 (extra samples)
+and 19 (sample format).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from sartorius.errors import InputError
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF and BigTIFF
+
+_WHITE, _BLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
+_MEANT = (
+    254,
+    256,
+    257,
+    258,
+    259,
+    262,
+    266,
+    273,
+    274,
+    277,
+    278,
+    279,
+    284,
+    317,
+    320,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+)  # tags
+_JPEG = 7  # Compression; tifffile makes RGB of it
+_MULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
+_SAMPLES = {"u": "{}-bit", "b": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}  # by NumPy's kind
+
+
+class TiffImage:
+    """The one image of an open file.
+
+    height, width: pixels, as stored.  orientation: 1 (the image is stored upright) to 8.  sample, colour: see
+    `image_files.Header`; 2 and 4 bits are scaled to 8.
+
+    Raises InputError for several pages and for what has no certain meaning in grey or RGB. A damaged file raises any
+    exception.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.name = file.name
+        tiff = tifffile.TiffFile(file)
+        self.page = page = tiff.pages.first
+        _check_tags(tiff)
+        if (count := _count(tiff)) > 1:
+            raise self._refused(f"{count} pages; expected one image a file: save the pages apart")
+        if page.dtype is None or page.dtype.kind not in _SAMPLES or not isinstance(page.bitspersample, int):
+            form = f"{page.bitspersample} bits in SampleFormat {page.sampleformat}"
+            raise self._refused(f"pixels of {form}; save them as integers or floats")
+        orientation = int(page.tags.valueof(274, 1))
+        self.orientation = orientation if 1 <= orientation <= 8 else 1
+        self.height, self.width = page.imagelength, page.imagewidth
+        self.sample = _SAMPLES[page.dtype.kind].format(8 if page.bitspersample in (2, 4) else page.bitspersample)
+        kind = self._kind()
+        self.channels = 3 if kind == "RGB" else 1
+        self.others = page.samplesperpixel - self.channels
+        self.colour = f"{kind}+{self.others}" if self.others else kind
+
+    def _kind(self) -> str:
+        page = self.page
+        rgb = page.compression == _JPEG and page.planarconfig == 1 and not page.extrasamples
+        if page.photometric in (_WHITE, _BLACK):
+            return "grey"
+        if page.photometric == _RGB or (page.photometric == _YCBCR and rgb):
+            return "RGB"
+        if page.photometric == _PALETTE and page.samplesperpixel == 1 and page.dtype.kind in "ub":
+            return "palette"
+        raise self._refused(f"colours of {tifffile.PHOTOMETRIC(page.photometric).name}; save it as grey or RGB")
+
+    def _refused(self, problem: str) -> InputError:
+        return InputError(f"{self.name}: {problem}")
+
+    def pixels(self) -> NDArray[Any]:
+        """Decode as stored: numbers [H, W], the lowest black, or [H, W, 3] of colours, uint8 from a palette."""
+        page = self.page
+        ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if page.compression != 1 and max(ends, default=0) > page.parent.filehandle.size:
+            raise ValueError("the file ends within the pixels")  # some codecs invent the rest
+        planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [channels apart, H, W, channels together]
+        pixels = np.moveaxis(planes[..., 0], 0, -1) if len(planes) > 1 else planes[0]
+        for k in range(self.others):
+            self._check_other(k, pixels[..., self.channels + k])
+        pixels = pixels[..., 0] if self.channels == 1 else pixels[..., :3]
+        if self.colour == "palette":
+            return _palette(np.asarray(page.tags.valueof(320)))[pixels.astype(np.intp)]
+        return _from_black(pixels, page.bitspersample, page.photometric == _WHITE)
+
+    def _check_other(self, k: int, channel: NDArray[Any]) -> None:
+        """Refuse a channel that may belong to the image: only alpha and one of a single value may be left out."""
+        meaning = self.page.extrasamples[k] if k < len(self.page.extrasamples) else 0
+        flat, opaque = (channel == channel.flat[0]).all(), _white(channel.dtype, self.page.bitspersample)
+        if meaning == _MULTIPLIED and not (flat and channel.flat[0] == opaque):
+            raise self._refused("colours that are multiplied by alpha; save it without alpha")
+        if meaning not in (_MULTIPLIED, _ALPHA) and not flat:
+            number = self.channels + k + 1
+            raise self._refused(f"channel {number} is neither colour nor alpha; save one channel a file")
+
+
+def _check_tags(tiff: tifffile.TiffFile) -> None:
+    """Raise ValueError for a tag of the first page whose value tifffile could not read: it goes on without."""
+    page, form, file = tiff.pages.first, tiff.tiff, tiff.filehandle
+    file.seek(page.offset)
+    (number,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
+    for _ in range(number):
+        (code,) = struct.unpack(form.byteorder + "H", file.read(form.tagsize)[:2])
+        if code in _MEANT and code not in page.tags:
+            raise ValueError(f"tag {code} cannot be read")
+
+
+def _count(tiff: tifffile.TiffFile) -> int:
+    """Count the images of a file: pages, or the planes that these formats keep behind the first page."""
+    page = tiff.pages.first
+    if len(tiff.pages) == 1 and page.dtype is not None and (tiff.is_imagej or tiff.is_shaped or tiff.is_stk):
+        return int(tiff.series[0].size // page.size)
+    return max(len(tiff.pages), page.imagedepth)
+
+
+def _white(dtype: np.dtype[Any], bits: int) -> float:
+    return 1.0 if dtype.kind == "f" else 2 ** (bits - (dtype.kind == "i")) - 1
+
+
+def _from_black(pixels: NDArray[Any], bits: int, from_white: bool) -> NDArray[Any]:
+    """Make the lowest value black, and uint8 of 1, 2 and 4 bits."""
+    if pixels.dtype.kind == "b":
+        pixels = pixels.astype(np.uint8)
+    if from_white and pixels.dtype.kind == "u":
+        pixels = np.asarray(2**bits - 1).astype(pixels.dtype) - pixels
+    elif from_white:
+        pixels = ~pixels if pixels.dtype.kind == "i" else -pixels
+    return pixels * np.uint8(255 // (2**bits - 1)) if bits in (1, 2, 4) else pixels
+
+
+def _palette(colours: NDArray[Any]) -> NDArray[np.uint8]:
+    """Convert a ColorMap, reds then greens then blues of 16 bits (of 8 in old files), to uint8 [N, 3]."""
+    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8).reshape(3, -1).T

@@ -148,6 +148,18 @@ def test_a_bad_image_is_named(config: Compose, tmp_path: Path) -> None:
         main(config(f"images={tmp_path / 'nowhere'}"))
 
 
+def test_images_of_sub_folders_are_not_missed_in_silence(config: Compose, tmp_path: Path) -> None:
+    (tmp_path / "images" / "x.png").mkdir(parents=True)
+    image = Image.fromarray(np.full((30, 50), 128, np.uint8))
+    image.save(tmp_path / "images" / "x.png" / "b.png")
+    with pytest.raises(InputError, match=r"no images in it, only in its sub-folders \(x\.png\)"):
+        main(config(f"images={tmp_path / 'images'}"))
+    image.save(tmp_path / "images" / "a.tif")
+    with pytest.warns(match=r"the images of its sub-folders \(x\.png\) are left out"):
+        main(config(f"images={tmp_path / 'images'}"))
+    assert DetectionsFolder(tmp_path / "out" / "detections").image_ids() == ["a"]
+
+
 def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: Path) -> None:
     main(config())
     with pytest.raises(InputError, match="holds detections already"):

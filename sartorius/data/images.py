@@ -7,6 +7,8 @@ on demand (`levels`), since a model depends on the grey levels it was trained on
 
 from __future__ import annotations
 
+import os
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -74,14 +76,23 @@ def _to_levels(path: str | Path, pixels: NDArray[Any], levels: str) -> GreyImage
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """List the image files of a folder (not of its subfolders), sorted by name; hidden files are left out.
+    """List the image files of a folder, sorted by name; hidden files are left out, and sub-folders with a warning.
 
-    Raises InputError where the folder is missing or two files share a name without suffix (the image's id).
+    Raises InputError where the folder is missing, all images are in its sub-folders, or two files share a name without
+    suffix (the image's id).
     """
     folder = Path(str(folder))
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of images")
-    paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    with os.scandir(folder) as entries:
+        visible = sorted((folder / entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
+    paths = [path for path, is_folder in visible if not is_folder and path.suffix.lower() in SUFFIXES]
+    if nested := [path.name for path, is_folder in visible if is_folder and _holds_images(path)]:
+        names = ", ".join(nested[:3]) + (f" and {len(nested) - 3} more" if len(nested) > 3 else "")
+        remedy = "give one of them, or move the images up"
+        if not paths:
+            raise InputError(f"{folder}: no images in it, only in its sub-folders ({names}); {remedy}")
+        warnings.warn(f"{folder}: the images of its sub-folders ({names}) are left out; {remedy}", stacklevel=2)
     by_id: dict[str, Path] = {}
     for path in paths:
         if path.stem in by_id:
@@ -90,6 +101,11 @@ def list_images(folder: str | Path) -> list[Path]:
             )
         by_id[path.stem] = path
     return paths
+
+
+def _holds_images(folder: Path) -> bool:
+    """Whether there is an image in a folder or below it."""
+    return any(p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file() for p in folder.rglob("*"))
 
 
 class ImageSource(Protocol):

@@ -18,29 +18,7 @@ from sartorius.errors import InputError
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF and BigTIFF
 
 _WHITE, _BLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
-_MEANT = (
-    254,
-    256,
-    257,
-    258,
-    259,
-    262,
-    266,
-    273,
-    274,
-    277,
-    278,
-    279,
-    284,
-    317,
-    320,
-    322,
-    323,
-    324,
-    325,
-    338,
-    339,
-)  # tags
+_PUBLIC = 350  # codes of tags below are those of TIFF 6.0 and its supplements
 _JPEG = 7  # Compression; tifffile makes RGB of it
 _MULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
 _SAMPLES = {"u": "{}-bit", "b": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}  # by NumPy's kind
@@ -70,19 +48,19 @@ class TiffImage:
         self.orientation = orientation if 1 <= orientation <= 8 else 1
         self.height, self.width = page.imagelength, page.imagewidth
         self.sample = _SAMPLES[page.dtype.kind].format(8 if page.bitspersample in (2, 4) else page.bitspersample)
-        kind = self._kind()
+        kind = self._kind(page.dtype.kind)
         self.channels = 3 if kind == "RGB" else 1
         self.others = page.samplesperpixel - self.channels
         self.colour = f"{kind}+{self.others}" if self.others else kind
 
-    def _kind(self) -> str:
+    def _kind(self, number: str) -> str:
         page = self.page
         rgb = page.compression == _JPEG and page.planarconfig == 1 and not page.extrasamples
         if page.photometric in (_WHITE, _BLACK):
             return "grey"
         if page.photometric == _RGB or (page.photometric == _YCBCR and rgb):
             return "RGB"
-        if page.photometric == _PALETTE and page.samplesperpixel == 1 and page.dtype.kind in "ub":
+        if page.photometric == _PALETTE and page.samplesperpixel == 1 and number in "ub":
             return "palette"
         raise self._refused(f"colours of {tifffile.PHOTOMETRIC(page.photometric).name}; save it as grey or RGB")
 
@@ -122,7 +100,7 @@ def _check_tags(tiff: tifffile.TiffFile) -> None:
     (number,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
     for _ in range(number):
         (code,) = struct.unpack(form.byteorder + "H", file.read(form.tagsize)[:2])
-        if code in _MEANT and code not in page.tags:
+        if code < _PUBLIC and code not in page.tags:
             raise ValueError(f"tag {code} cannot be read")
 
 

@@ -170,6 +170,25 @@ def test_listing_is_sorted_and_leaves_other_files_out(tmp_path: Path) -> None:
         list_images(tmp_path / "none")
 
 
+def test_images_of_sub_folders_are_missed(tmp_path: Path) -> None:
+    """A folder may be called like an image; one without images is nothing to tell of."""
+    for name in ("plate/well", "x.png", ".cache", "notes", "z.tif"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("plate/well/b.jpg", "x.png/a.png", ".cache/a.png"):
+        save(tmp_path / name, GREY)
+    (tmp_path / "notes" / "a.txt").write_text("")
+    remedy = r"sub-folders \(plate, x\.png\).*; give one of them, or move the images up"
+    with pytest.raises(InputError, match=rf"{tmp_path}: no images in it, only in its {remedy}"):
+        list_images(tmp_path)
+    save(tmp_path / "a.png", GREY)
+    with pytest.warns(UserWarning, match=f"{tmp_path}: the images of its {remedy}"):
+        assert list_images(tmp_path) == [tmp_path / "a.png"]
+    assert list_images(tmp_path / "x.png") == [tmp_path / "x.png" / "a.png"]
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.warns(match="left out"), pytest.raises(InputError, match=r"dangling\.png: no such image"):
+        read_grey(list_images(tmp_path)[1])
+
+
 def test_folder_as_a_source(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images in it"):
         ImageFolder(tmp_path)

@@ -126,7 +126,7 @@ class LiveCellSplit:
         """File name -> path, of all files below the folder."""
         paths: dict[str, Path] = {}
         for path in sorted(self.folder.rglob("*")):
-            if path.suffix.lower() in (".tif", ".tiff", ".png"):
+            if path.suffix.lower() in (".tif", ".tiff", ".png") and not path.is_dir():
                 paths.setdefault(path.name, path)
         return paths
 

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import hydra
 from omegaconf import DictConfig
 
-from sartorius.running import failures, wiring
-from sartorius.running.typed_names import restore_names
+from sartorius.running import failures, settings, wiring
+from sartorius.running.settings.typed import as_typed
 from sartorius.sweeps.task import MembersFailed, in_multirun, run_member
 
 
@@ -27,14 +27,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+        def checked(cfg: DictConfig) -> Any:
+            settings.check(cfg, config_name)
+            return main(cfg)
+
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
-            restore_names(cfg, config_name)
             if in_multirun():
                 ignore_noise()  # in this process too, which a launcher may have started
-                return run_member(main, cfg, failures.line_of)
+                return run_member(checked, cfg, failures.line_of)
             try:
-                return main(cfg)
+                return checked(cfg)
             except Exception as error:
                 _end(error)
 
@@ -44,8 +47,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
                 return main(cfg)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
             ignore_noise()
-            sys.argv[1:] = wiring.without_null_groups(sys.argv[1:])
             try:
+                sys.argv[1:] = as_typed(config_name, wiring.without_null_groups(sys.argv[1:]))
                 return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()
             except MembersFailed:
                 sys.exit(1)

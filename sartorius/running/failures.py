@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from hydra.errors import CompactHydraException, InstantiationException
+from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sartorius.errors import InputError
+from sartorius.running.settings.typed import unreadable
 from sartorius.sweeps.task import PLUGINS
 
 # The packages that bring hydra/launcher/NAME, by NAME: the extra of ours to install.
@@ -43,6 +44,8 @@ def message(error: Exception) -> str:
     known = expected(error)
     if isinstance(known, MissingMandatoryValue):
         return missing(known)
+    if isinstance(known, OverrideParseException):
+        return unreadable(known)
     if isinstance(known, OSError) and known.filename is not None:
         return f"{known.filename}: {known.strerror}"
     text = f"trainer: {known}" if known is not None and _of_trainer(known) else str(known)

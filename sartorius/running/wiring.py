@@ -14,7 +14,8 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
 from sartorius.errors import InputError
-from sartorius.running import failures, resolvers
+from sartorius.running import failures, resolvers, settings
+from sartorius.running.settings.typed import as_typed
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 # Inside the package in an installed wheel; beside it in a checkout. Absolute: a relative config_path breaks when
@@ -28,10 +29,15 @@ resolvers.register()
 
 
 def compose(command: str, overrides: list[str] | None = None) -> DictConfig:
-    """Compose the config of a command, as its command line does: `compose("train", ["experiment=unet_cpu"])`."""
+    """Compose the config of a command, as its command line does: `compose("train", ["experiment=unet_cpu"])`.
+
+    Raises InputError for settings that the command would refuse, see `settings.check`.
+    """
     inside = GlobalHydra.instance().is_initialized()  # of a command
     with nullcontext() if inside else hydra.initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        return hydra.compose(command, without_null_groups(overrides or []))
+        cfg = hydra.compose(command, as_typed(command, without_null_groups(overrides or [])))
+    settings.check(cfg, command)
+    return cfg
 
 
 def without_null_groups(overrides: list[str]) -> list[str]:

@@ -201,21 +201,23 @@ def test_a_failed_job_of_a_multirun_does_not_stop_the_next(run_verb: Any, capfd:
     assert "error: seed 1 is bad" in capfd.readouterr().err
 
 
-def test_paths_of_digits_are_what_was_typed(run_verb: Any, tmp_path: Path) -> None:
+def test_paths_are_what_was_typed(run_verb: Any, tmp_path: Path) -> None:
     (tmp_path / "conf" / "small.yaml").write_text(
-        "seed: 0\noutput: x\nfilter: none\ndata: {root: null, fold: null}\nrun: ???\nlr: 0.1\n"
+        "seed: 0\noutput: x\nfilter: none\ndata: {root: null, fold: null}\npaths: {runs_dir: ???}\nlr: 0.1\n"
     )
     came: list[Any] = []
 
     def main(cfg: Any) -> None:
         came.append(wiring.plain(cfg))
 
-    run_verb(main, "output=2026_11", "data.root=2026_12", "data.fold=1", "seed=1_0", "run=1.50", "lr=0.20")
-    run_verb(main, "filter=null", "output=007", "data.root=5", "run=3")
-    data = {"root": "2026_12", "fold": 1}
-    assert came[0] == {"seed": 10, "output": "2026_11", "filter": "none", "data": data, "run": "1.50", "lr": 0.2}
-    data = {"root": 5, "fold": None}  # str() where it is read
-    assert came[1] == {"seed": 0, "output": "007", "filter": None, "data": data, "run": 3, "lr": 0.1}
+    run_verb(main, "output=2026_11", "data.root=123e4567", "data.fold=1", "seed=1_0", "paths.runs_dir=1.50", "lr=0.20")
+    run_verb(main, "filter=null", "output=Jörg's (1) #=[2]", "data.root=true", "paths.runs_dir=0x10")
+    data = {"root": "123e4567", "fold": 1}
+    paths = {"runs_dir": "1.50"}
+    assert came[0] == {"seed": 10, "output": "2026_11", "filter": "none", "data": data, "paths": paths, "lr": 0.2}
+    data, paths = {"root": "true", "fold": None}, {"runs_dir": "0x10"}
+    output = "Jörg's (1) #=[2]"
+    assert came[1] == {"seed": 0, "output": output, "filter": None, "data": data, "paths": paths, "lr": 0.1}
 
 
 def test_one_path_several_or_none() -> None:

@@ -11,6 +11,7 @@ import yaml
 from sartorius.data import annotation_rows
 from sartorius.errors import InputError
 from sartorius.structures import checks
+from sartorius.structures.rules import number
 
 COLUMNS = (*annotation_rows.COLUMNS, "score")  # of the file; see `source`
 Threshold = float | Mapping[str, float]  # of all cell types, or by their names
@@ -51,7 +52,7 @@ class PseudoLabels:
             )
         checks.fractions("pseudo_labels", **self.limits)
         for key, value in (("ratio", self.ratio), ("weight", self.weight)):
-            fine = checks.is_number(value) and value > 0
+            fine = number(above=0).admits(value)
             checks.expect(fine, "pseudo_labels", key, value, "a number above 0; pseudo_labels=null does without")
 
     @property

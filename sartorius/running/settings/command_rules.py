@@ -1,0 +1,127 @@
+"""Rules of the options of each command's root: `conf/<command>.yaml`, `conf/paths` and `conf/source`."""
+
+from sartorius.running.settings.common import (
+    COUNT,
+    EMPTY_OR_PATH,
+    EMPTY_OR_PATHS,
+    IDS,
+    PATHS,
+    PIXELS,
+    SEED,
+    SIZE,
+    WORKERS,
+    Table,
+)  # fmt: skip
+from sartorius.structures.rules import (
+    by_name,
+    flag,
+    fraction,
+    list_of,
+    map_of,
+    nothing,
+    number,
+    one_of,
+    part,
+    path,
+    text,
+    whole,
+)  # fmt: skip
+
+_WEIGHT = by_name(number(0, 1e6))  # of a member of an ensemble, or of its cells by type
+_TRAIN: Table = {
+    "ckpt_path leaderboard": EMPTY_OR_PATH,
+    "test": flag,
+    "run_dir": path,
+    "backbones": map_of(map_of(text)),  # in sweep=backbones
+    "cleaning copy_paste pseudo_labels averaging compile": part | nothing,
+    "data.root": path,
+}
+
+RULES: Table = {
+    "paths.*": path,
+    "cell_types": list_of(text),
+    "seed": SEED,
+    "mode": one_of("max", "min"),
+    "monitor": text,
+    "output": path,
+    "filter": text | nothing,
+    "skip_bad": flag,
+    "data.root": EMPTY_OR_PATH,
+    "bootstrap": {"samples": whole(1, 10_000_000), "seed": SEED, "level": number(above=0, high=0.9999)},
+    "train": _TRAIN,
+    "browse": {
+        **_TRAIN,
+        "targets": flag,
+        "split": one_of("train", "val"),
+        "epoch": whole(0, 1_000_000),
+        "samples columns": COUNT,
+        "tile": PIXELS,
+    },
+    "evaluate": {
+        "checkpoint predictions against": EMPTY_OR_PATH,
+        "detections": EMPTY_OR_PATHS,
+        "only_predicted explain": flag,
+        "images": IDS | nothing,
+        "backbones": map_of(map_of(text)),
+    },
+    "predict": {"checkpoint": EMPTY_OR_PATH, "images": path},
+    "tune": {
+        "detections checkpoint": EMPTY_OR_PATHS,
+        "images": IDS | nothing,
+        "trials rounds least_images": COUNT,
+        "folds": one_of(0) | whole(2, 1_000_000),
+        "cache_megabytes": SIZE,
+        "pseudo_labels": {"precision": by_name(number(above=0, high=1)) | nothing, "least_cells": COUNT},
+    },
+    "fit_filter": {
+        "detections": EMPTY_OR_PATHS,
+        "folds": whole(3, 1_000_000),
+        "thresholds": list_of(fraction),
+        "model": {
+            "max_iter min_samples_leaf": COUNT,
+            "learning_rate": number(above=0, high=1000),
+            "max_leaf_nodes": whole(2, 1_000_000) | nothing,
+            "l2_regularization": number(0, 1e9),
+            "early_stopping": flag | one_of("auto"),
+            "random_state": SEED | nothing,
+        },
+    },
+    "submit": {"detections validate": EMPTY_OR_PATH, "limit": COUNT},
+    "prepare": {
+        "output fold_file": EMPTY_OR_PATH,
+        "n_folds": whole(2, 1_000_000),
+        "fold_seed": SEED,
+        "cleaning": part | nothing,
+        "data.root": path,
+    },
+    "source": {
+        "folder root": path,
+        "images": map_of(whole(0, 1_000_000)),
+        "test unlabelled shared": whole(0, 1_000_000),
+        "height width": PIXELS,
+        "contrast noise unevenness debris": number(0, 1000),
+        "annotation_files": map_of(path),
+        "repeated": text,
+    },
+    "pseudo_label": {
+        "detections": path,
+        "images truth": EMPTY_OR_PATH,
+        "workers": WORKERS,
+        "pseudo_labels.folder": EMPTY_OR_PATH,
+    },
+    "ensemble": {
+        "members": PATHS | map_of(PATHS),
+        "weights": list_of(_WEIGHT) | map_of(_WEIGHT) | nothing,
+        "images image_type": text,
+        "min_score": fraction,
+        "calibrate overwrite": flag,
+        "submissions": {"score": fraction, "mask_size": whole(2, 1024), "cell_type": text | nothing},
+    },
+    "report": {
+        "run": PATHS | map_of(PATHS),
+        "images": COUNT,
+        "gallery": {"best": fraction, "width": PIXELS, "quality": whole(1, 100)},
+        "plots": flag,
+        "output": EMPTY_OR_PATH,
+    },
+}

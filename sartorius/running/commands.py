@@ -27,17 +27,13 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
-        def checked(cfg: DictConfig) -> Any:
-            settings.check(cfg, config_name)
-            return main(cfg)
-
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
             if in_multirun():
                 ignore_noise()  # in this process too, which a launcher may have started
-                return run_member(checked, cfg, failures.line_of)
+                return run_member(checked(main, config_name), cfg, failures.line_of)
             try:
-                return checked(cfg)
+                return checked(main, config_name)(cfg)
             except Exception as error:
                 _end(error)
 
@@ -61,6 +57,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         return program
 
     return decorate
+
+
+def checked(main: Callable[[DictConfig], Any], config_name: str) -> Callable[[DictConfig], Any]:
+    """Let `main` run with settings that their rules admit only."""
+
+    def run(cfg: DictConfig) -> Any:
+        settings.check(cfg, config_name)
+        return main(cfg)
+
+    return run
 
 
 def ignore_noise() -> None:

@@ -203,7 +203,7 @@ def test_a_failed_job_of_a_multirun_does_not_stop_the_next(run_verb: Any, capfd:
 
 def test_paths_are_what_was_typed(run_verb: Any, tmp_path: Path) -> None:
     (tmp_path / "conf" / "small.yaml").write_text(
-        "seed: 0\noutput: x\nfilter: none\ndata: {root: null, fold: null}\npaths: {runs_dir: ???}\nlr: 0.1\n"
+        "seed: 0\noutput: x\nfilter: none\ndata: {root: null, fold: null}\npaths:\n  runs_dir: ???\nlr: 0.1\n"
     )
     came: list[Any] = []
 

@@ -33,7 +33,10 @@ def test_a_value_of_a_mapping_has_a_key_of_its_own():
         (lambda: checks.whole("a", 1, jobs=0), "a.jobs: expected a whole number of at least 1, got 0"),
         (lambda: checks.whole("a", 0, jobs=True), "a.jobs: expected a whole number of at least 0, got True"),
         (lambda: checks.one_of("a", ("iou", "iom"), kind="x"), "a.kind: expected one of iou, iom, got 'x'"),
-        (lambda: checks.spans("a", scale=[2, 1]), "a.scale: expected [from, to], in this order, each a number, got [2, 1]"),
+        (
+            lambda: checks.spans("a", scale=[2, 1]),
+            "a.scale: expected [from, to], in this order, each a number, got [2, 1]",
+        ),
         (lambda: checks.spans("a", scale=1), "a.scale: expected [from, to], in this order, each a number, got 1"),
     ],
 )

@@ -3,7 +3,8 @@
 The source is a checkpoint (run over the validation images of its fold), folders of detections (those of all folds
 make one out-of-fold score), or any csv in the submission format. Writes metrics.json and per_image.csv; beside it a
 classical baseline (`baseline=otsu_watershed`) or another run (`against=`), with the interval of the paired difference.
-`images=[ID] explain=true` prints the detections that each step of post-processing drops, and why each cell is missed.
+Beside the competition's score stand the field's: F1, PQ, AJI and, of detections, COCO AP of boxes before and of masks
+after post-processing (`postprocess.score=null` ranks all cells). `images=[ID] explain=true` prints the detections that each step of post-processing drops, and why each cell is missed.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     scores = {name: scoring.score(truth, run, bootstrap) for name, run in runs.items()}
     for name, scored in scores.items():
         report.print_scores(name, scored.numbers, scored.table, truth.cell_type_names)
+        report.print_instance_scores(scored.numbers, truth.cell_type_names)
     first = next(iter(runs.values()))
     if cfg.explain and first.explain is not None:
         for image_id in first.images:

@@ -125,6 +125,35 @@ def test_folders_of_detections_are_joined(
     assert larger["competition_map_cort"] < 1
 
 
+def test_the_fields_scores_beside_the_competitions(
+    run: Run, truth: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three images one is right, of one nothing is found, and one has neither cells nor predictions."""
+    first = folder(tmp_path / "fold0", truth, ["astro01", "cort03"])
+    DetectionsFolder(first).write(Detections.empty("cort02", 48, 64, cell_type_names=truth.cell_type_names))
+    numbers = run(f"detections=[{first}]")
+    for name in ("f1", "f1_precision", "f1_recall", "pq", "sq", "aji", "aji_plus"):
+        assert (numbers[name], numbers[f"{name}_cort"]) == (pytest.approx((1 + 0 + 1) / 3), (0 + 1) / 2)
+        assert numbers[f"{name}_shsy5y"] is None and len(numbers[f"{name}_interval"]) == 2
+    found, cells = len(truth.instances("astro01")), len(truth.instances("astro01")) + len(truth.instances("cort02"))
+    assert numbers["pooled_f1"] == numbers["pooled_pq"] == 2 * found / (found + cells)
+    assert (numbers["mask_ap_astro"], numbers["mask_ap_cort"], numbers["mask_ap_shsy5y"]) == (pytest.approx(1), 0, None)
+    assert numbers["mask_ap"] == numbers["mask_ap_50"] == pytest.approx((1 + 0) / 2)
+    recalls = np.linspace(0, 1, 101) <= found / cells
+    assert numbers["mask_ap_agnostic"] == pytest.approx(recalls.mean())
+    table = pd.read_csv(tmp_path / "report" / "per_image.csv").set_index("image_id")
+    assert table.pq.to_dict() == table.aji.to_dict() == {"astro01": 1, "cort02": 0, "cort03": 1}
+    printed = capsys.readouterr().out
+    assert "beside it: means over images, cells matched at an IoU above 0.50" in printed
+    line = next(line for line in printed.splitlines() if line.startswith("│ PQ "))
+    assert [cell.strip() for cell in line.split("│")[2:6]] == ["", "1.000", "0.500", "0.667"]
+    assert "│ mask AP50 " in printed
+    written = tmp_path / "s.csv"
+    write_submission(written, {"astro01": disjoint_texts(truth, "astro01")})
+    numbers = run(f"predictions={written}", "only_predicted=true")
+    assert numbers["pq"] == 1 and "mask_ap" not in numbers, "a submission has no scores to rank by"
+
+
 def test_an_image_is_explained(
     run: Run, truth: Competition, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

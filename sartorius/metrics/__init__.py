@@ -1,1 +1,1 @@
-"""Scores: the competition's mAP (rows, torchmetrics state, report, bootstrap) and COCO box AP."""
+"""Scores: the competition's mAP (rows, torchmetrics state, report, bootstrap), F1, PQ, AJI, COCO AP, pixels."""

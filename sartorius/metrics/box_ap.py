@@ -1,7 +1,6 @@
 """COCO average precision of boxes, counting up to 2000 detections an image.
 
-COCO's own limit of 100 an image hides half of the recall here: images have up to 790 cells. Counted by
-faster-coco-eval, which agrees with pycocotools.
+COCO's own limit of 100 an image hides half of the recall here: images have up to 790 cells.
 """
 
 from __future__ import annotations
@@ -11,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from sartorius.metrics.coco_precision import CocoSides, average_precision
 from sartorius.metrics.gathered import ImageRows
 from sartorius.structures.arrays import Floats
 
@@ -58,44 +57,17 @@ class BoxAP(ImageRows):
         return torch.from_numpy(table).to(device)
 
     def compute(self) -> dict[str, float | None]:
-        """Return `box_ap` (0.50:0.95), `box_ap_50`, `box_ap_75` and `box_ap_<type>`, the former means over cell types.
-
-        Cell types without cells are left out of the means; None where there is no cell at all.
-        """
+        """Return `box_ap` and the rest of `coco_precision.average_precision`; None where there is no cell at all."""
         detections, cells = (_each_once(table.numpy()) for table in self._tables().values())
-        precision = box_precision(detections, cells, len(self.type_names), self.max_detections)
-        results = {"box_ap": _mean(precision), "box_ap_50": _mean(precision[0]), "box_ap_75": _mean(precision[5])}
-        return results | {f"box_ap_{name}": _mean(precision[:, :, k]) for k, name in enumerate(self.type_names)}
+        places = np.unique(np.concatenate([cells[:, 0], detections[:, 0]])).astype(int).tolist()
+        images = [{"id": place} for place in places]
+        sides = CocoSides(_annotations(cells), _annotations(detections), images, len(self.type_names))
+        precision = sides.precision("bbox", self.max_detections)
+        return average_precision("box_ap", precision, self.type_names)
 
 
 def _each_once(rows: Floats) -> Floats:
     return rows[np.unique(rows[:, :2], axis=0, return_index=True)[1]]
-
-
-def _mean(precision: Floats) -> float | None:
-    counted = precision[precision > -1]  # COCO writes -1 for a type without cells
-    return float(counted.mean()) if counted.size else None
-
-
-def box_precision(detections: Floats, cells: Floats, types: int, max_detections: int) -> Floats:
-    """Return COCO's precision [10 thresholds, 101 recalls, types] from the two tables; -1 for a type without cells."""
-    if not len(cells):
-        return np.full((10, 101, types), -1.0)
-    images = np.unique(np.concatenate([cells[:, 0], detections[:, 0]])).astype(int)
-    truth = COCO()
-    truth.dataset = {
-        "images": [{"id": image_id} for image_id in images.tolist()],
-        "categories": [{"id": k, "name": str(k)} for k in range(types)],
-        "annotations": _annotations(cells),
-    }
-    truth.createIndex()
-    # An image without boxes still counts; loadRes keeps the images of the truth.
-    evaluation = COCOeval_faster(truth, truth.loadRes(_annotations(detections)), iouType="bbox")
-    evaluation.params.maxDets = [max_detections]
-    evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"])[..., 0, 0]
 
 
 def _annotations(table: Floats) -> list[dict[str, Any]]:
@@ -105,14 +77,6 @@ def _annotations(table: Floats) -> list[dict[str, Any]]:
     scores = table[:, 7].tolist() if table.shape[1] == _DETECTION else [1.0] * len(table)
     rows = zip(table[:, 0].astype(int).tolist(), boxes, table[:, 6].astype(int).tolist(), areas, scores, strict=True)
     return [
-        {
-            "id": k + 1,
-            "image_id": image_id,
-            "bbox": box,
-            "category_id": kind,
-            "area": area,
-            "iscrowd": 0,
-            "score": score,
-        }
-        for k, (image_id, box, kind, area, score) in enumerate(rows)
+        {"image_id": image_id, "bbox": box, "category_id": kind, "area": area, "score": score}
+        for image_id, box, kind, area, score in rows
     ]

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_matrix
-from scipy.sparse.csgraph import maximum_bipartite_matching
+from scipy.sparse.csgraph import maximum_bipartite_matching, min_weight_full_bipartite_matching
 
 from sartorius.structures import rle
 from sartorius.structures.arrays import AnyInts, Floats, Ints
@@ -24,12 +25,55 @@ from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
 Cells = Runs | Instances | AnyInts
-Pairs = tuple[Ints, Ints, Ints]
 
 # Integers, so that an IoU of exactly one half is not above 0.50 by a rounding error.
 THRESHOLD_PERCENT: Ints = np.arange(50, 100, 5)
 THRESHOLDS: tuple[float, ...] = tuple(percent / 100 for percent in THRESHOLD_PERCENT.tolist())
 ROW_LENGTH = 1 + len(THRESHOLDS) + 2
+
+
+@dataclass(frozen=True)
+class Intersections:
+    """The pairs of N predictions and M cells of an image that share pixels; cells of one side may overlap.
+
+    Pair k: prediction i[k] and cell j[k] share pixels[k] > 0 pixels, int64 [P]. prediction_areas: int64 [N] and
+    cell_areas: int64 [M], in pixels; 0 for an empty one, which is in no pair and is not counted anywhere.
+    """
+
+    i: Ints
+    j: Ints
+    pixels: Ints
+    prediction_areas: Ints
+    cell_areas: Ints
+
+    @classmethod
+    def of(cls, predictions: Cells, truth: Cells) -> Intersections:
+        """Intersect the cells of both sides; see `image_row` for what they may be."""
+        left, right = _as_runs(predictions), _as_runs(truth)
+        return cls(*rle.intersections(left, right), left.areas, right.areas)
+
+    @cached_property
+    def union(self) -> Ints:
+        """The pixels of either of each pair, int64 [P]."""
+        return self.prediction_areas[self.i] + self.cell_areas[self.j] - self.pixels
+
+    @cached_property
+    def iou(self) -> Floats:
+        """The IoU of each pair, float64 [P]."""
+        return self.pixels / self.union
+
+    def row(self, index: int) -> Ints:
+        """Return the row of the image, see `image_row`."""
+        row = np.empty(ROW_LENGTH, dtype=np.int64)
+        row[0] = index
+        row[1:-2] = true_positives(self.i, self.j, self.pixels, self.prediction_areas, self.cell_areas)
+        row[-2:] = np.count_nonzero(self.prediction_areas), np.count_nonzero(self.cell_areas)
+        return row
+
+    def matched_pairs(self) -> Ints:
+        """Match at an IoU above 0.50, as indices of pairs: as many as possible, then with the largest sum of IoUs."""
+        hit = np.flatnonzero(100 * self.pixels > THRESHOLD_PERCENT[0] * self.union)
+        return hit[best_pairs(self.i[hit], self.j[hit], hit.size + 1 + self.iou[hit])]
 
 
 def image_row(index: int, predictions: Cells, truth: Cells) -> Ints:
@@ -40,12 +84,7 @@ def image_row(index: int, predictions: Cells, truth: Cells) -> Ints:
     exceeds a threshold with two overlapping cells, one of them counts as found and the other as missed.
     Raises ValueError when the two sides have different image sizes.
     """
-    (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
-    row = np.empty(ROW_LENGTH, dtype=np.int64)
-    row[0] = index
-    row[1:-2] = true_positives(i, j, pixels, prediction_areas, cell_areas)
-    row[-2:] = np.count_nonzero(prediction_areas), np.count_nonzero(cell_areas)
-    return row
+    return Intersections.of(predictions, truth).row(index)
 
 
 def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_areas: Ints) -> Ints:
@@ -81,22 +120,42 @@ class CellMatches:
 def match_cells(predictions: Cells, truth: Cells) -> CellMatches:
     """Match predictions with cells at an IoU above 0.50; there are as many pairs as `image_row` counts.
 
-    Where a prediction is above the threshold with several cells, it is matched with the closest of them. Takes
-    what `image_row` takes, and raises as it does.
+    Where several matchings are as large, the one of the largest sum of IoUs. Takes what `image_row` takes, and raises
+    as it does.
     """
-    (i, j, pixels), prediction_areas, cell_areas = _overlaps(predictions, truth)
-    union = prediction_areas[i] + cell_areas[j] - pixels
-    ratio = pixels / union
-    hit = np.flatnonzero(100 * pixels > THRESHOLD_PERCENT[0] * union)
-    hit = hit[np.argsort(-ratio[hit], kind="stable")]
-    pairs = hit[_matching(i[hit], j[hit])]
-    cell, prediction = np.full(prediction_areas.size, -1), np.full(cell_areas.size, -1)
-    iou, cell_iou = np.zeros(prediction_areas.size), np.zeros(cell_areas.size)
+    return matches_of(Intersections.of(predictions, truth))
+
+
+def matches_of(shared: Intersections) -> CellMatches:
+    """Match as `match_cells` does."""
+    i, j, ratio, pairs = shared.i, shared.j, shared.iou, shared.matched_pairs()
+    cell, prediction = np.full(shared.prediction_areas.size, -1), np.full(shared.cell_areas.size, -1)
+    iou, cell_iou = np.zeros(cell.size), np.zeros(prediction.size)
     np.maximum.at(iou, i, ratio)
     np.maximum.at(cell_iou, j, ratio)
     cell[i[pairs]], prediction[j[pairs]] = j[pairs], i[pairs]
     iou[i[pairs]], cell_iou[j[pairs]] = ratio[pairs], ratio[pairs]
     return CellMatches(cell, prediction, iou, cell_iou)
+
+
+def best_pairs(i: Ints, j: Ints, gain: Floats) -> Ints:
+    """Choose one-to-one pairs (i[k], j[k]) with the largest sum of gain[k] > 0, as indices."""
+    alone = (np.bincount(i)[i] == 1) & (np.bincount(j)[j] == 1)
+    certain, open_pairs = np.flatnonzero(alone), np.flatnonzero(~alone)
+    if not open_pairs.size:
+        return certain
+    rows, row = np.unique(i[open_pairs], return_inverse=True)
+    columns, column = np.unique(j[open_pairs], return_inverse=True)
+    single = float(gain.max()) + 1  # the cost of a row without partner, which takes a column of its own
+    cost = np.concatenate((single - gain[open_pairs], np.full(rows.size, single)))
+    place = np.arange(rows.size)
+    where = (np.concatenate((row, place)), np.concatenate((column, columns.size + place)))
+    left, right = min_weight_full_bipartite_matching(csr_matrix((cost, where)))
+    paired = right < columns.size
+    key = row * columns.size + column
+    order = np.argsort(key)
+    chosen = order[np.searchsorted(key[order], (left * columns.size + right)[paired])]
+    return np.concatenate((certain, open_pairs[chosen]))
 
 
 def _matching(i: Ints, j: Ints) -> Ints:
@@ -111,12 +170,6 @@ def _matching(i: Ints, j: Ints) -> Ints:
     partner = maximum_bipartite_matching(number, perm_type="column")
     taken = np.flatnonzero(partner >= 0)
     return np.asarray(number[taken, partner[taken]]).ravel().astype(np.int64) - 1
-
-
-def _overlaps(predictions: Cells, truth: Cells) -> tuple[Pairs, Ints, Ints]:
-    """Return sparse intersections (i, j, pixels) and the areas of both sides."""
-    left, right = _as_runs(predictions), _as_runs(truth)
-    return rle.intersections(left, right), left.areas, right.areas
 
 
 def _as_runs(cells: Cells) -> Runs:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from sartorius.errors import InputError
+from sartorius.metrics import instance_scores
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from sartorius.metrics.functional import (
     THRESHOLD_PERCENT,
@@ -25,10 +26,13 @@ from sartorius.structures.arrays import Floats, Ints
 HITS = [f"true_positives_{percent}" for percent in THRESHOLD_PERCENT]
 
 
-def per_image_table(rows: Ints, images: Sequence[str], cell_types: Sequence[str]) -> pd.DataFrame:
+def per_image_table(
+    rows: Ints, images: Sequence[str], cell_types: Sequence[str], overlaps: Floats | None = None
+) -> pd.DataFrame:
     """Tabulate images: image_id, cell_type, average_precision, predictions, cells, true_positives_50 ... _95.
 
-    `rows` int64 [P, 13] as `functional.image_row` makes them; `images` and `cell_types` in the same order.
+    `rows` int64 [P, 13] as `functional.image_row` makes them; `images` and `cell_types` in the same order. With
+    `overlaps` float64 [P, 6] also the scores of `instance_scores.MEANINGS`.
     """
     table = pd.DataFrame(
         {
@@ -39,13 +43,15 @@ def per_image_table(rows: Ints, images: Sequence[str], cell_types: Sequence[str]
             "cells": rows[:, -1],
         }
     )
-    return table.assign(**{name: rows[:, 1 + k] for k, name in enumerate(HITS)})
+    table = table.assign(**{name: rows[:, 1 + k] for k, name in enumerate(HITS)})
+    return table if overlaps is None else table.assign(**instance_scores.scores_per_image(rows, overlaps))
 
 
 def summary(
     rows: Ints,
     cell_types: Sequence[str],
     type_names: Sequence[str],
+    overlaps: Floats | None = None,
     samples: int = 10_000,
     seed: int = 0,
     level: float = 0.95,
@@ -55,7 +61,8 @@ def summary(
     `rows` int64 [P, 13]; `cell_types` [P], the type of each image; `type_names`, all types to report.
     competition_map, competition_map_<type>: means over images. competition_map_interval(_<type>): [low, high] of the
     bootstrap over images. precision_by_threshold: means over images, "0.50" to "0.95".
-    pooled_map, pooled_precision_by_threshold: counts of all images summed before dividing.
+    pooled_map, pooled_precision_by_threshold: counts of all images summed before dividing. With `overlaps` float64
+    [P, 6] the same of each score of `instance_scores.MEANINGS`, and f1_by_threshold.
     """
     scores, names = average_precision_per_image(rows), np.asarray(cell_types, dtype=object)
     intervals = {"": bootstrap_interval(scores, samples, seed, level)}
@@ -69,7 +76,24 @@ def summary(
     report["precision_by_threshold"] = _by_threshold(by_threshold)
     report["pooled_map"] = _number(float(pooled.mean()))
     report["pooled_precision_by_threshold"] = _by_threshold(pooled)
+    if overlaps is not None:
+        bootstrap = {"samples": samples, "seed": seed, "level": level}
+        report |= _instance_summary(rows, overlaps, names, type_names, bootstrap)
     return report
+
+
+def _instance_summary(
+    rows: Ints, overlaps: Floats, names: Any, type_names: Sequence[str], bootstrap: Mapping[str, Any]
+) -> dict[str, Any]:
+    report: dict[str, Any] = {}
+    pooled = instance_scores.scores_per_image(*(counts.sum(axis=0, keepdims=True) for counts in (rows, overlaps)))
+    for key, scores in instance_scores.scores_per_image(rows, overlaps).items():
+        chosen = {"": scores} | {f"_{kind}": scores[names == kind] for kind in type_names}
+        intervals = {suffix: bootstrap_interval(values, **bootstrap) for suffix, values in chosen.items()}
+        report |= {f"{key}{suffix}": _number(interval.mean) for suffix, interval in intervals.items()}
+        report |= {f"{key}_interval{suffix}": limits(interval) for suffix, interval in intervals.items()}
+        report[f"pooled_{key}"] = float(pooled[key][0]) if len(rows) else None
+    return report | {"f1_by_threshold": _by_threshold(instance_scores.f1_by_threshold(rows))}
 
 
 def limits(interval: Interval) -> list[float] | None:
@@ -122,6 +146,19 @@ def print_scores(name: str, numbers: Mapping[str, Any], table: pd.DataFrame, typ
         shown = ("-", "") if value is None else (f"{value:.6f}", f"{interval[0]:.3f} to {interval[1]:.3f}")
         rows.append([kind, str(len(part)), str(part["cells"].sum()), str(part["predictions"].sum()), *shown])
     print_rows(name, ["cell type", "images", "cells", "predictions", "mAP", "interval"], rows)
+
+
+def print_instance_scores(numbers: Mapping[str, Any], type_names: Sequence[str]) -> None:
+    """Print the field's other scores of a `summary`, a line a score, and COCO AP where `numbers` hold it."""
+    rows = []
+    for key, (name, _) in {**instance_scores.MEANINGS, **instance_scores.AP_MEANINGS}.items():
+        if key in numbers:
+            values = [numbers.get(f"{key}{suffix}") for suffix in (*(f"_{kind}" for kind in type_names), "")]
+            interval = numbers.get(f"{key}_interval")
+            shown = ["" if value is None else f"{value:.3f}" for value in values]
+            rows.append([name, *shown, "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"])
+    title = "beside it: means over images, cells matched at an IoU above 0.50"
+    print_rows(title, ["score", *type_names, "all", "interval"], rows)
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

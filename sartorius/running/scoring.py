@@ -15,13 +15,15 @@ from sartorius.errors import InputError
 from sartorius.files import write_csv, write_json
 from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
-from sartorius.metrics.functional import ROW_LENGTH, Cells, image_row
+from sartorius.metrics.functional import ROW_LENGTH, Cells, Intersections
+from sartorius.metrics.instance_scores import OVERLAP_LENGTH, overlap_row
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures import rle
+from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
+from sartorius.structures.rle import Runs
 
 if TYPE_CHECKING:
-    from sartorius.metrics.box_ap import BoxAP
     from sartorius.reports.explanation import Explanation
 
 _LISTED = 5  # problems that a message names
@@ -29,14 +31,15 @@ _LISTED = 5  # problems that a message names
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run to score: ids of images, the cells predicted for each, and box AP, which fills as cells are asked for.
+    """A run to score: ids of images and the cells predicted for each, from its id and the runs of its annotated cells.
 
-    explain: why an image scores as it does, of runs of detections.
+    average_precision: COCO's of boxes and masks, over the images whose cells were asked for, of runs of detections.
+    explain: why an image scores as it does, of those too.
     """
 
     images: Sequence[str]
-    cells: Callable[[str], Cells]
-    boxes: BoxAP | None = None
+    cells: Callable[[str, Runs], Cells]
+    average_precision: Callable[[], dict[str, float | None]] | None = None
     explain: Callable[[str], Explanation] | None = None
 
 
@@ -53,20 +56,22 @@ def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> R
 
     Raises InputError where predictions and image differ in size.
     """
-    rows = np.zeros((len(run.images), ROW_LENGTH), dtype=np.int64)
+    rows, overlaps = np.zeros((len(run.images), ROW_LENGTH), np.int64), np.zeros((len(run.images), OVERLAP_LENGTH))
     for index, image_id in enumerate(progress_bar(run.images, "scoring")):
-        cells = run.cells(image_id)
+        annotated = truth.runs(image_id)
+        cells = run.cells(image_id, annotated)
         try:
-            rows[index] = image_row(index, cells, truth.runs(image_id))
+            shared = Intersections.of(cells, annotated)
         except InputError:
             raise
         except ValueError as error:
             raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
+        rows[index], overlaps[index] = shared.row(index), overlap_row(index, shared)
     types = [truth.record(image_id).cell_type for image_id in run.images]
-    numbers = report.summary(rows, types, truth.cell_type_names, **bootstrap)
-    if run.boxes is not None and len(rows):
-        numbers |= run.boxes.compute()
-    return RunScores(numbers, report.per_image_table(rows, run.images, types))
+    numbers = report.summary(rows, types, truth.cell_type_names, overlaps, **bootstrap)
+    if run.average_precision is not None and len(rows):
+        numbers |= run.average_precision()
+    return RunScores(numbers, report.per_image_table(rows, run.images, types, overlaps))
 
 
 def from_predictions(path: str | Path, truth: Competition, images: Sequence[str], only_predicted: bool) -> ScoredRun:
@@ -85,36 +90,43 @@ def from_predictions(path: str | Path, truth: Competition, images: Sequence[str]
     for row in rows:
         texts.setdefault(row.image_id, []).extend([row.text] if row.text else [])
     scored = [image_id for image_id in images if not only_predicted or image_id in texts]
-    return ScoredRun(scored, lambda image_id: rle.parse(texts.get(image_id, []), *sizes[image_id]))
+    return ScoredRun(scored, lambda image_id, _: rle.parse(texts.get(image_id, []), *sizes[image_id]))
 
 
 def from_detections(saved: SavedCells, truth: Competition, images: Sequence[str]) -> ScoredRun:
     """Score the detections of the folders' images among `images`, turned into cells by their folders."""
     from sartorius.metrics.box_ap import BoxAP
+    from sartorius.metrics.mask_ap import MaskAP
 
-    boxes = BoxAP(truth.cell_type_names)
+    boxes, masks = BoxAP(truth.cell_type_names), MaskAP(truth.cell_type_names)
     positions = {name: k for k, name in enumerate(truth.cell_type_names)}
     scored = [image_id for image_id in images if image_id in saved.folder_of]
     place = {image_id: k for k, image_id in enumerate(scored)}
 
-    def cells(image_id: str) -> Cells:
+    def cells(image_id: str, annotated: Runs) -> Cells:
         detections = saved.detections(image_id)
         # A type that the data lack counts as one without cells: its boxes are never right.
         types = np.array([positions.get(name, len(positions)) for name in detections.cell_type_names], dtype=np.int64)
         known = types[detections.cell_types] < len(positions)
-        real = truth.instances(image_id)
+        real = Instances.from_runs(annotated, np.full(annotated.count, positions[truth.record(image_id).cell_type]))
         boxes.update(
             place[image_id], detections.boxes[known], detections.scores[known],
             types[detections.cell_types][known], real.boxes, real.cell_types,
         )  # fmt: skip
-        return saved.cells(detections).instances
+        final = saved.cells(detections)
+        runs, kinds = final.instances.to_runs(), types[final.cell_types]
+        masks.update(place[image_id], runs, final.scores, kinds, annotated, real.cell_types)
+        return runs
 
-    return ScoredRun(scored, cells, boxes, lambda image_id: saved.explain(image_id, truth.runs(image_id)))
+    return ScoredRun(
+        scored, cells, lambda: {**boxes.compute(), **masks.compute()},
+        lambda image_id: saved.explain(image_id, truth.runs(image_id)),
+    )  # fmt: skip
 
 
 def from_baseline(baseline: Callable[[Any], Any], truth: Competition, images: Sequence[str]) -> ScoredRun:
     """Score a function from a grey image to a label map."""
-    return ScoredRun(images, lambda image_id: baseline(truth.image(image_id)))
+    return ScoredRun(images, lambda image_id, _: baseline(truth.image(image_id)))
 
 
 def write_scores(

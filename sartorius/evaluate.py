@@ -4,7 +4,8 @@ The source is a checkpoint (run over the validation images of its fold), folders
 make one out-of-fold score), or any csv in the submission format. Writes metrics.json and per_image.csv; beside it a
 classical baseline (`baseline=otsu_watershed`) or another run (`against=`), with the interval of the paired difference.
 Beside the competition's score stand the field's: F1, PQ, AJI and, of detections, COCO AP of boxes before and of masks
-after post-processing (`postprocess.score=null` ranks all cells). `images=[ID] explain=true` prints the detections that each step of post-processing drops, and why each cell is missed.
+after post-processing (`postprocess.score=null` ranks all cells). `images=[ID] explain=true` prints the detections that
+each step of post-processing drops, and why each cell is missed.
 """
 
 from __future__ import annotations

@@ -29,10 +29,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {  # key: (name, definition)
     "aji_plus": ("AJI+", "the same, matched one to one"),
 }
 AP_MEANINGS: Mapping[str, tuple[str, str]] = {  # of cells with scores
-    "mask_ap": (
-        "mask AP",
-        "COCO average precision of the cells of a type, at an IoU of 0.50 to 0.95",
-    ),
+    "mask_ap": ("mask AP", "COCO average precision of the cells of a type, at an IoU of 0.50 to 0.95"),
     "mask_ap_50": ("mask AP50", "the same at an IoU of 0.50"),
     "mask_ap_75": ("mask AP75", "the same at an IoU of 0.75"),
     "mask_ap_agnostic": ("mask AP, agnostic", "mask AP of all cells, whatever their type"),

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from sartorius.data.dataset import Batch
 from sartorius.modules.base import SegmentationModule
 from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from tests.postprocess.pipelines import saved
 
 
+@constructible
 class ToyModule(SegmentationModule):
     """Learns one number, the mean grey level; detects one box an image whose score is a function of it."""
 

@@ -25,9 +25,8 @@ Compose = Callable[..., DictConfig]
 
 
 @pytest.fixture
-def config(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compose]:
+def config(tmp_path: Path, tiny_competition: Path) -> Iterator[Compose]:
     """The predict config for a checkpoint of the toy module and the tiny test images."""
-    monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
     module = building.build_module(toy_config())
     torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, tmp_path / "a.ckpt")
 

@@ -55,8 +55,7 @@ class Config:
 
 
 @pytest.fixture
-def config(tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Config]:
-    monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
+def config(tiny_competition: Path, tmp_path: Path) -> Iterator[Config]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         yield Config(tiny_competition, tmp_path)
@@ -98,12 +97,11 @@ def test_a_wrong_checkpoint_is_refused_before_training(config: Config, tmp_path:
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_model_that_predict_would_refuse_is_not_trained(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "TRUSTED", ("sartorius.networks.",))
-    with pytest.raises(InputError, match="model: refused, it calls tests.doubles.ToyModule"):
-        main(config())
+def test_a_model_that_predict_would_refuse_is_not_trained(config: Config, tmp_path: Path) -> None:
+    cfg = config()
+    cfg.model = {"_target_": "tests.doubles.Split"}
+    with pytest.raises(InputError, match="model: refused, it calls tests.doubles.Split"):
+        main(cfg)
     assert not list(tmp_path.iterdir())
 
 

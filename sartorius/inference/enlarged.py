@@ -8,11 +8,13 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from sartorius.errors import InputError
 from sartorius.inference.windows import DetectFn, NetworkFn, Windows
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 
 
+@constructible
 @dataclass(frozen=True, kw_only=True)
 class Enlarged:
     """The windows of `windows`, each enlarged `factor` times; results are in pixels of the image.
@@ -24,8 +26,7 @@ class Enlarged:
     factor: float
 
     def __post_init__(self) -> None:
-        if self.factor < 1:
-            raise InputError(f"inference.factor={self.factor}: expected 1 or more")
+        checks.numbers("inference", 1, 16, factor=self.factor)
 
     def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
         """Predict dense outputs [C, H, W] of an image [1, H, W], shrunk to the window's size before blending.

@@ -17,6 +17,7 @@ from torch import Tensor
 from sartorius.errors import InputError
 from sartorius.inference.merge import merge
 from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from sartorius.structures.windows import Window, five_crops, tiles
 
@@ -41,6 +42,7 @@ class Windows(Protocol):
         """Detect the cells of an image [1, H, W] with this id by a function of one crop [1, h, w]."""
 
 
+@constructible
 @dataclass(frozen=True)
 class Whole:
     """The image in one piece."""
@@ -110,6 +112,7 @@ class _Overlapping(ABC):
         return merge(parts, image_id, height, width, margin=self.margin, join_iou=self.join_iou)
 
 
+@constructible
 @dataclass(frozen=True)
 class Tiles(_Overlapping):
     """Square tiles of `size` px of which neighbours share at least `overlap` px.
@@ -138,6 +141,7 @@ class Tiles(_Overlapping):
         return self.overlap, self.overlap
 
 
+@constructible
 @dataclass(frozen=True)
 class FiveCrops(_Overlapping):
     """The four corners and the centre, each `height` x `width` px."""

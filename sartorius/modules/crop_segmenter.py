@@ -16,6 +16,8 @@ from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks.cell_crops import CropNetwork, crop, jitter, resample, tighten
 from sartorius.networks.losses import bce_dice, sum_losses
 from sartorius.networks.targets import certain_bins, sample_weights
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from sartorius.structures.mask_sampling import gather_mask_targets
 from sartorius.visualise.targets import CROPS, Panel, crop_panel
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from sartorius.structures.arrays import ColourImage
 
 
+@constructible
 class CropSegmenterModule(TrainedModule):
     """A network that gives the logits of a cell and of its neighbours in the square around a box.
 
@@ -50,6 +53,7 @@ class CropSegmenterModule(TrainedModule):
         crops_at_once: int,
         **options: Unpack[TrainingOptions],
     ) -> None:
+        checks.numbers("model", 1, 512, mask_size=mask_size)
         if not 0 <= jitter < 0.5:
             raise InputError(f"model.jitter={jitter}: expected 0 to below 0.5, where a box could vanish")
         super().__init__(network, optimizer, **options)

@@ -8,8 +8,10 @@ from typing import Any
 from torch import nn
 
 from sartorius.errors import InputError
+from sartorius.structures.constructible import constructible
 
 
+@constructible
 class LRDecay:
     """Factors of the learning rate by parameter.
 

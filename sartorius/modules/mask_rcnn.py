@@ -16,6 +16,7 @@ from sartorius.networks.mask_rcnn import MaskRCNN
 from sartorius.networks.matching import BETWEEN
 from sartorius.networks.roi_heads import RawDetections
 from sartorius.networks.weights import load_weights
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from sartorius.structures.mask_sampling import gather_mask_targets
 from sartorius.visualise.targets import Panel, anchor_panel, mask_panel
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from sartorius.structures.arrays import ColourImage
 
 
+@constructible
 class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 

@@ -16,8 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from sartorius.errors import InputError
 from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 
 
+@constructible
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float) -> LambdaLR:
     """Warm up linearly over `warmup_steps`, then half a cosine down to `final_fraction` at `total_steps`."""
 
@@ -29,6 +31,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, fin
     return LambdaLR(optimizer, factor)
 
 
+@constructible
 def warmup_steps_down(
     optimizer: Optimizer, total_steps: int, warmup_steps: int, milestones: Sequence[float], gamma: float
 ) -> LambdaLR:
@@ -40,11 +43,13 @@ def warmup_steps_down(
     return LambdaLR(optimizer, factor)
 
 
+@constructible
 def warmup_constant(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LambdaLR:
     """Warm up linearly over `warmup_steps`, then keep the optimizer's rate to the end."""
     return LambdaLR(optimizer, lambda step: _warm(step, warmup_steps))
 
 
+@constructible
 def one_cycle(
     optimizer: Optimizer,
     total_steps: int,

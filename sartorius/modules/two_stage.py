@@ -14,6 +14,7 @@ from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import resample, tighten
 from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class StoredDetections(SegmentationModule):
         return stored
 
 
+@constructible
 class TwoStageModule(SegmentationModule):
     """Detections of the first stage with the masks of the second; scores and cell types stay. Not trained as a whole.
 

@@ -17,6 +17,8 @@ from sartorius.networks.cell_maps import MapLayout, map_targets
 from sartorius.networks.targets import image_weights
 from sartorius.networks.weights import load_weights
 from sartorius.postprocess.maps import CellMaps, Decoded
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from sartorius.visualise.targets import Panel, map_panels
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 Maps = Mapping[str, Tensor]
 
 
+@constructible
 class UNetModule(TrainedModule):
     """A network that gives `layout.channels` logits for each pixel, see `networks.cell_maps`.
 
@@ -61,6 +64,7 @@ class UNetModule(TrainedModule):
         if weights not in (None, "none"):
             types = self.cell_type_names if layout.types else ()
             self.started_from = load_weights(network, str(weights), cell_types=types, class_mapping=class_mapping)
+        checks.numbers("model", 1, 512, mask_size=mask_size)
         self.layout, self.decoder, self.inference = layout, decoder, inference or Whole()
         self.mask_size, self.dice, self.border_weight = mask_size, dice, border_weight
         self.foreground: list[Tensor] = []

@@ -7,7 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 
+MOST = 1000  # anchors of a location
+
+
+@constructible
 class AnchorGrid(nn.Module):
     """Anchors at every location of every level, in the order in which torchvision's RPNHead is flattened.
 
@@ -23,6 +29,8 @@ class AnchorGrid(nn.Module):
             raise ValueError(f"every level needs the same number of anchor sizes, got {[list(s) for s in sizes]}")
         self.levels, self.sizes = len(sizes), len(sizes[0])
         self.per_location = len(sizes[0]) * len(ratios)
+        fine = self.per_location <= MOST
+        checks.expect(fine, "model.network", "anchors", self.per_location, f"at most {MOST} sizes times ratios")
         ratio = torch.tensor(list(ratios), dtype=torch.float32).sqrt()
         for level, side in enumerate(torch.tensor(sizes, dtype=torch.float32)):
             width, height = (side[None] / ratio[:, None]).flatten(), (side[None] * ratio[:, None]).flatten()

@@ -14,6 +14,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from sartorius.errors import InputError
+from sartorius.structures.constructible import constructible
 
 GROUP_CHANNELS = 16  # channels a group; He et al. 2018 (Group Normalization, table 3) found 16 as good as 32 groups
 STAGES = 5  # of a ResNet that can be frozen: the stem and the four whose features the pyramid takes
@@ -52,6 +53,7 @@ def norm_groups(channels: int) -> int:
     return next(g for g in range(max(channels // GROUP_CHANNELS, 1), 0, -1) if channels % g == 0)
 
 
+@constructible
 class ResNetPyramid(BackboneWithFPN):
     """torchvision's ResNet `name` (resnet18 ... resnext101_32x8d) with a pyramid of strides 4 to 64, a Backbone.
 

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from sartorius.errors import InputError
 from sartorius.networks.normalisation import normalise
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 
 
+@constructible
 class CropNetwork(nn.Module):
     """A network that gives the logits of a cell and of its neighbours in the square around the cell's box.
 
@@ -36,8 +38,9 @@ class CropNetwork(nn.Module):
         prompt: bool,
     ) -> None:
         super().__init__()
-        if size < 1 or margin < 0 or min_side <= 0:
-            raise InputError(f"crops: size {size} and min_side {min_side} must be positive, margin {margin} at least 0")
+        checks.numbers("model.network", 1, 2048, size=size)
+        checks.numbers("model.network", 0, margin=margin)
+        checks.positive("model.network", min_side=min_side)
         self.body, self.size, self.margin, self.min_side = body, size, margin, min_side
         self.mean, self.std, self.prompt = mean, std, prompt
 

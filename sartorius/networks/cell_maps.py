@@ -21,10 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sartorius.structures.constructible import constructible
+
 # Second moments of a pixel, a unit square: 1/12 on each axis. Added, so that a cell of one pixel has some extent.
 _PIXEL_MOMENT = 1 / 12
 
 
+@constructible
 @dataclass(frozen=True)
 class MapLayout:
     """The maps that there are, and their channels.

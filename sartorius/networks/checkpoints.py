@@ -7,52 +7,39 @@ module), `cell_types`, `postprocess`, `data` (its name), `config` (the whole res
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
+from sartorius.structures import constructible
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
-    from torch import nn
+    from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
 KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
-# Metadata name the classes that a model is built from, and a checkpoint may come from anywhere: only objects that are
-# defined in these packages may be called.
-TRUSTED = (
-    "sartorius.modules.",
-    "sartorius.networks.",
-    "sartorius.fusion.",
-    "sartorius.inference.",
-    "sartorius.postprocess.",
-    "torch.nn.",
-    "torch.optim.",
-)
+MOST = 1_000_000  # plain values of metadata: ten a trained image, and the config
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     """Read a checkpoint of this program (tensors on the CPU, no code is run); raises InputError for another file."""
-    import torch
+    from sartorius.networks.torch_files import check_tensors, read_torch  # torch: not for --help
 
     path = Path(str(checkpoint))
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; expected a file such as runs/<run>/checkpoints/best.ckpt")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
-        raise InputError(
-            f"{path}: not a checkpoint of sartorius.train, or a damaged one ({type(error).__name__})"
-        ) from error
-    if metadata_of(state, str(path)) is None or "state_dict" not in state:
+    state: dict[str, Any] = read_torch(path, str(path))
+    metadata = metadata_of(state, str(path))
+    if metadata is None or not isinstance(state.get("state_dict"), dict):
         raise InputError(f"{path}: not a checkpoint of sartorius.train")
+    check_tensors(state["state_dict"], str(path))
+    state[KEY] = constructible.plain(metadata, str(path), MOST)
     return state
 
 
@@ -116,47 +103,16 @@ def _warn_of_precision(checkpoint: str | Path, saved: Any, wanted: Any) -> None:
         )  # fmt: skip
 
 
-def model_config(metadata: Mapping[str, Any], checkpoint: str | Path) -> dict[str, Any]:
-    """Get the config of the model, without pretrained weights; raises InputError as `check_calls` does."""
-    config: dict[str, Any] = without_weights(metadata["model"])
-    check_calls(config, str(checkpoint))
-    return config
+def build_model(metadata: Mapping[str, Any], state: Mapping[str, Tensor], checkpoint: str | Path) -> Any:
+    """Build the model of a checkpoint's metadata, without pretrained weights: the checkpoint supplies them.
 
-
-def check_calls(config: Any, source: str) -> None:
-    """Raise InputError where the resolved config of a model calls anything that is not defined in TRUSTED.
-
-    The object that a `_target_` names counts, not the name: modules hold what they import. An interpolation is refused
-    too, for it could bring a `_target_` in later. `source` is what the message names.
+    Raises InputError where the metadata name anything but `constructible` parts, and for a model that is larger than
+    the weights in `state`.
     """
-    for key, value in _texts(config):
-        if "${" in value:
-            raise InputError(f"{source}: refused, '{value}' is not a resolved value of a model's config")
-        if key != "_target_" or (value.startswith(TRUSTED) and _defined_at(value, source).startswith(TRUSTED)):
-            continue
-        packages = ", ".join(name.rstrip(".") for name in TRUSTED)
-        raise InputError(
-            f"{source}: refused, it calls {value}; a model is built from classes and functions of {packages}: put one "
-            "of your own there"
-        )
+    from sartorius.networks.allocation import LimitedAllocation
 
-
-def _defined_at(target: str, source: str) -> str:
-    """Find module and qualified name of the class or function that `target` names, "" for another object."""
-    name, *rest = target.split(".")
-    target_object: Any = importlib.import_module(name)
-    try:
-        for part in rest:
-            name = f"{name}.{part}"
-            try:
-                target_object = getattr(target_object, part)  # a name from a file
-            except AttributeError:
-                target_object = importlib.import_module(name)
-    except (ImportError, ValueError) as error:
-        raise InputError(f"{source}: there is no {name}, which its config calls ({error})") from error
-    if not (inspect.isclass(target_object) or inspect.isfunction(target_object)):
-        return ""
-    return f"{target_object.__module__}.{target_object.__qualname__}"
+    with LimitedAllocation(state, str(checkpoint)):
+        return constructible.build(without_weights(metadata["model"]), str(checkpoint))
 
 
 def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Path) -> None:
@@ -166,18 +122,6 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
     except RuntimeError as error:
         text = textwrap.shorten(str(error), 300, placeholder="...")
         raise InputError(f"{checkpoint}: the weights do not fit the model of its metadata: {text}") from error
-
-
-def _texts(node: Any, key: Any = None) -> Iterator[tuple[Any, str]]:
-    """Yield every text in nested plain containers with its nearest key; keys themselves are left out."""
-    if isinstance(node, dict):
-        for name, value in node.items():
-            yield from _texts(value, name)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _texts(value, key)
-    elif isinstance(node, str) or key == "_target_":
-        yield key, str(node)
 
 
 def without_weights(node: Any) -> Any:

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from sartorius.errors import InputError
 from sartorius.networks.backbones import norm_layer
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 
 # Arguments that let networks of these names take images of any size, not only that of their weights.
 ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
@@ -36,6 +38,7 @@ class Encoder(Protocol):
         [B, in_channels, H, W], H and W multiples of the last reduction."""
 
 
+@constructible
 class TimmEncoder(nn.Module):
     """A timm network without its head: `efficientnet_b0`, `resnet34`, `sam2_hiera_tiny`, `vit_small_patch16_dinov3` ...
 
@@ -85,6 +88,7 @@ class TimmEncoder(nn.Module):
         ]
 
 
+@constructible
 class PlainEncoder(nn.Module):
     """Blocks of two 3x3 convolutions with max-pooling between them, the filters doubling (Ronneberger et al. 2015).
 
@@ -93,6 +97,7 @@ class PlainEncoder(nn.Module):
 
     def __init__(self, filters: int, blocks: int, norm: str, in_channels: int = 1) -> None:
         super().__init__()
+        checks.numbers("model.network.encoder", 1, 10, blocks=blocks)
         self.channels = tuple(filters * 2**level for level in range(blocks + 1))
         self.reductions = tuple(2**level for level in range(blocks + 1))
         inputs = (in_channels, *self.channels)
@@ -135,6 +140,8 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
         options["pretrained_cfg_overlay"] = {"file": str(weights)}
     try:
         body: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
+    except InputError:
+        raise
     except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
         if not pretrained:
             wanted = "" if levels is None else f" at {levels} levels"

@@ -24,6 +24,8 @@ from sartorius.networks.normalisation import normalise
 from sartorius.networks.roi_heads import PyramidRoIAlign, RawDetections, RoIHeads
 from sartorius.networks.rpn import RegionProposals
 from sartorius.networks.targets import RoITarget
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 
 DIVISOR = 32  # the coarsest stride of a ResNet: images are padded to a multiple
 
@@ -46,6 +48,7 @@ class MaskRCNN(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
+        checks.numbers("model.network", 0.1, 16, scale=scale)
         self.backbone, self.rpn, self.roi_heads = backbone, rpn, roi_heads
         self.mean, self.std, self.scale = mean, std, scale
 
@@ -90,6 +93,7 @@ class MaskRCNN(nn.Module):
         return batch.expand(-1, self.backbone.in_channels, -1, -1).contiguous(memory_format=torch.channels_last)
 
 
+@constructible
 def mask_rcnn(
     backbone: Backbone,
     anchors: AnchorGrid,

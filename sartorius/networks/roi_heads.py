@@ -44,6 +44,7 @@ class PyramidRoIAlign(nn.Module):
         self, size: int, sampling_ratio: int, strides: Sequence[int], canonical_size: float, canonical_level: int
     ) -> None:
         super().__init__()
+        checks.numbers("model.network.mask_align", 1, 256, size=size)
         self.size, self.sampling_ratio, self.strides = size, sampling_ratio, tuple(strides)
         self.canonical_size, self.canonical_level = canonical_size, canonical_level
 

@@ -31,7 +31,7 @@ def read_pickle(path: str | Path) -> Any:
         raise InputError(f"{path}: no such file")
     try:
         with open(path, "rb") as file:
-            return _plain(_Reader(file, path).load())
+            return _plain(_Reader(file, path).load(), {})
     except (InputError, OSError):
         raise
     except Exception as error:  # pickle raises a dozen kinds for files that are not its own
@@ -81,7 +81,7 @@ def _stand_ins() -> dict[tuple[str, str], Callable[..., Any]]:
     }
 
 
-class _Reader(pickle.Unpickler):
+class _Reader(pickle._Unpickler):  # in Python: that in C reserves memory for whatever number of objects a file claims
     def __init__(self, file: Any, path: str | Path) -> None:
         super().__init__(file, encoding="latin1")
         self.path = path
@@ -94,14 +94,19 @@ class _Reader(pickle.Unpickler):
         return stand_in
 
 
-def _plain(node: Any) -> Any:
-    """Replace stand-ins by their arrays in plain containers; raises ValueError for anything else."""
+def _plain(node: Any, done: dict[int, Any]) -> Any:
+    """Replace stand-ins by their arrays in plain containers; raises ValueError for anything else.
+
+    done: the results by the id of the container, so that one which many others hold is copied once.
+    """
     if isinstance(node, _Array) and node.value is not None:
         return node.value
-    if isinstance(node, dict):
-        return {key: _plain(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return type(node)(_plain(value) for value in node)
+    if isinstance(node, dict | list | tuple):
+        if id(node) not in done:
+            values = node.values() if isinstance(node, dict) else node
+            copies = [_plain(value, done) for value in values]
+            done[id(node)] = dict(zip(node, copies, strict=True)) if isinstance(node, dict) else type(node)(copies)
+        return done[id(node)]
     if node is None or isinstance(node, np.ndarray | str | bytes | int | float):
         return node
     raise ValueError(f"a {type(node).__name__} in it")

@@ -15,6 +15,7 @@ from torchvision.ops import FeaturePyramidNetwork
 from sartorius.errors import InputError
 from sartorius.networks.backbones import STAGES, check_stages, norm_groups, norm_layer
 from sartorius.networks.encoders import TimmEncoder
+from sartorius.structures.constructible import constructible
 
 KEY = "model.network.backbone"
 FINEST = 4  # stride of the finest level of a pyramid (Lin et al. 2017, FPN)
@@ -22,6 +23,7 @@ LEVELS = 5  # of a pyramid; those that the network lacks are pooled from its coa
 PROBE = (64, 96)  # pixels; not square, a multiple of 32 as all images are, and not a size that weights come with
 
 
+@constructible
 class TimmPyramid(nn.Module):
     """timm's network `name` (`convnext_tiny`, `resnest50d` ...) with a pyramid of strides 4 to 64, a Backbone.
 

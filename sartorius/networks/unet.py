@@ -15,8 +15,11 @@ from torch.nn import functional as F
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import Encoder, conv_block
 from sartorius.networks.normalisation import normalise
+from sartorius.structures import checks
+from sartorius.structures.constructible import constructible
 
 
+@constructible
 class UNet(nn.Module):
     """A network that gives `outputs` logits, or one for each channel of a layout, for each pixel of an image.
 
@@ -43,6 +46,7 @@ class UNet(nn.Module):
         foreground: float | None = None,
     ) -> None:
         super().__init__()
+        checks.numbers("model.network", 0.1, 16, scale=scale)
         self.encoder, self.mean, self.std, self.scale = encoder, mean, std, scale
         skips, self.reductions, self.divisor = encoder.channels, encoder.reductions, encoder.reductions[-1]
         inputs, reduction, blocks = skips[-1], self.divisor, []

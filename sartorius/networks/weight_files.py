@@ -14,6 +14,7 @@ from torch import Tensor
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.networks.safe_pickle import read_pickle
+from sartorius.networks.torch_files import UnsafeFileError, check_tensors, read_torch
 
 
 @dataclass(frozen=True)
@@ -46,30 +47,19 @@ def read_weights(path: Path) -> WeightFile:
             f"model.weights={path}: expected a state dict (tensors by name), a checkpoint of sartorius.train or a file "
             "of detectron2's model zoo"
         )
-    state = {str(name): _tensor(path, str(name), value) for name, value in content.items()}
+    arrays = {str(name): value for name, value in content.items()}
+    state = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in arrays.items()
+    }
+    check_tensors(state, f"model.weights={path}")
     return WeightFile(state, metadata)
-
-
-def _tensor(path: Path, name: str, value: Any) -> Tensor:
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(value)
-    raise InputError(
-        f"model.weights={path}: expected a state dict (tensors by name), but '{name}' is a {type(value).__name__}"
-    )
 
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
-        text = str(error)
-        if "Unsupported global" in text or "GLOBAL" in text:
-            raise InputError(
-                f"model.weights={path}: refused, it holds more than tensors, which could run code. Where you trust it, "
-                "save its weights alone: torch.save(torch.load(FILE, weights_only=False)['model'], NEW)"
-            ) from error
+        return read_torch(path, f"model.weights={path}")
+    except UnsafeFileError as error:
         raise InputError(
-            f"model.weights={path}: not a file of PyTorch weights ({(text or type(error).__name__).splitlines()[0]})"
+            f"{error}. Where you trust it, save its weights alone: torch.save(torch.load(FILE, weights_only=False)"
+            "['model'], NEW)"
         ) from error

@@ -22,9 +22,11 @@ from sartorius.postprocess.regions import in_largest_piece
 from sartorius.postprocess.watershed import find_basins
 from sartorius.structures import checks
 from sartorius.structures.arrays import AnyFloats, Floats, Ints, Plane
+from sartorius.structures.constructible import constructible
 from sartorius.structures.instances import MAX_CELLS
 
 
+@constructible
 @dataclass(frozen=True)
 class Watershed:
     """A watershed of the centre map: every cell is the basin of one summit.
@@ -66,6 +68,7 @@ class Watershed:
         return _decoded(maps, self.foreground_low, basins.pixel, basins.basin, scores, self.min_area)
 
 
+@constructible
 @dataclass(frozen=True)
 class OffsetVoting:
     """Hough voting by offsets: each pixel votes for the middle of its cell; pixels whose votes gather are one cell.
@@ -123,6 +126,7 @@ class OffsetVoting:
         return basin[target], len(basins.peaks)
 
 
+@constructible
 @dataclass(frozen=True)
 class Components:
     """Connected components of the foreground, over edges, not corners: for networks that predict nothing else.

@@ -13,6 +13,7 @@ from sartorius.networks import checkpoints
 from sartorius.postprocess.saved import build as build_postprocess
 from sartorius.running import precision
 from sartorius.running.wiring import instantiate, instantiate_all, plain
+from sartorius.structures.constructible import check_calls
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, Trainer
@@ -41,7 +42,7 @@ def build_training(cfg: DictConfig) -> Training:
     seed_everything(cfg.seed)
     resolve_precision(cfg.trainer)
     datamodule = instantiate(cfg.data)
-    checkpoints.check_calls(plain(cfg.model), "model")  # or its checkpoints could be trained but not used
+    check_calls(plain(cfg.model), "model")  # or its checkpoints could be trained but not used
     if cfg.get("postprocess"):
         build_postprocess(plain(cfg.postprocess), "train")  # likewise
     module = build_module(cfg, pretrained=cfg.ckpt_path is None)

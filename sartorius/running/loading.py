@@ -24,12 +24,16 @@ def load_module(checkpoint: str | Path, inference: Config | None = None) -> Segm
     (`inference: saved`) changes nothing. Nothing is downloaded: pretrained weights of the metadata are skipped, the
     checkpoint holds them all.
 
-    Raises InputError as `checkpoints.read_checkpoint` does, when the metadata build anything but models (a checkpoint
-    may come from anywhere), when the weights do not fit the model, and for windows that it does not take.
+    Raises InputError as `checkpoints.read_checkpoint` and `build_model` do (a checkpoint may come from anywhere), when
+    the weights do not fit the model, and for windows that it does not take.
     """
+    from sartorius.modules.base import SegmentationModule
+
     state = checkpoints.read_checkpoint(checkpoint)
     metadata = state[checkpoints.KEY]
-    module: SegmentationModule = instantiate(checkpoints.model_config(metadata, checkpoint))
+    module = checkpoints.build_model(metadata, state["state_dict"], checkpoint)
+    if not isinstance(module, SegmentationModule):
+        raise InputError(f"{checkpoint}: refused, its metadata describe a {type(module).__name__}, which is no model")
     checkpoints.load_weights(module, state, checkpoint)
     module.hparams.update(metadata)
     if inference:

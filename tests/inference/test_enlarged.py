@@ -75,5 +75,5 @@ def test_boxes_come_back_in_pixels_of_the_image(windows: Whole | Tiles) -> None:
 
 
 def test_a_factor_that_cannot_be() -> None:
-    with pytest.raises(InputError, match="inference.factor=0.5"):
+    with pytest.raises(InputError, match="inference.factor: expected a number from 1 to 16, got 0.5"):
         Enlarged(windows=Whole(), factor=0.5)

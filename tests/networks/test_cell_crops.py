@@ -91,7 +91,7 @@ def test_network_normalises_and_prompts() -> None:
 @pytest.mark.parametrize("wrong", [{"size": 0}, {"margin": -0.1}, {"min_side": 0}])
 def test_impossible_crops(wrong: dict[str, float]) -> None:
     options = {"size": 16, "margin": 0.2, "min_side": 12, "mean": 0.0, "std": 1.0, "prompt": True, **wrong}
-    with pytest.raises(InputError, match="crops: size"):
+    with pytest.raises(InputError, match="model.network.(size|margin|min_side): expected"):
         CropNetwork(nn.Identity(), **options)
 
 

@@ -12,12 +12,8 @@ from sartorius.errors import InputError
 from sartorius.inference.windows import Tiles, Whole
 from sartorius.networks import checkpoints
 from sartorius.running import building, loading, wiring
+from sartorius.structures.constructible import check_calls, constructible
 from tests.doubles import ToyModule, toy_config
-
-
-@pytest.fixture
-def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "TRUSTED", ("tests.doubles.",))
 
 
 def save(path: Path, **changes: Any) -> Path:
@@ -26,7 +22,6 @@ def save(path: Path, **changes: Any) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("trusted")
 def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
     module = building.build_module(toy_config())
     module.level.data[:] = 4.0
@@ -38,6 +33,7 @@ def test_a_module_comes_back_with_its_weights(tmp_path: Path) -> None:
     assert loaded.hparams == module.hparams
 
 
+@constructible
 class Windowed(ToyModule):
     """A module that predicts through windows."""
 
@@ -47,10 +43,7 @@ class Windowed(ToyModule):
 
 
 @pytest.mark.parametrize("before", [{}, {"inference": {"_target_": "sartorius.inference.windows.Whole"}}])
-def test_windows_of_a_checkpoint_can_be_replaced(
-    before: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoints, "TRUSTED", (f"{__name__}.", "sartorius.inference."))
+def test_windows_of_a_checkpoint_can_be_replaced(before: dict[str, Any], tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", model={"_target_": f"{__name__}.Windowed", **before})
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         saved, tiles = (compose("predict", [f"inference={name}"]).inference for name in ("saved", "tiles"))
@@ -63,7 +56,6 @@ def test_windows_of_a_checkpoint_can_be_replaced(
     assert module.hparams["model"]["inference"] == wiring.plain(tiles)
 
 
-@pytest.mark.usefixtures("trusted")
 def test_windows_for_a_module_that_takes_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"a\.ckpt: a ToyModule takes whole images only; leave out inference="):
         loading.load_module(save(tmp_path / "a.ckpt"), {"_target_": "sartorius.inference.windows.Whole"})
@@ -98,55 +90,26 @@ def test_a_checkpoint_cannot_call_what_it_likes(tmp_path: Path) -> None:
             loading.load_module(save(tmp_path / "a.ckpt", model=model))
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "sartorius.networks.anchors.torch.os.system",  # a module holds what it imports
-        "sartorius.networks.anchors.torch.hub.load",
-        "torch.nn.modules.module.functools.partial",
-        "torch.nn.Module.__class__",
-        "torch.nn.modules",  # neither class nor function
-        "torch.optimal.AdamW",
-        "sartorius.metrics.box_ap.BoxAP",
-        "timm.create_model",
-    ],
-)
-def test_what_a_name_stands_for_counts(target: str) -> None:
-    with pytest.raises(InputError, match=f"a: refused, it calls {target}; a model is built from .* put one"):
-        checkpoints.check_calls({"x": [{"_target_": target}]}, "a")
-
-
-def test_interpolations_and_names_of_nothing_are_refused() -> None:
-    with pytest.raises(InputError, match="refused, '.*oc.create.*' is not a resolved value"):
-        checkpoints.check_calls({"_target_": "torch.nn.Linear", "a": ["${oc.create:{_target_:os.system}}"]}, "a")
-    for target in ("torch.nn.Lineal", "sartorius.networks.yours.Network", "torch.nn."):
-        with pytest.raises(InputError, match="a: there is no .*which its config calls"):
-            checkpoints.check_calls({"_target_": target}, "a")
-
-
 @pytest.mark.parametrize("experiment", ["maskrcnn_r50", "demo"])
 @pytest.mark.parametrize("choice", ["optimizer=sgd", "scheduler=warmup_steps", "model=maskrcnn_r50"])
 def test_the_shipped_models_are_trusted(experiment: str, choice: str) -> None:
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         model = compose("train", [f"experiment={experiment}", choice]).model
-    checkpoints.check_calls(wiring.plain(model), "model")
+    check_calls(wiring.plain(model), "model")
 
 
 @pytest.mark.parametrize("choice", ["whole", "tiles", "five_crops"])
 def test_the_shipped_windows_are_trusted(choice: str) -> None:
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         windows = compose("predict", [f"inference={choice}"]).inference
-    checkpoints.check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
+    check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
 
 
 def test_pretrained_weights_of_the_metadata_are_not_fetched() -> None:
-    config = checkpoints.model_config(
-        {"model": {"_target_": "torch.nn.Linear", "weights": "coco", "a": [{"weights": "x"}]}}, "a"
-    )
-    assert config == {"_target_": "torch.nn.Linear", "weights": None, "a": [{"weights": None}]}
+    model = {"_target_": "tests.doubles.ToyModule", "weights": "coco", "a": [{"weights": "x"}]}
+    assert checkpoints.without_weights(model) == {**model, "weights": None, "a": [{"weights": None}]}
 
 
-@pytest.mark.usefixtures("trusted")
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     changed = {"_target_": "tests.doubles.ToyModule", "width": 3}
     with pytest.raises(InputError, match="the weights do not fit"):

@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
+from sartorius.callbacks.out_of_memory import OutOfMemory
 from sartorius.errors import InputError
 from sartorius.inference.windows import Whole
 from sartorius.networks import checkpoints
@@ -18,6 +19,7 @@ from sartorius.predict import main
 from sartorius.rescoring.saved import postprocess_of
 from sartorius.running import building, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.callbacks.test_out_of_memory import CPU
 from tests.doubles import ToyModule, toy_config
 from tests.rescoring.size_filter import larger_than
 
@@ -172,3 +174,30 @@ def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: P
 def test_one_source_is_needed(config: Compose, overrides: list[str]) -> None:
     with pytest.raises(InputError, match="give either checkpoint=.* or model=two_stage with model.first="):
         main(config(*overrides))
+
+
+@pytest.mark.parametrize("where", ["network", "overlays"])
+def test_an_image_too_large_for_the_memory(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB") if where == "overlays" else RuntimeError(CPU)
+
+    if where == "network":
+        monkeypatch.setattr(ToyModule, "_detect", starve)
+    else:
+        monkeypatch.setattr("sartorius.callbacks.overlays.cv2.imencode", starve)
+    Image.fromarray(np.full((30, 50), 128, np.uint8)).save(tmp_path / "huge.png")
+    expected = r"memory ran out in prediction on huge \(batch of 1, 30x50 pixels, .*9.*: inference=tiles"
+    with pytest.raises(InputError, match=expected):
+        main(config(f"images={tmp_path / 'huge.png'}"))
+
+
+@pytest.mark.usefixtures("looking")
+def test_a_large_image_in_one_piece_is_named_before_it_is_tried(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(OutOfMemory.__init__, "__defaults__", (64 * 48 - 1,))
+    with pytest.warns(match=r"test00 \(batch of 1, 48x64 pixels, .*if memory runs out: inference=tiles") as caught:
+        main(config())
+    assert sum("inference=tiles" in str(warning.message) for warning in caught) == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sartorius.errors import InputError
+from sartorius.inference.windows import Whole
 from sartorius.modules.base import SegmentationModule
 
 if TYPE_CHECKING:
@@ -25,16 +28,30 @@ def _note(stage: str) -> Any:
 
 
 class OutOfMemory(Callback):
-    """The batch in progress (its images' ids and sizes, not the images), for `explain_memory`."""
+    """The batch in progress (its images' ids and sizes, not the images), for `explain_memory`.
 
-    def __init__(self) -> None:
+    large: pixels of an image that is predicted whole from which on it warns, since the system may kill a process whose
+    memory runs out.
+    """
+
+    def __init__(self, large: int = 25_000_000) -> None:
         self.stage = ""
         self.batch = ""
+        self.large = large
 
     on_train_batch_start = _note("training")
     on_validation_batch_start = _note("validation")
     on_test_batch_start = _note("test")
-    on_predict_batch_start = _note("prediction")
+
+    def on_predict_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Note the batch, and warn of its first image that is large."""
+        self.stage, self.batch = "prediction", _describe(batch)
+        whole = isinstance(pl_module, SegmentationModule) and isinstance(pl_module.inference, Whole)
+        if whole and any(image.numel() > self.large for image in batch.images):
+            warnings.warn(f"{self.batch}: large for one piece; if memory runs out: inference=tiles", stacklevel=2)
+            self.large = sys.maxsize
 
 
 def explain_memory(error: BaseException, trainer: Trainer) -> InputError | None:
@@ -63,7 +80,8 @@ def _advice(stage: str, trainer: Trainer) -> list[str]:
     model = module.memory_advice(stage) if isinstance(module, SegmentationModule) else []
     mixed = [] if "16" in str(trainer.precision) else ["trainer.precision=bf16-mixed"]
     if stage != "training":
-        return ["inference=tiles", "a lower data.val_batch_size", *mixed, *model]
+        batch = "a lower data.batch_size" if stage == "prediction" else "a lower data.val_batch_size"
+        return ["inference=tiles, or with it a lower inference.batch", batch, *mixed, *model]
     steps = trainer.accumulate_grad_batches
     batch = f"a lower data.batch_size, with trainer.accumulate_grad_batches above {steps} for steps of the same size"
     return [batch, "a smaller transform.crop", *mixed, *model]

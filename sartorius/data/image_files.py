@@ -63,7 +63,7 @@ def decode(path: str | Path) -> tuple[Header, NDArray[Any]]:
     with _opened(path) as image:
         try:
             return _header(image), upright(image.pixels(), image.orientation)
-        except InputError:
+        except (InputError, MemoryError):
             raise
         except Exception as error:  # of many kinds: Pillow's, tifffile's, those of the codecs
             raise InputError(f"{path}: cut off or damaged ({error}); copy or download it again") from error

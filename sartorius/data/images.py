@@ -43,13 +43,16 @@ def read_grey(path: str | Path, accept_rgb: bool = False, levels: str = "exact")
     which models trained on the competition expect; `range` scales its lowest..highest value to 0..255, for models
     trained on such images. Both round, and clip to 0..255; an image of one value becomes 128.
 
-    Raises InputError as `image_files.decode`, where the image holds NaN or infinity, and with `exact` where it is not
-    8-bit or is coloured.
+    Raises InputError as `image_files.decode`, where the image holds NaN or infinity or is too large for the memory, and
+    with `exact` where it is not 8-bit or is coloured.
     """
     checks.one_of("data", LEVELS, levels=levels)
-    header, pixels = decode(path)
-    if levels != "exact":
-        return _to_levels(path, pixels, levels)
+    try:
+        header, pixels = decode(path)
+        if levels != "exact":
+            return _to_levels(path, pixels, levels)
+    except MemoryError as error:
+        raise InputError(f"{path}: too large for the memory ({error}); cut the image into parts") from error
     remedy = _REMEDY_GREY + (_REMEDY_LEVELS if accept_rgb else "")
     in_colour = header.sample in ("1-bit", "8-bit") and header.colour in _GREY_IN_COLOUR
     if not header.is_plain and not (accept_rgb and in_colour):

@@ -87,21 +87,30 @@ def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Predict
 
 
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
-    """Build the trainer of a config, with these callbacks alone: no logger, no checkpoints, whatever the config."""
+    """Build the trainer of a config, with these callbacks and `OutOfMemory` alone: no logger, no checkpoints."""
+    from sartorius.callbacks.out_of_memory import OutOfMemory
+
     resolve_precision(trainer)
-    return instantiate(trainer, callbacks=list(callbacks), **NOTHING_ELSE)
+    return instantiate(trainer, callbacks=[*callbacks, OutOfMemory()], **NOTHING_ELSE)
 
 
 def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
     """Apply the module to the images, of which each process takes its share; the trainer's callbacks write the results.
 
-    Returns when all processes are done. Raises KeyboardInterrupt when a person stops it.
+    Returns when all processes are done. Raises KeyboardInterrupt when a person stops it, InputError where memory runs
+    out.
     """
+    from sartorius.callbacks.out_of_memory import explain_memory
+
     try:
         trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier("predicted")
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None
+    except Exception as error:
+        if (known := explain_memory(error, trainer)) is not None:
+            raise known from error
+        raise
 
 
 def predict_image(module: SegmentationModule, image: GreyImage) -> Finalised:

@@ -170,6 +170,18 @@ def test_listing_is_sorted_and_leaves_other_files_out(tmp_path: Path) -> None:
         list_images(tmp_path / "none")
 
 
+def test_an_image_too_large_for_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def starve(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    path = save(tmp_path / "a.png", GREY)
+    monkeypatch.setattr("sartorius.data.images._to_levels", starve)
+    with pytest.raises(
+        InputError, match=r"a\.png: too large for the memory \(Unable to allocate 9 GiB\); cut the image"
+    ):
+        read_grey(path, levels="range")
+
+
 def test_images_of_sub_folders_are_missed(tmp_path: Path) -> None:
     """A folder may be called like an image; one without images is nothing to tell of."""
     for name in ("plate/well", "x.png", ".cache", "notes", "z.tif"):

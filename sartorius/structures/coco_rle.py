@@ -13,6 +13,8 @@ import numpy as np
 from sartorius.structures.arrays import Ints
 from sartorius.structures.rle import RleError, Runs
 
+_GROUPS = 8  # of 5 bits in a count: no sum of them wraps, and an image has fewer pixels
+
 
 def encode(runs: Runs) -> list[dict[str, object]]:
     """Encode each cell as COCO's compressed RLE in the transposed image: {"size": [W, H], "counts": bytes}."""
@@ -76,6 +78,9 @@ def decode(rles: Sequence[Mapping[str, object]], height: int, width: int) -> Run
     value_end = np.flatnonzero((raw & 32) == 0)
     value_start = np.concatenate(([0], value_end[:-1] + 1)) if len(value_end) else value_end
     size = value_end - value_start + 1
+    if (size > _GROUPS).any():
+        k = int(np.searchsorted(np.cumsum([len(text) for text in texts]), value_start[np.argmax(size)], side="right"))
+        raise RleError(k, f"a count of more than {_GROUPS} characters, expected numbers of pixels")
     shift = 5 * (np.arange(len(raw)) - np.repeat(value_start, size)) if len(size) else raw
     values = np.add.reduceat((raw & 31) << shift, value_start) if len(size) else raw
     values -= np.where(raw[value_end] & 16, 1 << (5 * size), 0)

@@ -18,6 +18,8 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.structures.arrays import AnyInts, Ints
 
+_LARGEST = 10**18 - 1  # of 18 digits: no sum of a start and a length wraps
+
 
 class RleError(InputError):
     """A run-length text that breaks the format. `cell` is the 0-based position of the bad text."""
@@ -58,8 +60,9 @@ class Runs:
 def parse(texts: Sequence[str], height: int, width: int) -> Runs:
     """Read the competition's text of every cell of an image; "" is an empty cell.
 
-    Raises RleError for an odd count, text that is not integers, a start below 1, a length below 1, a run past the
-    end of the image, and runs of one cell that are unsorted or overlap.
+    Numbers are ASCII digits with white space between them. Raises RleError for an odd count, text that is not integers,
+    a start below 1, a length below 1, a run past the end of the image, and runs of one cell that are unsorted or
+    overlap.
     """
     values, tokens = _integers(texts)
     if (tokens % 2).any():
@@ -71,20 +74,42 @@ def parse(texts: Sequence[str], height: int, width: int) -> Runs:
     return runs
 
 
+def problems(texts: Sequence[str], height: int, width: int) -> list[RleError]:
+    """Return the error of every text that `parse` refuses, in their order."""
+    found = []
+    for cell, text in enumerate(texts):
+        try:
+            parse([text], height, width)
+        except RleError as error:
+            found.append(RleError(cell, error.problem))
+    return found
+
+
 def _integers(texts: Sequence[str]) -> tuple[Ints, Ints]:
     """Parse the numbers of all texts, and count those of each text."""
     tokens = np.array([len(text.split()) for text in texts], dtype=np.int64)
-    try:
-        values = np.array(" ".join(texts).split(), dtype=np.int64)
+    joined = " ".join(texts)
+    try:  # int() also reads digits of other scripts, `+1` and `1_0`
+        if joined.encode("ascii").translate(None, b"0123456789- \t\r\n"):
+            raise ValueError
+        values = np.array(joined.split(), dtype=np.int64)
+        if ((values > _LARGEST) | (values < -_LARGEST)).any():
+            raise OverflowError
     except (ValueError, OverflowError):
-        for cell, text in enumerate(texts):
-            for token in text.split():
-                if not re.fullmatch(r"-?\d{1,18}", token):
-                    raise RleError(
-                        cell, f"{token!r} is not a whole number; expected 'start length start length ...'"
-                    ) from None
-        raise
+        raise _no_integer(texts) from None
     return values, tokens
+
+
+def _no_integer(texts: Sequence[str]) -> RleError:
+    for cell, text in enumerate(texts):
+        for token in text.split():
+            shown = repr(token if len(token) <= 40 else f"{token[:40]}...")
+            if not re.fullmatch(r"-?[0-9]+", token):
+                return RleError(cell, f"{shown} is not a whole number; expected 'start length start length ...'")
+            if len(token.lstrip("-0")) > 18:
+                return RleError(cell, f"{shown} is past the end of any image; expected 'start length start length ...'")
+    cell = next((k for k, text in enumerate(texts) if not text.isascii()), 0)
+    return RleError(cell, "spaces that are not ASCII; expected 'start length start length ...'")
 
 
 def _check(runs: Runs) -> None:
@@ -92,7 +117,7 @@ def _check(runs: Runs) -> None:
     follows = np.zeros(len(end), dtype=bool)
     follows[1:] = (runs.cell[1:] == runs.cell[:-1]) & (runs.start[1:] < end[:-1])
     for bad, problem in (
-        (runs.start < 0, "a start of {start}; starts are counted from 1"),
+        (runs.start < 0, "a start of {start}; starts are counted from 1, not from 0"),
         (runs.length < 1, "a length of {length}; lengths are at least 1"),
         (end > pixels, "a run past the end: start {start}, length {length}, in an image of {size} pixels"),
         (follows, "the run at {start} begins before the run in front of it ends: runs must be sorted and disjoint"),
@@ -132,6 +157,20 @@ def from_layers(layers: AnyInts, count: int | None = None) -> Runs:
     if count is None:
         count = int(ids[-1]) if len(ids) else 0
     return Runs(first[order] % max(height * width, 1), length[order], ids - 1, count, height, width)
+
+
+def transposed(runs: Runs) -> Runs:
+    """Transpose the cells to an image [width, height]; its runs are the column-major ones of this image."""
+    pixel, cell = runs.pixels()
+    row, column = np.divmod(pixel, max(runs.width, 1))
+    stride = runs.height * runs.width + 1  # one more than there are pixels: the last of a cell and the first of the
+    key = cell * stride + column * runs.height + row  # next are never neighbours
+    key.sort()
+    new = np.ones(len(key), bool)
+    new[1:] = np.diff(key) != 1
+    first = np.flatnonzero(new)
+    cell, start = np.divmod(key[first], stride)
+    return Runs(start, np.diff(first, append=len(key)), cell, runs.count, runs.width, runs.height)
 
 
 def intersections(a: Runs, b: Runs) -> tuple[Ints, Ints, Ints]:

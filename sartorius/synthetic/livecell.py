@@ -23,11 +23,11 @@ import numpy as np
 from PIL import Image
 from skimage.measure import find_contours
 
-from sartorius.data.livecell.coco_cells import transposed, uncompressed
+from sartorius.data.livecell.coco_cells import uncompressed
 from sartorius.data.livecell.folder import FOLDERS, SPLITS, LiveCell
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_text
-from sartorius.structures import checks, coco_rle
+from sartorius.structures import checks, coco_rle, rle
 from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 from sartorius.structures.rle import Runs
@@ -144,7 +144,7 @@ class CocoFile:
         about = {"file_name": name, "original_filename": name, "height": self.height, "width": self.width}
         self.images.append({"id": drawn, **about})
         cells = Instances.from_runs(runs, np.zeros(runs.count))
-        upright = transposed(runs)
+        upright = rle.transposed(runs)
         compressed = coco_rle.encode(upright)
         for k, (x1, y1, x2, y2) in enumerate(cells.boxes.tolist()):
             shape: Any = _outline(cells, k)

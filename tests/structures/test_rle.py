@@ -62,7 +62,20 @@ def test_no_cells_and_empty_cells() -> None:
         ("--5 2", "'--5' is not a whole number"),
         ("3 four", "'four' is not a whole number"),
         ("3.5 2", "'3.5' is not a whole number"),
-        ("99999999999999999999 2", "not a whole number"),
+        ("99999999999999999999 2", "'99999999999999999999' is past the end of any image"),
+        ("9223372036854775800 9223372036854775800", "'9223372036854775800' is past the end of any image"),
+        ("1 9223372036854775807", "past the end of any image"),
+        ("-9223372036854775808 1", "past the end of any image"),
+        ("1000000000000000000 1", "past the end of any image"),
+        ("999999999999999999 999999999999999999", "past the end: start 999999999999999999"),
+        ("4 ٣", "'٣' is not a whole number"),  # Arabic-Indic
+        ("\uff14 1", "'\uff14' is not a whole number"),  # full width
+        ("4 ²", "'²' is not a whole number"),
+        ("+4 1", "'+4' is not a whole number"),
+        ("1_0 1", "'1_0' is not a whole number"),
+        ("4\u00a01", "spaces that are not ASCII"),
+        ("4\x001", "'4\\x001' is not a whole number"),
+        ("x" * 99, f"'{'x' * 40}...' is not a whole number"),
     ],
 )
 def test_a_bad_text_names_its_cell_and_the_problem(text: str, problem: str) -> None:
@@ -70,6 +83,16 @@ def test_a_bad_text_names_its_cell_and_the_problem(text: str, problem: str) -> N
         rle.parse(["1 2", text, "4 1"], HEIGHT, WIDTH)
     assert problem in str(error.value)
     assert error.value.cell == 1
+
+
+def test_problems_lists_every_bad_text() -> None:
+    found = rle.problems(["1 2", "1", "3 4", "0 1", "٣ 1"], HEIGHT, WIDTH)
+    assert [error.cell for error in found] == [1, 3, 4]
+    assert rle.problems(["1 2", ""], HEIGHT, WIDTH) == []
+
+
+def test_white_space_and_leading_zeros_are_read() -> None:
+    assert rle.format(rle.parse([" 3  2\t6 1\r\n", "0" * 30 + "4 01"], HEIGHT, WIDTH)) == ["3 2 6 1", "4 1"]
 
 
 @given(masks_of_a_image)

@@ -124,21 +124,7 @@ def cell_runs(path: str | Path, image: CocoImage) -> Runs:
     for shape in shapes:
         parts = [next(drawn) if isinstance(part, np.ndarray) else _compressed(part) for part in shape]
         masks.append(parts[0] if len(parts) == 1 else coco_mask.merge(parts))
-    return transposed(_rle_runs(path, image, masks))
-
-
-def transposed(runs: Runs) -> Runs:
-    """Transpose the cells to an image [width, height]; its runs are the column-major ones of this image."""
-    pixel, cell = runs.pixels()
-    row, column = np.divmod(pixel, max(runs.width, 1))
-    stride = runs.height * runs.width + 1  # one more than there are pixels: the last of a cell and the first of the
-    key = cell * stride + column * runs.height + row  # next are never neighbours
-    key.sort()
-    new = np.ones(len(key), bool)
-    new[1:] = np.diff(key) != 1
-    first = np.flatnonzero(new)
-    cell, start = np.divmod(key[first], stride)
-    return Runs(start, np.diff(first, append=len(key)), cell, runs.count, runs.width, runs.height)
+    return rle.transposed(_rle_runs(path, image, masks))
 
 
 def uncompressed(runs: Runs, k: int) -> list[int]:

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as reference
 
 from sartorius.data.livecell.coco import read_coco
-from sartorius.data.livecell.coco_cells import cell_runs, count_clipped, transposed, uncompressed
+from sartorius.data.livecell.coco_cells import cell_runs, count_clipped, uncompressed
 from sartorius.errors import InputError
-from sartorius.structures import coco_rle
+from sartorius.structures import coco_rle, rle
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 from tests.data.livecell.livecell_folder import HEIGHT, WIDTH, annotation, rectangle
@@ -92,9 +92,9 @@ def test_transposing_runs(seed: int) -> None:
     masks = np.random.default_rng(seed).random((5, 7, 11)) < (0.1, 0.5, 0.9)[seed]
     masks[2] = False
     runs = Instances.from_masks(masks, np.zeros(5)).to_runs()
-    turned = transposed(runs)
+    turned = rle.transposed(runs)
     np.testing.assert_array_equal(masks_of(turned), masks.transpose(0, 2, 1))
-    np.testing.assert_array_equal(masks_of(transposed(turned)), masks)
+    np.testing.assert_array_equal(masks_of(rle.transposed(turned)), masks)
     for k, mask in enumerate(masks):
         shape: Any = {"size": [7, 11], "counts": uncompressed(turned, k)}
         np.testing.assert_array_equal(reference.decode(reference.frPyObjects(shape, 7, 11)), mask)
@@ -106,7 +106,7 @@ def test_transposing_runs(seed: int) -> None:
 def test_no_cells(tmp_path: Path) -> None:
     assert read(write(tmp_path, [])).shape == (0, HEIGHT, WIDTH)
     nothing = Runs(*(np.zeros(0, np.int64) for _ in range(3)), 0, 4, 5)
-    assert (transposed(nothing).height, transposed(nothing).width, transposed(nothing).count) == (5, 4, 0)
+    assert (rle.transposed(nothing).height, rle.transposed(nothing).width, rle.transposed(nothing).count) == (5, 4, 0)
 
 
 def test_a_polygon_may_leave_the_image_by_a_pixel(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ each step of post-processing drops, and why each cell is missed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         report.print_scores(name, scored.numbers, scored.table, truth.cell_type_names)
         report.print_instance_scores(scored.numbers, truth.cell_type_names)
     first = next(iter(runs.values()))
+    for sentence in [*truth.doubts(first.images), *first.hints()]:
+        warnings.warn(sentence, stacklevel=2)
     if cfg.explain and first.explain is not None:
         for image_id in first.images:
             scoring.print_explanation(first.explain(image_id))

@@ -72,7 +72,8 @@ def _write_audit(root: Path, output: Path, text: str, images: pd.DataFrame, prob
     if problems:
         print(text)
         raise InputError(
-            f"{len(problems)} images of {root} cannot be used ({problems[0]}); all are listed in {output / 'audit.txt'}"
+            f"{len(problems)} problems in {root}, whose images cannot be used ({problems[0]}); all are listed in "
+            f"{output / 'audit.txt'}"
         )
     return f"{text}\nwritten: {output / 'audit.txt'}, {output / 'audit.csv'}"
 

@@ -6,14 +6,23 @@ Detections become cells by the post-processing that was saved with them; the fil
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius.errors import InputError
-from sartorius.formats.submission import Problem, Row, Sizes, check_rows, validate_submission, write_submission
+from sartorius.errors import InputError, InputErrors, noted, raise_all
+from sartorius.formats.submission import (
+    Row,
+    Sizes,
+    check_rows,
+    read_submission,
+    submission_hint,
+    validate_submission,
+    write_submission,
+)
 from sartorius.running import wiring
 from sartorius.running.commands import command
 from sartorius.structures.progress import progress_bar
@@ -48,15 +57,9 @@ def submit(
     cells = [(image_id, text) for image_id, texts in rows.items() for text in texts or [""]]
     lines = [Row(line, image_id, text) for line, (image_id, text) in enumerate(cells, start=2)]
     if problems := check_rows(lines, own_sizes if sizes is None else sizes):
-        raise InputError(f"{output} was not written: {report(problems)}")
+        raise InputError(f"{output} was not written: {InputErrors(problems)}")
     write_submission(output, rows)
     return len(rows), sum(map(len, rows.values()))
-
-
-def report(problems: list[Problem], listed: int = 5) -> str:
-    """List the first problems in one line."""
-    more = f"; and {len(problems) - listed} more" if len(problems) > listed else ""
-    return "; ".join(map(str, problems[:listed])) + more
 
 
 def image_sizes(root: str | Path | None) -> Sizes | None:
@@ -66,15 +69,19 @@ def image_sizes(root: str | Path | None) -> Sizes | None:
     from sartorius.data.image_files import read_header
     from sartorius.data.images import list_images
 
-    folder = Path(str(root)) / "test"
-    sizes = {path.stem: read_header(path)[:2] for path in list_images(folder)}
+    folder, sizes = Path(str(root)) / "test", {}
+    problems: list[str] = []
+    for path in list_images(folder):
+        with noted(problems):
+            sizes[path.stem] = read_header(path)[:2]
+    raise_all(problems)
     if not sizes:
         raise InputError(f"{folder}: no images in it; leave data.root out to accept any ids")
     return sizes
 
 
 def validate(path: str | Path, sizes: Sizes | None, limit: int) -> None:
-    """Print every problem of a submission; raises InputError when there is any."""
+    """Print every problem of a submission; raises InputError when there is any, warns of one that is hardly meant."""
     problems = validate_submission(path, sizes, limit)
     for problem in problems:
         print(f"{path}: {problem}")
@@ -82,6 +89,10 @@ def validate(path: str | Path, sizes: Sizes | None, limit: int) -> None:
         at_least = "at least " if len(problems) >= limit else ""
         raise InputError(f"{path}: {at_least}{len(problems)} problems; the competition would refuse it")
     print(f"{path}: a valid submission")
+    if not any(read_submission(path).values()):
+        warnings.warn(f"{path}: no cell in any image", stacklevel=2)
+    if hint := submission_hint(path, sizes):
+        warnings.warn(hint, stacklevel=2)
 
 
 @command("submit")
@@ -103,6 +114,11 @@ def main(cfg: DictConfig) -> None:
     detections = (saved.detections(image_id) for image_id in progress_bar(saved.image_ids, "writing"))
     images, cells = submit(detections, saved.cells, str(cfg.output), sizes)
     print(f"{cfg.output}: {cells} cells in {images} images, a valid submission")
+    if not cells:
+        warnings.warn(
+            f"{cfg.output}: no cell in any image; lower postprocess.score.threshold.default, or give filter=none",
+            stacklevel=2,
+        )
 
 
 if __name__ == "__main__":

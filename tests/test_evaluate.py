@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,13 @@ from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import make_folds
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
+from sartorius.metrics.functional import image_row, precision_per_image
 from sartorius.running import loading, wiring
+from sartorius.structures import rle
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import ToyModule
 from tests.postprocess.pipelines import saved
+from tests.rewritten import WRITTEN, written
 
 POST = saved(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 Run = Callable[..., dict[str, Any]]
@@ -283,6 +287,7 @@ def test_the_command_prints_one_line_for_bad_input(tiny_competition: Path, tmp_p
     assert done.stderr.strip() == "error: missing.csv: no such file; expected a csv with the header id,predicted"
 
 
+@pytest.mark.filterwarnings("ignore:.*rows that repeat another one")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -298,3 +303,38 @@ def test_real_predictions_score_what_others_measured(
     assert numbers["images"] == 28
     for suffix, value in expected.items():
         assert numbers[f"competition_map{suffix}"] == pytest.approx(value, abs=1e-6 if not suffix else 5e-5)
+
+
+def test_predictions_that_fit_in_another_reading_are_hinted_at(run: Run, truth: Competition, tmp_path: Path) -> None:
+    file, images = tmp_path / "p.csv", [image_id for image_id in truth.ids if len(truth.record(image_id))]
+    for how in WRITTEN:
+        texts = {i: written(rle.parse(disjoint_texts(truth, i), 48, 64), how) for i in images}
+        write_submission(file, texts)
+        with nullcontext() if how is None else pytest.warns(UserWarning, match=f"p.csv: the masks seem to be {how} "):
+            score = run(f"predictions={file}")["competition_map"]
+        own = [image_row(0, rle.parse(texts[i], 48, 64), truth.runs(i)) for i in images]
+        expected = [1.0 if image_id not in texts else 0.0 for image_id in truth.ids]
+        for image_id, row in zip(images, own, strict=True):
+            expected[truth.ids.index(image_id)] = float(precision_per_image(row[None]).mean())
+        assert score == pytest.approx(np.mean(expected)), "the number is that of the file as it stands"
+
+
+def test_a_truth_row_that_stands_twice_counts_twice_with_a_warning(
+    run: Run, own_competition: Path, tmp_path: Path
+) -> None:
+    lines = (own_competition / "train.csv").read_text().splitlines()
+    image_id, text = lines[1].split(",")[:2]
+    write_submission(tmp_path / "p.csv", {image_id: [text]})
+    given = (f"predictions={tmp_path / 'p.csv'}", f"images=[{image_id}]")
+    assert run(*given, root=own_competition)["cells"] == 2
+    (own_competition / "train.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    with pytest.warns(UserWarning, match=r"rows that repeat another one: 1 \(row 32 is row 2 again\)"):
+        assert run(*given, root=own_competition)["cells"] == 3
+
+
+def test_all_damaged_detections_are_named(run: Run, truth: Competition, tmp_path: Path) -> None:
+    first = folder(tmp_path / "fold0", truth, ["astro01", "cort02", "shsy5y01"])
+    for name in ("astro01", "shsy5y01"):
+        (first / f"{name}.npz").write_bytes(b"none")
+    with pytest.raises(InputError, match="astro01.npz: not a readable.*; .*shsy5y01.npz: not a readable"):
+        run(f"detections=[{first}]")

@@ -38,10 +38,37 @@ def test_writes_audit_and_folds_beside_untouched_data(tiny_competition: Path, tm
 
 def test_broken_folder_is_audited_but_gets_no_folds(own_competition: Path, tmp_path: Path) -> None:
     (own_competition / "train" / "astro01.png").unlink()
-    with pytest.raises(InputError, match=r"1 images of .* cannot be used \(.*astro01\.png"):
+    with pytest.raises(InputError, match=r"1 problems in .*, whose images cannot be used \(.*astro01\.png"):
         prepare(own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, None, list(CELL_TYPES))
     assert "astro01.png" in (tmp_path / "out" / "audit.txt").read_text()
     assert not (tmp_path / "f.csv").exists()
+
+
+def test_a_folder_without_a_usable_image(own_competition: Path, tmp_path: Path) -> None:
+    table = pd.read_csv(own_competition / "train.csv", dtype=str, keep_default_na=False)
+    table.assign(cell_type="neuron").to_csv(own_competition / "train.csv", index=False)
+    with pytest.raises(InputError, match=r"12 problems in .* has cell type 'neuron'.*cell_types=\[neuron\]"):
+        prepare(own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, Cleaning(), list(CELL_TYPES))
+    assert "0 labelled images, 0 cells" in (tmp_path / "out" / "audit.txt").read_text()
+    assert "12 labelled images" in prepare(
+        own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, None, ["neuron"]
+    )
+
+
+def test_rows_that_repeat_another_are_noted(own_competition: Path, tmp_path: Path) -> None:
+    lines = (own_competition / "train.csv").read_text().splitlines()
+    (own_competition / "train.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    text = prepare(own_competition, tmp_path / "out", tmp_path / "f.csv", 3, 1, None, list(CELL_TYPES))
+    assert "rows that repeat another one: 1 (row 32 is row 2 again)" in text
+
+
+def test_a_livecell_folder_without_a_usable_image(tmp_path: Path) -> None:
+    root = write_livecell(tmp_path / "livecell")
+    for path in root.rglob("*.tif"):
+        path.write_bytes(b"none")
+    with pytest.raises(InputError, match="12 problems in"):
+        prepare_livecell(LiveCell(root), tmp_path / "out")
+    assert "0 cells" in (tmp_path / "out" / "audit.txt").read_text()
 
 
 def test_livecell_is_audited_beside_untouched_data(tmp_path: Path) -> None:
@@ -53,7 +80,7 @@ def test_livecell_is_audited_beside_untouched_data(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "audit.txt").read_text() in text
     assert len(pd.read_csv(tmp_path / "out" / "audit.csv")) == 12
     next(root.rglob("*.tif")).unlink()
-    with pytest.raises(InputError, match=r"1 images of .* cannot be used \(.*unpack images\.zip"):
+    with pytest.raises(InputError, match=r"1 problems in .*, whose images cannot be used \(.*unpack images\.zip"):
         prepare_livecell(LiveCell(root), tmp_path / "again")
     assert "unpack images.zip" in (tmp_path / "again" / "audit.txt").read_text()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ from hydra import compose, initialize_config_dir
 
 from sartorius import submit
 from sartorius.errors import InputError
-from sartorius.formats.submission import read_submission, validate_submission
+from sartorius.formats.submission import read_submission, validate_submission, write_submission
 from sartorius.rescoring.saved import to_save
 from sartorius.running import wiring
+from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.postprocess.pipelines import pipeline, saved
 from tests.rescoring.size_filter import larger_than
+from tests.rewritten import WRITTEN, discs, written
 
 POST = pipeline(score=0.5, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 
@@ -78,7 +81,8 @@ def test_the_saved_filter_unless_another_or_none_is_asked_for(
     written.write_meta(**{**written.meta, "filter": to_save(str(file), CELL_TYPES)})
     larger_than(10 * 10).save(file)
     for override, cells in (("filter=saved", 1), ("filter=none", 2), ("filter=null", 2), (f"filter={file}", 0)):
-        run(f"detections={folder}", f"output={path}", override)
+        with nullcontext() if cells else pytest.warns(UserWarning, match="s.csv: no cell in any image; lower"):
+            run(f"detections={folder}", f"output={path}", override)
         assert [len(texts) for texts in read_submission(path).values()] == [cells, 0], override
         said = f"its filter, {file}, drops false positives; filter=none leaves it out" in capsys.readouterr().out
         assert said == (override == "filter=saved")
@@ -99,6 +103,25 @@ def test_a_missing_or_extra_image_writes_nothing(tmp_path: Path) -> None:
 def test_images_of_any_size_without_a_data_folder(tmp_path: Path) -> None:
     large = found("big", [[900, 1000, 990, 1090]], 1200, 1000)
     assert submit.submit([large, found("small", [[1, 1, 5, 5]], 10, 10)], POST, tmp_path / "s.csv") == (2, 2)
+
+
+def test_a_valid_file_that_is_hardly_meant_so_is_warned_of(run: Callable[..., None], tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    write_submission(path, {"a": [], "b": []})
+    with pytest.warns(UserWarning, match="no cell in any image"):
+        run(f"validate={path}")
+    cells = rle.parse(discs(520, 704), 520, 704)
+    for how in WRITTEN:
+        write_submission(path, {"a": written(cells, how), "b": []})
+        with nullcontext() if how is None else pytest.warns(UserWarning, match=f"the masks seem to be {how} "):
+            run(f"validate={path}")
+
+
+def test_all_bad_images_are_named(run: Callable[..., None], folder: Path, own_competition: Path) -> None:
+    for path in (own_competition / "test").iterdir():
+        path.write_bytes(b"none")
+    with pytest.raises(InputError, match="test00.png: not a readable image.*; .*test01.png: not a readable image"):
+        run(f"detections={folder}", f"data.root={own_competition}")
 
 
 def test_the_command_lists_every_problem(tiny_competition: Path, tmp_path: Path) -> None:

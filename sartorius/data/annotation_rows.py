@@ -17,9 +17,11 @@ import pandas as pd
 
 from sartorius.data.image_files import read_header
 from sartorius.data.images import read_grey
-from sartorius.errors import InputError
+from sartorius.errors import InputError, InputErrors, raise_all
 from sartorius.structures import rle
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.image_ids import id_problem
+from sartorius.structures.readings import shape_hint
 
 COLUMNS = ("id", "annotation", "width", "height", "cell_type")
 _WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has rows A to P and columns 1 to 24
@@ -84,7 +86,7 @@ class AnnotatedImages:
 def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     """Read the file as text, with the line number of each row in `row` (the header is line 1); blank rows are left out.
 
-    Raises InputError where it is missing, no csv, empty, lacks one of `columns`, or a row has no id.
+    Raises InputError where it is missing, no csv, empty, lacks one of `columns`, or a row has no id or a bad one.
     """
     try:
         with warnings.catch_warnings():
@@ -109,26 +111,31 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
         raise InputError(
             f"{path}: no rows; expected one for each cell (and one without annotation for an image without cells)"
         )
-    if (table["id"] == "").any():
-        raise InputError(
-            f"{path} row {table['row'][table['id'] == ''].iloc[0]}: no id; name the image or remove the row"
-        )
+    first = table.drop_duplicates("id")
+    found = zip(first["row"], map(id_problem, first["id"]), strict=True)
+    raise_all([f"{path} row {row}: {problem}" for row, problem in found if problem is not None])
     return table
 
 
 def labelled_image(
-    image_id: str, rows: pd.DataFrame, csv: Path, path: Path, cell_type_names: Sequence[str]
+    image_id: str,
+    rows: pd.DataFrame,
+    csv: Path,
+    path: Path,
+    cell_type_names: Sequence[str],
+    types_of_file: Iterable[str],
 ) -> LabelledImage:
     """Check the rows of one id in a table of `read_table` against each other and the header of the image.
 
-    Raises InputError where rows contradict each other, the cell type is none of `cell_type_names`, or the image is
-    missing, no 8-bit grey one, or of another size.
+    types_of_file: cell types of all rows, which a message suggests. Raises InputError where rows contradict each other,
+    the cell type is none of `cell_type_names`, or the image is missing, no 8-bit grey one, or of another size.
     """
     record = _from_rows(image_id, rows, csv, path)
     if record.cell_type not in cell_type_names:
         raise InputError(
             f"{csv} row {record.rows[0]}: image {image_id} has cell type '{record.cell_type}', expected one "
-            f"of {', '.join(cell_type_names)}; correct the row"
+            f"of {', '.join(cell_type_names)}; correct the rows, or give your own types: "
+            f"cell_types=[{','.join(dict.fromkeys(types_of_file))}]"
         )
     header = read_header(record.path)
     if header[:2] != (record.height, record.width):
@@ -144,35 +151,54 @@ def labelled_image(
 def parse_runs(record: LabelledImage, csv: Path, cells: Iterable[int] | None = None) -> rle.Runs:
     """Parse the runs of an image's cells in the order of the file, or of these `cells` in theirs.
 
-    Raises InputError naming row and image.
+    Raises InputError naming rows and image.
     """
     chosen = list(range(len(record)) if cells is None else cells)
+    texts = [record.annotations[cell] for cell in chosen]
     try:
-        return rle.parse([record.annotations[cell] for cell in chosen], record.height, record.width)
-    except rle.RleError as error:
-        row = record.rows[chosen[error.cell]]
-        raise InputError(f"{csv} row {row}: annotation of image {record.id}: {error.problem}") from error
+        return rle.parse(texts, record.height, record.width)
+    except rle.RleError:
+        bad = rle.problems(texts, record.height, record.width)
+    where = f"annotation of image {record.id}"
+    raise InputErrors([f"{csv} row {record.rows[chosen[error.cell]]}: {where}: {error.problem}" for error in bad])
+
+
+def doubts(csv: Path, records: Sequence[LabelledImage]) -> list[str]:
+    """Name what is valid in the rows of these images but is hardly meant: rows that stand twice, another reading."""
+    twice = []
+    for record in records:
+        first: dict[str, int] = {}
+        for row, text in zip(record.rows, record.annotations, strict=False):
+            if first.setdefault(" ".join(text.split()), row) != row:
+                twice.append(f"row {row} is row {first[' '.join(text.split())]} again")
+    found = []
+    if twice:
+        some = ", ".join(twice[:3]) + (", ..." if len(twice) > 3 else "")
+        found.append(
+            f"{csv}: rows that repeat another one: {len(twice)} ({some}); each counts as a cell of its own, in "
+            "training and in the score: remove them if they are a slip"
+        )
+    hint = shape_hint(csv, (parse_runs(record, csv) for record in records))
+    return found if hint is None else [*found, hint]
 
 
 def _from_rows(image_id: str, rows: pd.DataFrame, csv: Path, path: Path) -> LabelledImage:
+    first, problems = rows.iloc[0], []
     for column in ("cell_type", "height", "width", "sample_id"):
-        if column in rows and (rows[column] != rows[column].iloc[0]).any():
-            other = rows[rows[column] != rows[column].iloc[0]].iloc[0]
-            raise InputError(
-                f"{csv} row {other['row']}: image {image_id} has {column} '{other[column]}', but row "
-                f"{rows['row'].iloc[0]} says '{rows[column].iloc[0]}'; an image has one, correct the rows"
-            )
-    first = rows.iloc[0]
+        if column in rows:
+            others = rows[rows[column] != first[column]]
+            problems += [
+                f"{csv} row {row}: image {image_id} has {column} '{other}', but row {first['row']} says "
+                f"'{first[column]}'; an image has one, correct the rows"
+                for row, other in zip(others["row"], others[column], strict=True)
+            ]
     cells = rows[rows["annotation"].str.strip() != ""]
-    if 0 < len(cells) < len(rows):
-        row = rows["row"][rows["annotation"].str.strip() == ""].iloc[0]
-        raise InputError(
-            f"{csv} row {row}: an empty annotation, but image {image_id} has cells in other rows; remove the row"
-        )
-    if len(cells) == 0 and len(rows) > 1:
-        raise InputError(
-            f"{csv} row {rows['row'].iloc[1]}: image {image_id} has a second empty annotation; remove the row"
-        )
+    empty = rows["row"].drop(cells.index)
+    what = f"an empty annotation, but image {image_id} has cells in other rows"
+    if not len(cells):
+        what, empty = f"image {image_id} has a second empty annotation", empty[1:]
+    problems += [f"{csv} row {row}: {what}; remove the row" for row in empty]
+    raise_all(problems)
     return LabelledImage(
         id=image_id,
         path=path,
@@ -187,6 +213,6 @@ def _from_rows(image_id: str, rows: pd.DataFrame, csv: Path, path: Path) -> Labe
 
 def _pixels(row: pd.Series, column: str, csv: Path) -> int:
     text = str(row[column])
-    if not text.isdecimal() or int(text) < 1:
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise InputError(f"{csv} row {row['row']}: {column} '{text}' of image {row['id']}, expected a number of pixels")
     return int(text)

@@ -21,6 +21,7 @@ from sartorius.data.image_files import decode, read_header
 from sartorius.errors import InputError
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
@@ -81,8 +82,8 @@ def _to_levels(path: str | Path, pixels: NDArray[Any], levels: str) -> GreyImage
 def list_images(folder: str | Path) -> list[Path]:
     """List the image files of a folder, sorted by name; hidden files are left out, and sub-folders with a warning.
 
-    Raises InputError where the folder is missing, all images are in its sub-folders, or two files share a name without
-    suffix (the image's id).
+    Raises InputError where the folder is missing, all images are in its sub-folders, a name without suffix (the image's
+    id) is a bad id, or two files share one.
     """
     folder = Path(str(folder))
     if not folder.is_dir():
@@ -102,7 +103,7 @@ def list_images(folder: str | Path) -> list[Path]:
             raise InputError(
                 f"{folder}: {by_id[path.stem].name} and {path.name} have the same id '{path.stem}'; rename one"
             )
-        by_id[path.stem] = path
+        by_id[check_image_id(path.stem, folder)] = path
     return paths
 
 
@@ -138,7 +139,7 @@ class ImageFolder:
     def __init__(self, folder: str | Path, paths: Sequence[Path] | None = None, levels: str = "exact") -> None:
         self.folder, self.levels = Path(folder), levels
         chosen = list_images(folder) if paths is None else paths
-        self.paths = {path.stem: path for path in sorted(chosen, key=lambda path: path.stem)}
+        self.paths = {check_image_id(path.stem, path): path for path in sorted(chosen, key=lambda path: path.stem)}
         if not self.paths:
             raise InputError(f"{folder}: no images in it; expected files ending in {', '.join(SUFFIXES)}")
 

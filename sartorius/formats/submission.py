@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, raise_all
 from sartorius.files import atomic_path
 from sartorius.structures import rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
+from sartorius.structures.image_ids import id_problem
+from sartorius.structures.readings import SAMPLED, shape_hint
 
+csv.field_size_limit(2**31 - 1)  # characters; Python's 131,072 are fewer than a large mask has
 HEADER = ("id", "predicted")
 Sizes = Mapping[str, tuple[int, int]]
 
@@ -56,16 +59,16 @@ def write_submission(path: str | Path, rows: Mapping[str, Sequence[str]]) -> Non
 def read_rows(path: str | Path) -> list[Row]:
     """Read the rows of a submission in their order, without blank lines.
 
-    Raises InputError when the file cannot be read, its header is not `id,predicted`, or a row has not two columns.
+    Raises InputError when the file cannot be read, its header is not `id,predicted`, or rows have not two columns or a
+    bad id.
     """
     rows, problems = _read(path)
-    if problems:
-        raise InputError(f"{path}: {problems[0]}")
+    raise_all([f"{path}: {problem}" for problem in problems])
     return rows
 
 
 def _read(path: str | Path) -> tuple[list[Row], list[Problem]]:
-    """Read the rows, and the problems of header and columns. Raises InputError when the file cannot be read."""
+    """Read the rows, and the problems of header, columns and ids. Raises InputError when the file cannot be read."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = [(reader.line_num, row) for reader in [csv.reader(file)] for row in reader if row]
@@ -77,12 +80,16 @@ def _read(path: str | Path) -> tuple[list[Row], list[Problem]]:
     if header != HEADER:
         got = ",".join(header)[:80] if header else "an empty file"
         return [], [Problem(1, "", "header", f"expected {','.join(HEADER)}, found {got}")]
-    problems = [
-        Problem(line, row[0], "columns", f"expected 2, id and predicted, found {len(row)}")
-        for line, row in lines[1:]
-        if len(row) != len(HEADER)
-    ]
-    return [Row(line, row[0], row[1].strip()) for line, row in lines[1:] if len(row) == len(HEADER)], problems
+    rows, problems = [], []
+    bad = {image_id: id_problem(image_id) for image_id in {row[0] for _, row in lines[1:]}}
+    for line, row in lines[1:]:
+        if len(row) != len(HEADER):
+            problems.append(Problem(line, row[0], "columns", f"expected 2, id and predicted, found {len(row)}"))
+        elif detail := bad[row[0]]:
+            problems.append(Problem(line, row[0], "bad id", detail))
+        else:
+            rows.append(Row(line, row[0], row[1].strip()))
+    return rows, problems
 
 
 def read_submission(path: str | Path) -> dict[str, list[str]]:
@@ -100,13 +107,20 @@ def validate_submission(path: str | Path, sizes: Sizes | None = None, limit: int
     """List the rules that the file breaks, at most `limit` problems, by line; [] for a file that may be submitted.
 
     `sizes`: (height, width) of each expected image; without it any id is accepted and images are 520 x 704.
-    Rules: header, columns, unknown id, missing id, empty row (beside others), duplicate row, bad mask, overlap.
+    Rules: header, columns, bad id, unknown id, missing id, empty row (beside others), duplicate row, bad mask, overlap.
     Raises InputError only when the file cannot be read at all.
     """
     rows, problems = _read(path)
     if rows or not problems:
         problems += check_rows(rows, sizes, limit)
     return sorted(problems, key=lambda problem: (problem.line == 0, problem.line))[:limit]
+
+
+def submission_hint(path: str | Path, sizes: Sizes | None = None) -> str | None:
+    """Format a hint where the masks of a file that may be submitted fit in another reading, see `readings`."""
+    images = list(read_submission(path).items())[:SAMPLED]
+    known = ((texts, (sizes or {}).get(image_id, (HEIGHT, WIDTH))) for image_id, texts in images)
+    return shape_hint(path, (rle.parse(texts, *size) for texts, size in known))
 
 
 def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50) -> list[Problem]:
@@ -120,7 +134,7 @@ def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50)
             detail = f"{image_id!r} is not one of the {len(sizes)} expected images"
             problems.append(Problem(image_rows[0].line, image_id, "unknown id", detail))
         height, width = (sizes or {}).get(image_id, (HEIGHT, WIDTH))
-        problems += _check_image(image_rows, height, width, limit - len(problems))
+        problems += _check_image(image_rows, height, width)
         if len(problems) >= limit:
             return sorted(problems[:limit], key=lambda problem: problem.line)
     missing = [image_id for image_id in sizes or () if image_id not in by_image]
@@ -129,7 +143,7 @@ def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50)
     return sorted(problems[:limit], key=lambda problem: (problem.line == 0, problem.line))
 
 
-def _check_image(rows: list[Row], height: int, width: int, limit: int) -> list[Problem]:
+def _check_image(rows: list[Row], height: int, width: int) -> list[Problem]:
     """List the problems of one image's rows; rows with a bad text and copies are not searched for overlaps."""
     problems: list[Problem] = []
     first_line: dict[str, int] = {}
@@ -144,15 +158,16 @@ def _check_image(rows: list[Row], height: int, width: int, limit: int) -> list[P
             detail = f"nothing predicted, but image {row.image_id} has other rows"
             problems.append(Problem(row.line, row.image_id, "empty row", detail))
         first_line.setdefault(row.text, row.line)
-    while len(problems) < limit:
-        try:
-            runs = rle.parse([row.text for row in masks], height, width)
-        except rle.RleError as error:
-            bad = masks.pop(error.cell)
-            problems.append(Problem(bad.line, bad.image_id, "bad mask", f"image {bad.image_id}: {error.problem}"))
-        else:
-            return problems + _overlaps(masks, runs)
-    return problems
+    try:
+        return problems + _overlaps(masks, rle.parse([row.text for row in masks], height, width))
+    except rle.RleError:
+        bad = {error.cell: error.problem for error in rle.problems([row.text for row in masks], height, width)}
+    problems += [
+        Problem(masks[k].line, masks[k].image_id, "bad mask", f"image {masks[k].image_id}: {problem}")
+        for k, problem in bad.items()
+    ]
+    good = [row for k, row in enumerate(masks) if k not in bad]
+    return problems + _overlaps(good, rle.parse([row.text for row in good], height, width))
 
 
 def _overlaps(rows: list[Row], runs: rle.Runs) -> list[Problem]:

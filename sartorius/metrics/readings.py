@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sartorius.metrics.functional import match_cells
 from sartorius.structures.arrays import Floats
-from sartorius.structures.readings import READINGS, SAMPLED, sentence
+from sartorius.structures.readings import READINGS, sentence
 from sartorius.structures.rle import Runs
 
+_SAMPLED = 20  # images
 _LEAST = 10  # cells that fit better
 # Cells that fit better, for each that fits worse: 2.9 and 3.1 for two real models read as counted from 1 though they
 # were written from 0, 0.2 and 0.3 the other way round.
 _RATIO = 2.0
 
 
-def reading_hint(path: object, images: Sequence[tuple[Runs, Runs]]) -> str | None:
-    """Try the other readings of predictions, in at most SAMPLED of the images, evenly spread.
+def reading_hints(
+    path: object, images: Sequence[str], predictions: Callable[[str], Runs], truth: Callable[[str], Runs]
+) -> list[str]:
+    """Try the other readings of predictions, in at most _SAMPLED of the images, evenly spread.
 
-    images: (predictions, annotated cells) of each. Returns a sentence where at least twice as many predictions have a
-    higher IoU with a cell in another reading as have a lower one, of those above 0.5 in either; None otherwise.
+    Returns a sentence where at least twice as many predictions have a higher IoU with a cell in another reading as have
+    a lower one, of those above 0.5 in either; none otherwise.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(int)) if images else []
-    sample = [images[k] for k in chosen]
+    chosen = np.unique(np.linspace(0, len(images) - 1, _SAMPLED).astype(int)) if images else []
+    sample = [(predictions(images[k]), truth(images[k])) for k in chosen]
     own, best = _ious(sample), None
     for reading, read in READINGS.items():
         other = _ious([(read(predictions), truth) for predictions, truth in sample])
@@ -33,8 +36,8 @@ def reading_hint(path: object, images: Sequence[tuple[Runs, Runs]]) -> str | Non
         if better >= max(_LEAST, _RATIO * worse) and (best is None or other.mean() > best[1]):
             best = reading, other.mean()
     if best is None:
-        return None
-    return sentence(path, best[0], f"mean IoU with the annotated cells {best[1]:.3f} instead of {own.mean():.3f}")
+        return []
+    return [sentence(path, best[0], f"mean IoU with the annotated cells {best[1]:.3f} instead of {own.mean():.3f}")]
 
 
 def _ious(sample: Sequence[tuple[Runs, Runs]]) -> Floats:

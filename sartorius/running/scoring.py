@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,13 @@ import numpy as np
 import pandas as pd
 
 from sartorius.data.competition.folder import Competition
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
 from sartorius.files import write_csv, write_json
 from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, Cells, Intersections
 from sartorius.metrics.instance_scores import OVERLAP_LENGTH, overlap_row
+from sartorius.metrics.readings import reading_hints
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures import rle
 from sartorius.structures.instances import Instances
@@ -26,21 +28,20 @@ from sartorius.structures.rle import Runs
 if TYPE_CHECKING:
     from sartorius.reports.explanation import Explanation
 
-_LISTED = 5  # problems that a message names
-
 
 @dataclass(frozen=True)
 class ScoredRun:
     """A run to score: ids of images and the cells predicted for each, from its id and the runs of its annotated cells.
 
     average_precision: COCO's of boxes and masks, over the images whose cells were asked for, of runs of detections.
-    explain: why an image scores as it does, of those too.
+    explain: why an image scores as it does, of those too. hints: sentences on what is hardly meant.
     """
 
     images: Sequence[str]
     cells: Callable[[str, Runs], Cells]
     average_precision: Callable[[], dict[str, float | None]] | None = None
     explain: Callable[[str], Explanation] | None = None
+    hints: Callable[[], list[str]] = list
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,20 @@ class RunScores:
 def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> RunScores:
     """Score a run's images against the labelled ones; `bootstrap` is samples, seed and level of the intervals.
 
-    Raises InputError where predictions and image differ in size.
+    Raises InputError where predictions cannot be read, or are of another size than their image.
     """
     rows, overlaps = np.zeros((len(run.images), ROW_LENGTH), np.int64), np.zeros((len(run.images), OVERLAP_LENGTH))
+    problems: list[str] = []
     for index, image_id in enumerate(progress_bar(run.images, "scoring")):
-        annotated = truth.runs(image_id)
-        cells = run.cells(image_id, annotated)
-        try:
-            shared = Intersections.of(cells, annotated)
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
-        rows[index], overlaps[index] = shared.row(index), overlap_row(index, shared)
+        with noted(problems):
+            annotated = truth.runs(image_id)
+            cells = run.cells(image_id, annotated)
+            try:
+                shared = Intersections.of(cells, annotated)
+            except ValueError as error:
+                raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
+            rows[index], overlaps[index] = shared.row(index), overlap_row(index, shared)
+    raise_all(problems)
     types = [truth.record(image_id).cell_type for image_id in run.images]
     numbers = report.summary(rows, types, truth.cell_type_names, overlaps, **bootstrap)
     if run.average_precision is not None and len(rows):
@@ -82,15 +84,18 @@ def from_predictions(path: str | Path, truth: Competition, images: Sequence[str]
     rows = read_rows(path)
     sizes = {record.id: (record.height, record.width) for record in truth.images.values()}
     problems = [problem for problem in check_rows(rows, sizes) if problem.rule != "missing id"]
-    if problems:
-        listed = "; ".join(str(problem) for problem in problems[:_LISTED])
-        more = f"; and {len(problems) - _LISTED} more" if len(problems) > _LISTED else ""
-        raise InputError(f"{path}: {listed}{more}")
+    raise_all([f"{path}: {problem}" for problem in problems])
     texts: dict[str, list[str]] = {}
     for row in rows:
         texts.setdefault(row.image_id, []).extend([row.text] if row.text else [])
     scored = [image_id for image_id in images if not only_predicted or image_id in texts]
-    return ScoredRun(scored, lambda image_id, _: rle.parse(texts.get(image_id, []), *sizes[image_id]))
+    named = [image_id for image_id in scored if texts.get(image_id)]
+
+    def cells(image_id: str) -> Runs:
+        return rle.parse(texts.get(image_id, []), *sizes[image_id])
+
+    hints = partial(reading_hints, path, named, cells, truth.runs)
+    return ScoredRun(scored, lambda image_id, _: cells(image_id), hints=hints)
 
 
 def from_detections(saved: SavedCells, truth: Competition, images: Sequence[str]) -> ScoredRun:

@@ -23,6 +23,7 @@ from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_json
 from sartorius.structures.arrays import Floats32, Ints, LabelMap, SoftMasks
 from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
 
 FORMAT_VERSION = 2
@@ -151,7 +152,7 @@ class Detections:
 
     def save(self, folder: str | Path) -> Path:
         """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path."""
-        path = Path(folder) / f"{self.image_id}.npz"
+        path = Path(folder) / f"{check_image_id(self.image_id, folder)}.npz"
         names = (*_ARRAYS, "cell_type_names", *(["agreement"] if self.agreement is not None else []))
         arrays, size = {name: vars(self)[name] for name in names}, (self.height, self.width)
         with atomic_path(path) as temporary:
@@ -160,10 +161,7 @@ class Detections:
 
     @classmethod
     def load(cls, path: str | Path) -> Detections:
-        """Read the output of `save`.
-
-        Raises InputError for a missing, damaged or newer file, values that are not finite, and unknown cell types.
-        """
+        """Read the output of `save`; raises InputError for a damaged or newer file and for values out of range."""
         try:
             with open(path, "rb") as opened:
                 if opened.read(4) != b"PK\3\4":  # numpy takes it for a pickle, and advises to trust it
@@ -175,7 +173,8 @@ class Detections:
                 names = tuple(file["cell_type_names"].tolist())
                 height, width = file["size"].tolist()
                 arrays = {name: file[name] for name in (*_ARRAYS, "agreement") if name in file.files}
-                detections = cls(str(file["image_id"]), height, width, cell_type_names=names, **arrays)
+                image_id = check_image_id(str(file["image_id"]), path)
+                detections = cls(image_id, height, width, cell_type_names=names, **arrays)
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own classes

@@ -8,6 +8,7 @@ import pytest
 
 from sartorius.errors import InputError
 from sartorius.formats.submission import HEADER, read_rows, read_submission, validate_submission, write_submission
+from tests.bad_ids import BAD_IDS
 
 SIZES = {"a": (10, 20), "b": (10, 20)}
 
@@ -56,6 +57,8 @@ def test_valid_lines_have_no_problems(check) -> None:  # type: ignore[no-untyped
         ("1 5 3 2", "sorted"),
         ("1 x", "whole number"),
         ("1.0 2", "whole number"),
+        ("\u0661 \u0662", "whole number"),
+        ("9223372036854775800 9223372036854775800", "past the end"),
     ],
 )
 def test_bad_masks_are_found_by_line(tmp_path: Path, text: str, detail: str) -> None:
@@ -106,6 +109,22 @@ def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("")
     with pytest.raises(InputError, match="line 1: header: expected id,predicted, found an empty file"):
         read_rows(tmp_path / "empty.csv")
+
+
+def test_a_mask_longer_than_pythons_limit_is_read(tmp_path: Path) -> None:
+    text = " ".join(f"{start} 1" for start in range(1, 40_000, 2))
+    assert len(text) > 131_072
+    write_submission(tmp_path / "s.csv", {"a": [text]})
+    assert read_submission(tmp_path / "s.csv") == {"a": [text]}
+    assert validate_submission(tmp_path / "s.csv") == []
+
+
+@pytest.mark.parametrize("bad", BAD_IDS)
+def test_bad_ids_are_problems_of_their_lines(tmp_path: Path, bad: str) -> None:
+    write_submission(tmp_path / "s.csv", {"a": ["1 2"], bad: ["1 2"], "b": []})
+    with pytest.raises(InputError, match=r"s.csv: line \d: bad id: .*image id"):
+        read_rows(tmp_path / "s.csv")
+    assert [problem.rule for problem in validate_submission(tmp_path / "s.csv")] == ["bad id"]
 
 
 def test_windows_line_ends_and_byte_order_mark_are_read(tmp_path: Path) -> None:

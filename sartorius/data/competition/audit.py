@@ -34,7 +34,7 @@ class Audit:
     """Result of `audit`.
 
     images: a row per readable labelled image (columns of `measure`, and `duplicate_of`).
-    problems: reasons why images cannot be used, a sentence each.  notes: doubtful images, a sentence each.
+    problems: reasons why images cannot be used, a sentence each.  notes: doubtful images and rows, a sentence each.
     """
 
     competition: Competition
@@ -51,14 +51,16 @@ class Audit:
             f"{len(c.unlabelled_images())} unlabelled, {len(c.test_images())} test images, "
             f"{len(c.unused)} without a row"
         )
-        parts = [head, _section("By cell type (areas in pixels)", _by_type(self.images))]
-        parts.append(_section("Annotations: cells that ... (counted, not repaired)", _broken(self.images)))
+        parts = [head]
+        if len(self.images):
+            parts.append(_section("By cell type (areas in pixels)", _by_type(self.images)))
+            parts.append(_section("Annotations: cells that ... (counted, not repaired)", _broken(self.images)))
         if self.cleaning is not None:
             parts.append(_section("What the configured cleaning changes in training truth", self.cleaning.frame()))
         if folds is not None:
             table = pd.crosstab(folds.table["fold"], folds.table["cell_type"])
             parts.append(_section("Folds: images of each type", table))
-        parts.append(listing("Problems (these images are not used)", self.problems))
+        parts.append(listing("Problems (their images are not used)", self.problems))
         parts.append(listing("Notes", self.notes))
         return "\n\n".join(parts) + "\n"
 
@@ -83,7 +85,12 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
     table["duplicate_of"] = [original.get(image_id, "") for image_id in table["id"]]
     unlabelled = [*competition.test_images(), *competition.unlabelled_images()]
     others, unreadable = _hash_files(unlabelled, competition.root)
-    notes = [*_notes(competition, table), *_leaks(hashes, others), *_unknown_drops(competition, cleaning)]
+    notes = [
+        *competition.doubts(),
+        *_notes(competition, table),
+        *_leaks(hashes, others),
+        *_unknown_drops(competition, cleaning),
+    ]
     return Audit(competition, table, [*competition.problems, *unreadable], notes, report)
 
 

@@ -57,13 +57,16 @@ class SupervisedDataModule(LabelledDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read and check the folder, choose images, build the datasets; a second call does nothing new.
 
-        Raises InputError for anything wrong with the folder, the folds or the images asked for.
+        Raises InputError for anything wrong with the folder, the folds or the images asked for; warns of `doubts`.
         """
         if self._val is not None:
             return
         self.competition = Competition(self.root, self.cell_type_names)
         self.train_images, self.val_images = self._choose()
-        self.competition.check(sorted({*self.train_images, *self.val_images}))
+        chosen = sorted({*self.train_images, *self.val_images})
+        self.competition.check(chosen)
+        for doubt in self.competition.doubts(chosen):
+            warnings.warn(doubt, stacklevel=2)
         self._build_datasets()
 
     def place_of(self, image_id: str) -> str:

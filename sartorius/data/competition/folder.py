@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import AnnotatedImages, labelled_image, parse_runs, read_table
+from sartorius.data.annotation_rows import AnnotatedImages, doubts, labelled_image, parse_runs, read_table
 from sartorius.data.images import list_images
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
 from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
@@ -31,8 +31,8 @@ class Competition(AnnotatedImages):
     """The labelled images of a folder in the competition's layout.
 
     The constructor reads train.csv and the header of every image (0.2 s for 606 images) and raises InputError where
-    they disagree; `check` decodes images and annotations. With `keep_going` bad images are left out and the reasons
-    collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
+    they disagree, naming all that do; `check` decodes images and annotations. With `keep_going` bad images are left out
+    and the reasons collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
 
     cell_type_names: the names that class indices count in.
     """
@@ -47,8 +47,9 @@ class Competition(AnnotatedImages):
                 raise InputError(f"{needed}: not found; {_HOW_TO_GET}")
         table = read_table(self.csv)
         self.has_wells = "sample_id" in table
-        for image_id, rows in table.groupby("id", sort=True):
-            self._attempt(partial(self._add, str(image_id), rows))
+        rows = {str(image_id): group for image_id, group in table.groupby("id", sort=True)}
+        types = tuple(table["cell_type"].unique())
+        self._collect(lambda image_id: self._add(image_id, rows[image_id], types), rows)
         named = set(table["id"])
         self.unused = [path for path in list_images(self.root / "train") if path.stem not in named]
         if self.unused:
@@ -58,20 +59,26 @@ class Competition(AnnotatedImages):
                 stacklevel=2,
             )
 
-    def _attempt(self, action: Callable[[], object]) -> bool:
-        """Run `action`; with `keep_going` an InputError is noted instead of raised. True on success."""
-        try:
-            action()
-        except InputError as error:
-            if not self.keep_going:
-                raise
-            self.problems.append(str(error))
-            return False
-        return True
+    def _collect(self, action: Callable[[str], object], images: Iterable[str]) -> list[str]:
+        """Run `action` for each image and raise all its InputErrors at once; with `keep_going` note them.
 
-    def _add(self, image_id: str, rows: pd.DataFrame) -> None:
+        Returns the images that raised one.
+        """
+        problems: list[str] = []
+        bad = []
+        for image_id in images:
+            before = len(problems)
+            with noted(problems):
+                action(image_id)
+            bad += [image_id] * (len(problems) > before)
+        if not self.keep_going:
+            raise_all(problems)
+        self.problems += problems
+        return bad
+
+    def _add(self, image_id: str, rows: pd.DataFrame, types: Sequence[str]) -> None:
         path = self.root / "train" / f"{image_id}.png"
-        self.images[image_id] = labelled_image(image_id, rows, self.csv, path, self.cell_type_names)
+        self.images[image_id] = labelled_image(image_id, rows, self.csv, path, self.cell_type_names, types)
 
     @cached_property
     def wells(self) -> dict[str, str]:
@@ -89,13 +96,16 @@ class Competition(AnnotatedImages):
         return Instances.from_runs(self.runs(image_id), np.full(len(record), cell_type))
 
     def check(self, images: Iterable[str] | None = None) -> None:
-        """Decode these images (default: all) and their annotations; raises InputError for the first that is bad.
+        """Decode these images (default: all) and their annotations; raises InputError naming all that are bad.
 
         With `keep_going` bad images are dropped and noted in `problems` instead.
         """
-        for image_id in list(self.ids if images is None else images):
-            if not self._attempt(partial(self._decode, image_id)):
-                del self.images[image_id]
+        for image_id in self._collect(self._decode, list(self.ids if images is None else images)):
+            del self.images[image_id]
+
+    def doubts(self, images: Iterable[str] | None = None) -> list[str]:
+        """Name what is hardly meant in the rows of these images (default: all), see `annotation_rows.doubts`."""
+        return doubts(self.csv, [self.record(image_id) for image_id in (self.ids if images is None else images)])
 
     def _decode(self, image_id: str) -> None:
         self.image(image_id)

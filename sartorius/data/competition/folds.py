@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sartorius.data.competition.folder import Competition
-from sartorius.errors import InputError
+from sartorius.errors import InputError, raise_all
 from sartorius.files import write_csv
 from sartorius.structures.arrays import Floats, Ints
 
@@ -158,13 +158,21 @@ def read_folds(path: str | Path, competition: Competition) -> Folds:
 
 
 def _check_rows(path: str | Path, table: pd.DataFrame, competition: Competition) -> None:
-    bad = ~table["fold"].str.fullmatch(r"\d{1,6}")
-    if bad.any():
-        row = int(np.argmax(bad))
-        raise InputError(f"{path} row {row + 2}: fold '{table['fold'].iloc[row]}', expected a whole number from 0")
-    if table["id"].duplicated().any():
-        row = int(np.argmax(table["id"].duplicated()))
-        raise InputError(f"{path} row {row + 2}: image {table['id'].iloc[row]} a second time; an image has one fold")
+    row = np.arange(2, len(table) + 2)
+    bad, again = ~table["fold"].str.fullmatch("[0-9]{1,6}").to_numpy(bool), table["id"].duplicated().to_numpy(bool)
+    folds, ids = table["fold"], table["id"]
+    raise_all(
+        [
+            *(
+                f"{path} row {r}: fold '{f}', expected a whole number from 0"
+                for r, f in zip(row[bad], folds[bad], strict=True)
+            ),
+            *(
+                f"{path} row {r}: image {i} a second time; an image has one fold"
+                for r, i in zip(row[again], ids[again], strict=True)
+            ),
+        ]
+    )
     listed, labelled = set(table["id"]), set(competition.ids)
     for names, what in ((labelled - listed, "lacks"), (listed - labelled, "also names")):
         if names:

@@ -10,7 +10,7 @@ from sartorius.data.annotation_rows import well_of
 from sartorius.data.competition.audit import DUPLICATE_IOU, first_of, listing, named
 from sartorius.data.livecell.coco_cells import cell_runs, count_clipped
 from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
-from sartorius.errors import InputError
+from sartorius.errors import noted
 from sartorius.structures import rle
 from sartorius.structures.progress import progress_bar
 
@@ -46,7 +46,7 @@ class LiveCellAudit:
         head = f"{self.folder.root}: {', '.join(counts)} images, {int(self.images['cells'].sum())} cells"
         parts = [head, f"By split and cell line (areas in pixels)\n{_by_line(self.images).to_string()}"]
         parts.append("\n".join(["Shared between splits", *(_sentence(pair) for pair in self.shared), KNOWN]))
-        parts += [listing("Problems (these images cannot be used)", self.problems), listing("Notes", self.notes)]
+        parts += [listing("Problems (their images cannot be used)", self.problems), listing("Notes", self.notes)]
         return "\n\n".join(parts) + "\n"
 
 
@@ -57,14 +57,13 @@ def audit_livecell(folder: LiveCell) -> LiveCellAudit:
     """
     names = [name for name in SPLITS if folder.file(name) is not None]
     splits = {name: folder.split(name) for name in names or SPLITS}
-    rows, problems = [], []
+    rows: list[tuple[object, ...]] = []
+    problems: list[str] = []
     for name, split in splits.items():
         for image_id in progress_bar(split.ids, f"auditing {name}"):
-            try:
+            with noted(problems):
                 split.check([image_id])
                 rows.append(_measure(name, split, image_id))
-            except InputError as error:
-                problems.append(str(error))
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     shared = shared_images({name: split.ids for name, split in splits.items()})
     notes = [f"no annotation file of {name}" for name in SPLITS if name not in splits]

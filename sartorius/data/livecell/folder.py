@@ -24,9 +24,10 @@ from sartorius.data.annotation_rows import well_of
 from sartorius.data.images import read_grey
 from sartorius.data.livecell.coco import CocoImage, read_coco
 from sartorius.data.livecell.coco_cells import cell_runs, check_cells
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
 
 CELL_LINES = ("A172", "BT474", "BV2", "Huh7", "MCF7", "SHSY5Y", "SkBr3", "SKOV3")
@@ -73,7 +74,7 @@ class LiveCellSplit:
     repeated: treatment of a file name under several image ids. `error` refuses it; `most_cells` takes the one with
     the most annotations (the first of equals) and lists the name in `repeated_names`.
 
-    Raises InputError as `read_coco` does, and for an image of an unknown line.
+    Raises InputError as `read_coco` does, and for images of an unknown line or a bad id.
     """
 
     def __init__(
@@ -85,16 +86,18 @@ class LiveCellSplit:
     ) -> None:
         checks.one_of("data", REPEATED, repeated=repeated)
         self.file, self.folder, self.cell_type_names = Path(file), Path(folder), tuple(cell_type_names)
-        self.repeated_names: list[str] = []
         images: dict[str, LiveCellImage] = {}
+        problems: list[str] = []
+        self.repeated_names: list[str] = []
         for coco in read_coco(self.file):
-            image = LiveCellImage(PurePosixPath(coco.file_name).stem, self._line(coco), coco)
-            if (other := images.get(image.id)) is not None:
-                self._note_repeated(other, image, repeated)
-            if other is None or len(image) > len(other):
-                images[image.id] = image
-        if not images:
-            raise InputError(f"{self.file}: lists no images")
+            with noted(problems):
+                check_image_id(image_id := PurePosixPath(coco.file_name).stem, f"{self.file}: image {coco.id}")
+                image = LiveCellImage(image_id, self._line(coco), coco)
+                if (other := images.get(image.id)) is not None:
+                    self._note_repeated(other, image, repeated)
+                if other is None or len(image) > len(other):
+                    images[image.id] = image
+        raise_all(problems or ([] if images else [f"{self.file}: lists no images"]))
         self.images = {image_id: images[image_id] for image_id in sorted(images)}
 
     def _line(self, coco: CocoImage) -> str:
@@ -162,17 +165,20 @@ class LiveCellSplit:
     def check(self, images: Iterable[str] | None = None) -> None:
         """Decode these images (default: all) and check their annotations, without rasterising any.
 
-        Raises InputError for the first whose TIFF is missing, damaged or of another size, and as `check_cells` does.
+        Raises InputError for those whose TIFF is missing, damaged or of another size, and as `check_cells` does.
         """
+        problems: list[str] = []
         for image_id in self.ids if images is None else images:
-            coco, path = self.record(image_id).coco, self.path(image_id)
-            height, width = self.image(image_id).shape
-            if (height, width) != (coco.height, coco.width):
-                raise InputError(
-                    f"{path}: {width}x{height} pixels, but {self.file} says {coco.width}x{coco.height}; put the "
-                    "original image back or correct the file"
-                )
-            check_cells(self.file, coco)
+            with noted(problems):
+                coco, path = self.record(image_id).coco, self.path(image_id)
+                height, width = self.image(image_id).shape
+                if (height, width) != (coco.height, coco.width):
+                    raise InputError(
+                        f"{path}: {width}x{height} pixels, but {self.file} says {coco.width}x{coco.height}; put the "
+                        "original image back or correct the file"
+                    )
+                check_cells(self.file, coco)
+        raise_all(problems)
 
 
 class LiveCell:

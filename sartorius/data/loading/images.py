@@ -12,6 +12,7 @@ from sartorius.data.dataset import InstanceDataset
 from sartorius.data.images import ImageFolder, list_images
 from sartorius.data.loading.labelled import options
 from sartorius.data.loading.sampler import ShareSampler
+from sartorius.errors import noted, raise_all
 
 
 class ImagesDataModule(pl.LightningDataModule):
@@ -37,13 +38,16 @@ class ImagesDataModule(pl.LightningDataModule):
         self.images: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """List and decode the images, at the first call; raises InputError where there is none or a bad one."""
+        """List and decode the images, at the first call; raises InputError where there is none and for bad ones."""
         if self.images:
             return
         paths = [self.folder] if self.folder.is_file() else list_images(self.folder)
         self.source = ImageFolder(self.folder, paths, self.levels)
+        problems: list[str] = []
         for image_id in self.source.ids:
-            self.source.image(image_id)
+            with noted(problems):
+                self.source.image(image_id)
+        raise_all(problems)
         self.images = list(self.source.ids)
 
     def predict_dataloader(self) -> DataLoader[Any]:

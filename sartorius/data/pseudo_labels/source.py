@@ -13,10 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import AnnotatedImages, labelled_image, parse_runs, read_table, well_of
+from sartorius.data.annotation_rows import (
+    AnnotatedImages,
+    LabelledImage,
+    labelled_image,
+    parse_runs,
+    read_table,
+    well_of,
+)
 from sartorius.data.images import list_images
 from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
 from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.cell_types import DOUBTFUL
@@ -47,9 +54,14 @@ class PseudoLabelled(AnnotatedImages):
                 f"{self.csv}: {len(missing)} of its images are not in {self.folder} ({', '.join(missing[:3])}); "
                 "it was made for other images: give their folder with pseudo_labels.folder=FOLDER"
             )
+        problems: list[str] = []
         for image_id, rows in table.groupby("id", sort=True):
             name = str(image_id)
-            self.images[name] = labelled_image(name, rows, self.csv, paths[name], cell_type_names)
+            with noted(problems):
+                self.images[name] = labelled_image(
+                    name, rows, self.csv, paths[name], cell_type_names, table["cell_type"]
+                )
+        raise_all(problems)
         self._class_of = self._decide(table[table["annotation"].str.strip() != ""])
 
     def _decide(self, cells: pd.DataFrame) -> dict[int, str]:
@@ -91,10 +103,9 @@ class PseudoLabelled(AnnotatedImages):
         return text.map(_TRUTH).to_numpy(bool)
 
     def _refuse(self, cells: pd.DataFrame, column: str, fine: Bools, expected: str) -> None:
-        bad = cells[~fine].iloc[0]
-        raise InputError(
-            f"{self.csv} row {bad['row']}: {column} '{bad[column]}' of image {bad['id']}, expected {expected}"
-        )
+        bad = cells[~fine]
+        found = zip(bad["row"], bad[column], bad["id"], strict=True)
+        raise_all([f"{self.csv} row {row}: {column} '{v}' of image {i}, expected {expected}" for row, v, i in found])
 
     def cells(self, image_id: str, row_class: str) -> list[int]:
         """Return places among the image's rows of a class (CELL, UNSURE or BACKGROUND), in the order of the file."""
@@ -114,12 +125,18 @@ class PseudoLabelled(AnnotatedImages):
 
     def check(self, images: Iterable[str]) -> None:
         """Decode all rows of these images; raises InputError for bad annotations and for cells that overlap."""
+        problems: list[str] = []
         for image_id in images:
-            record = self.record(image_id)
-            first, second, shared = rle.overlaps(parse_runs(record, self.csv))
-            if len(first):
-                rows = sorted((record.rows[first[0]], record.rows[second[0]]))
-                raise InputError(
-                    f"{self.csv} rows {rows[0]} and {rows[1]}: two cells of image {image_id} share {shared[0]} "
-                    "pixels; pseudo-labels do not overlap: give each pixel to one of them, or remove a row"
-                )
+            with noted(problems):
+                self._check_overlaps(self.record(image_id))
+        raise_all(problems)
+
+    def _check_overlaps(self, record: LabelledImage) -> None:
+        pairs = zip(*(array.tolist() for array in rle.overlaps(parse_runs(record, self.csv))), strict=True)
+        raise_all(
+            [
+                f"{self.csv} rows {record.rows[first]} and {record.rows[second]}: two cells of image {record.id} share "
+                f"{shared} pixels; pseudo-labels do not overlap: give each pixel to one of them, or remove a row"
+                for first, second, shared in pairs
+            ]
+        )

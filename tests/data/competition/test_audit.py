@@ -95,7 +95,7 @@ def test_problems_are_listed_and_the_rest_is_audited(own_competition: Path) -> N
     found = audit(Competition(own_competition, keep_going=True))
     assert len(found.problems) == 3
     assert len(found.images) == 10
-    assert "Problems (these images are not used): 3" in found.text()
+    assert "Problems (their images are not used): 3" in found.text()
 
 
 def test_page_names_every_section(tiny_competition: Path) -> None:

@@ -69,6 +69,7 @@ def test_validation_wells_are_never_trained_on(tiny_competition: Path, seed: int
         assert datamodule.val_images
 
 
+@pytest.mark.filterwarnings("ignore:.*rows that repeat another one")
 def test_validation_truth_is_as_annotated_and_training_truth_cleaned(own_competition: Path) -> None:
     ring = "5 20 69 1 88 1 133 20"  # 20 x 3 with a hole of 18
     text = (own_competition / "train.csv").read_text().splitlines()
@@ -305,3 +306,10 @@ def test_the_shipped_configs_build(tiny_competition: Path, transform: str, clean
     images = [image for batch in datamodule.train_dataloader() for image in batch.images]
     assert all(image.shape == (1, 384, 384) for image in images) == (transform == "default")
     assert len(images) >= len(datamodule.train_images)
+
+
+def test_rows_that_repeat_another_are_warned_of(own_competition: Path) -> None:
+    lines = (own_competition / "train.csv").read_text().splitlines()
+    (own_competition / "train.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    with pytest.warns(UserWarning, match=r"rows that repeat another one: 1 \(row 32 is row 2 again\)"):
+        module_of(own_competition)

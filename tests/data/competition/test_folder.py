@@ -13,6 +13,7 @@ from PIL import Image
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
+from tests.rewritten import written
 
 
 def edit(root: Path, change: Callable[[pd.DataFrame], pd.DataFrame | None]) -> None:
@@ -106,7 +107,7 @@ DAMAGES = {
     ),
     "two sizes": (put("width", "65", 1), r"row 3: image shsy5y00 has width '65', but row 2 says '64'"),
     "no number": (put("height", "48.0", 29), r"row 31: height '48.0' of image cort03, expected a number of pixels"),
-    "no id": (put("id", "", 3), r"row 5: no id"),
+    "no id": (put("id", "", 3), r"row 5: no image id"),
     "no image": (put("id", "ghost", 0), r"ghost\.png: no such image"),
     "empty beside cells": (put("annotation", "", 1), r"row 3: an empty annotation, but image shsy5y00 has cells"),
     "no column": (lambda table: table.drop(columns="annotation"), r"no column annotation; expected id, annotation"),
@@ -129,6 +130,70 @@ def test_unknown_type_of_a_whole_image(own_competition: Path) -> None:
     ):
         Competition(own_competition)
     assert len(Competition(own_competition, ("shsy5y", "astro", "neuron")).ids) == 12
+
+
+def test_own_types_are_suggested_all_at_once(own_competition: Path) -> None:
+    edit(own_competition, lambda table: table.replace({"cell_type": {"cort": "neuron", "astro": "glia"}}))
+    with pytest.raises(InputError, match=r"or give your own types: cell_types=\[shsy5y,glia,neuron\]") as error:
+        Competition(own_competition)
+    assert len(error.value.problems) == 8
+    assert len(Competition(own_competition, ("shsy5y", "glia", "neuron")).ids) == 12
+
+
+def test_all_bad_images_and_rows_are_named_at_once(own_competition: Path) -> None:
+    gone = [own_competition / "train" / f"{name}.png" for name in ("astro01", "astro02")]
+    bytes_of = {path: path.read_bytes() for path in gone}
+    for path in gone:
+        path.unlink()
+    with pytest.raises(InputError, match=r"astro01\.png: no such image.*; .*astro02\.png: no such image"):
+        Competition(own_competition)
+    for path, content in bytes_of.items():
+        path.write_bytes(content[:-200])
+
+    def damage(table: pd.DataFrame) -> None:
+        table.loc[table["id"].str.startswith("shsy5y"), "annotation"] = "7 x"
+
+    edit(own_competition, damage)
+    with pytest.raises(InputError) as error:
+        Competition(own_competition).check()
+    rows, images = error.value.problems[2:], error.value.problems[:2]
+    assert all(f"{path}: " in problem for path, problem in zip(gone, images, strict=True))
+    assert len(rows) == 11 and all(f"row {k + 2}: " in problem for k, problem in enumerate(rows))
+    assert str(error.value).endswith("; and 3 more") and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["\u0661\u0662", "\u00b2", "1e2", "99999999999999999999", "-64", " 64", "0"])
+def test_a_size_is_ascii_digits(own_competition: Path, text: str) -> None:
+    edit(own_competition, put("width", text, 29))
+    with pytest.raises(InputError, match=rf"row 31: width '{text}' of image cort03, expected a number of pixels"):
+        Competition(own_competition)
+
+
+def test_rows_that_repeat_another_are_named(own_competition: Path) -> None:
+    competition = Competition(own_competition)
+    assert competition.doubts() == []
+    table = pd.read_csv(own_competition / "train.csv", dtype=str, keep_default_na=False)
+    edit(own_competition, put("annotation", table["annotation"][4].replace(" ", "  "), 5))
+    again = Competition(own_competition)
+    (doubt,) = again.doubts()
+    assert "train.csv: rows that repeat another one: 1 (row 7 is row 6 again); each counts as a cell" in doubt
+    assert again.doubts(["cort00"]) == []
+    assert len(again.instances(table["id"][4])) == len(competition.instances(table["id"][4])), (
+        "as the score counts them"
+    )
+
+
+def test_a_file_written_column_by_column_is_doubted(own_competition: Path) -> None:
+    whole = Competition(own_competition)
+
+    def turn(table: pd.DataFrame) -> None:
+        for image_id in whole.ids:
+            texts = written(whole.runs(image_id), "written column by column") or [""]
+            table.loc[table["id"] == image_id, "annotation"] = texts
+
+    edit(own_competition, turn)
+    (doubt,) = Competition(own_competition).doubts()
+    assert "train.csv: the masks seem to be written column by column" in doubt
 
 
 def test_empty_and_unreadable_csv(own_competition: Path) -> None:

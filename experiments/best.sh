@@ -88,7 +88,8 @@ while [ "$fold" -lt "$folds" ]; do
     fold=$((fold + 1))
 done
 
-step "$out/tuned" sartorius.tune "detections=[$oof]" "data.root=$data" search=unet "trials=$trials" "output=$out/tuned"
+step "$out/tuned" sartorius.tune "detections=[$oof]" "data.root=$data" search=unet "trials=$trials" accept_loss=true \
+    "output=$out/tuned"
 thresholds=${TUNED:+postprocess.file=$out/tuned/postprocess.yaml}
 # shellcheck disable=SC2086  # one word, or none
 step "$out/score" sartorius.evaluate "detections=[$oof]" "data.root=$data" "output=$out/score" $thresholds

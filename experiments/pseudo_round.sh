@@ -67,8 +67,10 @@ while [ "$round" -le "$rounds" ]; do # round 0 knows the labelled images only
         fold=$((fold + 1))
     done
 
+    # each round takes its thresholds, whatever they gain, so that rounds can be compared
     step "$here/done/tune" "$here/tuned" sartorius.tune "detections=$(each /detections)" "data.root=$data" \
-        "checkpoint=$(each /checkpoints/best.ckpt)" "trials=$trials" "folds=$folds" "output=$here/tuned"
+        "checkpoint=$(each /checkpoints/best.ckpt)" "trials=$trials" "folds=$folds" accept_loss=true \
+        "output=$here/tuned"
     # shellcheck disable=SC2086
     step "$here/done/score" "$here/score" sartorius.evaluate "detections=$(each /detections)" "data.root=$data" \
         "postprocess.file=$here/tuned/postprocess.yaml" "output=$here/score" $against

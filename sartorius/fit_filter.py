@@ -3,7 +3,8 @@
 The detections are those of labelled images that their models were not trained on. Small boosted trees learn the IoU of
 a cell from its shape, scores and surroundings. `predict` and `ensemble` take the file as `filter=` and save it with
 their detections, where `evaluate` and `submit` find it; they take another one, too. Prints the cross-fitted score
-beside the unfiltered one; the score on the training images would be meaningless.
+beside the unfiltered one; the score on the training images would be meaningless. A filter that loses is not written
+without `accept_loss=true`.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def fit_filter(
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the filter that the config describes, write it and its gain. Returns the numbers of the report."""
     from sartorius.data.competition.folder import Competition
+    from sartorius.metrics.report import check_gain
     from sartorius.running.saved_cells import SavedCells
     from sartorius.structures.cell_types import CELL_TYPES
     from sartorius.structures.detections import DetectionsFolder
@@ -74,14 +76,15 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     saved = SavedCells(folders, wiring.plain(cfg.postprocess), None, truth)
     options = (list(cfg.thresholds), cfg.folds, cfg.seed, wiring.plain(cfg.bootstrap))
     fitted, numbers = fit_filter(saved, truth, wiring.instantiate(cfg.model), *options)
-    fitted.save(str(cfg.output))
-    write_json(Path(str(cfg.output)).with_suffix(".json"), numbers)
     gain = numbers["difference"]
     print(
         f"{numbers['images']} images: mAP {numbers['unfiltered']['competition_map']:.4f} unfiltered, "
         f"{numbers['cross_fitted']['competition_map']:.4f} cross-fitted, {gain['mean']:+.4f} "
         f"({gain['interval'][0]:+.4f} to {gain['interval'][1]:+.4f}, {cfg.bootstrap.level:.0%} paired bootstrap)"
     )
+    check_gain(gain["mean"], cfg.accept_loss, str(cfg.output))
+    fitted.save(str(cfg.output))
+    write_json(Path(str(cfg.output)).with_suffix(".json"), numbers)
     print(f"{cfg.output}: drops cells with an expected IoU below {fitted.threshold:g}")
     return numbers
 

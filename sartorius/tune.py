@@ -3,7 +3,8 @@
 The detections are those of labelled images that their models were not trained on (each fold's run writes its validation
 images). Writes `DIR/postprocess.yaml`, which `evaluate`, `predict`, `submit` take as `postprocess.file=`, and its gain:
 metrics.json and per_image.csv (untuned, tuned, and cross-fitted: tuned without the image's fold), parameters.csv,
-trials.csv. With `pseudo_labels.precision=` it also writes the scores from which on cells are right that often to
+trials.csv. Thresholds that lose on images left out are not written without `accept_loss=true`. With
+`pseudo_labels.precision=` it also writes the scores from which on cells are right that often to
 `DIR/pseudo_labels.yaml`, which `pseudo_label` takes as `pseudo_labels.thresholds=`. The same command continues a search
 from `DIR/search.jsonl`.
 """
@@ -55,7 +56,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     folds = None if cfg.folds == 0 else well_folds(truth, list(folder), cfg.folds, cfg.seed, otherwise=otherwise)
     searcher, output = build_searcher(cfg, folders, folder, truth), Path(str(cfg.output))
     cell_types = [truth.record(image_id).cell_type for image_id in folder]
-    best, numbers = write_results(searcher, output, cell_types, folds, wiring.plain(cfg.bootstrap))
+    best, numbers = write_results(searcher, output, cell_types, folds, wiring.plain(cfg.bootstrap), cfg.accept_loss)
     if asked:
         rated = [
             precision.rate_cells(folder[image_id].load(image_id), truth.runs(image_id), best)

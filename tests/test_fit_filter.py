@@ -13,6 +13,7 @@ from sartorius import evaluate, fit_filter, submit
 from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.formats.submission import read_submission
+from sartorius.rescoring.filter import FalsePositiveFilter
 from sartorius.running import wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.postprocess.pipelines import saved
@@ -71,6 +72,22 @@ def test_a_filter_is_trained_and_used(run: Run, folder: Path, tmp_path: Path) ->
     run(submit, f"detections={folder}", f"filter={path}", f"output={csv}", "data.root=null")
     rows = read_submission(csv)
     assert len(rows) == 12 and sum(map(len, rows.values())) < len(DetectionsFolder(folder).image_ids()) * 2 + 22
+
+
+def test_a_filter_that_loses_is_not_written(run: Run, folder: Path, tmp_path: Path) -> None:
+    """All cells are true here, and every one that a threshold drops is lost."""
+    written = DetectionsFolder(folder)
+    for image_id in written.image_ids():
+        found = written.load(image_id)
+        written.write(found.select(np.arange(len(found) - 2)))
+    path = tmp_path / "filter.npz"
+    path.write_bytes(b"of an earlier call")
+    given = (f"detections={folder}", f"output={path}", "folds=4", "thresholds=[0.97]", *SMALL)
+    with pytest.raises(InputError, match=r"filter.npz: not written, for it changes mAP by -0\.\d+ .* accept_loss=true"):
+        run(fit_filter, *given)
+    assert path.read_bytes() == b"of an earlier call" and not path.with_suffix(".json").exists()
+    numbers = run(fit_filter, *given, "accept_loss=true")
+    assert numbers["difference"]["mean"] < 0 and FalsePositiveFilter.load(path).threshold == 0.97
 
 
 def test_bad_input(run: Run, folder: Path, tmp_path: Path) -> None:

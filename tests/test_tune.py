@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def test_a_second_call_goes_on(run: Run, tmp_path: Path) -> None:
 
 
 def test_another_search_in_the_folder_is_refused(run: Run, tmp_path: Path) -> None:
-    run("trials=2", "folds=0")
+    run("trials=2", "folds=0", "accept_loss=true")
     for change, name in (("images=[astro01,cort01]", "detections"), ("seed=1", "seed"), ("search=unet", "search"),
                          ("postprocess.mask.threshold.astro=0.4", "postprocess")):  # fmt: skip
         with pytest.raises(InputError, match=f"out: holds a search with other {name}; give another output="):
@@ -154,7 +155,7 @@ def test_a_checkpoint_gets_the_thresholds(run: Run, tmp_path: Path) -> None:
     metadata = {"format_version": FORMAT_VERSION, "postprocess": POST, "model": {"a": [1, None]}}
     state = {"state_dict": {"w": torch.arange(3.0)}, KEY: metadata, "optimizer_states": [{"lr": 0.1}], "epoch": 4}
     torch.save(state, path)
-    run("trials=10", "folds=0", f"checkpoint={path}")
+    run("trials=10", "folds=0", "accept_loss=true", f"checkpoint={path}")
     stored = torch.load(path, weights_only=True)
     written = yaml.safe_load((tmp_path / "out" / "postprocess.yaml").read_text())
     assert {"format_version": 2, **stored[KEY]["postprocess"]} == written
@@ -166,6 +167,42 @@ def test_a_checkpoint_gets_the_thresholds(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such checkpoint"):
         run(f"checkpoint=[{path},{tmp_path / 'absent.ckpt'}]", f"output={tmp_path / 'unused'}")
     assert not (tmp_path / "unused").exists()
+
+
+def test_thresholds_that_lose_on_other_images_are_not_written(run: Run, truth: Competition, tmp_path: Path) -> None:
+    """In every second image the false cells have the higher score: a threshold that helps one hurts the next."""
+    written = DetectionsFolder(
+        folder(tmp_path / "odd", truth, list(truth.ids), {**POST, "score": {**POST["score"], "threshold": 0.1}})
+    )
+    for image_id in truth.ids[1::2]:
+        found = written.load(image_id)
+        written.write(replace(found, scores=np.float32(1) - found.scores))
+    path = tmp_path / "best.ckpt"
+    metadata = {"format_version": FORMAT_VERSION, "postprocess": POST, "model": {}}
+    torch.save({"state_dict": {}, KEY: metadata}, path)
+    before, file = path.read_bytes(), tmp_path / "out" / "postprocess.yaml"
+    given = (f"detections={written.folder}", "folds=12", "trials=10", f"checkpoint={path}")
+    given += tuple(f"search.{name}=null" for name in ("box_nms", "mask_nms", "min_area", "mask"))
+    with pytest.raises(
+        InputError, match=r"postprocess.yaml: not written, for it changes mAP by -0\.\d+ \(cross-fitted\)"
+    ):
+        run(*given)
+    numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert numbers["cross_fitted"]["gain"] < 0 <= numbers["tuned"]["gain"]
+    assert not file.exists() and path.read_bytes() == before
+    run(*given, "accept_loss=true")
+    assert file.is_file() and path.read_bytes() != before
+    with pytest.raises(InputError, match="not written"):
+        run(*given)
+    assert not file.exists(), "left by the call before, it would be taken for this one's"
+
+
+def test_a_gain_that_is_not_known_counts_as_none(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"not written, for folds=0 leaves open whether it gains .* accept_loss=true"):
+        run("trials=2", "folds=0")
+    assert not (tmp_path / "out" / "postprocess.yaml").exists()
+    run("trials=2", "folds=0", "accept_loss=true")
+    assert (tmp_path / "out" / "postprocess.yaml").is_file()
 
 
 def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Path, tmp_path: Path) -> None:

@@ -161,6 +161,20 @@ def print_instance_scores(numbers: Mapping[str, Any], type_names: Sequence[str])
     print_rows(title, ["score", *type_names, "all", "interval"], rows)
 
 
+def check_gain(gain: float | None, accept_loss: bool, file: str) -> None:
+    """Raise InputError where what `file` is to hold loses mAP on images that it was not made from.
+
+    gain: of mAP, cross-fitted; None where it was not measured, which counts as a loss. accept_loss: raise nothing.
+    """
+    if accept_loss or (gain is not None and gain >= 0):
+        return
+    found = "folds=0 leaves open whether it gains" if gain is None else f"it changes mAP by {gain:+.4f} (cross-fitted)"
+    raise InputError(
+        f"{file}: not written, for {found} on images it was not made from; go on without it, try more images or folds, "
+        "or give accept_loss=true to have it all the same"
+    )
+
+
 def print_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of texts as a table, the first column left and the others right."""
     from rich.console import Console

@@ -13,7 +13,7 @@ import pandas as pd
 from sartorius.files import write_csv, write_json
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from sartorius.metrics.functional import competition_map, mean_by_group
-from sartorius.metrics.report import limits, print_rows
+from sartorius.metrics.report import check_gain, limits, print_rows
 from sartorius.postprocess import Postprocess
 from sartorius.postprocess.saved import to_file
 from sartorius.structures.arrays import Ints
@@ -26,16 +26,25 @@ FILE = "postprocess.yaml"
 
 
 def write_results(
-    searcher: Searcher, output: Path, cell_types: Sequence[str], folds: Ints | None, bootstrap: Mapping[str, Any]
+    searcher: Searcher, output: Path, cell_types: Sequence[str], folds: Ints | None, bootstrap: Mapping[str, Any],
+    accept_loss: bool,
 ) -> tuple[Postprocess, dict[str, Any]]:  # fmt: skip
     """Search, print and write everything; returns the tuned post-processing and the numbers of metrics.json.
 
-    folds: of the images of the searcher's tables, see `tune`. cell_types: their true ones.
+    folds: of the images of the searcher's tables, see `tune`. cell_types: their true ones. Raises InputError as
+    `check_gain` does; the report is written then, but no thresholds.
     """
     tables, names, post = searcher.tables, searcher.tables.cell_type_names, searcher.tables.post
     tuned = tune(searcher, thresholds_of(post, names), folds)
     numbers = summary(tuned, cell_types, bootstrap)
     print_summary(numbers, names, bootstrap["level"])
+    everything = scorer_of(tables, tables.images)
+    write_csv(output / "parameters.csv", parameter_table(tuned, everything, names))
+    write_csv(output / "per_image.csv", image_table(tuned, cell_types))
+    write_csv(output / "trials.csv", trial_table(searcher.trials))
+    write_json(output / "metrics.json", numbers)
+    (output / FILE).unlink(missing_ok=True)  # of a search with fewer trials
+    check_gain(numbers.get("cross_fitted", {}).get("gain"), accept_loss, str(output / FILE))
     best = with_thresholds(post, names, tuned.thresholds)
     shown = numbers.get("cross_fitted", numbers["tuned"])
     to_file(
@@ -43,11 +52,6 @@ def write_results(
         f"Written by sartorius.tune: {numbers['images']} images, mAP {numbers['untuned']['competition_map']:.4f} "
         f"untuned, {shown['competition_map']:.4f} {'cross-fitted' if folds is not None else 'in sample'}.",
     )  # fmt: skip
-    everything = scorer_of(tables, tables.images)
-    write_csv(output / "parameters.csv", parameter_table(tuned, everything, names))
-    write_csv(output / "per_image.csv", image_table(tuned, cell_types))
-    write_csv(output / "trials.csv", trial_table(searcher.trials))
-    write_json(output / "metrics.json", numbers)
     return best, numbers
 
 

@@ -70,12 +70,14 @@ RULES: Table = {
         "images": IDS | nothing,
         "trials rounds least_images": COUNT,
         "folds": one_of(0) | whole(2, 1_000_000),
+        "accept_loss": flag,
         "cache_megabytes": SIZE,
         "pseudo_labels": {"precision": by_name(number(above=0, high=1)) | nothing, "least_cells": COUNT},
     },
     "fit_filter": {
         "detections": EMPTY_OR_PATHS,
         "folds": whole(3, 1_000_000),
+        "accept_loss": flag,
         "thresholds": list_of(fraction),
         "model": {
             "max_iter min_samples_leaf": COUNT,

@@ -15,7 +15,8 @@ import pandas as pd
 
 from sartorius.errors import InputError
 from sartorius.metrics import report
-from sartorius.metrics.functional import ROW_LENGTH, CellMatches, image_row, match_cells
+from sartorius.metrics.functional import ROW_LENGTH, CellMatches, Intersections, matches_of
+from sartorius.metrics.instance_scores import OVERLAP_LENGTH, overlap_row
 from sartorius.reports.explanation import Explanation
 from sartorius.structures.arrays import Bools, Floats, GreyImage, Ints, Scores
 from sartorius.structures.instances import Instances
@@ -59,7 +60,7 @@ class ImageCells:
 
     cell_type: of the image. types: name of each predicted cell's type, [N]; None where they have none. scores: float
     [N], NaN without. areas, true_areas: pixels, int64 [N] and [M].
-    matches: predicted with annotated cells. row: int64 [13].
+    matches: predicted with annotated cells. row: int64 [13]. overlap: float64 [6], see `metrics.instance_scores`.
     """
 
     image_id: str
@@ -70,6 +71,7 @@ class ImageCells:
     true_areas: Ints
     matches: CellMatches
     row: Ints
+    overlap: Floats
 
     @property
     def hit(self) -> Bools:
@@ -86,9 +88,8 @@ def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int
     """Compare the predicted cells of an image with the truth. Raises InputError where their image sizes differ."""
     cells, scores = predicted.cells(image_id)
     annotated = truth.instances(image_id)
-    runs, true_runs = cells.to_runs(), annotated.to_runs()
     try:
-        row, matches = image_row(index, runs, true_runs), match_cells(runs, true_runs)
+        shared = Intersections.of(cells, annotated)
     except InputError:
         raise
     except ValueError as error:
@@ -96,8 +97,8 @@ def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int
     names = predicted.type_names
     types = tuple(names[k] for k in cells.cell_types.tolist()) if names else None
     values = np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64)
-    kind = truth.cell_type(image_id)
-    return ImageCells(image_id, kind, types, values, cells.areas, annotated.areas, matches, row)
+    compared = matches_of(shared), shared.row(index), overlap_row(index, shared)
+    return ImageCells(image_id, truth.cell_type(image_id), types, values, cells.areas, annotated.areas, *compared)
 
 
 def compare_images(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:
@@ -109,7 +110,9 @@ def table_of(compared: Mapping[str, ImageCells]) -> pd.DataFrame:
     """Return the table of per_image.csv for these images (see `metrics.report.per_image_table`)."""
     cells = list(compared.values())
     rows = np.array([image.row for image in cells], np.int64).reshape(-1, ROW_LENGTH)
-    return report.per_image_table(rows, [image.image_id for image in cells], [image.cell_type for image in cells])
+    overlaps = np.array([image.overlap for image in cells]).reshape(-1, OVERLAP_LENGTH)
+    names, kinds = [image.image_id for image in cells], [image.cell_type for image in cells]
+    return report.per_image_table(rows, names, kinds, overlaps)
 
 
 def rows_of(table: pd.DataFrame) -> Ints | None:

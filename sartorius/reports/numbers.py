@@ -104,7 +104,10 @@ def confusion(view: RunView, types: Sequence[str]) -> Table | None:
 
 
 def per_image(views: Sequence[RunView]) -> Table | None:
-    """Show a line an image, worst first: score of each view, their difference where there are two, and counts."""
+    """Show a line an image, worst first: score of each view, their difference where there are two, and counts.
+
+    Of a single view also F1, PQ and AJI, where its table has them.
+    """
     tables = [view.table for view in views if view.table is not None]
     if not tables:
         return None
@@ -113,6 +116,8 @@ def per_image(views: Sequence[RunView]) -> Table | None:
         kinds |= zip(map(str, table.image_id), map(str, table.get("cell_type", table.image_id * 0)), strict=True)
     scores = [view.scores for view in views]
     pair = len(views) == 2
+    more = ["f1", "pq", "aji"] if len(views) == 1 and {"f1", "pq", "aji"} <= {*tables[0]} else []
+    others = dict(zip(tables[0].image_id, tables[0][more].to_numpy().tolist(), strict=True))
     lines: list[list[Value]] = []
     for image_id, kind in kinds.items():
         values = [of.get(image_id) for of in scores]
@@ -121,13 +126,14 @@ def per_image(views: Sequence[RunView]) -> Table | None:
             line.append(None if None in values else values[0] - values[1])  # type: ignore[operator]
         for view, value in zip(views, values, strict=True):
             line += [None] * 3 if value is None else view.counts(image_id)
-        lines.append(line)
+        lines.append(line + others[image_id] if more else line)
     lines.sort(key=lambda line: (np.mean([v for v in line[2 : 2 + len(views)] if v is not None]), line[0]))
     columns = ["image_id", "cell type", *(["score"] if len(views) == 1 else [view.name for view in views])]
     columns += ["difference"] if pair else []
     for view in views:
         of = "" if len(views) == 1 else f", {view.name}"
         columns += [f"found{of}", f"missed{of}", f"false{of}"]
+    columns += [name.upper() for name in more]
     note = "Average precision of each image, and counts at an IoU above 0.50."
     return Table("Every image", columns, lines, note, sortable=True)
 

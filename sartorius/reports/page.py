@@ -17,6 +17,7 @@ from sartorius.reports import numbers as tables
 from sartorius.reports.curves import curve_plots, shared_curve_plots
 from sartorius.reports.figures import Plot
 from sartorius.reports.gallery import Style, card, chosen
+from sartorius.reports.instance_table import instance_table
 from sartorius.reports.numbers import Bootstrap, Table
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
@@ -86,7 +87,7 @@ def render(
         many=len(entries) > 1,
         folds=folds,
         types=sorted({shown_card.cell_type for shown_card in cards if shown_card.cell_type}),
-        sections=_sections(entries, views, types, plots),
+        sections=_sections(entries, views, types, written, plots, bootstrap),
         configs=_configs(entries),
         css=Markup(css + _layer_css(len(views))),
         js=Markup(js),
@@ -179,17 +180,20 @@ def _top(
 
 
 def _sections(
-    entries: Sequence[Entry], views: Sequence[RunView], types: Sequence[str], plots: Path | None
-) -> list[Section]:
+    entries: Sequence[Entry], views: Sequence[RunView], types: Sequence[str], written: Sequence[Mapping[str, Any]],
+    plots: Path | None, bootstrap: Bootstrap,
+) -> list[Section]:  # fmt: skip
     runs = [entry.run for entry in entries]
     by_threshold = [_named(tables.by_threshold(view, types), view, views) for view in views if view.table is not None]
+    fields = [_named(t, view, views) for view, numbers in zip(views, written, strict=True)
+              if (t := instance_table(view, types, numbers, bootstrap))]  # fmt: skip
     confusions = [_named(t, view, views) for view in views if (t := tables.confusion(view, types))]
     if len(runs) == 1:
         curves = curve_plots(runs[0].curves, runs[0].batches, plots)
     else:
         curves = shared_curve_plots({run.name: run.curves for run in runs}, plots)
     sections = [
-        Section("scores", "Scores", score_plots(views, types, plots), [t for t in by_threshold if t.rows]),
+        Section("scores", "Scores", score_plots(views, types, plots), [*(t for t in by_threshold if t.rows), *fields]),
         Section("curves", "Training", curves, [t for t in (tables.pixel_scores(runs), tables.timings(runs)) if t]),
         Section("cells", "Cells", cell_plots(views, types, plots), confusions),
         Section("every", "Every image", (), [t for t in (tables.per_image(views),) if t], open=False),

@@ -18,6 +18,7 @@ from sartorius.reports import numbers, page
 from sartorius.reports.explanation import Explanation, MissedCell
 from sartorius.reports.gallery import Card, Style, card, chosen
 from sartorius.reports.image_cells import Predicted, compare_images, table_of
+from sartorius.reports.instance_table import instance_table
 from sartorius.reports.page import FILES
 from sartorius.reports.runs import read_run
 from sartorius.reports.views import Entry, RunView, pooled
@@ -76,10 +77,24 @@ def test_by_threshold(view: RunView) -> None:
     assert table.rows[0][1] == pytest.approx((1 / 3 + 2 / 4) / 2)
 
 
+def test_the_fields_scores(view: RunView) -> None:
+    """Found, missed and false alarms as in `test_by_type`: F1 of astro02 is 2 x 2 / (2 x 2 + 1 + 1)."""
+    written = {"mask_ap": 0.25, "mask_ap_astro": 0.5, "mask_ap_cort": None}
+    table = instance_table(view, ["astro", "cort", "shsy5y"], written, {"samples": 50, "seed": 0, "level": 0.95})
+    assert table is not None and list(table.columns[:5]) == ["score", "astro", "cort", "shsy5y", "all"]
+    lines = {line[0]: line[1:5] for line in table.rows}
+    assert lines["F1"] == pytest.approx([(2 / 4 + 4 / 6) / 2, (2 / 4 + 0) / 2, None, (2 / 4 + 4 / 6 + 2 / 4 + 0) / 4])
+    assert lines["precision"][1] == pytest.approx((1 / 2 + 0) / 2)
+    assert lines["mask AP"] == [0.5, None, None, 0.25] and "mask AP50" not in lines
+    assert {"PQ", "SQ", "AJI", "AJI+"} < {*lines} and all(line[-1] for line in table.rows)
+    assert view.table is not None
+    assert instance_table(replace(view, table=view.table.drop(columns="pq")), [], {}, {}) is None
+
+
 def test_worst_first(view: RunView) -> None:
     table = numbers.per_image([view])
     assert table is not None and table.rows[0][0] == "cort03"
-    assert list(table.rows[0][3:6]) == [0, 0, 1]
+    assert list(table.rows[0][3:]) == [0, 0, 1, 0, 0, 0] and list(table.columns[-3:]) == ["F1", "PQ", "AJI"]
     assert chosen([view], STYLE)[0] == "cort03" and len(chosen([view], STYLE)) == 4
     of_three = chosen([view], Style(images=3, best=0.34, width=704, quality=70))
     best = max(view.scores, key=lambda image_id: view.scores[image_id])

@@ -10,7 +10,8 @@ from sartorius.callbacks.scored_images import CompetitionResult, ImageCallback, 
 from sartorius.metrics import functional
 from sartorius.metrics.box_ap import BoxAP
 from sartorius.metrics.competition_map import CompetitionMap
-from sartorius.structures.arrays import Ints
+from sartorius.metrics.instance_scores import overlap_row, scores_per_image
+from sartorius.structures.arrays import Floats, Ints
 
 
 class CompetitionScore(ImageCallback):
@@ -21,24 +22,27 @@ class CompetitionScore(ImageCallback):
     training is not scored. An image without cells counts under its cell type too.
 
     box_ap: also count val/box_ap, which takes longer than the rest with hundreds of images. max_detections:
-    highest-scoring boxes an image that val/box_ap counts.
+    highest-scoring boxes an image that val/box_ap counts. instance_scores: also log val/f1, val/pq, val/aji and the
+    rest of `metrics.instance_scores.MEANINGS`, and keep them for the run's files.
     """
 
-    def __init__(self, box_ap: bool = True, max_detections: int = 2000) -> None:
+    def __init__(self, box_ap: bool = True, max_detections: int = 2000, instance_scores: bool = False) -> None:
         self.box_ap = box_ap
         self.max_detections = max_detections
+        self.instance_scores = instance_scores
         self.result = CompetitionResult(np.zeros((0, functional.ROW_LENGTH), np.int64), (), (), {})  # the last one
 
     def on_scoring_start(self, validation: Validation) -> None:
         """Start with no rows."""
         self._rows = CompetitionMap().to(validation.module.device)
         self._boxes: BoxAP | None = None
-        self._images: dict[int, tuple[str, str]] = {}  # index -> image, cell type
+        self._images: dict[int, tuple[str, str, Floats | None]] = {}  # index -> image, cell type, overlaps
 
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
         """Add the image's row, and its boxes before post-processing."""
         self._rows.update(image.row)
-        self._images[image.index] = (image.image_id, image.cell_type)
+        overlaps = overlap_row(image.index, image.intersections) if self.instance_scores else None
+        self._images[image.index] = (image.image_id, image.cell_type, overlaps)
         if self.box_ap:
             detections, cells = image.detections, image.cells
             if self._boxes is None:
@@ -52,11 +56,14 @@ class CompetitionScore(ImageCallback):
         rows, known = self._rows.gathered_rows(), gather_images(self._images)
         if not len(rows):
             return
-        images, cell_types = zip(*(known[index] for index in rows[:, 0].tolist()), strict=True)
+        images, cell_types, counts = zip(*(known[index] for index in rows[:, 0].tolist()), strict=True)
+        overlaps = np.array(counts) if self.instance_scores else None
         metrics = mean_scores(rows, cell_types)
+        if overlaps is not None:
+            metrics |= {f"val/{key}": float(values.mean()) for key, values in scores_per_image(rows, overlaps).items()}
         if self._boxes is not None and (box_ap := self._boxes.compute()["box_ap"]) is not None:
             metrics["val/box_ap"] = box_ap
-        self.result = validation.result = CompetitionResult(rows, images, cell_types, metrics)
+        self.result = validation.result = CompetitionResult(rows, images, cell_types, metrics, overlaps)
         validation.log(metrics, "val/map", len(rows))
 
 

@@ -15,6 +15,7 @@ from sartorius.callbacks.leaderboard import record_run
 from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.files import write_csv, write_json, write_text
 from sartorius.metrics import report
+from sartorius.metrics.instance_scores import MEANINGS
 from sartorius.networks import checkpoints
 
 
@@ -63,8 +64,9 @@ class RunRecord(ImageCallback):
         result, checkpoint = validation.result, str(validation.trainer.ckpt_path)
         if validation.in_fit or result is None or not validation.trainer.is_global_zero:
             return
-        write_csv(self.folder / "per_image.csv", report.per_image_table(result.rows, result.images, result.cell_types))
-        numbers = report.summary(result.rows, result.cell_types, sorted(set(result.cell_types)))
+        table = report.per_image_table(result.rows, result.images, result.cell_types, result.overlaps)
+        write_csv(self.folder / "per_image.csv", table)
+        numbers = report.summary(result.rows, result.cell_types, sorted(set(result.cell_types)), result.overlaps)
         ran = {"epochs": self._epochs, **{name: round(spent, 1) for name, spent in self._spent.items()}}
         best = {"checkpoint": checkpoint, "epoch": checkpoints.read_checkpoint(checkpoint)["epoch"]}
         box_ap = {"box_ap": result.metrics.get("val/box_ap")}
@@ -76,7 +78,8 @@ class RunRecord(ImageCallback):
         prefix = "val/map_"
         by_type = {f"map_{k.removeprefix(prefix)}": v for k, v in metrics.items() if k.startswith(prefix)}
         head = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "run": os.path.relpath(self.folder), **self.about}
-        return {**head, "map": metrics["val/map"], **by_type}
+        others = {key: metrics[f"val/{key}"] for key in MEANINGS if f"val/{key}" in metrics}
+        return {**head, "map": metrics["val/map"], **by_type, **others}
 
 
 def _clocks() -> dict[str, float]:

@@ -17,7 +17,7 @@ from sartorius.data.dataset import Batch, Target
 from sartorius.metrics import functional
 from sartorius.modules.base import SegmentationModule
 from sartorius.postprocess.finalise import Finalised
-from sartorius.structures.arrays import GreyImage, Ints
+from sartorius.structures.arrays import Floats, GreyImage, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 
@@ -69,9 +69,14 @@ class ScoredImage:
         return self.finalise(self.detections)
 
     @cached_property
+    def intersections(self) -> functional.Intersections:
+        """The intersections of both."""
+        return functional.Intersections.of(self.prediction.instances, self.cells)
+
+    @cached_property
     def row(self) -> Ints:
         """The comparison of both, int64 [13], see `metrics.functional`."""
-        return functional.image_row(self.index, self.prediction.instances.to_runs(), self.cells.to_runs())
+        return self.intersections.row(self.index)
 
     @property
     def average_precision(self) -> float:
@@ -84,13 +89,14 @@ class CompetitionResult:
     """The comparison of all P images of a validation, sorted by index.
 
     rows: int64 [P, 13], see `metrics.functional`. images: ids. cell_types: of the images. metrics: the logged
-    scores by name, float64.
+    scores by name, float64. overlaps: float64 [P, 6], see `metrics.instance_scores`; None: not asked for.
     """
 
     rows: Ints
     images: tuple[str, ...]
     cell_types: tuple[str, ...]
     metrics: dict[str, float]
+    overlaps: Floats | None = None
 
 
 @dataclass

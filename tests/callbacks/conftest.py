@@ -45,7 +45,7 @@ class Noted(CSVLog):
 def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "toy"
     postprocess = pipeline(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
-    scored = CompetitionScore()
+    scored = CompetitionScore(instance_scores=True)
     callbacks: list[pl.Callback] = [
         ScoredImages(postprocess),
         scored,

@@ -11,6 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from sartorius.callbacks.competition_score import CompetitionScore, mean_scores
 from sartorius.callbacks.scored_images import ScoredImage, ScoredImages
 from sartorius.data.dataset import Batch, Target
+from sartorius.metrics.report import per_image_table
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
@@ -42,11 +43,11 @@ class Logged:
 
 
 def validate(
-    images: list[tuple[Instances, Instances]], sanity: bool = False
+    images: list[tuple[Instances, Instances]], sanity: bool = False, **options: Any
 ) -> tuple[CompetitionScore, dict[str, float]]:
     """Score (truth, perfect detections of something) pairs, one image a batch."""
     callback: Any = ScoredImages(pipeline(score=0.1, mask=0.5, box_nms=1.0, mask_nms=1.0, min_area=0))
-    score = CompetitionScore()
+    score = CompetitionScore(**options)
     state = SimpleNamespace(fn=TrainerFn.FITTING)
     trainer = SimpleNamespace(sanity_checking=sanity, state=state, callbacks=[callback, score])
     module = Logged()
@@ -75,6 +76,21 @@ def test_the_score_is_the_mean_over_images() -> None:
     assert 0 < logged["val/box_ap"] < 1
     assert scored.result.images == ("p0", "p1", "p2")
     assert scored.result.cell_types == ("shsy5y", "shsy5y", "cort")
+
+
+def test_the_fields_scores_are_logged_where_asked_for() -> None:
+    both, one = cells((0, 0), (20, 20)), cells((0, 0))
+    images = [(both, both), (both, one), (cells(), cells())]
+    scored, logged = validate(images, instance_scores=True)
+    assert logged["val/f1"] == logged["val/pq"] == pytest.approx((1 + 2 / 3 + 1) / 3)
+    assert logged["val/aji"] == logged["val/f1_recall"] == pytest.approx((1 + 1 / 2 + 1) / 3)
+    assert logged["val/f1_precision"] == logged["val/sq"] == 1
+    result = scored.result
+    assert result.overlaps.shape == (3, 6) and result.overlaps[:, 0].tolist() == result.rows[:, 0].tolist()
+    table = per_image_table(result.rows, result.images, result.cell_types, result.overlaps)
+    assert table.pq.tolist() == pytest.approx([1, 2 / 3, 1])
+    scored, logged = validate(images)
+    assert "val/pq" not in logged and scored.result.overlaps is None
 
 
 def test_empty_images() -> None:

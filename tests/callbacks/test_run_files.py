@@ -43,6 +43,9 @@ def test_the_numbers_agree(run: Run) -> None:
     assert numbers["seconds"] >= 0
     curve = pd.read_csv(run.folder / "metrics.csv")
     assert curve["val/map"].dropna().max() == pytest.approx(numbers["competition_map"])
+    for name in ("f1", "pq", "aji"):
+        best = curve[f"val/{name}"][curve["val/map"].idxmax()]
+        assert line[name] == pytest.approx(numbers[name]) == table[name].mean() == pytest.approx(best, abs=1e-6)
 
 
 def test_the_config_is_the_resolved_one(run: Run) -> None:

@@ -13,6 +13,7 @@ SPLIT = (
     "limits", "limit_seed", "drop_shared", "repeated", "annotation_files",
 )  # fmt: skip
 KEY = "trained_on"  # of the images in checkpoint metadata
+OWN = "images"  # of the images of this run alone, by their use
 
 
 @runtime_checkable
@@ -35,6 +36,33 @@ def trained_on(datamodule: SplitData) -> dict[str, str]:
         str(image_id): datamodule.place_of(image_id)
         for image_id in (*datamodule.train_images, *datamodule.pseudo_images)
     }
+
+
+def images_of(datamodule: SplitData) -> dict[str, list[str]]:
+    """List the ids of a data module that is set up by their use in a fit: training, pseudo-labelled, validation."""
+    return {
+        "training": [str(image_id) for image_id in datamodule.train_images],
+        "pseudo-labelled": [str(image_id) for image_id in datamodule.pseudo_images],
+        "validation": [str(image_id) for image_id in datamodule.val_images],
+    }
+
+
+def check_same(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]], source: str) -> None:
+    """Raise InputError where a resumed run has other images than its checkpoint, or the same in another order.
+
+    before, now: of `images_of`. With another list, validation images could have been trained on.
+    """
+    for use, images in now.items():
+        if (earlier := list(before.get(use, ()))) == list(images):
+            continue
+        added, lost = (sorted({*a} - {*b}) for a, b in ((images, earlier), (earlier, images)))
+        counts = (("new", added), ("missing", lost))
+        changes = ", ".join(f"{len(ids)} {what} ({', '.join(ids[:3])})" for what, ids in counts if ids)
+        raise InputError(
+            f"{source}: was trained with {len(earlier)} {use} images, resumed with {len(images)}, "
+            f"{changes or 'in another order'}; a resumed run keeps its images: restore the data, or start a "
+            f"new run with model.weights={source}"
+        )
 
 
 def noted(metadata: Mapping[str, Any] | None, source: str) -> dict[str, str]:
@@ -64,11 +92,11 @@ def note(
     """
     before = {} if source is None else noted(start, source)
     if not isinstance(datamodule, SplitData):
-        metadata[KEY] = before
+        metadata[KEY], metadata[OWN] = before, {}
         return
     if source is not None:
         check_start(before, datamodule, source)
-    metadata[KEY] = {**before, **trained_on(datamodule)}
+    metadata[KEY], metadata[OWN] = {**before, **trained_on(datamodule)}, images_of(datamodule)
 
 
 def check_start(before: Mapping[str, str], datamodule: SplitData, source: str) -> None:

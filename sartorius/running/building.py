@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from sartorius.data.provenance import SPLIT
 from sartorius.networks import checkpoints
 from sartorius.postprocess.saved import build as build_postprocess
-from sartorius.running import precision
+from sartorius.running import precision, resume_check
 from sartorius.running.wiring import instantiate, instantiate_all, plain
 from sartorius.structures.constructible import check_calls
 
@@ -47,7 +46,7 @@ def build_training(cfg: DictConfig) -> Training:
         build_postprocess(plain(cfg.postprocess), "train")  # likewise
     module = build_module(cfg, pretrained=cfg.ckpt_path is None)
     if cfg.ckpt_path is not None:
-        checkpoints.check_resume(cfg.ckpt_path, module, SPLIT)
+        resume_check.check_resume(cfg.ckpt_path, module, datamodule)
     if cfg.compile:
         instantiate(cfg.compile, network=module.network)
     callbacks = instantiate_all(cfg.callbacks)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from sartorius.data.provenance import SPLIT
 from sartorius.errors import InputError
 from sartorius.inference.windows import Tiles, Whole
 from sartorius.networks import checkpoints
@@ -114,22 +113,3 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
     changed = {"_target_": "tests.doubles.ToyModule", "width": 3}
     with pytest.raises(InputError, match="the weights do not fit"):
         loading.load_module(save(tmp_path / "a.ckpt", model=changed))
-
-
-def test_a_run_resumes_only_with_its_own_model(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.ckpt")
-    checkpoints.check_resume(path, building.build_module(toy_config()), SPLIT)
-    with pytest.raises(InputError, match=r"another model.*'level' is \(1,\) there and \(2,\) here"):
-        checkpoints.check_resume(path, building.build_module(toy_config(width=2)), SPLIT)
-
-
-def test_a_run_resumes_only_with_its_own_split(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.ckpt", config={"data": {"root": "a", "fold": 1, "images": ["x", "y"]}})
-    resumed = ToyModule()
-    resumed.hparams.update(config={"data": {"root": "moved", "fold": 1, "images": ["x", "y"], "batch_size": 4}})
-    checkpoints.check_resume(path, resumed, SPLIT)
-    changes = {"fold": 0, "images": None, "n_folds": 5, "fold_seed": 1, "fold_file": "f.csv", "val_images": ["x"]}
-    for key, value in changes.items():
-        resumed.hparams.update(config={"data": {"fold": 1, "images": ["x", "y"], key: value}})
-        with pytest.raises(InputError, match=rf"a.ckpt: was trained with data.{key}=.*, resumed with data.{key}="):
-            checkpoints.check_resume(path, resumed, SPLIT)

@@ -34,8 +34,9 @@ def train(
 
     Where the fit ended before its first validation (`trainer.max_time`, say), the last checkpoint stands in. resume: a
     checkpoint to continue from. test: run the same checkpoint over the test split too. Returns the metrics of both by
-    name, {} when no checkpoint was written. Raises KeyboardInterrupt when a person stops the fit, InputError before it
-    where `test` cannot be done, and in it where memory runs out or torch.compile fails.
+    name, {} of a trainer without checkpoints. Raises KeyboardInterrupt when a person stops the fit, InputError before
+    it where `test` cannot be done, in it where memory runs out or torch.compile fails, and after it where no checkpoint
+    could be written.
     """
     from sartorius.callbacks.out_of_memory import explain_memory
     from sartorius.modules.compilation import explain_compilation
@@ -50,6 +51,8 @@ def train(
             for stage in (trainer.validate, trainer.test) if test else (trainer.validate,):
                 stage(module, datamodule, ckpt_path=checkpoint, verbose=False)
                 metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+        elif trainer.checkpoint_callbacks and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            raise InputError(trainer.strategy.broadcast(why_unwritten(trainer)))
     except SystemExit:  # Lightning's answer to Ctrl-C, once its callbacks have saved the state
         raise KeyboardInterrupt from None
     except Exception as error:
@@ -91,6 +94,18 @@ def last_checkpoint(trainer: Trainer) -> str:
 
     last = (callback.path for callback in trainer.checkpoint_callbacks if isinstance(callback, LastCheckpoint))
     return next((str(path) for path in last if path.is_file()), "")
+
+
+def why_unwritten(trainer: Trainer) -> str:
+    """Explain why a fit has left no checkpoint."""
+    from sartorius.callbacks.checkpoints import AtomicCheckpointIO
+
+    writer = trainer.strategy.checkpoint_io
+    failures = writer.unwritten if isinstance(writer, AtomicCheckpointIO) else {}
+    if not failures:
+        return "nothing was trained, there is no checkpoint; raise trainer.max_epochs, max_steps or max_time"
+    path, error = next(iter(failures.items()))
+    return f"{path}: no checkpoint could be written ({error}), and the trained weights are lost; make room and repeat"
 
 
 def score_of(metrics: dict[str, float], monitor: str) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import pytorch_lightning as pl
+import torch
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
@@ -171,6 +173,23 @@ def test_nothing_validated_is_no_score(config: Config, tiny_competition: Path) -
     metrics = train(ToyModule(), wiring.instantiate(config().data), trainer)
     assert metrics == {}
     assert score_of(metrics, "val/map") != score_of(metrics, "val/map")  # NaN
+
+
+def test_a_fit_that_could_write_no_checkpoint_fails(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(InputError, match=r"best\.ckpt: no checkpoint could be written \(.*No space left on device\)"):
+        main(config())
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_fit_of_no_epochs_fails(config: Config) -> None:
+    with pytest.raises(InputError, match="nothing was trained, there is no checkpoint"):
+        main(config("trainer.max_epochs=0"))
 
 
 def trained(root: Path, folder: Path, test: bool, **options: Any) -> dict[str, float]:

@@ -18,8 +18,14 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from sartorius.errors import InputError
 from sartorius.files import atomic_path
+from sartorius.networks.checkpoints import KEY
 from sartorius.structures import checks
+
+_WEIGHTS = ("state_dict", KEY, "epoch", "global_step", "pytorch-lightning_version")  # all that prediction needs
+_PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # of ModelCheckpoint's state
+_PROCESSES = "processes"  # key of a checkpoint: how many trained
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -30,19 +36,34 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def __init__(self) -> None:
         super().__init__()
-        self.unwritten: set[str] = set()  # paths whose last save failed
+        self.unwritten: dict[str, str] = {}  # paths whose last save failed, and why
+        self._weights_only = False
+
+    @contextmanager
+    def weights_only(self) -> Iterator[None]:
+        """Leave out, within the context, what only a resumed training needs.
+
+        Lightning's own option leaves out the changes of callbacks too, and with them the average of the weights.
+        """
+        self._weights_only = True
+        try:
+            yield
+        finally:
+            self._weights_only = False
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save; where that fails (a full disk) warn, keep the previous file and let the training continue.
 
         The training is worth more than a clean end; the next save tries again.
         """
+        if self._weights_only:
+            checkpoint = {key: value for key, value in checkpoint.items() if key in _WEIGHTS}
         try:
             with atomic_path(path) as temporary:
                 torch.save(checkpoint, temporary)
-            self.unwritten.discard(str(path))
+            self.unwritten.pop(str(path), None)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            self.unwritten.add(str(path))
+            self.unwritten[str(path)] = str(error)
             kept = "the previous one stays" if Path(path).is_file() else "there is none"
             rank_zero_warn(
                 f"{path}: THE CHECKPOINT of epoch {checkpoint.get('epoch')}, step {checkpoint.get('global_step')}, "
@@ -51,29 +72,59 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint for one file, aware of files that `AtomicCheckpointIO` could not write.
+    """Lightning's ModelCheckpoint for one file, of weights alone, aware of files that `AtomicCheckpointIO` could not
+    write.
 
     The best score then stays that of the weights in the file, so that the next epoch above it is saved: Lightning would
-    wait for one above the score whose weights are lost.
+    wait for one above the score whose weights are lost. A run folder may be moved: the state names files within
+    `dirpath`, where Lightning's forgets the best score when the path changes.
     """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state with the names of files for their paths."""
+        state = super().state_dict()
+        names = {key: Path(state[key]).name for key in _PATHS}
+        return {**state, **names, "best_k_models": {Path(k).name: v for k, v in self.best_k_models.items()}}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue with the files of these names in the present folder."""
+        paths = {key: self._path(state_dict[key]) for key in _PATHS}
+        best = {self._path(name): score for name, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+    def _path(self, name: str) -> str:
+        return str(Path(self.dirpath or "", name)) if name else ""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the best score where its file is not here any more."""
+        lost = bool(self.best_model_path) and not Path(self.best_model_path).is_file()
+        if trainer.strategy.broadcast(lost):
+            score = float(self.best_model_score or 0.0)
+            rank_zero_warn(f"{self.best_model_path}: not found, and its score {score:.4f} is forgotten")
+            self.best_k_models, self.best_model_score = {}, None
+            self.best_model_path = self.kth_best_model_path = ""
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where Lightning would; a collective call, as is the other."""
-        with self._taken_back_if_unwritten(trainer):
+        with self._weights_of_the_best(trainer):
             super().on_train_epoch_end(trainer, pl_module)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where Lightning would."""
-        with self._taken_back_if_unwritten(trainer):
+        with self._weights_of_the_best(trainer):
             super().on_validation_end(trainer, pl_module)
 
     @contextmanager
-    def _taken_back_if_unwritten(self, trainer: Trainer) -> Iterator[None]:
-        before = {**self.state_dict(), "best_k_models": dict(self.best_k_models)}
-        yield
-        writer = trainer.strategy.checkpoint_io  # only the first process writes
-        unwritten = writer.unwritten if isinstance(writer, AtomicCheckpointIO) else ()
-        if trainer.strategy.broadcast(self.best_model_path in unwritten):
+    def _weights_of_the_best(self, trainer: Trainer) -> Iterator[None]:
+        """Save weights alone, and take back the score of a file that could not be written."""
+        before = self.state_dict()
+        writer = trainer.strategy.checkpoint_io
+        if not isinstance(writer, AtomicCheckpointIO):
+            yield
+            return
+        with writer.weights_only():
+            yield
+        if trainer.strategy.broadcast(self.best_model_path in writer.unwritten):  # only the first process writes
             self.load_state_dict(before)
 
 
@@ -147,6 +198,19 @@ class LastCheckpoint(Checkpoint):
     def _asked(self, trainer: Trainer) -> bool:
         """Return whether any process was asked to stop; a collective call."""
         return trainer.strategy.reduce_boolean_decision(self._stopping, all=False)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Record the number of processes."""
+        checkpoint[_PROCESSES] = trainer.world_size
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Raise InputError where another number of processes resumes: each of its steps would take other samples."""
+        before, now = checkpoint.get(_PROCESSES), trainer.world_size
+        if trainer.state.fn == TrainerFn.FITTING and before not in (None, now):
+            raise InputError(
+                f"{trainer.ckpt_path}: was trained by {before} processes, resumed by {now} (trainer.devices, "
+                "trainer.num_nodes); resume with as many, or start a new run with model.weights= this checkpoint"
+            )
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """On a second Ctrl-C before the first checkpoint, save anyway.

@@ -13,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 
 from sartorius.callbacks.leaderboard import record_run
 from sartorius.callbacks.scored_images import ImageCallback, Validation
-from sartorius.files import write_csv, write_json, write_text
+from sartorius.files import remove_partial, write_csv, write_json, write_text
 from sartorius.metrics import report
 from sartorius.metrics.instance_scores import MEANINGS
 from sartorius.networks import checkpoints
@@ -44,8 +44,10 @@ class RunRecord(ImageCallback):
         self._before = {name: float(state_dict.get(name, 0.0)) for name in self._spent}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the config and the state of the code."""
+        """Write the config and the state of the code; delete the temporary files of a killed run."""
         if trainer.is_global_zero:
+            for folder in {path.parent for path in self.folder.rglob(".*.partial*")}:
+                remove_partial(folder)
             config = pl_module.hparams.get("config", {})
             write_text(self.folder / "config.yaml", yaml.safe_dump(config, sort_keys=False))
             write_json(self.folder / "git.json", git_state())

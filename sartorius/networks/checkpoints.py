@@ -7,9 +7,8 @@ module), `cell_types`, `postprocess`, `data` (its name), `config` (the whole res
 
 from __future__ import annotations
 
-import logging
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +16,7 @@ from sartorius.errors import InputError
 from sartorius.structures import constructible
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningModule
     from torch import Tensor, nn
-
-log = logging.getLogger(__name__)
 
 KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
@@ -57,50 +53,6 @@ def metadata_of(content: Any, source: str) -> dict[str, Any] | None:
         remedy = "train it again" if version == 1 else "update sartorius"
         raise InputError(f"{source}: format version {version}, this program reads {FORMAT_VERSION}; {remedy}")
     return None
-
-
-def check_resume(checkpoint: str | Path, module: LightningModule, split: Sequence[str]) -> None:
-    """Raise InputError when `checkpoint` cannot continue the training of `module` (with its `hparams`).
-
-    That is: no checkpoint, another model, another split, with which validation images would be trained on, or another
-    kind of weight averaging than its own. Another precision is a warning. split: keys of the data config that decide on
-    the split.
-    """
-    state = read_checkpoint(checkpoint)
-    before, now = state[KEY].get("config", {}), module.hparams.get("config", {})
-    _check_split(checkpoint, split, before.get("data", {}), now.get("data", {}))
-    kind, wanted_kind = (str((config.get("averaging") or {}).get("_target_", "")) for config in (before, now))
-    if kind not in ("", wanted_kind):  # to start an average is fine; without it the mean itself would be trained
-        name = kind.rpartition(".")[2].lower()
-        raise InputError(f"{checkpoint}: holds weights averaged by {kind}; resume with averaging={name}")
-    _warn_of_precision(checkpoint, *(config.get("trainer", {}).get("precision") for config in (before, now)))
-    saved = {name: tuple(value.shape) for name, value in state["state_dict"].items()}
-    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    if saved == wanted:
-        return
-    name = min(n for n in saved.keys() | wanted.keys() if saved.get(n) != wanted.get(n))
-    raise InputError(
-        f"{checkpoint}: holds another model than the one configured: '{name}' is {saved.get(name, 'absent')} there and "
-        f"{wanted.get(name, 'absent')} here; resume with the experiment and options that wrote it"
-    )
-
-
-def _check_split(checkpoint: str | Path, split: Sequence[str], saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key in split:
-        if saved.get(key) != wanted.get(key):
-            raise InputError(
-                f"{checkpoint}: was trained with data.{key}={saved.get(key)}, resumed with data.{key}="
-                f"{wanted.get(key)}: it could train on validation images; give the same split, or start a new run"
-            )
-
-
-def _warn_of_precision(checkpoint: str | Path, saved: Any, wanted: Any) -> None:
-    """Warn where the precision differs, as `auto` may on another machine: the numbers differ from here on."""
-    if saved is not None and str(saved) != str(wanted):
-        log.warning(
-            "%s: was trained with trainer.precision=%s, resumed with trainer.precision=%s; to keep the first, set "
-            "trainer.precision=%s", checkpoint, saved, wanted, saved,
-        )  # fmt: skip
 
 
 def build_model(metadata: Mapping[str, Any], state: Mapping[str, Tensor], checkpoint: str | Path) -> Any:

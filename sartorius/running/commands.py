@@ -30,7 +30,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
             if in_multirun():
-                ignore_noise()  # in this process too, which a launcher may have started
+                tame_warnings()  # in this process too, which a launcher may have started
                 return run_member(checked(main, config_name), cfg, failures.line_of)
             try:
                 return checked(main, config_name)(cfg)
@@ -42,7 +42,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callabl
             if cfg is not None:
                 return main(cfg)
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
-            ignore_noise()
+            tame_warnings()
             try:
                 sys.argv[1:] = as_typed(config_name, wiring.without_null_groups(sys.argv[1:]))
                 return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()
@@ -69,13 +69,26 @@ def checked(main: Callable[[DictConfig], Any], config_name: str) -> Callable[[Di
     return run
 
 
-def ignore_noise() -> None:
-    """Ignore warnings of other libraries that ask for nothing."""
-    # Lightning 2.6 with torch 2.15, at every fit
-    warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*", FutureWarning)
-    # scores are of the rows of all processes: alike in each, every image counted once
-    warnings.filterwarnings("ignore", ".*sync_dist=True.*", UserWarning)
-    warnings.filterwarnings("ignore", "Using `DistributedSampler` with the dataloaders.*", UserWarning)
+# Warnings of other libraries that ask for nothing
+_NOISE = (
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning 2.6 with torch 2.15, at every fit
+    ".*sync_dist=True.*",  # scores are of the rows of all processes: alike in each, every image counted once
+    "Using `DistributedSampler` with the dataloaders.*",
+    "You called `self.log.* but have no logger configured.*",  # a line a metric with logger=none
+    "Checkpoint directory .* exists and is not empty.*",  # of a resumed run
+)
+
+
+def tame_warnings() -> None:
+    """Ignore noise, and print every other warning as one line without the place in the source."""
+    for text in _NOISE:
+        warnings.filterwarnings("ignore", text)
+    # not `formatwarning`, which Lightning replaces when it is imported
+    warnings.showwarning = _print_warning
+
+
+def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
 
 
 def _end(error: Exception) -> NoReturn:

@@ -73,7 +73,7 @@ def process_count(trainer: DictConfig) -> int:
 
 def _run_here(name: str, cfg: dict[str, Any], log: dict[str, Any] | None) -> Any:
     """Run a command in one of its processes; raises InputError for every error that the user can fix."""
-    commands.ignore_noise()
+    commands.tame_warnings()
     if processes.rank():
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")

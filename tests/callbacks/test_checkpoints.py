@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ import pytorch_lightning as pl
 import torch
 
 from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from sartorius.callbacks.weight_averaging import EMA
 from sartorius.data.competition.datamodule import SupervisedDataModule
+from sartorius.errors import InputError
 from tests.doubles import ToyModule
 
 EPOCHS = 3
@@ -69,7 +73,10 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(
     whole = fit(tiny_competition, tmp_path / "whole")
     with pytest.raises(SystemExit):
         fit(tiny_competition, tmp_path / "part", extra=Interrupt(epoch, batch, hook))
-    resumed = fit(tiny_competition, tmp_path / "part", resume=tmp_path / "part" / "last.ckpt")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        resumed = fit(tiny_competition, tmp_path / "part", resume=tmp_path / "part" / "last.ckpt")
+    assert not [warning for warning in caught if "not resumable" in str(warning.message)]
     assert torch.equal(resumed.level, whole.level)
     assert whole.seen[len(whole.seen) - len(resumed.seen) :] == resumed.seen
     states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "part")]
@@ -156,3 +163,69 @@ def test_an_exception_keeps_the_state_of_the_last_whole_epoch(tiny_competition: 
     with pytest.raises(RuntimeError, match="broken"):
         fit(tiny_competition, tmp_path, extra=Break())
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] == 0
+
+
+def scored(
+    root: Path, folder: Path, scores: list[float], patch: pytest.MonkeyPatch, *more: pl.Callback, resume: bool = False
+) -> BestCheckpoint:
+    """Fit an epoch for each score."""
+    best = BestCheckpoint(folder, "best", "score", mode="max", enable_version_counter=False)
+    trainer = pl.Trainer(
+        max_epochs=len(scores), accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_train_batches=1, limit_val_batches=1, plugins=[AtomicCheckpointIO()],
+        callbacks=[Scores(scores, set(), patch), *more, best, LastCheckpoint(folder)],
+    )  # fmt: skip
+    path = {"ckpt_path": folder / "last.ckpt", "weights_only": False} if resume else {}
+    trainer.fit(ToyModule(), SupervisedDataModule(root, batch_size=2, fold=0, n_folds=4), **path)
+    return best
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+@pytest.mark.parametrize(("score", "kept"), [(0.8, 1), (0.95, 2)])
+def test_a_moved_run_keeps_its_best_score(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: float, kept: int
+) -> None:
+    scored(tiny_competition, tmp_path / "a", [0.1, 0.9], monkeypatch)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    original = (tmp_path / "a" / "best.ckpt").read_bytes()
+    best = scored(tiny_competition, tmp_path / "b", [0.1, 0.9, score], monkeypatch, resume=True)
+    assert best.best_model_score == pytest.approx(max(0.9, score))
+    assert best.best_model_path == str(tmp_path / "b" / "best.ckpt")
+    assert torch.load(tmp_path / "b" / "best.ckpt", weights_only=True)["epoch"] == kept
+    assert ((tmp_path / "b" / "best.ckpt").read_bytes() == original) == (kept == 1)
+    assert (tmp_path / "a" / "best.ckpt").read_bytes() == original
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning", "ignore:Checkpoint directory")
+def test_a_best_score_without_its_file_is_forgotten_aloud(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(tiny_competition, tmp_path, [0.9], monkeypatch)
+    (tmp_path / "best.ckpt").unlink()
+    with pytest.warns(UserWarning, match=r"best\.ckpt: not found, and its score 0\.9000 is forgotten"):
+        best = scored(tiny_competition, tmp_path, [0.9, 0.5], monkeypatch, resume=True)
+    assert best.best_model_score == pytest.approx(0.5)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+def test_the_best_checkpoint_holds_weights_alone_and_the_last_one_resumes(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(tiny_competition, tmp_path, [0.9], monkeypatch, EMA(0.5, 1))
+    best, last = (torch.load(tmp_path / f"{name}.ckpt", weights_only=True) for name in ("best", "last"))
+    assert {*best} == {"state_dict", "epoch", "global_step", "pytorch-lightning_version"}  # a ToyModule has no hparams
+    assert {"optimizer_states", "lr_schedulers", "callbacks", "loops", "averaging"} <= {*last}
+    assert torch.equal(best["state_dict"]["level"], last["state_dict"]["level"])  # the average in both
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+def test_another_number_of_processes_does_not_resume(
+    tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored(tiny_competition, tmp_path, [0.9], monkeypatch)
+    state = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    torch.save({**state, "processes": 2}, tmp_path / "last.ckpt")
+    with pytest.raises(InputError, match=r"last\.ckpt: was trained by 2 processes, resumed by 1 \(trainer\.devices"):
+        scored(tiny_competition, tmp_path, [0.9, 0.9], monkeypatch, resume=True)

@@ -106,3 +106,13 @@ def test_seconds_are_those_of_the_fit_and_of_the_one_it_resumed(tmp_path) -> Non
     record._spent["seconds"] += 50.0
     record.load_state_dict(earlier.state_dict())  # what trainer.validate(ckpt_path=best) does
     assert record.state_dict()["seconds"] == 150.0
+
+
+def test_a_fit_deletes_what_a_killed_run_left_half_written(tmp_path: Path) -> None:
+    left = [tmp_path / ".metrics.7.partial.csv", tmp_path / "checkpoints" / ".last.7.partial.ckpt"]
+    (tmp_path / "checkpoints").mkdir()
+    for path in (*left, tmp_path / "checkpoints" / "last.ckpt"):
+        path.touch()
+    RunRecord(tmp_path, None, {}).on_fit_start(SimpleNamespace(is_global_zero=True, loggers=[]), ToyModule())
+    assert not any(path.exists() for path in left)
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()

@@ -68,3 +68,10 @@ class LateDataLoader(DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tell Lightning that the loader can be resumed within an epoch; `LastCheckpoint` lets the sampler skip."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Do nothing; the order is a function of the epoch."""

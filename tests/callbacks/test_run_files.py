@@ -18,6 +18,7 @@ from sartorius.callbacks.overlays import write_png
 from sartorius.callbacks.run_record import RunRecord, git_state
 from sartorius.structures.detections import DetectionsFolder
 from tests.callbacks.conftest import Run
+from tests.doubles import ToyModule
 
 
 def test_the_run_folder_holds_everything(run: Run) -> None:

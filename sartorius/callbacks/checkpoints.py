@@ -146,11 +146,12 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._stopping = False
         self._prints = True
+        self._saved_within = -1  # optimizer step of the last save within an epoch
         self._handlers: dict[int, Any] = {}  # of signals, as they were before the fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C."""
-        self._stopping, self._prints = False, trainer.is_global_zero
+        self._stopping, self._prints, self._saved_within = False, trainer.is_global_zero, -1
         self._take_over(signal.SIGINT)
 
     def _take_over(self, signum: int) -> None:
@@ -179,19 +180,27 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here when asked to, unless gradients accumulate over the next batch, or the epoch is over and its
-        validation comes next."""
+        """Stop here when asked to, or save where the fit ends.
+
+        Not where gradients accumulate over the next batch, or the epoch is over and its validation comes next.
+        """
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
         if self._asked(trainer):
             self._save(trainer)
             raise KeyboardInterrupt
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
+        ends = trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step
+        if ends or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
             self._save(trainer)
+            self._saved_within = trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save after validation, so that the best score so far is in it."""
-        self._save(trainer)
+        """Save after validation, so that the best score so far is in it.
+
+        An epoch that `trainer.max_time` or `trainer.max_steps` ended early is not over: its state is saved already.
+        """
+        if trainer.is_last_batch or self._saved_within != trainer.global_step:
+            self._save(trainer)
         if self._asked(trainer):
             raise KeyboardInterrupt
 

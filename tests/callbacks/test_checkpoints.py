@@ -51,11 +51,13 @@ def keep_signals() -> Iterator[None]:
     signal.signal(signal.SIGINT, handler)
 
 
-def fit(root: Path, folder: Path, resume: Path | None = None, extra: pl.Callback | None = None) -> ToyModule:
+def fit(
+    root: Path, folder: Path, resume: Path | None = None, extra: pl.Callback | None = None, **options: Any
+) -> ToyModule:
     module, data = ToyModule(), SupervisedDataModule(root, batch_size=2, fold=0, n_folds=4)
     trainer = pl.Trainer(
         max_epochs=EPOCHS, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[LastCheckpoint(folder), *([extra] if extra else [])], plugins=[AtomicCheckpointIO()],
+        callbacks=[LastCheckpoint(folder), *([extra] if extra else [])], plugins=[AtomicCheckpointIO()], **options,
     )  # fmt: skip
     signal.signal(signal.SIGINT, signal.default_int_handler)
     trainer.fit(module, data, ckpt_path=resume, **({"weights_only": False} if resume else {}))
@@ -82,6 +84,25 @@ def test_a_resumed_run_ends_as_if_it_had_not_been_stopped(
     states = [torch.load(tmp_path / name / "last.ckpt", weights_only=True) for name in ("whole", "part")]
     assert states[0]["global_step"] == states[1]["global_step"]
     assert states[0]["epoch"] == states[1]["epoch"] == EPOCHS - 1
+
+
+class TimeIsUp(pl.Callback):
+    """Stops as `trainer.max_time` does."""
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        trainer.should_stop = trainer.global_step == 7
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+@pytest.mark.parametrize("limit", [{"max_steps": 7}, {"extra": TimeIsUp()}, {"max_steps": 10}])
+def test_a_run_that_ended_within_an_epoch_continues_there(
+    tiny_competition: Path, tmp_path: Path, limit: dict[str, Any]
+) -> None:
+    whole = fit(tiny_competition, tmp_path / "whole")
+    fit(tiny_competition, tmp_path / "part", **limit)
+    resumed = fit(tiny_competition, tmp_path / "part", resume=tmp_path / "part" / "last.ckpt")
+    assert torch.equal(resumed.level, whole.level)
+    assert whole.seen[len(whole.seen) - len(resumed.seen) :] == resumed.seen
 
 
 def test_a_failed_write_leaves_the_previous_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

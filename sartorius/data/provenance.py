@@ -92,7 +92,7 @@ def note(
     """
     before = {} if source is None else noted(start, source)
     if not isinstance(datamodule, SplitData):
-        metadata[KEY], metadata[OWN] = before, {}
+        metadata[KEY] = before
         return
     if source is not None:
         check_start(before, datamodule, source)

@@ -50,8 +50,7 @@ def whole(group: str, low: int, /, **settings: Any) -> None:
 
 def switches(group: str, /, **settings: Any) -> None:
     """Check that each setting is true or false."""
-    for key, value in settings.items():
-        expect(isinstance(value, bool), group, key, value, "true or false")
+    check(group, rules.flag, **settings)
 
 
 def one_of(group: str, choices: Collection[str], /, **settings: Any) -> None:

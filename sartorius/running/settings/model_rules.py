@@ -124,7 +124,7 @@ RULES: Table = {
         "fuse.method": part,
         "fuse.min_score": fraction,
     },
-    "fusion method": {"box_nms mask_nms box_iou mask_iou share_power min_share": fraction},
+    "fusion method": {"box_nms mask_nms box_iou mask_iou share_power min_share": fraction, "class_agnostic": flag},
     "postprocess": {
         "*": part | nothing,
         "file": EMPTY_OR_PATH,

@@ -82,7 +82,7 @@ RULES: Table = {
             "enable_version_counter": flag,
             "save_top_k": whole(-1, 1_000_000),
         },
-        "competition_score": {"box_ap": flag, "max_detections": whole(1, 65_535)},
+        "competition_score": {"box_ap instance_scores": flag, "max_detections": whole(1, 65_535)},
         "early_stopping": {
             "patience": whole(0, 1_000_000),
             "min_delta": number(0, 1e6),

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 MODULES = (
     "rle_text",
     "score",
+    "instance_scores",
     "augmentation",
     "copy_paste",
     "submission",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as program
-from benchmarks import copy_paste, decode, images, loader, measure, rle_text, score, submission
+from benchmarks import copy_paste, decode, images, instance_scores, loader, measure, rle_text, score, submission
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Disagreement, Row, expect
 from sartorius.data.competition.folder import Competition
@@ -142,6 +142,12 @@ def test_generated_inputs_have_as_many_cells_as_the_real_ones(tmp_path: Path) ->
 def test_sides_agree_on_text() -> None:
     texts = images.generated(30).texts
     assert rle_text.ours(texts) == rle_text.peer(texts) == texts
+
+
+def test_sides_agree_on_the_instance_scores() -> None:
+    sides = instance_scores.sides(images.generated(40))
+    ours = instance_scores.ours(*sides)
+    assert ours == pytest.approx(instance_scores.peer(*sides)) and 0.3 < ours[1] <= ours[2] < 1
 
 
 def test_sides_agree_on_the_score() -> None:

@@ -28,11 +28,12 @@ MEANINGS: Mapping[str, tuple[str, str]] = {  # key: (name, definition)
     "aji": ("AJI", "aggregated Jaccard index: pixels shared with the closest prediction / pixels of either"),
     "aji_plus": ("AJI+", "the same, matched one to one"),
 }
-AP_MEANINGS: Mapping[str, tuple[str, str]] = {  # of cells with scores
+AP_MEANINGS: Mapping[str, tuple[str, str]] = {  # of runs with scores
     "mask_ap": ("mask AP", "COCO average precision of the cells of a type, at an IoU of 0.50 to 0.95"),
     "mask_ap_50": ("mask AP50", "the same at an IoU of 0.50"),
     "mask_ap_75": ("mask AP75", "the same at an IoU of 0.75"),
     "mask_ap_agnostic": ("mask AP, agnostic", "mask AP of all cells, whatever their type"),
+    "box_ap": ("box AP", "COCO average precision of the boxes of a type, before post-processing"),
 }
 OVERLAP_LENGTH = 6
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sartorius.running import building, wiring
+from sartorius.running import building, outputs, wiring
 from sartorius.running.commands import command
 
 
-@command("browse")
+@command("browse", outputs.FILE)
 def main(cfg: DictConfig) -> None:
     """Build the data of the config (and with targets=true the model, without pretrained weights), draw, print."""
     from sartorius.visualise.samples import write_sheet

@@ -22,7 +22,7 @@ from sartorius.data.competition.folds import make_folds, read_folds
 from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
 from sartorius.metrics import report
-from sartorius.running import loading, processes, scoring, wiring
+from sartorius.running import loading, outputs, processes, scoring, wiring
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import build_predictor, run_prediction
@@ -47,7 +47,7 @@ def check_options(cfg: DictConfig) -> None:
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here come first.
 
-    Raises InputError for a folder that holds detections, data of no SupervisedDataModule, and views that nothing joins.
+    Raises InputError for data of no SupervisedDataModule, and views that nothing joins.
     """
     import torch
 
@@ -56,8 +56,6 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     from sartorius.data.competition.datamodule import validation_data
 
     folder = Path(str(cfg.output)) / "detections"
-    if processes.rank() == 0:  # later it may have begun
-        DetectionsFolder(folder).check_empty()
     module = loading.load_module(cfg.checkpoint, cfg.inference)
     if cfg.tta and loading.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
@@ -107,7 +105,13 @@ def scored_runs(
     return runs
 
 
-@command("evaluate")
+def check_folder(cfg: DictConfig) -> None:
+    """Raise InputError where the output of a checkpoint holds detections of an earlier run."""
+    if cfg.checkpoint is not None:
+        DetectionsFolder(Path(str(cfg.output)) / "detections").check_empty()
+
+
+@command("evaluate", outputs.Output(outputs.run_folder, check=check_folder))
 @run_on_devices("evaluate")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Score what the config names, print a table, write the report. Returns the numbers of metrics.json."""

@@ -1,4 +1,4 @@
-"""Atomic files: a full disk or a kill leaves the previous file whole.
+"""Atomic files, which a full disk or a kill leaves whole, and locks, which a kill ends.
 
 Everything is written to a temporary name in the same folder (so that the move is a rename on one
 file system), flushed to the disk, and moved onto its name.
@@ -6,12 +6,16 @@ file system), flushed to the disk, and moved onto its name.
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+_PATIENCE = 1.0  # seconds that a lock is waited for: a process that was just killed may still be ending
 
 
 @contextmanager
@@ -31,6 +35,42 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: str | Path, inside: bool = False, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a file or folder, `.<name>.lock` beside it, or `.lock` inside a folder that exists.
+
+    The operating system ends the lock with the process that holds it. wait: until the other process is done; else
+    raises BlockingIOError where one holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(path)
+    file = path / ".lock" if inside else path.with_name(f".{path.name}.lock")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=-1 if wait else _PATIENCE)
+    except Timeout as error:
+        what = "another process is writing it; wait until that has ended, or write elsewhere"
+        raise BlockingIOError(errno.EAGAIN, what, str(path)) from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # Windows: filelock deletes it there
+            file.unlink()  # while it is locked: who waits for it makes a new one
+        lock.release()
+
+
+def make_new_folder(path: str | Path) -> Path:
+    """Make a folder of this name or, where that is taken, with _2, _3 ... at its end; returns its path."""
+    for number in itertools.count(1):
+        folder = Path(path if number == 1 else f"{path}_{number}")
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            break
+    return folder
 
 
 def remove_partial(folder: str | Path) -> None:

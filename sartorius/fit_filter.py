@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from sartorius.errors import InputError
 from sartorius.files import write_json
-from sartorius.running import wiring
+from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 from sartorius.structures.progress import progress_bar
 
@@ -57,7 +57,7 @@ def fit_filter(
     return fitted, {**numbers, "threshold": fitted.threshold}
 
 
-@command("fit_filter")
+@command("fit_filter", outputs.FILE)
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Train the filter that the config describes, write it and its gain. Returns the numbers of the report."""
     from sartorius.data.competition.folder import Competition

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius.running import building, processes, wiring
+from sartorius.errors import InputError
+from sartorius.running import building, outputs, wiring
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import Prediction, build_predictions, model_source, run_prediction
@@ -40,17 +41,23 @@ def predict(
     return [prediction.folder for prediction in predictions]
 
 
-@command("predict")
+def check_folder(cfg: DictConfig) -> None:
+    """Raise InputError where the output holds detections or overlays of an earlier run."""
+    from sartorius.structures.detections import DetectionsFolder
+
+    output = Path(str(cfg.output))
+    for folder in (output / "detections", *sorted(output.glob("detections_*"))):
+        DetectionsFolder(folder).check_empty()
+    if any(output.glob("overlays/*.png")):
+        raise InputError(f"{output / 'overlays'}: holds overlays already; delete them or give another output=")
+
+
+@command("predict", outputs.Output(outputs.run_folder, check=check_folder))
 @run_on_devices("predict")
 def main(cfg: DictConfig) -> None:
     """Build the objects of the config and the checkpoint, and predict."""
-    from sartorius.structures.detections import DetectionsFolder
-
     model_source(cfg.checkpoint, wiring.plain(cfg.get("model")))  # before images are read
     output = Path(str(cfg.output))
-    if processes.rank() == 0:  # the others may come later, when it has begun
-        for folder in (output / "detections", *sorted(output.glob("detections_*"))):
-            DetectionsFolder(folder).check_empty()
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad images are named before a network is built
     building.seed_everything(cfg.seed)

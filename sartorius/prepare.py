@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
-from sartorius.running import wiring
+from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 
 if TYPE_CHECKING:
@@ -78,12 +78,21 @@ def _write_audit(root: Path, output: Path, text: str, images: pd.DataFrame, prob
     return f"{text}\nwritten: {output / 'audit.txt'}, {output / 'audit.csv'}"
 
 
-@command("prepare")
+def audit_folder(cfg: DictConfig) -> Path:
+    """Return the folder of the audit: `output`, else one named after the folder of the source."""
+    if cfg.output:
+        return Path(str(cfg.output))
+    source = cfg.source
+    data = source.folder if "folder" in source else source.root if "root" in source else source._args_[0]
+    return Path(cfg.paths.runs_dir, "prepare", Path(str(data)).resolve().name)
+
+
+@command("prepare", outputs.Output(audit_folder))
 def main(cfg: DictConfig) -> Any:
     """Make or find the folder of `cfg.source`, audit it, write folds; prints the page."""
     source = wiring.instantiate(cfg.source)  # the competition's layout: its folder; LIVECell: the object
     root = source if isinstance(source, Path) else source.root
-    output = Path(str(cfg.output)) if cfg.output else Path(cfg.paths.runs_dir, "prepare", root.resolve().name)
+    output = audit_folder(cfg)
     if source is not root:
         print(prepare_livecell(source, output))
         return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
-from sartorius.running import wiring
+from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 from sartorius.running.resume import resume
 
@@ -55,7 +55,7 @@ def pseudo_label(labeller: PseudoLabeller, truth: Texts | None, workers: int = 1
     return report
 
 
-@command("pseudo_label")
+@command("pseudo_label", outputs.FILE)
 def main(cfg: DictConfig) -> Report:
     """Write the pseudo-labels of a folder of detections, and print the counts of cells."""
     from sartorius.data.images import ImageFolder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
-from sartorius.running import wiring
+from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 
 if TYPE_CHECKING:
@@ -55,7 +55,27 @@ def from_detections(run: Run) -> Predicted:
     return Predicted(sorted(shown), cells, names, saved.explain)
 
 
-@command("report")
+def run_folders(cfg: DictConfig) -> list[str]:
+    """List the folders of the runs; raises InputError for none, and for a missing one."""
+    from sartorius.reports.runs import check_folder
+
+    given: Any = wiring.plain(cfg.run)
+    folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.path_list(given)
+    if not folders:
+        raise InputError("run=[]: name at least one run folder")
+    return [str(check_folder(folder)) for folder in folders]
+
+
+def page_file(cfg: DictConfig) -> Path:
+    """Return the page to write, with the suffix of one."""
+    folders = run_folders(cfg)
+    place = Path(folders[0]) if len(folders) == 1 else Path(cfg.paths.runs_dir) / "report"
+    output = Path(str(cfg.output or place / "report.html"))
+    # a browser would show another suffix as text
+    return output if output.suffix in (".html", ".htm") else output / "report.html"
+
+
+@command("report", outputs.Output(page_file, is_folder=False))
 def main(cfg: DictConfig) -> str:
     """Write the page of the config's runs; returns its path."""
     from sartorius.reports.entries import entry_of
@@ -63,18 +83,12 @@ def main(cfg: DictConfig) -> str:
     from sartorius.reports.page import write_report
     from sartorius.reports.runs import names_of, read_run
 
-    given: Any = wiring.plain(cfg.run)
-    folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.path_list(given)
-    if not folders:
-        raise InputError("run=[]: name at least one run folder")
+    given, folders = wiring.plain(cfg.run), run_folders(cfg)
     names = [str(name) for name in given] if isinstance(given, Mapping) else names_of(folders)
     style = Style(images=cfg.images, **wiring.plain(cfg.gallery))
     runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
     entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections) for run in runs]
-    place = Path(folders[0]) if len(runs) == 1 else Path(cfg.paths.runs_dir) / "report"
-    output = Path(str(cfg.output or place / "report.html"))
-    if output.suffix not in (".html", ".htm"):  # a browser would show it as text
-        output = output / "report.html"
+    output = page_file(cfg)
     plots = output.parent / "plots" if cfg.plots else None
     size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))
     print(f"{output}: {size / 1e6:.1f} MB")

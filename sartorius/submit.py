@@ -23,7 +23,7 @@ from sartorius.formats.submission import (
     validate_submission,
     write_submission,
 )
-from sartorius.running import wiring
+from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 from sartorius.structures.progress import progress_bar
 
@@ -95,7 +95,12 @@ def validate(path: str | Path, sizes: Sizes | None, limit: int) -> None:
         warnings.warn(hint, stacklevel=2)
 
 
-@command("submit")
+def written_file(cfg: DictConfig) -> Path | None:
+    """Return the submission to write; None where one is checked."""
+    return outputs.output_file(cfg) if cfg.validate is None else None
+
+
+@command("submit", outputs.Output(written_file, is_folder=False))
 def main(cfg: DictConfig) -> None:
     """Write a submission from detections, or check one."""
     if (cfg.detections is None) == (cfg.validate is None):

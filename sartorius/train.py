@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
+from sartorius.running import outputs, signals
 from sartorius.running.building import build_training
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
@@ -113,7 +114,20 @@ def score_of(metrics: dict[str, float], monitor: str) -> float:
     return metrics.get(monitor, float("nan"))
 
 
-@command("train")
+def check_folder(cfg: DictConfig) -> None:
+    """Raise InputError where the run folder holds another run than the one to resume."""
+    folder = Path(str(cfg.run_dir))
+    checkpoints = folder / "checkpoints"
+    resumed = cfg.ckpt_path is not None and Path(str(cfg.ckpt_path)).resolve().parent == checkpoints.resolve()
+    written = any(checkpoints.glob("*.ckpt")) or (folder / "metrics.json").is_file()
+    if not written or resumed:
+        return
+    last = checkpoints / "last.ckpt"
+    advice = f"continue it with ckpt_path={last}, or " if last.is_file() else ""
+    raise InputError(f"{folder}: holds another run; {advice}give another hydra.run.dir=")
+
+
+@command("train", outputs.Output(outputs.run_folder, check=check_folder))
 @run_on_devices("train")
 def main(cfg: DictConfig) -> float:
     """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
@@ -123,7 +137,7 @@ def main(cfg: DictConfig) -> float:
         checkpoint = None if cfg.ckpt_path is None else str(cfg.ckpt_path)
         metrics = train(training.module, training.datamodule, trainer, checkpoint, cfg.test)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) and trainer.is_global_zero:
+        if isinstance(error, KeyboardInterrupt | signals.Terminated) and trainer.is_global_zero:
             print(f"stopped in epoch {trainer.current_epoch}; {resume_hint(cfg.run_dir)}", file=sys.stderr)
         finish_logging(failed=True)
         raise

@@ -224,6 +224,7 @@ def test_the_baseline_beside_it_and_alone(run: Run, truth: Competition, tmp_path
     assert len(pd.read_csv(tmp_path / "report" / "per_image_otsu_watershed.csv")) == 2
     alone = run("baseline=otsu_watershed", "baseline.min_area=20", "images=[astro01,cort02]")
     assert alone["competition_map"] == other["competition_map"]
+    assert not list((tmp_path / "report").glob("per_image_*")), "of another call"
 
 
 def test_images_of_a_fold(run: Run, truth: Competition, tmp_path: Path) -> None:

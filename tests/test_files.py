@@ -1,4 +1,8 @@
 import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pandas as pd
 import pytest
@@ -44,3 +48,40 @@ def test_a_file_is_current_unless_what_it_is_made_of_is_newer(tmp_path) -> None:
     assert files.is_current(made, [one, other]) and files.is_current(made, [made])
     assert not files.is_current(other, [one, made]) and not files.is_current(made, [one, tmp_path / "absent"])
     assert not files.is_current(tmp_path / "absent", [one])
+
+
+def test_a_lock_ends_with_its_process_and_leaves_no_file(tmp_path) -> None:
+    """The process forks, as data loaders do: a child that outlives it does not hold the lock."""
+    program = """
+import os, sys, time
+from sartorius.files import locked
+with locked(sys.argv[1]):
+    child = os.fork()
+    if child == 0:
+        os.close(1)
+        time.sleep(20)
+        os._exit(0)
+    print(child, flush=True)
+    time.sleep(20)
+"""
+    held = subprocess.Popen([sys.executable, "-c", program, str(tmp_path / "a")], stdout=subprocess.PIPE, text=True)
+    assert held.stdout is not None
+    child = int(held.stdout.readline())
+    try:
+        with pytest.raises(BlockingIOError, match="another process is writing it"), files.locked(tmp_path / "a"):
+            pass
+        held.kill()
+        held.communicate()
+        with files.locked(tmp_path / "a"):
+            assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+        assert not list(tmp_path.iterdir())
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_lock_is_waited_for(tmp_path) -> None:
+    with ThreadPoolExecutor() as pool:
+        with files.locked(tmp_path, inside=True):
+            waiting = pool.submit(lambda: files.locked(tmp_path, inside=True, wait=True).__enter__())
+            assert wait([waiting], timeout=0.2).not_done
+        waiting.result(timeout=20)

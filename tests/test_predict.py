@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -164,6 +165,9 @@ def test_images_of_sub_folders_are_not_missed_in_silence(config: Compose, tmp_pa
 def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: Path) -> None:
     main(config())
     with pytest.raises(InputError, match="holds detections already"):
+        main(config())
+    shutil.rmtree(tmp_path / "out" / "detections")
+    with pytest.raises(InputError, match="overlays: holds overlays already; delete them or give another output="):
         main(config())
 
 

@@ -91,6 +91,25 @@ def test_two_runs_are_the_same(config: Config, tmp_path: Path) -> None:
     assert losses[0] == losses[1]
 
 
+def test_a_folder_of_another_run_is_refused(config: Config, tmp_path: Path) -> None:
+    main(config())
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    with pytest.raises(InputError, match=f"{tmp_path}: holds another run; continue it with ckpt_path={last}, or give"):
+        main(config("seed=1"))
+    with pytest.raises(InputError, match="holds another run"):
+        main(config(f"ckpt_path={tmp_path / 'other' / 'checkpoints' / 'last.ckpt'}"))
+    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    main(config(f"ckpt_path={last}", "trainer.max_epochs=2"))
+    assert pd.read_csv(tmp_path / "metrics.csv")["val/map"].count() == 2
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="holds another run; give another hydra.run.dir="):
+        main(config())
+    (tmp_path / "metrics.json").unlink()
+    main(config())  # one that was killed before its first checkpoint
+
+
 def test_a_wrong_checkpoint_is_refused_before_training(config: Config, tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("hello")
     for path, message in ((tmp_path / "no.ckpt", "no such checkpoint"), (tmp_path / "text.ckpt", "not a checkpoint")):

@@ -39,8 +39,10 @@ class Overlays(ImageCallback):
         self.suppress_errors = SuppressErrors(str(self.folder), "Overlays of the training may be missing", OSError)
 
     def on_scoring_start(self, validation: Validation) -> None:
-        """Count the images of this validation from zero."""
+        """Count the images of this validation from zero; delete the drawings of an earlier best checkpoint."""
         self._count = 0  # images of this process so far
+        if not validation.in_fit:
+            validation.clear(self.folder, "*.png")
 
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
         """Draw one of the first images of the set; raises OSError, outside a fit, where it cannot be written."""

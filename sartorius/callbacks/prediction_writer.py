@@ -26,6 +26,11 @@ class PredictionWriter(ImageCallback):
         self.meta = meta or {}
         self._described = False
 
+    def on_scoring_start(self, validation: Validation) -> None:
+        """Delete detections of an earlier best checkpoint: its images and cell types may have been others."""
+        if not validation.in_fit:
+            validation.clear(self.folder.folder, "*.npz")
+
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
         """Write an image of the best checkpoint's validation."""
         if not validation.in_fit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -116,6 +117,13 @@ class Validation:
     def in_fit(self) -> bool:
         """Whether this is a validation within a fit, and not that of the best checkpoint after it."""
         return self.trainer.state.fn == TrainerFn.FITTING
+
+    def clear(self, folder: Path, pattern: str) -> None:
+        """Delete the files that an earlier validation wrote, before any process writes new ones; a collective call."""
+        if self.trainer.is_global_zero:
+            for path in folder.glob(pattern):
+                path.unlink()
+        self.trainer.strategy.barrier(f"cleared {folder}")
 
     def log(self, metrics: Mapping[str, float], score: str, count: int) -> None:
         """Log means over `count` images or cells, and the one called `score` to the progress bar.

@@ -49,11 +49,16 @@ class Run:
         return None if isinstance(value, str) and "${" in value else value
 
 
+def check_folder(folder: str | Path) -> Path:
+    """Return the folder of a run; raises InputError where it is missing."""
+    if not Path(folder).is_dir():
+        raise InputError(f"run={folder}: no such folder; expected one that train, evaluate, predict or ensemble wrote")
+    return Path(folder)
+
+
 def read_run(folder: str | Path, name: str) -> Run:
     """Read a folder. Raises InputError where it is missing, holds nothing to report, or a file in it is damaged."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"run={folder}: no such folder; expected one that train, evaluate, predict or ensemble wrote")
+    folder = check_folder(folder)
     config = _read_yaml(folder / "config.yaml") or _read_yaml(folder / ".hydra" / "config.yaml")
     numbers, git = _read_json(folder / "metrics.json"), _read_json(folder / "git.json")
     table = report.read_per_image(folder) if (folder / "per_image.csv").is_file() else None

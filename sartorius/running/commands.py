@@ -14,59 +14,67 @@ import hydra
 from omegaconf import DictConfig
 
 from sartorius.running import failures, settings, wiring
+from sartorius.running.outputs import FOLDER, Output
 from sartorius.running.settings.typed import as_typed
+from sartorius.running.signals import Terminated, sigterm_raises
 from sartorius.sweeps.task import MembersFailed, in_multirun, run_member
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
+def command(config_name: str, output: Output = FOLDER) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
     """Decorate `main(cfg)`: a Hydra program over conf/<config_name>.yaml; `main(cfg)` can still be called in Python.
 
     Bad input, a mistyped option, a missing value and a file that cannot be read or written end in one line
-    `error: ...` on stderr and exit code 1, Ctrl-C in exit code 130; a bug keeps its traceback. In a multirun a failed
-    member does not stop the others, whatever its error; the exit code is 1 all the same (see `sweeps`).
+    `error: ...` on stderr and exit code 1, Ctrl-C in exit code 130, SIGTERM in 143; a bug keeps its traceback. In a
+    multirun a failed member does not stop the others, whatever its error; the exit code is 1 all the same (see
+    `sweeps`). `output` is claimed while `main` runs, called in Python too.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
+        def write(cfg: DictConfig) -> Any:
+            with output.claimed(cfg, config_name):
+                return main(cfg)
+
+        def checked(cfg: DictConfig) -> Any:
+            settings.check(cfg, config_name)
+            return write(cfg)
+
         @functools.wraps(main)
         def job(cfg: DictConfig) -> Any:
             if in_multirun():
                 tame_warnings()  # in this process too, which a launcher may have started
-                return run_member(checked(main, config_name), cfg, failures.line_of)
+                return run_member(checked, cfg, failures.line_of)
             try:
-                return checked(main, config_name)(cfg)
+                return checked(cfg)
             except Exception as error:
                 _end(error)
 
         @functools.wraps(main)
         def program(cfg: DictConfig | None = None) -> Any:
-            if cfg is not None:
-                return main(cfg)
-            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
-            tame_warnings()
-            try:
-                sys.argv[1:] = as_typed(config_name, wiring.without_null_groups(sys.argv[1:]))
-                return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()
-            except MembersFailed:
-                sys.exit(1)
-            except KeyboardInterrupt:
-                print("interrupted", file=sys.stderr)
-                sys.exit(128 + signal.SIGINT)
-            except Exception as error:
-                _end(error)
+            return _run_hydra(job, config_name) if cfg is None else write(cfg)
 
         return program
 
     return decorate
 
 
-def checked(main: Callable[[DictConfig], Any], config_name: str) -> Callable[[DictConfig], Any]:
-    """Let `main` run with settings that their rules admit only."""
-
-    def run(cfg: DictConfig) -> Any:
-        settings.check(cfg, config_name)
-        return main(cfg)
-
-    return run
+def _run_hydra(job: Callable[[DictConfig], Any], config_name: str) -> Any:
+    """Run the job with the config of the command line; every end but a bug's is an exit code."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # hand errors over instead of printing them
+    tame_warnings()
+    try:
+        with sigterm_raises():
+            sys.argv[1:] = as_typed(config_name, wiring.without_null_groups(sys.argv[1:]))
+            return hydra.main(str(wiring.CONF_DIR), config_name, version_base="1.3")(job)()
+    except MembersFailed:
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        sys.exit(128 + signal.SIGTERM)
+    except Exception as error:
+        _end(error)
 
 
 # Warnings of other libraries that ask for nothing

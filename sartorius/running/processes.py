@@ -28,9 +28,10 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
+from sartorius.running.signals import Terminated, sigterm_raises
 
-_INTERRUPTED = 128 + signal.SIGINT
-_GRACE = 60.0  # seconds that the others have to stop after the first was interrupted
+_INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_GRACE = 60.0  # seconds that the others have to stop after the first was interrupted or terminated
 _POLL = 0.1  # seconds between polls of the ranks
 _LAST_LINES = 5  # of a dead rank's stderr, in the message
 
@@ -78,8 +79,8 @@ def launch(function: Callable[..., Any], arguments: Sequence[Any], count: int) -
     LOCAL_RANK (0 to count - 1), WORLD_SIZE, MASTER_ADDR and MASTER_PORT in its environment, and OMP_NUM_THREADS, its
     share of the cores, unless that is set. Only the first prints.
 
-    Raises InputError and KeyboardInterrupt as the function did in one of the processes, RuntimeError with the traceback
-    for any other exception, and InputError where a process was killed.
+    Raises InputError, KeyboardInterrupt and Terminated as the function did in one of the processes, RuntimeError with
+    the traceback for any other exception, and InputError where a process was killed.
     """
     with tempfile.TemporaryDirectory(prefix="sartorius-ranks-") as name:
         folder = Path(name)
@@ -148,7 +149,7 @@ def _wait(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> None:
     until = float("inf")
     while time.monotonic() < until:
         codes = [None if outcome is None else outcome.code for outcome in _outcomes(folder, processes)]
-        if any(code not in (None, 0, _INTERRUPTED) for code in codes):
+        if any(code not in (None, 0, _INTERRUPTED, _TERMINATED) for code in codes):
             time.sleep(_POLL)  # where one was killed the others fail too, maybe first
             return
         if None not in codes:
@@ -188,6 +189,8 @@ def _result(folder: Path, outcomes: Sequence[_Outcome | None]) -> Any:
     code, number, end = min(failed, key=lambda entry: entry[:2])  # -1 first; an interrupt (130) last
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
+    if code == _TERMINATED:
+        raise Terminated
     if end.bug:
         raise RuntimeError(f"process {number + 1} of {len(outcomes)} failed\n{end.message}")
     file = _stderr_file(folder, number)
@@ -209,9 +212,12 @@ def run_rank(folder: Path) -> None:
     threading.Thread(target=_end_with_starter, daemon=True).start()
     try:
         function, arguments = pickle.loads((folder / "job").read_bytes())
-        outcome = _Outcome(0, result=function(*arguments))
+        with sigterm_raises():
+            outcome = _Outcome(0, result=function(*arguments))
     except KeyboardInterrupt:
         outcome = _Outcome(_INTERRUPTED)
+    except Terminated:
+        outcome = _Outcome(_TERMINATED)
     except InputError as error:
         outcome = _Outcome(1, str(error))
     except BaseException:
@@ -219,7 +225,7 @@ def run_rank(folder: Path) -> None:
     sys.stdout.flush()
     with atomic_path(_outcome_file(folder, number)) as temporary:
         temporary.write_bytes(pickle.dumps(outcome if number == 0 or outcome.code else _Outcome(0)))
-    if outcome.code not in (0, _INTERRUPTED):
+    if outcome.code not in (0, _INTERRUPTED, _TERMINATED):
         threading.Event().wait()  # for the starter: others that lose their connection would complain, too
     sys.exit(outcome.code)
 

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sartorius.errors import InputError
-from sartorius.running import processes
+from sartorius.running import outputs, processes
 from sartorius.sweeps.task import in_multirun
 
 
@@ -28,11 +28,12 @@ def register() -> None:
     """
     for resolver in (
         _default_norm, _by_weights, _count, _either, _chosen_name, _run_folder, _output_folder, _last_part, _file_name,
-        _stable_id, _multirun_or, _around, _of_model, _own_folder,
+        _stable_id, _multirun_or, _around, _of_model,
     ):  # fmt: skip
         OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, replace=True)
     ConfigStore.instance().store(name="any_key", node=DictConfig({}, flags={"struct": False}))
-    OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+    for resolver in (_stamp, _own_folder):  # the same at every use
+        OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, use_cache=True, replace=True)
 
 
 def _default_norm(weights: Any) -> str:
@@ -60,12 +61,15 @@ def _chosen_name(_root_: DictConfig) -> str:
 
 
 def _run_folder(stamp: str, _root_: DictConfig) -> str:
-    """Name the run folder: that of the checkpoint to resume, else STAMP_EXPERIMENT_foldN_seedN in paths.runs_dir."""
+    """Name the run folder: that of the checkpoint to resume, else STAMP_EXPERIMENT_foldN_seedN in paths.runs_dir.
+
+    The latter is made anew when a run starts.
+    """
     checkpoint = Path(str(_root_.ckpt_path))
     if checkpoint.parent.name == "checkpoints" and checkpoint.parent.is_dir():
         return str(checkpoint.parent.parent)
     name = f"{stamp}_{_chosen_name(_root_)}_fold{_root_.data.fold}_seed{_root_.seed}"
-    return str(Path(str(_root_.paths.runs_dir), name))
+    return outputs.new_folder(str(Path(str(_root_.paths.runs_dir), name)))
 
 
 def _output_folder(stamp: str, _root_: DictConfig) -> str:
@@ -141,5 +145,5 @@ def _targets(node: Any, where: str) -> Iterator[tuple[str, str]]:
 
 
 def _own_folder(folder: str) -> str:
-    """Return the folder; in a multirun that of the member, since all would write to the same one."""
-    return str(HydraConfig.get().runtime.output_dir) if in_multirun() else folder
+    """Return the folder, made anew; in a multirun that of the member, since all would write to the same one."""
+    return str(HydraConfig.get().runtime.output_dir) if in_multirun() else outputs.new_folder(folder)

@@ -153,6 +153,8 @@ def write_scores(
         first.numbers["against"] = {"file": against, **difference}
     write_json(output / "metrics.json", first.numbers)
     write_csv(output / "per_image.csv", first.table)
+    for earlier in set(output.glob("per_image_*.csv")) - {output / f"per_image_{name}.csv" for name, _ in others}:
+        earlier.unlink()  # of another call with this output
     print(f"report in {output}")
     return first.numbers
 

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from sartorius import files
 from sartorius.errors import InputError
 from sartorius.sweeps import members
 from sartorius.sweeps.members import SweepMember
@@ -44,9 +45,8 @@ class Sweep:
         texts = [*(f"{key}={value}" for key, value in params.items()), *arguments]
         parser = OverridesParser.create(config_loader=sweeper.hydra_context.config_loader)
         self.options = {option.get_key_element(): option for option in parser.parse_overrides(texts)}
-        self.folder = sweep_folder(self.config.hydra)
         fixed = [key for key, option in self.options.items() if not option.is_sweep_override()]
-        _name_folders(self.config.hydra, self.folder, fixed)
+        self.folder = _name_folders(self.config.hydra, fixed)
 
     def launch(self, job_overrides: list[list[str]], first: int) -> None:
         """Run members, numbered from `first` on."""
@@ -55,13 +55,28 @@ class Sweep:
             _ = job.return_value  # raises what the job did outside of `run_member`
 
 
-def _name_folders(config: DictConfig, folder: Path, fixed: Sequence[str]) -> None:
+@contextmanager
+def open_sweep(sweeper: Sweeper, params: Mapping[str, Any], arguments: Sequence[str]) -> Iterator[Sweep]:
+    """Open a sweep whose folder no other process uses; raises BlockingIOError where one does."""
+    sweep = Sweep(sweeper, params, arguments)
+    with files.locked(sweep.folder, inside=True):
+        yield sweep
+
+
+def _name_folders(config: DictConfig, fixed: Sequence[str]) -> Path:
+    """Name the folders of the sweep and its members; returns the first, which is made anew if the clock names it."""
+    folder = sweep_folder(config)
+    raw = str(OmegaConf.to_container(config.sweep, resolve=False)["dir"])  # type: ignore[call-overload, index]
+    if "${stamp:" in raw or "${now:" in raw:
+        folder = files.make_new_folder(folder)
     left_out = [*config.job.config.override_dirname.exclude_keys, *fixed]
     with read_write(config), open_dict(config):
+        config.sweep.dir = str(folder)
         config.overrides.hydra += [
             f"hydra.sweep.dir={_quoted(str(folder))}",
             f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, left_out))}]",
         ]
+    return folder
 
 
 def check_discrete(options: Mapping[str, Override]) -> None:

@@ -44,6 +44,9 @@ class Noted(CSVLog):
 @pytest.fixture(scope="session")
 def run(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("runs") / "toy"
+    for old in ("detections/gone.npz", "overlays/gone.png"):  # of an earlier best checkpoint, of other images
+        (folder / old).parent.mkdir(parents=True)
+        (folder / old).touch()
     postprocess = pipeline(score=0.1, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
     scored = CompetitionScore(instance_scores=True)
     callbacks: list[pl.Callback] = [

@@ -33,6 +33,7 @@ defaults:
   - override /hydra/sweeper: grid
 hydra:
   run: {dir: run}
+  output_subdir: null
   sweep: {dir: "sweep", subdir: "${hydra.job.num}_${file_name:${hydra.job.override_dirname}}"}
   job: {config: {override_dirname: {kv_sep: "-", item_sep: "_"}}}
 """

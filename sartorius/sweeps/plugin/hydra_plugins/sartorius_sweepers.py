@@ -23,13 +23,13 @@ class GridSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all members. Raises MembersFailed after the table where some failed, InputError where nothing can run."""
-        sweep = sweepers.Sweep(self, self.params or {}, arguments)
-        sweepers.check_discrete(sweep.options)
-        (plan,) = self.split_arguments(list(sweep.options.values()), None)
-        if self.max_batch_size is not None:  # Hydra composes a batch when its turn comes
-            self.validate_batch_is_legal(plan)
-        with sweepers.reported(sweep.folder, lambda: sweepers.grid_members(sweep.folder, plan)):
-            super().sweep(arguments)
+        with sweepers.open_sweep(self, self.params or {}, arguments) as sweep:
+            sweepers.check_discrete(sweep.options)
+            (plan,) = self.split_arguments(list(sweep.options.values()), None)
+            if self.max_batch_size is not None:  # Hydra composes a batch when its turn comes
+                self.validate_batch_is_legal(plan)
+            with sweepers.reported(sweep.folder, lambda: sweepers.grid_members(sweep.folder, plan)):
+                super().sweep(arguments)
 
     def split_arguments(  # type: ignore[override] # Hydra's is static, but called on the instance
         self, overrides: list[Override], max_batch_size: int | None
@@ -56,4 +56,5 @@ class OptunaSweeper(BasicSweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials that are left. Raises as the grid does."""
-        sweepers.run_search(sweepers.Sweep(self, self.params or {}, arguments), self.settings)
+        with sweepers.open_sweep(self, self.params or {}, arguments) as sweep:
+            sweepers.run_search(sweep, self.settings)

@@ -8,14 +8,16 @@ memory), annotations are grouped by image once, and each image's are decoded on 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
+from sartorius.structures.arrays import Floats
 
 _REMEDY = "correct or remove it"
 
@@ -23,12 +25,13 @@ _REMEDY = "correct or remove it"
 class Annotation(NamedTuple):
     """One cell: its id, the id of its image, and its mask.
 
-    shape: polygons float64 [2 P] (x, y, x, y, ...; pixel edges), or an RLE as in the file; None where it is neither.
+    Ids are numbers or text, anything else as in the file. crowd: None where it is neither 0 nor 1. shape: polygons
+    float64 [2 P] (x, y, x, y, ...; pixel edges), or an RLE as in the file; None where it is neither.
     """
 
     id: Any
     image_id: Any
-    crowd: bool
+    crowd: bool | None
     shape: Any
 
 
@@ -55,22 +58,44 @@ class CocoImage:
 def read_coco(path: str | Path) -> list[CocoImage]:
     """Read the images of a COCO file in its order, with their annotations; those may be a list, or a dict by id.
 
+    Ids are compared as whole numbers where they are any, so that 7, 7.0 and "7" are one id.
+
     Raises InputError for a file that is missing, is not JSON or not COCO, for an id that occurs twice among images or
-    annotations, and for an annotation of an image that the file does not list.
+    annotations, and for annotations of images that the file does not list.
     """
     content = _parse(Path(path))
     listed, annotations = (_section(path, content, name) for name in ("images", "annotations"))
     cells: dict[Any, list[Annotation]] = {}
+    problems: list[str] = []
     for number, image in enumerate(listed):
-        if not isinstance(image, dict) or not {"id", "file_name", "height", "width"} <= set(image):
-            raise InputError(f"{path}: images[{number}] lacks one of id, file_name, height, width: not a COCO file")
-        if not isinstance(image["id"], int | str):
-            raise InputError(f"{path}: images[{number}] has the id {image['id']}, expected a number or text")
-        if image["id"] in cells:
-            raise InputError(f"{path}: two images have the id {image['id']}, the second is {image['file_name']}")
-        cells[image["id"]] = []
+        with noted(problems):
+            cells[_new_id(path, f"images[{number}]", image, cells)] = []
+    raise_all(problems)
     _share_out(path, annotations, cells)
-    return [_image(path, image, cells[image["id"]]) for image in listed]
+    images = []
+    for image in listed:
+        with noted(problems):
+            images.append(_image(path, image, cells[_whole(image["id"])]))
+    raise_all(problems)
+    return images
+
+
+def _whole(value: Any) -> Any:
+    """Convert a number without fraction, or its decimal text, to int; return anything else as it is."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return int(value) if isinstance(value, str) and re.fullmatch("0|[1-9][0-9]{0,17}", value) else value
+
+
+def _new_id(path: str | Path, where: str, image: Any, known: Container[Any]) -> Any:
+    if not isinstance(image, dict) or not {"id", "file_name", "height", "width"} <= set(image):
+        raise InputError(f"{path}: {where} lacks one of id, file_name, height, width: not a COCO file")
+    own_id = _whole(image["id"])
+    if isinstance(own_id, bool) or not isinstance(own_id, int | str):
+        raise InputError(f"{path}: {where} has the id {image['id']}, expected a whole number or text")
+    if own_id in known:
+        raise InputError(f"{path}: two images have the id {own_id}, the second is {image['file_name']}")
+    return own_id
 
 
 def _parse(path: Path) -> Any:
@@ -87,16 +112,28 @@ def _compact(node: dict[str, Any]) -> Any:
     """Convert an annotation to a tuple, polygons to arrays, without unused keys; leave any other object."""
     if "segmentation" not in node:
         return node
-    shape = node["segmentation"]
-    if not isinstance(shape, dict):
-        try:
-            shape = [np.array(polygon, np.float64) for polygon in shape]
-        except (TypeError, ValueError, OverflowError):
-            shape = None  # refused by `check_cells`, which knows the image
-    own_id, image_id = (
-        value if isinstance(value, int | str) else None for value in (node.get("id"), node.get("image_id"))
+    shape, crowd = node["segmentation"], node.get("iscrowd")
+    crowd = _whole(crowd) if isinstance(crowd, str | float) else crowd
+    return Annotation(
+        _whole(node.get("id")),
+        _whole(node.get("image_id")),
+        bool(crowd) if crowd in (None, 0, 1) else None,
+        shape if isinstance(shape, dict) else _polygons(shape),
     )
-    return Annotation(own_id, image_id, bool(node.get("iscrowd")), shape)
+
+
+def _polygons(shape: Any) -> list[Floats] | None:
+    """Convert polygons to flat arrays; points may also be pairs, and a single polygon may stand without its list."""
+    try:
+        parts = [np.array(part) for part in shape]
+        if parts and all(part.shape in ((), (2,)) for part in parts):
+            parts = [np.array(shape)]
+        parts = [part.reshape(-1) if part.shape[1:] == (2,) else part for part in parts]
+        if any(part.dtype.kind not in "if" for part in parts):
+            return None
+        return [part.astype(np.float64, copy=False) for part in parts]
+    except (TypeError, ValueError, OverflowError):
+        return None  # refused by `check_cells`, which knows the image
 
 
 def _section(path: str | Path, content: Any, name: str) -> list[Any]:
@@ -112,25 +149,39 @@ def _section(path: str | Path, content: Any, name: str) -> list[Any]:
 
 def _share_out(path: str | Path, annotations: Sequence[Any], cells: dict[Any, list[Annotation]]) -> None:
     """Append each annotation to the list of its image."""
-    ids = set()
+    ids: set[Any] = set()
+    problems = []
     for number, annotation in enumerate(annotations):
-        if not isinstance(annotation, Annotation):
-            raise InputError(f"{path}: annotations[{number}] has no segmentation; {_REMEDY}")
-        if annotation.id in ids:
-            raise InputError(f"{path}: two annotations have the id {annotation.id}; {_REMEDY}")
-        ids.add(annotation.id)
-        if annotation.image_id not in cells:
-            raise InputError(
-                f"{path}: annotation {annotation.id} belongs to image {annotation.image_id}, which 'images' does not "
-                f"list; {_REMEDY}"
-            )
-        cells[annotation.image_id].append(annotation)
+        if (problem := _problem(annotation, ids, cells)) is None:
+            ids.add(annotation.id)
+            cells[annotation.image_id].append(annotation)
+        else:
+            problems.append(f"{path}: annotations[{number}] {problem}; {_REMEDY}")
+    raise_all(problems)
+
+
+def _problem(annotation: Any, ids: Container[Any], images: Container[Any]) -> str | None:
+    """Tell what is wrong with an annotation, None for a good one."""
+    if not isinstance(annotation, Annotation):
+        return "has no segmentation"
+    for name, value in (("id", annotation.id), ("image_id", annotation.image_id)):
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return f"has the {name} {value}, expected a whole number or text"
+    if annotation.crowd is None:
+        return "has an iscrowd that is neither 0 nor 1"
+    if annotation.id in ids:
+        return f"has the id {annotation.id}, as an annotation before it"
+    if annotation.image_id not in images:
+        return f"(id {annotation.id}) belongs to image {annotation.image_id}, which 'images' does not list"
+    return None
 
 
 def _image(path: str | Path, image: dict[str, Any], cells: Sequence[Annotation]) -> CocoImage:
-    name, height, width = str(image["file_name"]), image["height"], image["width"]
+    name, height, width = str(image["file_name"]), _whole(image["height"]), _whole(image["width"])
     if not all(isinstance(side, int) and side > 0 for side in (height, width)):
-        raise InputError(f"{path}: image {name} has height {height} and width {width}, expected numbers of pixels")
+        raise InputError(
+            f"{path}: image {name} has height {image['height']} and width {image['width']}, expected numbers of pixels"
+        )
     kept = tuple(cell for cell in cells if not cell.crowd)
     original = str(image.get("original_filename") or "")
-    return CocoImage(image["id"], name, height, width, original, kept, len(cells) - len(kept))
+    return CocoImage(_whole(image["id"]), name, height, width, original, kept, len(cells) - len(kept))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from sartorius.data.livecell.coco import Annotation, CocoImage
-from sartorius.errors import InputError
+from sartorius.errors import InputError, raise_all
 from sartorius.structures import coco_rle, rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.rle import Runs
@@ -24,31 +24,38 @@ _COMPRESSED = re.compile(r"[0-o]*[0-O]")  # 6 bits a character; the last one end
 
 
 def check_cells(path: str | Path, image: CocoImage) -> None:
-    """Raise InputError for the first bad annotation of `image`; no polygon is rasterised.
+    """Raise InputError for all bad annotations of `image`; no polygon is rasterised.
 
     A polygon has at least 3 points, an even count of coordinates and lies in the image up to `OUTSIDE`; an RLE has
     the image's size and fills it. The message names `path`.
     """
+    found: list[tuple[Annotation, str]] = []
     polygons: list[tuple[Annotation, Floats]] = []
     for cell in image.cells:
-        if isinstance(cell.shape, dict):
-            problem = _rle_problem(cell.shape, image)
+        parts = [] if isinstance(cell.shape, dict) else cell.shape or []
+        problem = _rle_problem(cell.shape, image) if isinstance(cell.shape, dict) else _shape_problem(parts)
+        if problem is None:
+            polygons += [(cell, part) for part in parts]
         else:
-            problem = None if cell.shape else "neither polygons (lists of x, y, x, y, ...) nor an RLE"
-            polygons += [(cell, part) for part in cell.shape or ()]
-        if problem is not None:
-            raise _bad(path, image, cell, problem)
-    for cell, part in polygons:
-        if part.ndim != 1 or part.size % 2:
-            raise _bad(path, image, cell, f"a polygon of {part.size} coordinates, expected x, y, x, y, ...")
-        if part.size < 6:
-            raise _bad(path, image, cell, f"a polygon of {part.size // 2} points, expected at least 3")
-    _check_inside(path, image, polygons)
+            found.append((cell, problem))
+    found += _outside(image, polygons)
+    raise_all([str(_bad(path, image, cell, problem)) for cell, problem in found])
     _rle_runs(path, image)
 
 
 def _bad(path: str | Path, image: CocoImage, cell: Annotation, problem: str) -> InputError:
     return InputError(f"{path}: annotation {cell.id} of image {image.file_name}: {problem}; correct or remove it")
+
+
+def _shape_problem(parts: Sequence[Floats]) -> str | None:
+    if not parts:
+        return "neither polygons (lists of x, y, x, y, ...) nor an RLE"
+    for part in parts:
+        if part.ndim != 1 or part.size % 2:
+            return f"a polygon of {part.size} coordinates, expected x, y, x, y, ..."
+        if part.size < 6:
+            return f"a polygon of {part.size // 2} points, expected at least 3"
+    return None
 
 
 def _rle_problem(shape: dict[str, Any], image: CocoImage) -> str | None:
@@ -64,19 +71,20 @@ def _rle_problem(shape: dict[str, Any], image: CocoImage) -> str | None:
     return None
 
 
-def _check_inside(path: str | Path, image: CocoImage, polygons: Sequence[tuple[Annotation, Floats]]) -> None:
+def _outside(image: CocoImage, polygons: Sequence[tuple[Annotation, Floats]]) -> list[tuple[Annotation, str]]:
+    """Name the first point of each polygon that leaves the image by more than `OUTSIDE`."""
     if not polygons:
-        return
+        return []
     points = np.concatenate([part for _, part in polygons]).reshape(-1, 2)
     inside = ((points >= -OUTSIDE) & (points <= (image.width + OUTSIDE, image.height + OUTSIDE))).all(axis=1)
-    if not inside.all():  # NaN is outside too
-        k = int(np.argmin(inside))
-        owner = int(np.searchsorted(np.cumsum([part.size // 2 for _, part in polygons]), k, side="right"))
-        problem = (
-            f"the point ({points[k, 0]:g}, {points[k, 1]:g}) lies outside the image of {image.width}x"
-            f"{image.height} pixels by more than {OUTSIDE:g}"
-        )
-        raise _bad(path, image, polygons[owner][0], problem)
+    bad = np.flatnonzero(~inside)  # NaN is outside too
+    owner = np.searchsorted(np.cumsum([part.size // 2 for _, part in polygons]), bad, side="right")
+    owners, first = np.unique(owner, return_index=True)
+    size = f"{image.width}x{image.height} pixels by more than {OUTSIDE:g}"
+    return [
+        (polygons[k][0], f"the point ({x:g}, {y:g}) lies outside the image of {size}")
+        for k, (x, y) in zip(owners.tolist(), points[bad[first]].tolist(), strict=True)
+    ]
 
 
 def count_clipped(image: CocoImage) -> int:

@@ -138,8 +138,14 @@ SHAPES: dict[str, tuple[Any, str]] = {
     "a box": ([[1.0, 1, 5, 5]], "a polygon of 2 points"),
     "odd": ([[1, 1, 5, 5, 9]], "a polygon of 5 coordinates"),
     "empty polygon": ([[]], "a polygon of 0 points"),
-    "pairs": ([[[1, 1], [2, 2], [3, 1]]], "a polygon of 6 coordinates, expected x, y, x, y"),
-    "flat": ([1, 1, 5, 5, 9, 1], "a polygon of 1 coordinates"),
+    "triples": ([[[1, 1, 0], [2, 2, 0], [3, 1, 0]]], "a polygon of 9 coordinates, expected x, y, x, y"),
+    "2 pairs": ([[1, 1], [2, 2]], "a polygon of 2 points"),
+    "1 pair": ([[[1, 1]]], "a polygon of 1 points"),
+    "odd flat": ([1, 1, 5, 5, 9], "a polygon of 5 coordinates"),
+    "numbers as text": ([["1", "1", "5", "5", "9", "1"]], "neither polygons"),
+    "other digits": ([["\u0661", "1", "5", "5", "9", "1"]], "neither polygons"),
+    "mixed": ([[1, 1, 5, 5, 9, 1], 3], "a polygon of 1 coordinates"),
+    "long count": ({"size": [HEIGHT, WIDTH], "counts": "o" * 13 + "0"}, "its RLE: a count of more than 8 characters"),
     "left": ([[-1.5, 1, 5, 5, 9, 1]], r"the point \(-1.5, 1\) lies outside the image of 32x24 pixels by more than 1"),
     "below": ([[1, 1, 5, 25.5, 9, 1]], r"the point \(5, 25.5\) lies outside"),
     "nan": ([[1, 1, 5, float("nan"), 9, 1]], r"the point \(5, nan\) lies outside"),
@@ -173,11 +179,27 @@ FILES: dict[str, tuple[Any, str]] = {
     "a list": ([], "no list 'images' in it: not a COCO annotation file"),
     "no annotations": ({"images": []}, "no list 'annotations'"),
     "no size": ({"images": [{"id": 1, "file_name": "a"}], "annotations": []}, r"images\[0\] lacks one of id"),
-    "text as size": ({"images": [IMAGE | {"width": "3"}], "annotations": []}, "height 24 and width 3, expected"),
+    "text as size": ({"images": [IMAGE | {"width": "3 px"}], "annotations": []}, "height 24 and width 3 px, expected"),
     "a list as id": ({"images": [IMAGE | {"id": [1]}], "annotations": []}, r"images\[0\] has the id \[1\]"),
     "image twice": ({"images": [IMAGE, IMAGE], "annotations": []}, "two images have the id 7, the second"),
-    "cell twice": ({"images": [IMAGE], "annotations": [annotation(1, 7, [])] * 2}, "two annotations have the id 1"),
-    "lost": ({"images": [IMAGE], "annotations": [annotation(1, 8, [])]}, "annotation 1 belongs to image 8, which"),
+    "cell twice": (
+        {"images": [IMAGE], "annotations": [annotation(1, 7, [])] * 2},
+        r"annotations\[1\] has the id 1, as an an",
+    ),
+    "lost": (
+        {"images": [IMAGE], "annotations": [annotation(1, 8, [])]},
+        r"annotations\[0\] \(id 1\) belongs to image 8, which",
+    ),
+    "a fraction": (
+        {"images": [IMAGE], "annotations": [annotation(1, 7.5, [])]},
+        "has the image_id 7.5, expected a whole",
+    ),  # type: ignore[arg-type]
+    "no id": ({"images": [IMAGE], "annotations": [{"image_id": 7, "segmentation": []}]}, "has the id None, expected"),
+    "a list as own id": ({"images": [IMAGE], "annotations": [annotation([1], 7, [])]}, r"has the id \[1\], expected"),  # type: ignore[arg-type]
+    "true": ({"images": [IMAGE], "annotations": [annotation(True, 7, [])]}, "has the id True, expected"),
+    "crowd": ({"images": [IMAGE], "annotations": [annotation(1, 7, [], iscrowd="no")]}, "an iscrowd that is neither"),
+    "7 and '7'": ({"images": [IMAGE, IMAGE | {"id": "7"}], "annotations": []}, "two images have the id 7"),
+    "half a pixel": ({"images": [IMAGE | {"width": 31.5}], "annotations": []}, "height 24 and width 31.5, expected"),
     "no mask": ({"images": [IMAGE], "annotations": [{"id": 1, "image_id": 7}]}, r"annotations\[0\] has no"),
 }
 
@@ -190,6 +212,71 @@ def test_bad_files_are_named(tmp_path: Path, name: str) -> None:
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=message):
         read_coco(path)
+
+
+@pytest.mark.parametrize("kind", [float, str])
+@pytest.mark.parametrize("of", ["images", "annotations", "both"])
+def test_ids_are_whole_numbers_however_they_are_written(tmp_path: Path, kind: type, of: str) -> None:
+    shape = rectangle(2, 3, 7, 9)
+    plain = {"images": [IMAGE, IMAGE | {"id": 8}], "annotations": [annotation(1, 7, shape), annotation(2, 8, shape)]}
+    if of != "annotations":
+        plain["images"] = [image | {"id": kind(image["id"]), "height": 24.0} for image in plain["images"]]  # type: ignore[operator]
+    if of != "images":
+        plain["annotations"] = [
+            a | {"id": kind(a["id"]), "image_id": kind(a["image_id"])} for a in plain["annotations"]
+        ]
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(plain))
+    assert [[cell.id for cell in image.cells] for image in read_coco(path)] == [[1], [2]]
+    assert [(image.id, image.height) for image in read_coco(path)] == [(7, 24), (8, 24)]
+
+
+def test_text_ids_and_leading_zeros_stay_text(tmp_path: Path) -> None:
+    images = [IMAGE | {"id": "a"}, IMAGE | {"id": "007"}]
+    path = write(tmp_path, [], images=images, annotations=[annotation(1, "007", rectangle(0, 0, 2, 2))])  # type: ignore[arg-type]
+    assert [(image.id, len(image)) for image in read_coco(path)] == [("a", 0), ("007", 1)]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        [[2, 3, 7, 3, 7, 9, 2, 9]],
+        [2, 3, 7, 3, 7, 9, 2, 9],
+        [[2, 3], [7, 3], [7, 9], [2, 9]],
+        [[[2, 3], [7, 3], [7, 9], [2, 9]]],
+        [[2.0, 3.0], [7.0, 3.0], [7.0, 9.0], [2.0, 9.0]],
+    ],
+)
+def test_points_may_be_pairs(tmp_path: Path, shape: Any) -> None:
+    np.testing.assert_array_equal(read(write(tmp_path, [shape])), expected([[2, 3, 7, 3, 7, 9, 2, 9]])[None])
+
+
+def test_crowds_are_flags_however_they_are_written(tmp_path: Path) -> None:
+    shape = rectangle(0, 0, 2, 2)
+    flags = [0, 1, False, True, "0", "1", 0.0, 1.0, None]
+    cells = [annotation(k, 7, shape, iscrowd=flag) for k, flag in enumerate(flags)]
+    (image,) = read_coco(write(tmp_path, [], annotations=cells))
+    assert [cell.id for cell in image.cells] == [0, 2, 4, 6, 8] and image.crowds == 4
+
+
+def test_all_bad_annotations_are_named_at_once(tmp_path: Path) -> None:
+    shapes = [
+        [[1, 1, 5, 5]],
+        rectangle(0, 0, 2, 2),
+        [[1, 1, 5, 99, 9, 1]],
+        [[-9, 1, 5, 5, 9, 1], [1, 1, 5, 99, 9, 1]],
+        None,
+    ]
+    path = write(tmp_path, shapes)
+    (image,) = read_coco(path)
+    with pytest.raises(InputError) as error:
+        cell_runs(path, image)
+    assert [problem.split(": ")[1] for problem in error.value.problems] == [
+        f"annotation {k} of image A172_x_1.tif" for k in (50, 54, 52, 53, 53)
+    ]
+    lost = [annotation(k, 9, []) for k in range(12)]
+    with pytest.raises(InputError, match=r"annotations\[9\].*; and 2 more$"):
+        read_coco(write(tmp_path, [], annotations=lost))
 
 
 def test_missing_file(tmp_path: Path) -> None:

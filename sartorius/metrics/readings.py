@@ -26,7 +26,7 @@ def reading_hints(
     Returns a sentence where at least twice as many predictions have a higher IoU with a cell in another reading as have
     a lower one, of those above 0.5 in either; none otherwise.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, _SAMPLED).astype(int)) if images else []
+    chosen = np.unique(np.linspace(0, len(images) - 1, _SAMPLED if images else 0).astype(int)).tolist()
     sample = [(predictions(images[k]), truth(images[k])) for k in chosen]
     own, best = _ious(sample), None
     for reading, read in READINGS.items():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, raise_all
 from sartorius.metrics import instance_scores
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
 from sartorius.metrics.functional import (
@@ -114,10 +114,17 @@ def read_per_image(path: str | Path) -> pd.DataFrame:
     file = Path(path) / "per_image.csv" if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise InputError(f"{file}: no such file; expected a per_image.csv or a folder that evaluate or train wrote")
-    table = pd.read_csv(file, dtype={"image_id": str})
+    try:
+        table = pd.read_csv(file, dtype={"image_id": str}, keep_default_na=False, na_values=[""])  # NA is an id
+    except ValueError as error:  # of pandas, and of text that is not UTF-8
+        raise InputError(f"{file}: not a readable csv file ({error}); copy it again") from error
     if not {"image_id", "average_precision"} <= set(table.columns):
         raise InputError(f"{file}: expected columns image_id and average_precision, found {', '.join(table.columns)}")
-    return table
+    numbers = pd.to_numeric(table.average_precision, errors="coerce")
+    bad = np.flatnonzero(~numbers.between(0, 1)).tolist()
+    came = table.average_precision.tolist()
+    raise_all([f"{file} row {k + 2}: average_precision {came[k]}, expected a number from 0 to 1" for k in bad])
+    return table.assign(average_precision=numbers)
 
 
 def compare(

@@ -50,6 +50,25 @@ def test_compare_pairs_by_image() -> None:
     assert images == 2 and difference.mean == ((0.5 - 0.25) + (1 - 0.5)) / 2
 
 
+def test_an_image_may_be_called_na(tmp_path: Path) -> None:
+    (tmp_path / "per_image.csv").write_text("image_id,average_precision\nNA,1\nnull,0.5\n")
+    assert report.read_per_image(tmp_path).image_id.tolist() == ["NA", "null"]
+
+
+@pytest.mark.parametrize("value", ["abc", "\u0661", "1.5", "-0.1", "", "nan", "inf"])
+def test_scores_that_are_none_are_named(tmp_path: Path, value: str) -> None:
+    (tmp_path / "per_image.csv").write_text(f"image_id,average_precision\na,1\nb,{value}\nc,{value}\n")
+    with pytest.raises(InputError, match=r"per_image.csv row 3: average_precision .*, expected a number.*; .* row 4: "):
+        report.read_per_image(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\n", b'image_id,average_precision\n"a'])
+def test_files_that_are_no_csv(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "per_image.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"per_image.csv: not a readable csv"):
+        report.read_per_image(tmp_path)
+
+
 def test_bad_tables(tmp_path: Path) -> None:
     table = report.per_image_table(ROWS, ["a", "b", "c"], TYPES)
     with pytest.raises(InputError, match="share no image"):

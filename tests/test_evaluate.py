@@ -148,7 +148,7 @@ def test_the_fields_scores_beside_the_competitions(
     table = pd.read_csv(tmp_path / "report" / "per_image.csv").set_index("image_id")
     assert table.pq.to_dict() == table.aji.to_dict() == {"astro01": 1, "cort02": 0, "cort03": 1}
     printed = capsys.readouterr().out
-    assert "beside it: means over images, cells matched at an IoU above 0.50" in printed
+    assert "beside it, means over images (IoU above 0.50)" in printed
     line = next(line for line in printed.splitlines() if line.startswith("│ PQ "))
     assert [cell.strip() for cell in line.split("│")[2:6]] == ["", "1.000", "0.500", "0.667"]
     assert "│ mask AP50 " in printed

@@ -25,7 +25,7 @@ MEANINGS: Mapping[str, tuple[str, str]] = {  # key: (name, definition)
     "f1_recall": ("recall", "TP / (TP + FN): cells that are found"),
     "pq": ("PQ", "panoptic quality: SQ x F1"),
     "sq": ("SQ", "mean IoU of the matched cells, 0 without any"),
-    "aji": ("AJI", "aggregated Jaccard index: pixels shared with the closest prediction / pixels of either"),
+    "aji": ("AJI", "aggregated Jaccard index: shared / all pixels, each cell with its closest prediction"),
     "aji_plus": ("AJI+", "the same, matched one to one"),
 }
 AP_MEANINGS: Mapping[str, tuple[str, str]] = {  # of runs with scores

@@ -164,7 +164,7 @@ def print_instance_scores(numbers: Mapping[str, Any], type_names: Sequence[str])
             interval = numbers.get(f"{key}_interval")
             shown = ["" if value is None else f"{value:.3f}" for value in values]
             rows.append([name, *shown, "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"])
-    title = "beside it: means over images, cells matched at an IoU above 0.50"
+    title = "beside it, means over images (IoU above 0.50)"
     print_rows(title, ["score", *type_names, "all", "interval"], rows)
 
 

@@ -196,8 +196,11 @@ def test_a_submission_alone_does_not_know_the_size(run: Run, tmp_path: Path, out
 
 
 def test_numbers_that_are_none_are_named(run: Run, tmp_path: Path) -> None:
-    bad = write_folder(tmp_path / "a", replace(make_image("p1", BOX), scores=np.array([np.nan], np.float32)))
-    with pytest.raises(InputError, match=r"p1.npz: scores that are not numbers"):
+    bad, image = write_folder(tmp_path / "a", make_image("p1", BOX)), make_image("p1", BOX)
+    arrays = {name: vars(image)[name] for name in ("image_id", "boxes", "cell_types", "masks", "cell_type_names")}
+    size = (image.height, image.width)
+    np.savez(bad / "p1.npz", version=2, size=size, scores=np.array([np.nan], np.float32), **arrays)
+    with pytest.raises(InputError, match=r"p1.npz: score of detection 1 of 1: expected a number from 0 to 1, got nan"):
         run([str(bad)])
 
 

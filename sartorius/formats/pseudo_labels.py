@@ -16,6 +16,7 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, is_current, write_json
+from sartorius.structures.reading import read_json
 
 _PART = ".part.json"
 _SETTINGS = "settings.json"  # in the folder of parts: their settings
@@ -78,11 +79,8 @@ class PseudoLabelFile:
         file = self.parts / _SETTINGS
         if not file.is_file():
             return None
-        try:
-            known: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{file}: not valid JSON ({error}); delete the folder to begin anew") from error
-        return known
+        known = read_json(file, "delete the folder to begin anew")
+        return known if isinstance(known, dict) else None
 
     def has(self, image_id: str, made_of: Path) -> bool:
         """Whether the image is finished, and not older than the detections that it is made of."""
@@ -95,8 +93,8 @@ class PseudoLabelFile:
     def read(self, image_id: str) -> ImageLabels:
         """Read a finished image. Raises InputError for a damaged part."""
         try:
-            return ImageLabels(**json.loads(self._part(image_id).read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
+            return ImageLabels(**read_json(self._part(image_id), "delete it and run again"))
+        except TypeError as error:
             raise InputError(f"{self._part(image_id)}: damaged ({error}); delete it and run again") from error
 
     def finish(self, images: Iterable[str], agreement: bool) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
 from sartorius.structures import constructible
+from sartorius.structures.reading import plain
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +36,7 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     if metadata is None or not isinstance(state.get("state_dict"), dict):
         raise InputError(f"{path}: not a checkpoint of sartorius.train")
     check_tensors(state["state_dict"], str(path))
-    state[KEY] = constructible.plain(metadata, str(path), MOST)
+    state[KEY] = plain(metadata, str(path), MOST)
     return state
 
 

@@ -20,6 +20,7 @@ from sartorius.postprocess.finalise import Postprocess, settings_of
 from sartorius.postprocess.step import Step
 from sartorius.postprocess.thresholds import DEFAULT
 from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.reading import read_yaml
 
 FORMAT_VERSION = 2  # of a file
 _PACKAGE = __name__.rpartition(".")[0]
@@ -160,10 +161,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     path = str(path)
     if not Path(path).is_file():
         raise InputError(f"postprocess.file={path}: no such file; {hint}")
-    try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"postprocess.file={path}: not valid YAML ({' '.join(str(error).split())}); {hint}") from error
+    values = read_yaml(Path(path), f"postprocess.file={path}", hint)
     if not isinstance(values, dict):
         raise InputError(f"postprocess.file={path}: expected steps of post-processing, got {values!r}; {hint}")
     if (version := values.pop("format_version", 1)) != FORMAT_VERSION:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.reports.curves import read_numbers
 from sartorius.structures.detections import DetectionsFolder
+from sartorius.structures.reading import read_json, read_yaml
 
 
 @dataclass(frozen=True)
@@ -131,12 +131,7 @@ def _read_pixels(path: Path) -> pd.DataFrame:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not valid JSON ({error}); delete it, or run the command that wrote it again"
-        ) from error
+    value = read_json(path, "delete it, or run the command that wrote it again")
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object of names and values, got {type(value).__name__}; delete it")
     return value
@@ -145,8 +140,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())}); delete it, or mend it") from error
+    value = read_yaml(path, str(path), "delete it, or mend it")
     return value if isinstance(value, dict) else {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +20,13 @@ from sartorius.postprocess.candidates import Candidates
 from sartorius.postprocess.step import Step
 from sartorius.rescoring.cell_features import FEATURES, cell_features
 from sartorius.rescoring.trees import Trees
+from sartorius.structures import checks
 from sartorius.structures.arrays import Floats
 from sartorius.structures.instances import Instances
+from sartorius.structures.reading import read_arrays
 
 FORMAT_VERSION = 2
+MOST_BYTES = 2**24  # of a file; one of 80 trees has 80 KB
 _HINT = "write it again with `python -m sartorius.fit_filter`"
 
 
@@ -82,15 +84,17 @@ class FalsePositiveFilter(Step):
     def from_bytes(cls, content: bytes, source: str) -> FalsePositiveFilter:
         """Read the content of such a file; raises InputError, naming `source`, where it does not fit."""
         try:
-            with np.load(BytesIO(content), allow_pickle=False) as file:
-                version, features = int(file["version"]), tuple(file["features"].tolist())
-                if (version, features) != (FORMAT_VERSION, FEATURES):
-                    raise InputError(
-                        f"{source}: of another version of this program, format {version}, expected {FORMAT_VERSION} "
-                        f"with {len(FEATURES)} features; {_HINT}"
-                    )
-                names = tuple(str(name) for name in file["cell_type_names"].tolist())
-                return cls(Trees.from_arrays(file), float(file["iou_threshold"]), names)
+            arrays = read_arrays(content, MOST_BYTES)
+            version, features = int(arrays["version"]), tuple(arrays["features"].tolist())
+            if (version, features) != (FORMAT_VERSION, FEATURES):
+                raise InputError(
+                    f"{source}: of another version of this program, format {version}, expected {FORMAT_VERSION} "
+                    f"with {len(FEATURES)} features; {_HINT}"
+                )
+            names = tuple(str(name) for name in arrays["cell_type_names"].tolist())
+            threshold = float(arrays["iou_threshold"])
+            checks.fractions(source, iou_threshold=threshold)
+            return cls(Trees.from_arrays(arrays), threshold, names)
         except InputError:
             raise
         except Exception as error:  # zipfile and numpy each raise their own

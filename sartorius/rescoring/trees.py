@@ -40,6 +40,8 @@ class Trees:
         for name in ("threshold", "left", "right", "value"):
             if arrays[name].shape != (nodes,):
                 raise ValueError(f"{name}: {nodes} nodes expected, got {arrays[name].shape}")
+        if not (np.isfinite(self.base).all() and np.isfinite(self.value).all()) or np.isnan(self.threshold).any():
+            raise ValueError("base, threshold, value: numbers expected, got NaN or infinite ones")
         if len(self.root) and not (self.root.min() >= 0 and self.root.max() < nodes):
             raise ValueError("root: a tree begins outside the nodes")
         for child in (self.left[inner], self.right[inner]):  # ascending, so that no walk is endless

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sartorius.errors import InputError
+from sartorius.structures.reading import plain
 
 TORCH = frozenset(
     [
@@ -23,8 +24,6 @@ TORCH = frozenset(
     + [f"torch.optim.{name}" for name in ["Adagrad", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]]
     + ["torch.optim.lr_scheduler.OneCycleLR"]
 )
-DEEPEST = 32  # nested dicts and lists of a config
-MOST = 100_000  # values of a config
 LARGEST = 10**6  # number in a model's config; seeds may be larger
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _marked: set[Any] = set()
@@ -39,35 +38,6 @@ def constructible(part: T) -> T:
     """
     _marked.add(part)
     return part
-
-
-def plain(node: Any, source: str, most: int = MOST) -> Any:
-    """Copy nested dicts, lists and tuples (as lists) of text, numbers, booleans and None.
-
-    Raises InputError, naming `source`, for anything else, for more than DEEPEST levels and more than `most` values, as
-    references to one list by many others give them.
-    """
-    left = most
-
-    def copy(value: Any, depth: int) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0 or depth > DEEPEST:
-            limit = f"{most} values" if left < 0 else f"{DEEPEST} levels"
-            raise InputError(
-                f"{source}: refused, more than {limit} of settings in it; no file of this program has that"
-            )
-        if isinstance(value, dict):
-            if bad := [key for key in value if not isinstance(key, str | int | float)]:
-                raise InputError(f"{source}: refused, a key {bad[0]!r} in its settings; expected text")
-            return {key: copy(entry, depth + 1) for key, entry in value.items()}
-        if isinstance(value, list | tuple):
-            return [copy(entry, depth + 1) for entry in value]
-        if value is None or type(value) in (str, int, float, bool):
-            return value
-        raise InputError(f"{source}: refused, a {type(value).__name__} in its settings; expected text and numbers")
-
-    return copy(node, 0)
 
 
 def check_calls(config: Any, source: str) -> None:

@@ -9,7 +9,6 @@ centres lie at +0.5; a mask of M x M cells divides its box evenly, as RoIAlign w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +22,10 @@ from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_json
 from sartorius.structures.arrays import Floats32, Ints, LabelMap, SoftMasks
 from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detection_checks import as_dtypes, check_meta, check_size, check_values, most_bytes
 from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
+from sartorius.structures.reading import read_arrays, read_json
 
 FORMAT_VERSION = 2
 _ARRAYS = ("boxes", "scores", "cell_types", "masks")
@@ -151,8 +152,9 @@ class Detections:
         return self.select(np.argsort(-self.scores, kind="stable"))
 
     def save(self, folder: str | Path) -> Path:
-        """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path."""
+        """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path. Raises as `check_values` does."""
         path = Path(folder) / f"{check_image_id(self.image_id, folder)}.npz"
+        check_values(self, f"image {self.image_id}")
         names = (*_ARRAYS, "cell_type_names", *(["agreement"] if self.agreement is not None else []))
         arrays, size = {name: vars(self)[name] for name in names}, (self.height, self.width)
         with atomic_path(path) as temporary:
@@ -162,28 +164,21 @@ class Detections:
     @classmethod
     def load(cls, path: str | Path) -> Detections:
         """Read the output of `save`; raises InputError for a damaged or newer file and for values out of range."""
+        path = Path(path)
         try:
-            with open(path, "rb") as opened:
-                if opened.read(4) != b"PK\3\4":  # numpy takes it for a pickle, and advises to trust it
-                    raise ValueError("no zip archive")
-                opened.seek(0)
-                file = np.load(opened, allow_pickle=False)
-                if int(file["version"]) != FORMAT_VERSION:
-                    raise InputError(f"{path}: format version {file['version']}, this program reads {FORMAT_VERSION}")
-                names = tuple(file["cell_type_names"].tolist())
-                height, width = file["size"].tolist()
-                arrays = {name: file[name] for name in (*_ARRAYS, "agreement") if name in file.files}
-                image_id = check_image_id(str(file["image_id"]), path)
-                detections = cls(image_id, height, width, cell_type_names=names, **arrays)
+            about = read_arrays(path, 10**6, ("version", "image_id", "size", "cell_type_names"))
+            if int(about["version"]) != FORMAT_VERSION:
+                raise InputError(f"{path}: format version {about['version']}, this program reads {FORMAT_VERSION}")
+            names = tuple(about["cell_type_names"].tolist())
+            height, width = check_size(about["size"].tolist(), path)
+            arrays = read_arrays(path, most_bytes(height, width), (*_ARRAYS, "agreement"))
+            image_id = check_image_id(str(about["image_id"]), path)
+            detections = cls(image_id, height, width, cell_type_names=names, **as_dtypes(arrays))
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own classes
             raise InputError(f"{path}: not a readable detections file ({error}); predict this image again") from error
-        for name in ("boxes", "scores", "masks"):
-            if not np.isfinite(vars(detections)[name]).all():
-                raise InputError(f"{path}: {name} that are not numbers; predict this image again")
-        if len(detections) and not 0 <= detections.cell_types.min() <= detections.cell_types.max() < len(names):
-            raise InputError(f"{path}: cell types from 0 to {len(names) - 1} expected; predict this image again")
+        check_values(detections, str(path))
         return detections
 
 
@@ -207,12 +202,8 @@ class DetectionsFolder:
             inner = self.folder / "detections"
             more = f"give {inner}" if (inner / "meta.json").is_file() else "`predict` writes one"
             raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; {more}")
-        try:
-            meta = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error})") from error
-        if not isinstance(meta, dict) or meta.get("format_version") != FORMAT_VERSION:
-            raise InputError(f"{path}: format_version {FORMAT_VERSION} expected; predict again with this program")
+        meta = read_json(path, "predict again")
+        check_meta(meta, FORMAT_VERSION, path)
         return meta
 
     def check_empty(self) -> None:

@@ -5,7 +5,6 @@ Files work with every launcher: a member may run here, in another process, or on
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.files import write_json
+from sartorius.structures.reading import read_json
 
 WAITING, RUNNING, FINISHED, PRUNED, FAILED = "waiting", "running", "finished", "pruned", "failed"
 STOPPED = "stopped"  # by Ctrl-C
@@ -70,11 +70,11 @@ def read_member(sweep: str | Path, number: int) -> SweepMember | None:
     """Read the record of a member, None where it never started. Raises InputError for a file that is none."""
     path = _file(sweep, number)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path, "delete it to run it again")
         return SweepMember(**{**values, "overrides": tuple(values["overrides"])})
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError, KeyError) as error:
+    except (TypeError, KeyError) as error:
         raise InputError(
             f"{path}: expected the record of a sweep's member ({error}); delete it to run it again"
         ) from error

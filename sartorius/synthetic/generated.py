@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.files import write_json
+from sartorius.structures.reading import read_json
 
 MARKER = "synthetic.json"  # in the folder: the settings it was made with
 
@@ -51,9 +51,9 @@ def _is_written(folder: Path, what: str, made_with: Mapping[str, Any], contents:
         raise InputError(f"{folder}: holds something that is not {what}; choose another folder")
     foreign = sorted(path.name for path in folder.iterdir() if path.name not in {*contents, MARKER})
     try:
-        if json.loads(marker.read_text(encoding="utf-8")) == made_with:
+        if read_json(marker, "") == made_with:
             return True
-    except ValueError:
+    except InputError:
         pass  # a damaged marker: written anew
     if foreign:
         raise InputError(f"{folder}: would be replaced, but also holds {', '.join(foreign[:3])}; move that away first")

@@ -15,6 +15,7 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.files import drop_cut_line, write_json
+from sartorius.structures.reading import read_json
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class TrialLog:
                 line = json.loads(text)
                 trial = Tried({str(key): int(value) for key, value in line["positions"].items()}, float(line["score"]))
                 search, n = str(line["search"]), int(line["trial"])
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
                 raise InputError(
                     f"{self.path}: line {number} is no trial of a search ({error!r}); delete the file to search anew"
                 ) from error
@@ -63,10 +64,7 @@ def check_same_search(output: Path, about: Mapping[str, Any]) -> None:
     """Write what decides a search to `output`/study.json; raises InputError where another search was begun there."""
     path = output / "study.json"
     if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not valid JSON ({error}); give another output=") from error
+        before = read_json(path, "give another output=")
         known = before if isinstance(before, dict) else {}
         if other := [key for key, value in about.items() if known.get(key) != json.loads(json.dumps(value))]:
             raise InputError(

@@ -1,5 +1,7 @@
 import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from sartorius.structures.instances import Instances
 
 def some(image_id: str = "a1", n: int = 3) -> Detections:
     rng = np.random.default_rng(0)
-    boxes = rng.uniform(0, 20, (n, 4)).astype(np.float32)
+    boxes = np.sort(rng.uniform(0, 20, (n, 2, 2)), axis=1).reshape(n, 4).astype(np.float32)
     masks = rng.uniform(0, 1, (n, 4, 4)).astype(np.float16)
     return Detections(image_id, 40, 50, boxes, rng.uniform(0, 1, n).astype(np.float32), np.arange(n) % 3, masks)
 
@@ -49,20 +51,107 @@ def test_shapes_are_checked() -> None:
         Detections("a1", 4, 4, np.zeros((3, 4)), np.zeros(2), np.zeros(3, int), np.zeros((3, 2, 2)))
 
 
+BOX = [1.0, 2.0, 9.0, 8.0]
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"scores": np.array([0.5, np.nan, 0.1], np.float32)}, "score of detection 2 of 3: .* from 0 to 1, got nan"),
+    ({"scores": np.array([0.5, 0.5, 1.5], np.float32)}, "score of detection 3 of 3: .* from 0 to 1, got 1.5"),
+    ({"scores": np.array([-0.01, 0.5, 1], np.float32)}, "score of detection 1 of 3: .* from 0 to 1, got -0.0099"),
+    ({"agreement": np.array([1, 0.5, 7], np.float32)}, "agreement of detection 3 of 3: .* from 0 to 1, got 7.0"),
+    ({"boxes": np.array([BOX, [9, 2, 1, 8], BOX], np.float32)}, "box of detection 2 of 3: expected x1 <= x2"),
+    ({"boxes": np.array([BOX, [1, 8, 9, 2], BOX], np.float32)}, "box of detection 2 of 3: expected x1 <= x2"),
+    (
+        {"boxes": np.array([BOX, BOX, [0, 0, 1e9, 5]], np.float32)},
+        "box of detection 3 of 3: .* within 40 x 50 pixels .*, got",
+    ),
+    (
+        {"boxes": np.array([BOX, BOX, [0, -5, 5, 5]], np.float32)},
+        "box of detection 3 of 3: .* within 40 x 50 pixels .*, got",
+    ),
+    (
+        {"boxes": np.array([BOX, BOX, [0, 0, 50, 42]], np.float32)},
+        "box of detection 3 of 3: .* within 40 x 50 pixels .*, got",
+    ),
+    ({"boxes": np.full((3, 4), np.inf, np.float32)}, "box of detection 1 of 3"),
+    ({"boxes": np.full((3, 4), np.nan, np.float32)}, "box of detection 1 of 3"),
+    ({"masks": np.full((3, 4, 4), np.nan, np.float16)}, "mask of detection 1 of 3: expected probabilities"),
+    ({"masks": np.stack([np.full((4, 4), v) for v in (1, 0, 1.01)]).astype(np.float16)}, "mask of detection 3 of 3"),
+    ({"masks": np.stack([np.full((4, 4), v) for v in (1, -0.5, 0)]).astype(np.float16)}, "mask of detection 2 of 3"),
+    ({"cell_types": np.array([0, 3, 1])}, "cell type of detection 2 of 3: expected a whole number from 0 to 2, got 3"),
+    ({"cell_types": np.array([0, -1, 1])}, "cell type of detection 2 of 3: .* from 0 to 2, got -1"),
+]
+
+
+def save_any(path: Path, **changes: Any) -> Path:
+    """Write a file of detections, with other arrays, as another program may."""
+    arrays = {**vars(some()), "size": (40, 50), "version": 2, **changes}
+    unused = ("height", "width", *(["agreement"] if arrays["agreement"] is None else []))
+    np.savez_compressed(path, **{name: value for name, value in arrays.items() if name not in unused})
+    return path
+
+
+@pytest.mark.parametrize(("changes", "problem"), BAD)
+def test_values_that_no_stage_can_work_with_are_neither_written_nor_read(
+    tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InputError, match=f"image a1: {problem}"):
+        replace(some(), **changes).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=f"a1.npz: {problem}.*; predict this image again"):
+        Detections.load(save_any(tmp_path / "a1.npz", **changes))
+
+
+def test_values_at_their_limits_are_read(tmp_path: Path) -> None:
+    """Rounding of means, an edge half a pixel outside as other programs count, a box without area, minus 0."""
+    masks = np.stack([np.full((4, 4), value) for value in (0, 1, -0.0)]).astype(np.float16)
+    boxes = np.array([[0, 0, 50, 40], [-0.5, -0.5, 50.5, 40.5], [3, 3, 3, 3]], np.float32)
+    limits = replace(some(), masks=masks, boxes=boxes, scores=np.array([0, 1, 1.000001], np.float32))
+    assert_same(Detections.load(limits.save(tmp_path)), limits)
+
+
+def test_other_types_of_numbers_are_converted(tmp_path: Path) -> None:
+    same = some()
+    changes = {name: vars(same)[name].astype(np.float64) for name in ("boxes", "scores", "masks", "cell_types")}
+    assert_same(Detections.load(save_any(tmp_path / "a1.npz", **changes)), same)
+
+
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"scores": np.array([0.5, np.nan, 0.1], np.float32)}, "scores that are not numbers"),
-        ({"boxes": np.full((3, 4), np.inf, np.float32)}, "boxes that are not numbers"),
-        ({"masks": np.full((3, 4, 4), np.nan, np.float16)}, "masks that are not numbers"),
-        ({"cell_types": np.array([0, 3, 1])}, "cell types from 0 to 2 expected"),
-        ({"cell_types": np.array([0, -1, 1])}, "cell types from 0 to 2 expected"),
+        ({"size": (-5, 50)}, r"an image of \[-5, 50\] pixels; expected 1 and more"),
+        ({"size": (0, 50)}, "an image of"),
+        ({"size": (1e10, 50)}, r"an image of \[10000000000.0, 50.0\] pixels"),
+        ({"size": (10**5, 10**5)}, "an image of .* at most 1,073,741,824 in all"),
+        ({"size": (40.5, 50)}, "an image of"),
+        ({"size": (np.nan, 50)}, "an image of"),
+        ({"size": (40, 50, 3)}, "not a readable detections file"),
+        ({"size": "large"}, "not a readable detections file"),
+        ({"version": "two"}, "not a readable detections file"),
+        ({"version": 3}, "format version 3, this program reads 2"),
+        ({"image_id": "../a"}, "cannot be an image id"),
+        ({"scores": np.array(["a", "b", "c"])}, "scores of type <U1, expected numbers"),
+        ({"scores": np.array([1j, 0, 0])}, "scores of type complex128, expected numbers"),
+        ({"scores": np.zeros(2)}, "not a readable detections file"),
+        ({"masks": np.zeros((3, 4, 5))}, "not a readable detections file"),
+        ({"boxes": np.zeros((3, 5))}, "not a readable detections file"),
+        (
+            {"masks": np.zeros((9000, 112, 112), np.float16)},
+            "it unpacks to 225,.* bytes, expected 67,236,864",
+        ),
     ],
 )
-def test_values_that_no_stage_can_work_with_are_refused(tmp_path, changes, problem) -> None:
-    path = replace(some(), **changes).save(tmp_path)
-    with pytest.raises(InputError, match=f"a1.npz: {problem}; predict this image again"):
-        Detections.load(path)
+def test_files_of_other_programs(tmp_path: Path, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(InputError, match=f"a1.npz: .*{problem}"):
+        Detections.load(save_any(tmp_path / "a1.npz", **changes))
+
+
+@pytest.mark.parametrize("meta", [
+    {"cell_types": "astro"}, {"cell_types": 3}, {"cell_types": [1]}, {"postprocess": [1]}, {"filter": "a.npz"},
+])  # fmt: skip
+def test_meta_of_another_type(tmp_path: Path, meta: dict[str, Any]) -> None:
+    folder = DetectionsFolder(tmp_path)
+    folder.write_meta(**meta)
+    with pytest.raises(InputError, match="meta.json: cell_types must be a list of names"):
+        _ = folder.meta
 
 
 def test_the_prevailing_type_has_the_largest_sum_of_scores() -> None:

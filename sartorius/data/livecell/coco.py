@@ -7,7 +7,6 @@ memory), annotations are grouped by image once, and each image's are decoded on 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 
 from sartorius.errors import InputError, noted, raise_all
 from sartorius.structures.arrays import Floats
+from sartorius.structures.reading import read_json
 
 _REMEDY = "correct or remove it"
 
@@ -100,12 +100,9 @@ def _new_id(path: str | Path, where: str, image: Any, known: Container[Any]) -> 
 
 def _parse(path: Path) -> Any:
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file, object_hook=_compact)
+        return read_json(path, "copy or download it again", _compact)
     except FileNotFoundError:
         raise InputError(f"{path}: no such annotation file") from None
-    except (ValueError, RecursionError) as error:  # of json, and of text that is not UTF-8
-        raise InputError(f"{path}: not a JSON file ({error}); copy or download it again") from error
 
 
 def _compact(node: dict[str, Any]) -> Any:

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from sartorius.data import annotation_rows
 from sartorius.errors import InputError
 from sartorius.structures import checks
+from sartorius.structures.reading import read_yaml
 from sartorius.structures.rules import number
 
 COLUMNS = (*annotation_rows.COLUMNS, "score")  # of the file; see `source`
@@ -79,14 +78,15 @@ class PseudoLabels:
 
 def _read_thresholds(path: str | Path) -> Mapping[str, float]:
     """Read the `min_score` by cell type of a file of `tune`. Raises InputError where there is none."""
+    hint, source = (
+        "`python -m sartorius.tune pseudo_labels.precision=0.9` writes one",
+        f"pseudo_labels.thresholds={path}",
+    )
     try:
-        values = yaml.safe_load(Path(str(path)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"pseudo_labels.thresholds={path}: cannot be read ({' '.join(str(error).split())})") from error
+        values = read_yaml(Path(str(path)), source, hint)
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read ({error}); {hint}") from error
     scores = values.get("min_score") if isinstance(values, dict) else None
     if not isinstance(scores, dict):
-        raise InputError(
-            f"pseudo_labels.thresholds={path}: no min_score by cell type in it; "
-            "`python -m sartorius.tune pseudo_labels.precision=0.9` writes such a file"
-        )
+        raise InputError(f"{source}: no min_score by cell type in it; {hint}")
     return scores

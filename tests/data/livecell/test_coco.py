@@ -174,8 +174,8 @@ def test_bad_masks_are_named(tmp_path: Path, name: str) -> None:
 
 
 FILES: dict[str, tuple[Any, str]] = {
-    "cut off": ('{"images": [', r"coco\.json: not a JSON file"),
-    "not utf-8": (b"\xff\xfe{}", r"coco\.json: not a JSON file"),
+    "cut off": ('{"images": [', r"coco\.json: not valid JSON"),
+    "not utf-8": (b"\xff\xfe{}", r"coco\.json: not valid JSON"),
     "a list": ([], "no list 'images' in it: not a COCO annotation file"),
     "no annotations": ({"images": []}, "no list 'annotations'"),
     "no size": ({"images": [{"id": 1, "file_name": "a"}], "annotations": []}, r"images\[0\] lacks one of id"),

@@ -19,7 +19,6 @@ from sartorius.errors import InputError
 from sartorius.files import write_json
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
-from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition
@@ -46,7 +45,7 @@ def fit_filter(
     from sartorius.rescoring.examples import Example
     from sartorius.running.saved_cells import well_folds
 
-    loaded = (saved.detections(image_id) for image_id in progress_bar(saved.image_ids, "comparing cells"))
+    loaded = saved.read_all("comparing cells")
     examples = [
         Example.of(detections, saved.cells(detections), truth.runs(detections.image_id)) for detections in loaded
     ]

@@ -25,7 +25,6 @@ from sartorius.formats.submission import (
 )
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
-from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.postprocess import Finalised
@@ -116,8 +115,7 @@ def main(cfg: DictConfig) -> None:
     if not saved.image_ids:
         raise InputError(f"{folder}: no detections in it; `predict` writes them")
     print_saved_filters([folder], cfg.filter)
-    detections = (saved.detections(image_id) for image_id in progress_bar(saved.image_ids, "writing"))
-    images, cells = submit(detections, saved.cells, str(cfg.output), sizes)
+    images, cells = submit(saved.read_all("writing"), saved.cells, str(cfg.output), sizes)
     print(f"{cfg.output}: {cells} cells in {images} images, a valid submission")
     if not cells:
         warnings.warn(

@@ -124,6 +124,14 @@ def test_all_bad_images_are_named(run: Callable[..., None], folder: Path, own_co
         run(f"detections={folder}", f"data.root={own_competition}")
 
 
+def test_all_damaged_detections_are_named(run: Callable[..., None], folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("*.npz"):
+        path.write_bytes(b"none")
+    with pytest.raises(InputError, match="test00.npz: not a readable.*; .*test01.npz: not a readable"):
+        run(f"detections={folder}", f"output={tmp_path / 's.csv'}")
+    assert not (tmp_path / "s.csv").exists()
+
+
 def test_the_command_lists_every_problem(tiny_competition: Path, tmp_path: Path) -> None:
     (tmp_path / "s.csv").write_text("id,predicted\ntest00,1 5\ntest00,5 1\ntest01,9 9 1\nother,\n")
     command = [sys.executable, "-m", "sartorius.submit", "validate=s.csv", f"data.root={tiny_competition}"]

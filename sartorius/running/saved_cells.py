@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartorius.data.competition.folds import assign_image_folds
 from sartorius.data.out_of_fold import folder_of
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
 from sartorius.structures.detections import Detections, DetectionsFolder
+from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition
@@ -54,6 +55,17 @@ class SavedCells:
     def detections(self, image_id: str) -> Detections:
         """Read the detections of an image."""
         return self.folder_of[image_id].load(image_id)
+
+    def read_all(self, what: str) -> Iterator[Detections]:
+        """Read all images in their order, under a progress bar called `what`.
+
+        Raises InputError for all that cannot be read, after the last one.
+        """
+        problems: list[str] = []
+        for image_id in progress_bar(self.image_ids, what):
+            with noted(problems):
+                yield self.detections(image_id)
+        raise_all(problems)
 
     def cells(self, detections: Detections) -> Finalised:
         """Turn detections that were read here into cells, as their folder does."""

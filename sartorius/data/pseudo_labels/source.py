@@ -7,6 +7,7 @@ background. Cells of one image do not overlap, as in a submission.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
+from sartorius.structures.readings import shape_hint
 
 CELL, UNSURE, BACKGROUND = "cell", "unsure", "background"  # classes of rows
 _TRUTH = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -124,12 +126,18 @@ class PseudoLabelled(AnnotatedImages):
         return Instances.from_runs(parse_runs(record, self.csv, [*sure, *unsure]), types)
 
     def check(self, images: Iterable[str]) -> None:
-        """Decode all rows of these images; raises InputError for bad annotations and for cells that overlap."""
+        """Decode all rows of these images; raises InputError for bad annotations and for cells that overlap.
+
+        Warns where the masks fit in another reading, see `readings`.
+        """
+        records = [self.record(image_id) for image_id in images]
         problems: list[str] = []
-        for image_id in images:
+        for record in records:
             with noted(problems):
-                self._check_overlaps(self.record(image_id))
+                self._check_overlaps(record)
         raise_all(problems)
+        if hint := shape_hint(self.csv, (parse_runs(record, self.csv) for record in records)):
+            warnings.warn(hint, stacklevel=2)
 
     def _check_overlaps(self, record: LabelledImage) -> None:
         pairs = zip(*(array.tolist() for array in rle.overlaps(parse_runs(record, self.csv))), strict=True)

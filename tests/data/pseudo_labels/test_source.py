@@ -13,9 +13,11 @@ from sartorius.data.augmentation.layers import CellCrop, LayerTransform
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.pseudo_labels.source import BACKGROUND, CELL, UNSURE, PseudoLabelled
 from sartorius.errors import InputError
+from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES, DOUBTFUL
 from tests.conftest import WIDTH
 from tests.data.pseudo_folder import CELLS, row, settings, write_file, write_images
+from tests.rewritten import written
 
 
 def source_of(root: Path, rows: list[dict[str, Any]], **changes: Any) -> PseudoLabelled:
@@ -183,3 +185,20 @@ def test_a_file_that_is_not_there_or_has_no_scores(tmp_path: Path) -> None:
 def test_bad_settings_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings(**{"file": Path("a.csv"), "folder": Path("b"), **changes})
+
+
+def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", ["a", "b"])
+    rows = [row(name, text, 0.9) for name, text in (("a", "1 x"), ("a", CELLS[0]), ("b", "\u0661 2"), ("b", "0 2"))]
+    with pytest.raises(InputError, match=r"row 2: .*'x' is not.*; .*row 4: .*a whole.*; .*row 5: .*a start of 0"):
+        source_of(tmp_path, rows).check(["a", "b"])
+    bad = [row("a", CELLS[0], score) for score in ("high", 2, 0.5, "\u0661")]
+    with pytest.raises(InputError, match=r"row 2: score 'high'.*; .*row 3: score '2'.*; .*row 5: score '\u0661'"):
+        source_of(tmp_path, bad)
+
+
+def test_a_file_written_column_by_column_is_warned_of(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", ["a"])
+    texts = written(rle.parse(CELLS, 48, 64), "written column by column")
+    with pytest.warns(UserWarning, match=r"pseudo.csv: the masks seem to be written column by column"):
+        source_of(tmp_path, [row("a", text, 0.9) for text in texts]).check(["a"])

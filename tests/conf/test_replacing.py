@@ -28,7 +28,7 @@ def test_all_transforms_are_replaced() -> None:
 
 def test_one_is_added_and_one_left_out() -> None:
     found = transforms("transform.transforms.affine=null", f"+transform.transforms.gamma={GAMMA}")
-    assert found == {"turn": "D4", "brightness": "RandomBrightnessContrast", "gamma": "RandomGamma"}
+    assert found == {"turn": "D4", "brightness": "ColorJitter", "gamma": "RandomGamma"}
 
 
 def test_a_callback_is_replaced_by_another_kind() -> None:

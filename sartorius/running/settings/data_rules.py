@@ -18,7 +18,7 @@ from sartorius.structures.rules import (
 
 _SCALE = number(above=0, high=100)
 _DEGREES = number(-360, 360)
-_CHANGE = number(-1, 1)  # of grey levels, as a share
+_FACTOR = number(0, 100)
 
 RULES: Table = {
     "data": {
@@ -85,7 +85,8 @@ RULES: Table = {
         "rotate": _DEGREES | span(_DEGREES),
     },
     "brightness": {
-        "brightness_limit contrast_limit": fraction | span(_CHANGE),
+        "brightness contrast saturation": _FACTOR | span(_FACTOR),
+        "hue": number(0, 0.5) | span(number(-0.5, 0.5)),
     },
     "elastic": {"alpha": number(0, 10_000), "sigma": number(1, 1000)},
     "gamma.gamma_limit": number(1, 10_000) | span(number(1, 10_000)),

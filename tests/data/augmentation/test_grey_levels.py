@@ -15,7 +15,7 @@ from sartorius.structures.instances import Instances
 from sartorius.synthetic.image import Appearance, draw_image
 
 TRANSFORMS = sorted(path.stem for path in (wiring.CONF_DIR / "transform").glob("*.yaml"))
-SAMPLES = 20
+SAMPLES = 12
 
 
 def check(name: str, images: list[tuple[GreyImage, Instances]]) -> None:

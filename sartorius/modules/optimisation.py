@@ -123,12 +123,15 @@ def configure(
     Biases and the parameters of norms are not decayed (they have one dimension; Goyal et al. 2017, 5.3). The schedule
     gets the number of optimizer steps up to trainer.max_epochs or max_steps; trainer.max_time may end it early.
 
-    Raises InputError for a schedule where nothing but trainer.max_time ends the training, and for options that it does
-    not have.
+    Raises InputError for a schedule where nothing but trainer.max_time ends the training, and for options that it or
+    the optimizer does not have.
     """
     factors = {} if lr_decay is None else lr_decay.factors(module)
     groups, scales = _groups(module, factors)
-    built = optimizer(groups)
+    try:
+        built = optimizer(groups)
+    except (ValueError, TypeError) as error:  # such as nesterov without momentum, or an option of another optimizer
+        raise InputError(f"optimizer: {error}") from error
     for group, scale in zip(built.param_groups, scales, strict=True):
         group["lr"] *= scale
     if not callable(scheduler):  # None, or the config of scheduler=none: empty, or what an experiment set for another

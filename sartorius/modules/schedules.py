@@ -22,6 +22,7 @@ from sartorius.structures.constructible import constructible
 @constructible
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int, final_fraction: float) -> LambdaLR:
     """Warm up linearly over `warmup_steps`, then half a cosine down to `final_fraction` at `total_steps`."""
+    checks.whole("scheduler", 0, warmup_steps=warmup_steps)
 
     def factor(step: int) -> float:
         if step < warmup_steps:
@@ -36,6 +37,7 @@ def warmup_steps_down(
     optimizer: Optimizer, total_steps: int, warmup_steps: int, milestones: Sequence[float], gamma: float
 ) -> LambdaLR:
     """Warm up linearly, then multiply the rate by `gamma` at each of `milestones` (fractions of `total_steps`)."""
+    checks.whole("scheduler", 0, warmup_steps=warmup_steps)
 
     def factor(step: int) -> float:
         return _warm(step, warmup_steps) * gamma ** sum(step >= milestone * total_steps for milestone in milestones)
@@ -46,6 +48,7 @@ def warmup_steps_down(
 @constructible
 def warmup_constant(optimizer: Optimizer, total_steps: int, warmup_steps: int) -> LambdaLR:
     """Warm up linearly over `warmup_steps`, then keep the optimizer's rate to the end."""
+    checks.whole("scheduler", 0, warmup_steps=warmup_steps)
     return LambdaLR(optimizer, lambda step: _warm(step, warmup_steps))
 
 

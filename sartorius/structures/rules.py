@@ -109,7 +109,7 @@ def span(entry: Rule) -> Rule:
 
 
 def map_of(entry: Rule) -> Rule:
-    """Admit mappings whose entries are each admitted by `entry`."""
+    """Admit mappings, also empty ones, whose entries are each admitted by `entry`."""
     return Rule(
         f"a mapping to {entry.expected}",
         lambda value: isinstance(value, Mapping) and all(map(entry.admits, value.values())),
@@ -140,4 +140,7 @@ text = Rule("text", _is_text)
 path = Rule("a path", _is_text)
 target = matching(r"[^\W\d]\w*(\.[^\W\d]\w*)+", "the full name of a class or function")
 part = Rule("a group of settings", lambda value: isinstance(value, Mapping), opens=True)
+built = Rule(
+    "a group of settings with a _target_", lambda value: isinstance(value, Mapping) and "_target_" in value, opens=True
+)
 fraction = number(0, 1)

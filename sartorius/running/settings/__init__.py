@@ -19,13 +19,20 @@ Key = tuple[str, ...]
 
 # Packages whose classes the tables know. What another class takes is its own affair.
 _KNOWN = ("sartorius", "torch", "pytorch_lightning", "albumentations", "sklearn", "optuna", "pathlib")
-_OF_HYDRA = {"_target_": target, "_partial_": flag, "_recursive_": flag, "_convert_": anything, "_args_": anything}
+OF_HYDRA = {"_target_": target, "_partial_": flag, "_recursive_": flag, "_convert_": anything, "_args_": anything}
 _LISTED = 5  # problems
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 def check(cfg: DictConfig, command: str) -> None:
-    """Check every setting of a composed config; raises InputError that names the bad ones.
+    """Check every setting of a composed config; raises InputError that names the bad ones."""
+    if found := list(find_problems(cfg, command).values()):
+        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+        raise InputError("; ".join(found[:_LISTED]) + more)
+
+
+def find_problems(cfg: DictConfig, command: str) -> dict[str, str]:
+    """Describe each bad setting of a composed config by its key.
 
     Settings without a rule pass, and so do those of a class of another package. Mandatory values that are missing
     (`???`), and what refers to them, are left to the command; so is what refers to a setting that is named already.
@@ -42,9 +49,7 @@ def check(cfg: DictConfig, command: str) -> None:
                 continue
         if value != "???":
             found |= {problem.partition(":")[0]: problem for problem in rule.problems(".".join(key), value)}
-    if found:
-        more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
-        raise InputError("; ".join(list(found.values())[:_LISTED]) + more)
+    return found
 
 
 def _walk(raw: Mapping[str, Any], key: Key, command: str, known: bool) -> Iterator[tuple[Key, Rule, Any]]:
@@ -56,11 +61,12 @@ def _walk(raw: Mapping[str, Any], key: Key, command: str, known: bool) -> Iterat
         known = name.partition(".")[0] in _KNOWN
     for name, value in raw.items():
         place = (*key, str(name))
-        rule = _OF_HYDRA.get(str(name)) or (rule_of(command, place) if known else None)
-        if isinstance(value, Mapping) and (rule is None or rule.opens):
-            yield from _walk(value, place, command, known)
-        elif rule is not None:
+        rule = OF_HYDRA.get(str(name)) or (rule_of(command, place) if known else None)
+        opens = isinstance(value, Mapping) and (rule is None or rule.opens)
+        if rule is not None and not (opens and rule.admits(value)):
             yield place, rule, value
+        if opens:
+            yield from _walk(value, place, command, known)
 
 
 def _raw(cfg: DictConfig) -> dict[str, Any]:

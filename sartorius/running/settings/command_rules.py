@@ -47,7 +47,7 @@ RULES: Table = {
     "filter": text | nothing,
     "skip_bad": flag,
     "data.root": EMPTY_OR_PATH,
-    "bootstrap": {"samples": whole(1, 10_000_000), "seed": SEED, "level": number(above=0, high=0.9999)},
+    "bootstrap": {"": part, "samples": whole(1, 10_000_000), "seed": SEED, "level": number(above=0, high=0.9999)},
     "train": _TRAIN,
     "browse": {
         **_TRAIN,
@@ -117,12 +117,12 @@ RULES: Table = {
         "images image_type": text,
         "min_score": fraction,
         "calibrate overwrite": flag,
-        "submissions": {"score": fraction, "mask_size": whole(2, 1024), "cell_type": text | nothing},
+        "submissions": {"": part, "score": fraction, "mask_size": whole(2, 1024), "cell_type": text | nothing},
     },
     "report": {
         "run": PATHS | map_of(PATHS),
         "images": COUNT,
-        "gallery": {"best": fraction, "width": PIXELS, "quality": whole(1, 100)},
+        "gallery": {"": part, "best": fraction, "width": PIXELS, "quality": whole(1, 100)},
         "plots": flag,
         "output": EMPTY_OR_PATH,
     },

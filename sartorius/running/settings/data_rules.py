@@ -2,6 +2,7 @@
 
 from sartorius.running.settings.common import COUNT, EMPTY_OR_PATH, PIXELS, SEED, SIZE, Table
 from sartorius.structures.rules import (
+    built,
     by_name,
     flag,
     fraction,
@@ -29,7 +30,7 @@ RULES: Table = {
         "fold_file": EMPTY_OR_PATH,
         "images": whole(1, 1_000_000) | list_of(text) | nothing,
         "val_images": list_of(text) | nothing,
-        "cleaning copy_paste pseudo_labels train_transform": part | nothing,
+        "cleaning copy_paste pseudo_labels train_transform": built | nothing,
         "cell_type_names": list_of(text),
         "train_repeats cells_per_sample": COUNT,
         "batch_size val_batch_size": whole(1, 65_536),
@@ -62,11 +63,12 @@ RULES: Table = {
         "cache_mb": SIZE,
     },
     "transform": {
-        "transforms after": part | list_of(part),
-        "transforms.* after.* crop": part | nothing,
+        "transforms after": part | list_of(built, least=0),
+        "transforms.* after.*": built | nothing,
         "min_visible": fraction,
         "min_area": number(1, 1e9),
         "crop": {
+            "": part | nothing,
             "height width": PIXELS | nothing,
             "size max_size": PIXELS,
             "overlap": whole(0, 65_535),
@@ -81,7 +83,7 @@ RULES: Table = {
     "transforms.*.p after.*.p": fraction,
     "transforms.*.fill after.*.fill": number(0, 255),
     "affine": {
-        "scale": by_name(_SCALE | span(_SCALE)),
+        "scale": _SCALE | span(_SCALE),
         "rotate": _DEGREES | span(_DEGREES),
     },
     "brightness": {

@@ -124,7 +124,10 @@ RULES: Table = {
         "fuse.method": part,
         "fuse.min_score": fraction,
     },
-    "fusion method": {"box_nms mask_nms box_iou mask_iou share_power min_share": fraction, "class_agnostic": flag},
+    "fusion method": {
+        "class_agnostic": flag,
+        "box_nms mask_nms box_iou mask_iou share_power min_share": fraction,
+    },
     "postprocess": {
         "*": part | nothing,
         "file": EMPTY_OR_PATH,
@@ -137,7 +140,7 @@ RULES: Table = {
         "types.of": text,
     },
     "search.* search.*.*": part | nothing,
-    "search.*.*": {"low high step": number()},
+    "search.*.*": {"low high step": number(-1e9, 1e9)},
     "baseline": {
         "smooth": number(0, 1000),
         "window": number(0, 1000),

@@ -3,6 +3,7 @@
 from sartorius.running.settings.common import COUNT, EMPTY_OR_PATH, SEED, Table
 from sartorius.structures.rules import (
     anything,
+    built,
     flag,
     fraction,
     list_of,
@@ -37,7 +38,7 @@ RULES: Table = {
         "gamma": number(0, 10),
         "momentum": list_of(_BELOW_1, 2) | nothing,
     },
-    "lr_decay.per_stage lr_decay.backbone": _FACTOR,
+    "lr_decay": {"": part, "per_stage backbone": _FACTOR},
     "averaging": {"decay": _BELOW_1, "warmup": number(1, 1e9)},
     "compile": {"part": text | nothing, "mode": text, "dynamic": flag | nothing, "fullgraph": flag},
     "trainer": {
@@ -47,7 +48,7 @@ RULES: Table = {
         "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"),
         "devices": whole(1, 4096) | list_of(whole(0, 4096)) | one_of("auto", -1),
         "num_nodes": whole(1, 65_536),
-        "strategy": part | text,
+        "strategy": built | text,
         "precision": one_of(
             "auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "bf16", 16, 32, 64
         ),
@@ -59,18 +60,18 @@ RULES: Table = {
         "deterministic": flag | one_of("warn", None),
         "enable_model_summary enable_checkpointing enable_progress_bar sync_batchnorm": flag,
         "logger": anything,
-        "plugins": list_of(part, least=0) | nothing,
+        "plugins": list_of(built, least=0) | nothing,
         "strategy.find_unused_parameters strategy.gradient_as_bucket_view": flag,
         "strategy.process_group_backend": text | nothing,
     },
     "callbacks.*": {
-        "": part | nothing,
+        "": built | nothing,
         "folder dirpath detections": path,
         "monitor": text,
         "mode": one_of("max", "min"),
         "leaderboard": EMPTY_OR_PATH,
         "scale": _SCALE,
-        "postprocess": part | nothing,
+        "postprocess": built | nothing,
         "threshold": fraction,
         "images previews": COUNT | nothing,
     },
@@ -95,13 +96,13 @@ RULES: Table = {
         "pruning": {
             "study": path,
             "trial": whole(0, 1_000_000),
-            "pruner": part,
+            "pruner": built,
             "pruner.n_startup_trials pruner.n_warmup_steps": whole(0, 1_000_000),
         },
-        "run_record.about": {"experiment": text, "fold": whole(0, 1_000_000) | nothing, "seed": SEED},
+        "run_record.about": {"": part, "experiment": text, "fold": whole(0, 1_000_000) | nothing, "seed": SEED},
     },
     "hydra": {"run.dir sweep.dir": path},
-    "logger.*": part | nothing,
+    "logger.*": built | nothing,
     "logger": {
         "csv.path": path,
         "tensorboard": {"folder": path, "flush_seconds": number(above=0, high=1e6), "scale": _SCALE},

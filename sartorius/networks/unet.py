@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sartorius.errors import InputError
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import Encoder, conv_block
 from sartorius.networks.normalisation import normalise
@@ -56,8 +57,9 @@ class UNet(nn.Module):
             blocks.append(conv_block(inputs + skip, width, norm))
             inputs = width
         if reduction < 1:
-            raise ValueError(
-                f"{len(channels)} decoder blocks double more often than the encoder halves ({self.divisor})"
+            raise InputError(
+                f"model.network.channels={list(channels)}: {len(channels)} decoder blocks double more often than the "
+                f"encoder halves ({self.divisor.bit_length() - 1} times); give fewer channels, or more encoder levels"
             )
         self.blocks = nn.ModuleList(blocks)
         count = outputs.channels if isinstance(outputs, MapLayout) else outputs

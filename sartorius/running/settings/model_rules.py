@@ -2,6 +2,7 @@
 
 from sartorius.running.settings.common import COUNT, EMPTY_OR_PATH, PIXELS, Table
 from sartorius.structures.rules import (
+    built,
     by_name,
     flag,
     fraction,
@@ -57,7 +58,7 @@ RULES: Table = {
         "mask_layers channels": list_of(_CHANNELS),
         "mask_size": whole(2, 1024),
         "cascade": list_of(map_of(_IOU | list_of(number(above=0, high=1e6), 4)), least=0) | nothing,
-        "outputs": part | whole(1, 8192),
+        "outputs": built | whole(1, 8192),
         "foreground": number(0.0001, 0.9999) | nothing,
         "size": PIXELS,
         "margin": number(0, 100),
@@ -97,7 +98,7 @@ RULES: Table = {
         "encoder": part,
         "channels": list_of(_CHANNELS),
         "norm": one_of("none", "batch", "group", "frozen_batch"),
-        "outputs": part | whole(1, 8192),
+        "outputs": built | whole(1, 8192),
         "mean": _GREY,
         "std": number(above=0, high=65_535) | nothing,
         "foreground": number(0.0001, 0.9999) | nothing,

@@ -39,6 +39,8 @@ def build(node: dict[str, Any], group: str) -> None:
             schedule.step()
     elif group == "optimizer":
         configure(ToyModule(), wiring.instantiate(node), None)
+    elif group == "trainer":
+        wiring.instantiate({**node, "precision": "32-true"})
     elif group == "baseline":
         wiring.instantiate(node)(np.full((40, 60), 128, np.uint8))
     elif group == "search":
@@ -47,12 +49,12 @@ def build(node: dict[str, Any], group: str) -> None:
         wiring.instantiate(node)
 
 
-def places() -> Iterator[tuple[str, Key, dict[str, Any], list[Key]]]:
+def places(groups: set[str]) -> Iterator[tuple[str, Key, dict[str, Any], list[Key]]]:
     """(command, place, node, keys below it) of each thing to build, with those of its keys that no other case has."""
     seen: set[tuple[str, Key]] = set()
     for root, _, cfg in compositions():
         raw: Any = OmegaConf.to_container(cfg, resolve=False)
-        for group in BUILT & set(raw) if root != "browse" else ():
+        for group in groups & set(raw) if root != "browse" else ():
             parts = raw[group] if group in ("callbacks", "logger") else {"": raw}
             for place in [(group, name) if name else (group,) for name in parts]:
                 node = raw
@@ -74,28 +76,41 @@ def places() -> Iterator[tuple[str, Key, dict[str, Any], list[Key]]]:
 LEFT_OUT = {("callbacks", "overlays"), ("logger", "wandb"), ("logger", "tensorboard"), ("callbacks", "pruning")}
 
 
+def bugs_of(root: str, place: Key, node: dict[str, Any], keys: list[Key]) -> tuple[int, list[str]]:
+    """Build with every admitted one of VALUES for each key: how many were built, and errors that are none of input."""
+    bugs, count = [], 0
+    for key in keys:
+        rule = settings.rule_of(root, (*place, *key))
+        for value in VALUES if rule is not None else ():
+            if any(rule.problems("", value)):
+                continue
+            changed = copy.deepcopy(node)
+            holder = changed
+            for name in key[:-1]:
+                holder = holder[name]
+            holder[key[-1]] = value
+            count += 1
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    build(changed, place[0])
+            except Exception as error:
+                if failures.expected(error) is None:
+                    cause = error.__cause__ or error
+                    bugs.append(f"{root} {'.'.join((*place, *key))}={value!r}: {type(cause).__name__}: {cause}")
+    return count, bugs
+
+
 def test_what_the_rules_admit_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    bugs, built = [], 0
-    for root, place, node, keys in places():
-        for key in keys:
-            rule = settings.rule_of(root, (*place, *key))
-            for value in VALUES if rule is not None else ():
-                if any(rule.problems("", value)):
-                    continue
-                changed = copy.deepcopy(node)
-                holder = changed
-                for name in key[:-1]:
-                    holder = holder[name]
-                holder[key[-1]] = value
-                built += 1
-                try:
-                    with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")
-                        build(changed, place[0])
-                except Exception as error:
-                    if failures.expected(error) is None:
-                        cause = error.__cause__ or error
-                        bugs.append(f"{root} {'.'.join((*place, *key))}={value!r}: {type(cause).__name__}: {cause}")
-    assert built > 500
-    assert not bugs, "\n".join(bugs)
+    results = [bugs_of(*case) for case in places(BUILT)]
+    assert sum(count for count, _ in results) > 500
+    assert not (bugs := [bug for _, found in results for bug in found]), "\n".join(bugs)
+
+
+@pytest.mark.slow
+def test_models_and_trainers_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    results = [bugs_of(*case) for case in places({"model", "trainer"})]
+    assert sum(count for count, _ in results) > 200
+    assert not (bugs := [bug for _, found in results for bug in found]), "\n".join(bugs)

@@ -88,9 +88,10 @@ def validate(path: str | Path, sizes: Sizes | None, limit: int) -> None:
         at_least = "at least " if len(problems) >= limit else ""
         raise InputError(f"{path}: {at_least}{len(problems)} problems; the competition would refuse it")
     print(f"{path}: a valid submission")
-    if not any(read_submission(path).values()):
+    images = read_submission(path)
+    if not any(images.values()):
         warnings.warn(f"{path}: no cell in any image", stacklevel=2)
-    if hint := submission_hint(path, sizes):
+    if hint := submission_hint(path, images, sizes):
         warnings.warn(hint, stacklevel=2)
 
 

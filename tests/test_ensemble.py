@@ -17,13 +17,16 @@ from sartorius import ensemble
 from sartorius.errors import InputError
 from sartorius.formats.submission import write_submission
 from sartorius.fusion.joined_folder import JoinedFolder
+from sartorius.fusion.sources import SubmissionSource
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring.saved import postprocess_of, to_save
 from sartorius.running import wiring
+from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.fusion.members_of import found, write_folder
 from tests.rescoring.size_filter import larger_than
+from tests.rewritten import discs, written
 
 Run = Callable[..., JoinedFolder]
 BOX = [10, 10, 30, 20]
@@ -100,6 +103,13 @@ def test_a_submission_joins(run: Run, tmp_path: Path, output: Path) -> None:
     (tmp_path / "theirs.csv").write_text("id,predicted\np1,1 5\np2,2400 9\n")
     with pytest.raises(InputError, match=r"theirs.csv: line 3: image p2: a run past the end"):
         run({"a": str(a), "theirs": str(tmp_path / "theirs.csv")}, "overwrite=true")
+
+
+def test_a_submission_written_column_by_column_is_warned_of(tmp_path: Path) -> None:
+    turned = written(rle.parse(discs(520, 704), 520, 704), "written column by column")
+    write_submission(tmp_path / "theirs.csv", {"p1": turned, "p2": []})
+    with pytest.warns(UserWarning, match="theirs.csv: the masks seem to be written column by column"):
+        SubmissionSource(tmp_path / "theirs.csv", score=0.5, mask_size=8, cell_type=None)
 
 
 def test_submissions_alone_need_a_postprocess(run: Run, tmp_path: Path, output: Path) -> None:

@@ -116,11 +116,17 @@ def validate_submission(path: str | Path, sizes: Sizes | None = None, limit: int
     return sorted(problems, key=lambda problem: (problem.line == 0, problem.line))[:limit]
 
 
-def submission_hint(path: str | Path, sizes: Sizes | None = None) -> str | None:
-    """Format a hint where the masks of a file that may be submitted fit in another reading, see `readings`."""
-    images = list(read_submission(path).items())[:SAMPLED]
-    known = ((texts, (sizes or {}).get(image_id, (HEIGHT, WIDTH))) for image_id, texts in images)
-    return shape_hint(path, (rle.parse(texts, *size) for texts, size in known))
+def submission_hint(path: str | Path, images: Mapping[str, Sequence[str]], sizes: Sizes | None = None) -> str | None:
+    """Format a hint where the masks of these images of a file fit in another reading, see `readings`.
+
+    sizes: see `validate_submission`; None without a hint where masks do not fit in images of the competition's size.
+    """
+    sample = list(images.items())[:SAMPLED]
+    try:
+        runs = [rle.parse(texts, *(sizes or {}).get(image_id, (HEIGHT, WIDTH))) for image_id, texts in sample]
+    except rle.RleError:
+        return None
+    return shape_hint(path, runs)
 
 
 def check_rows(rows: Iterable[Row], sizes: Sizes | None = None, limit: int = 50) -> list[Problem]:

@@ -6,6 +6,7 @@ other members' detections of the image.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from sartorius.errors import InputError
-from sartorius.formats.submission import Row, read_rows
+from sartorius.formats.submission import Row, read_rows, submission_hint
 from sartorius.fusion.pool import MASK_THRESHOLD
 from sartorius.postprocess import PasteMasks
 from sartorius.postprocess.saved import from_saved
@@ -106,7 +107,8 @@ class SubmissionSource(MemberSource):
     """A csv in the submission format; cells may overlap.
 
     score: of every cell, 0..1. mask_size: M of the masks. cell_type: name that cells have unless another member knows
-    their types. Raises InputError for a file that cannot be read or names no image.
+    their types. Raises InputError for a file that cannot be read or names no image; warns where the masks fit in
+    another reading (of images of the competition's size).
     """
 
     def __init__(self, path: str | Path, *, score: float, mask_size: int, cell_type: str | None) -> None:
@@ -116,6 +118,10 @@ class SubmissionSource(MemberSource):
             self._rows.setdefault(row.image_id, []).extend([row] if row.text else [])
         if not self._rows:
             raise InputError(f"members: {path} names no image")
+        if hint := submission_hint(
+            path, {image_id: [row.text for row in rows] for image_id, rows in self._rows.items()}
+        ):
+            warnings.warn(f"members: {hint}", stacklevel=2)
         self.image_ids = sorted(self._rows)
 
     def file(self, image_id: str) -> Path:

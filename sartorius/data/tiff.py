@@ -38,7 +38,7 @@ class TiffImage:
         self.name = file.name
         tiff = tifffile.TiffFile(file)
         self.page = page = tiff.pages.first
-        _check_tags(tiff)
+        _check_directory(tiff)
         if (count := _count(tiff)) > 1:
             raise self._refused(f"{count} pages; expected one image a file: save the pages apart")
         if page.dtype is None or page.dtype.kind not in _SAMPLES or not isinstance(page.bitspersample, int):
@@ -93,8 +93,8 @@ class TiffImage:
             raise self._refused(f"channel {number} is neither colour nor alpha; save one channel a file")
 
 
-def _check_tags(tiff: tifffile.TiffFile) -> None:
-    """Raise ValueError for a tag of the first page whose value tifffile could not read: it goes on without."""
+def _check_directory(tiff: tifffile.TiffFile) -> None:
+    """Raise ValueError for a tag of the first page, or a second page, that tifffile could not read: it does without."""
     page, form, file = tiff.pages.first, tiff.tiff, tiff.filehandle
     file.seek(page.offset)
     (number,) = struct.unpack(form.tagnoformat, file.read(form.tagnosize))
@@ -102,6 +102,9 @@ def _check_tags(tiff: tifffile.TiffFile) -> None:
         (code,) = struct.unpack(form.byteorder + "H", file.read(form.tagsize)[:2])
         if code < _PUBLIC and code not in page.tags:
             raise ValueError(f"tag {code} cannot be read")
+    (place,) = struct.unpack(form.offsetformat, file.read(form.offsetsize))
+    if place and len(tiff.pages) == 1:
+        raise ValueError(f"the second page should begin at byte {place}")
 
 
 def _count(tiff: tifffile.TiffFile) -> int:

@@ -385,3 +385,17 @@ def test_a_tag_that_is_lost(tmp_path: Path, code: int, layout: dict[str, Any]) -
         raw.write(struct.pack(order + ("Q" if big else "I"), 10**9))
     with pytest.raises(InputError, match=rf"a\.tif: not a readable image \(tag {code} cannot be read\)"):
         read_header(path)
+
+
+@pytest.mark.parametrize("layout", [{}, {"byteorder": ">", "bigtiff": True}], ids=str)
+def test_a_second_page_that_is_lost(tmp_path: Path, layout: dict[str, Any]) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.stack([numbers("uint16")] * 2), photometric="minisblack", metadata=None, **layout
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        second = file.pages[1].offset
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:second])
+    with pytest.raises(
+        InputError, match=rf"a\.tif: not a readable image \(the second page should begin at byte {second}\)"
+    ):
+        read_header(tmp_path / "a.tif")

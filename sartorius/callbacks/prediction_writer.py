@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from pytorch_lightning import Trainer
 from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
 from sartorius.modules.base import SegmentationModule
 from sartorius.structures.detections import Detections, DetectionsFolder
+
+log = logging.getLogger(__name__)
 
 
 class PredictionWriter(ImageCallback):
@@ -41,6 +44,18 @@ class PredictionWriter(ImageCallback):
     ) -> None:
         """Write the images of a batch."""
         self._write(trainer, pl_module, outputs)
+
+    def on_scoring_end(self, validation: Validation) -> None:
+        """Warn of images of the best checkpoint's validation that have more detections than are kept."""
+        self._tell(validation.module, silent=validation.in_fit)
+
+    def on_predict_end(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
+        """Warn of images that have more detections than are kept."""
+        self._tell(pl_module)
+
+    def _tell(self, module: SegmentationModule, silent: bool = False) -> None:
+        if (capped := module.take_capped()) is not None and not silent:
+            log.warning("%s: %s", self.folder.folder, capped)
 
     def _write(self, trainer: Trainer, pl_module: SegmentationModule, outputs: Sequence[Detections]) -> None:
         if not self._described and trainer.is_global_zero and outputs:

@@ -51,6 +51,10 @@ class SegmentationModule(pl.LightningModule):
         """Detect the cells of every image of the batch."""
         return self.detect(batch)
 
+    def take_capped(self) -> str | None:
+        """Name the images, detected since the last call, of which not all detections were kept; None for none."""
+        return None
+
     def use_windows(self, windows: Windows) -> None:
         """Predict through these windows from now on; raises InputError where the module takes whole images only."""
         if self.inference is None:

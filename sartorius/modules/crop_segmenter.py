@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from sartorius.errors import InputError
 from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks.cell_crops import CropNetwork, crop, jitter, resample, tighten
+from sartorius.networks.finite import check_finite
 from sartorius.networks.losses import bce_dice, sum_losses
 from sartorius.networks.targets import certain_bins, sample_weights
 from sartorius.structures import checks
@@ -104,6 +105,7 @@ class CropSegmenterModule(TrainedModule):
         for image, target in zip(batch.images, batch.targets, strict=True):
             boxes = self.given_boxes(target)
             logits = self.segment(image, boxes)
+            check_finite(f"image {target.image_id}", logits)
             if len(target):
                 every = torch.arange(len(target), device=boxes.device)
                 self._log_validation(logits, self._truth(target, every, self.network.regions(boxes)))

@@ -10,8 +10,10 @@ import numpy as np
 from torch import Tensor
 from torch.optim import Optimizer
 
+from sartorius.errors import InputError
 from sartorius.inference.windows import Whole, Windows
 from sartorius.modules.optimisation import TrainedModule, TrainingOptions
+from sartorius.networks.finite import NonFiniteOutputError
 from sartorius.networks.mask_rcnn import MaskRCNN
 from sartorius.networks.matching import BETWEEN
 from sartorius.networks.roi_heads import RawDetections
@@ -53,6 +55,7 @@ class MaskRCNNModule(TrainedModule):
     ) -> None:
         super().__init__(network, optimizer, **options)
         self.inference = inference or Whole()
+        self.capped: dict[str, int] = {}
         if weights not in (None, "none"):
             self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, class_mapping)
 
@@ -61,6 +64,19 @@ class MaskRCNNModule(TrainedModule):
         """The thresholds below which the network does not report a detection."""
         heads = self.network.roi_heads
         return {"score": heads.score, "box_nms": heads.nms_iou, "detections": heads.detections}
+
+    def take_capped(self) -> str | None:
+        """Name the images, detected since the last call, of which not all detections were kept; None for none."""
+        capped, self.capped = self.capped, {}
+        if not capped:
+            return None
+        most, limit = max(capped, key=lambda image_id: capped[image_id]), self.network.roi_heads.detections
+        named = ", ".join(sorted(capped)[:5]) + (", ..." if len(capped) > 5 else "")
+        return (
+            f"more detections than the {limit} best that are kept: in {len(capped)} images ({named}), up to "
+            f"{capped[most]} in {most}; inference=tiles keeps {limit} of each tile, and "
+            "model.network.roi_heads.detections= raises it for a training"
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Compute the sum of the losses, logged as train/loss and train/<term>. Stops on a loss that is not finite."""
@@ -96,7 +112,12 @@ class MaskRCNNModule(TrainedModule):
 
     def _detect(self, image_id: str, image: Tensor) -> Detections:
         """Detect the cells of an image or a window of it [1, H, W]."""
-        raw: RawDetections = self.network([image])[0]
+        try:
+            raw: RawDetections = self.network([image])[0]
+        except NonFiniteOutputError as error:
+            raise InputError(f"image {image_id}: {error}") from error
+        if raw.found > len(raw.scores):
+            self.capped[image_id] = max(raw.found, self.capped.get(image_id, 0))
         height, width = image.shape[-2:]
         # dividing by the scale can push an edge a rounding error beyond the image
         boxes = raw.boxes.float().cpu().numpy().clip(0, np.array([width, height, width, height], np.float32))

@@ -13,6 +13,7 @@ from sartorius.errors import InputError
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import resample, tighten
+from sartorius.networks.finite import check_finite
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections, DetectionsFolder
@@ -105,6 +106,10 @@ class TwoStageModule(SegmentationModule):
         """Those of the first stage."""
         return self.first.export_settings
 
+    def take_capped(self) -> str | None:
+        """Name the images of which the first stage did not keep all detections."""
+        return self.first.take_capped()
+
     def use_windows(self, windows: Windows) -> None:
         """Let the first stage predict through these windows; raises InputError where it is a folder of detections."""
         super().use_windows(windows)
@@ -128,6 +133,7 @@ class TwoStageModule(SegmentationModule):
                 tight, certain = tighten(old[part], prompts, self.box_probability, given.height, given.width)
                 prompts = torch.where(certain[:, None], tight, prompts)
             logits = self.second.segment(image, prompts)
+            check_finite(f"image {given.image_id}", logits)
             tight, new, filled = self.second.masks(logits, prompts, given.height, given.width, self.mask_size)
             if self.combine == "mean":
                 new = (new + resample(old[part], boxes[part], tight, self.mask_size)) / 2

@@ -14,6 +14,7 @@ from sartorius.inference.windows import Whole, Windows
 from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks import losses
 from sartorius.networks.cell_maps import MapLayout, map_targets
+from sartorius.networks.finite import check_finite
 from sartorius.networks.targets import image_weights
 from sartorius.networks.weights import load_weights
 from sartorius.postprocess.maps import CellMaps, Decoded
@@ -111,14 +112,14 @@ class UNetModule(TrainedModule):
     def detect(self, batch: Batch) -> list[Detections]:
         """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
         return [
-            self._detections(target.image_id, self.activate(self._logits(image)))
+            self._detections(target.image_id, self.activate(self._logits(image, target.image_id)))
             for image, target in zip(batch.images, batch.targets, strict=True)
         ]
 
     def _score(self, batch: Batch, stage: str) -> list[Detections]:
         detections, self.foreground = [], []
         for image, target in zip(batch.images, batch.targets, strict=True):
-            logits = self._logits(image)
+            logits = self._logits(image, target.image_id)
             loss = losses.sum_losses(self.losses(logits[None], [target]), self.loss_weights)
             self.log(f"{stage}/loss", loss, batch_size=1, sync_dist=True)
             maps = self.activate(logits)
@@ -132,9 +133,11 @@ class UNetModule(TrainedModule):
         maps = {name: values.float().numpy() for name, values in truth.items()}
         return map_panels(maps, self.layout.types, self.layout.offset_scale, scale)
 
-    def _logits(self, image: Tensor) -> Tensor:
+    def _logits(self, image: Tensor, image_id: str) -> Tensor:
         # blended in float32, whatever the precision of the network
-        return self.inference.maps(lambda crops: self.network(crops).float(), image, self.layout.slices.get("offset"))
+        maps = self.inference.maps(lambda crops: self.network(crops).float(), image, self.layout.slices.get("offset"))
+        check_finite(f"image {image_id}", maps)
+        return maps
 
     def activate(self, logits: Tensor) -> Maps:
         """Convert logits [C, H, W] to maps by name, float32: probabilities, and the offset in pixels."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
 
+from sartorius.networks.finite import check_finite
 from sartorius.networks.losses import bce_dice
 from sartorius.networks.matching import sample
 from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
@@ -25,12 +26,16 @@ from sartorius.structures.mask_sampling import gather_mask_targets
 
 class RawDetections(NamedTuple):
     """Detections of one image, best first: boxes [N, 4] in image pixels, scores [N] in 0..1,
-    cell_types int64 [N] (0-based), masks [N, M, M] probabilities in box coordinates."""
+    cell_types int64 [N] (0-based), masks [N, M, M] probabilities in box coordinates.
+
+    found: how many there were before the best N were kept.
+    """
 
     boxes: Tensor
     scores: Tensor
     cell_types: Tensor
     masks: Tensor
+    found: int = 0
 
 
 class PyramidRoIAlign(nn.Module):
@@ -169,15 +174,18 @@ class RoIHeads(nn.Module):
         result = []
         for k, (boxes, size) in enumerate(zip(proposals, sizes, strict=True)):
             probability, boxes = self.classify(features, boxes, k, size)
+            check_finite("boxes", probability, boxes)
             cell_type = probability[:, 1:].argmax(dim=1)
             score = 1 - probability[:, 0]
             kept = torch.nonzero(score >= self.score).flatten()
             kept = kept[remove_small_boxes(boxes[kept], self.min_size)]
-            kept = kept[batched_nms(boxes[kept], score[kept], torch.zeros_like(kept), self.nms_iou)[: self.detections]]
+            kept = kept[batched_nms(boxes[kept], score[kept], torch.zeros_like(kept), self.nms_iou)]
+            found, kept = len(kept), kept[: self.detections]
             boxes, score, cell_type = boxes[kept], score[kept], cell_type[kept]
             logits = self._masks(features, rois_of(boxes, k))
             masks = logits[torch.arange(len(kept), device=kept.device), cell_type + 1].sigmoid()
-            raw = RawDetections(boxes / scale, score, cell_type, masks)
+            check_finite("masks", masks)
+            raw = RawDetections(boxes / scale, score, cell_type, masks, found)
             result.append(raw if self.rerank == "none" else reranked(raw))
         return result
 
@@ -215,4 +223,4 @@ def reranked(raw: RawDetections) -> RawDetections:
     """Rerank detections with score times `maskness` as their score, best first."""
     score = raw.scores * maskness(raw.masks)
     order = score.argsort(descending=True, stable=True)
-    return RawDetections(raw.boxes[order], score[order], raw.cell_types[order], raw.masks[order])
+    return RawDetections(raw.boxes[order], score[order], raw.cell_types[order], raw.masks[order], raw.found)

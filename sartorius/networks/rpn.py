@@ -12,6 +12,7 @@ from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_laye
 from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
 
 from sartorius.networks.anchors import AnchorGrid
+from sartorius.networks.finite import check_finite
 from sartorius.networks.matching import match_boxes, sample
 from sartorius.networks.targets import RoITarget, leave_out, sample_weights, weighted_sum
 
@@ -69,6 +70,8 @@ class RegionProposals(nn.Module):
         images = len(features[0])
         logits, codes = concat_box_prediction_layers(list(scores), list(deltas))
         logits, codes = logits.float().reshape(images, -1), codes.float().reshape(images, -1, 4)
+        if not self.training:
+            check_finite("proposals", logits, codes)
         flat = torch.cat(anchors)
         per_level = [len(level) for level in anchors]
         proposals = [

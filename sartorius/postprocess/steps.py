@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -13,6 +14,9 @@ from sartorius.postprocess.step import SearchRange, Step
 from sartorius.postprocess.thresholds import PerType
 from sartorius.structures import checks
 from sartorius.structures.instances import MAX_CELLS
+
+log = logging.getLogger(__name__)
+_told: set[str] = set()  # images
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,14 @@ class MaxDetections(Step):
         return candidates.select(np.arange(len(candidates)) < self.count)
 
 
+def tell_limit(image_id: str, found: int, kept: int) -> None:
+    """Warn, once for an image, that fewer detections are kept of it than passed the steps before."""
+    if found > kept and image_id not in _told:
+        _told.add(image_id)
+        remedy = "postprocess.max_detections.count= raises it" if kept < MAX_CELLS else "a label map numbers no more"
+        log.warning("image %s: of %d detections the %d best are kept; %s", image_id, found, kept, remedy)
+
+
 @dataclass(frozen=True)
 class BoxNMS(Step):
     """Drop a detection whose box has an IoU above the threshold, 0..1, with that of a better one; 1 drops nothing.
@@ -99,6 +111,7 @@ class PasteMasks(Step):
     def __call__(self, candidates: Candidates) -> Candidates:
         """The candidates that have pixels, with them."""
         if len(candidates) > MAX_CELLS:
+            tell_limit(candidates.detections.image_id, len(candidates), MAX_CELLS)
             candidates = MaxDetections(MAX_CELLS)(candidates)
         threshold = candidates.limits("mask.threshold", self.threshold)
         pasted = candidates.paste(threshold)

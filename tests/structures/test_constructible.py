@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from functools import partial
 from pathlib import Path
@@ -189,15 +190,12 @@ def test_a_class_outside_the_package_is_known_once_it_is_imported() -> None:
         check_calls({"_target_": "tests.networks.detectron2_reference.x"}, "a")
 
 
-def test_what_is_marked() -> None:
-    """Whoever marks another one reads here what to think of: files, downloads, arrays of a size that it is given."""
+def test_what_is_marked_takes_no_path() -> None:
     for module in pkgutil.walk_packages(sartorius.__path__, "sartorius."):
         if not module.name.startswith("sartorius.sweeps"):
             importlib.import_module(module.name)
-    marked = {part.__qualname__ for part in constructible._marked if part.__module__.startswith("sartorius.")}
-    assert marked == {
-        "MaskRCNNModule", "CropSegmenterModule", "UNetModule", "TwoStageModule", "LRDecay", "warmup_cosine",
-        "warmup_steps_down", "warmup_constant", "one_cycle", "mask_rcnn", "AnchorGrid", "CropNetwork", "UNet",
-        "MapLayout", "TimmEncoder", "PlainEncoder", "ResNetPyramid", "TimmPyramid", "Watershed", "OffsetVoting",
-        "Components", "Whole", "Tiles", "FiveCrops", "Enlarged",
-    }  # fmt: skip
+    marked = {part.__qualname__: part for part in constructible._marked if part.__module__.startswith("sartorius.")}
+    assert {"MaskRCNNModule", "UNet", "mask_rcnn", "one_cycle", "Watershed", "Tiles", "TimmEncoder"} < {*marked}
+    arguments = {name for part in marked.values() for name in inspect.signature(part).parameters}
+    assert not arguments & {"path", "file", "folder", "output", "checkpoint", "root", "url", "cache_dir"}, "of files"
+    assert not {"FalsePositiveFilter", "to_file", "Postprocess"} & {*marked}

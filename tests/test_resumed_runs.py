@@ -62,6 +62,8 @@ def test_a_run_is_resumed_as_it_was_or_not_at_all(own_competition: Path, tmp_pat
         assert torch.equal(value, ends[1]["state_dict"][name]), name
     tables = [pd.read_csv(folder / "batches.csv") for folder in (whole, resumed)]
     pd.testing.assert_frame_equal(*tables, check_exact=True)
+    curve = pd.read_csv(resumed / "metrics.csv")["val/loss"].dropna()
+    assert len(curve) == 2, "none of the best checkpoint after the fit"
 
     shutil.copy(own_competition / "train" / "cort01.png", own_competition / "train" / "cort09.png")
     table = (own_competition / "train.csv").read_text().rstrip()

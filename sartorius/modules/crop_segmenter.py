@@ -121,7 +121,7 @@ class CropSegmenterModule(TrainedModule):
             "val/crop_iou": (shared / (total - shared).clamp(min=1)).mean(),
             "val/crop_dice": (2 * shared / total.clamp(min=1)).mean(),
         }
-        self.log_dict(scores, batch_size=len(truth), sync_dist=True)
+        self.log_scores(scores, len(truth))
 
     def given_boxes(self, target: Target) -> Tensor:
         """Make the boxes of an image's cells, jittered as a function of (seed, image): float32 [N, 4]."""

@@ -71,14 +71,16 @@ class TrainedModule(SegmentationModule):
         super().__init__(cell_type_names)
         self.network, self.optimizer, self.scheduler, self.lr_decay = network, optimizer, scheduler, lr_decay
         self.loss_weights, self.seed = dict(loss_weights or {}), seed
+        self._fits = False  # or validates, tests, predicts
 
     def setup(self, stage: str) -> None:
         """Before a fit, record in `hparams` the images that the weights are trained on.
 
         Raises InputError where the weights it starts from were trained on images that are held back here.
         """
+        self._fits = stage == "fit"
         datamodule = self.trainer.datamodule  # type: ignore[attr-defined]
-        if stage == "fit" and datamodule is not None:
+        if self._fits and datamodule is not None:
             start = self.started_from
             metadata, source = (None, None) if start is None else (start.metadata, start.source)
             provenance.note(self.hparams, datamodule, metadata, source)
@@ -106,6 +108,13 @@ class TrainedModule(SegmentationModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=count)
         self.log_dict({f"train/{name}": value.detach() for name, value in terms.items()}, batch_size=count)
         return loss
+
+    def log_scores(self, scores: Mapping[str, Tensor], count: int) -> None:
+        """Log means over `count` images or cells of a validation or test; loggers get those of a fit only.
+
+        The best checkpoint is validated after the fit, and would be a point at the end of its curve.
+        """
+        self.log_dict(dict(scores), logger=self._fits, batch_size=count, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer over the parameters that learn, and the schedule over all steps of the training."""

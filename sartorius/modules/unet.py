@@ -121,7 +121,7 @@ class UNetModule(TrainedModule):
         for image, target in zip(batch.images, batch.targets, strict=True):
             logits = self._logits(image, target.image_id)
             loss = losses.sum_losses(self.losses(logits[None], [target]), self.loss_weights)
-            self.log(f"{stage}/loss", loss, batch_size=1, sync_dist=True)
+            self.log_scores({f"{stage}/loss": loss}, 1)
             maps = self.activate(logits)
             self.foreground.append(maps["foreground"][0])
             detections.append(self._detections(target.image_id, maps))

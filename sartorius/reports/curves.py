@@ -20,6 +20,7 @@ LOSSES = ("train/loss", "val/loss")
 SCORES = {"val/map": "mAP", "val/iou": "IoU", "val/dice": "Dice", "val/pixel_accuracy": "pixel accuracy"}  # all 0..1
 _PLACE = ("epoch", "step")
 _POINTS = 1500  # of a line: more cannot be told apart, and would weigh down the page
+_DECADE = 10.0  # the highest loss over the lowest from which the axis is logarithmic
 _SPAN = 0.5  # epochs that a line must span to be drawn
 
 
@@ -53,7 +54,7 @@ def draw_curves(numbers: pd.DataFrame, path: Path, batches: pd.DataFrame) -> boo
     """
     table, every = timed(numbers), timed(batches)
     panels: list[Callable[[Axes], None]] = []
-    if {*LOSSES} & {*table}:
+    if {*LOSSES} & {*table, *every}:
         panels.append(lambda axes: _paint_losses(axes, table, every))
     if {*SCORES} & {*table}:
         panels.append(lambda axes: _paint_scores(axes, table))
@@ -84,7 +85,7 @@ def curve_plots(numbers: pd.DataFrame, batches: pd.DataFrame, folder: Path | Non
     type_lines = {name.removeprefix("val/map_"): _measured(table, name) for name in types}
     rates = _distinct({name: _measured(table, name) for name in columns if name.startswith("lr")})
     plots: list[tuple[Any, str, str, str, Callable[[Axes], None]]] = [
-        ({*LOSSES} & {*columns}, "losses", "Loss", "Loss of training and validation over the epochs",
+        ({*LOSSES} & {*columns, *every}, "losses", "Loss", "Loss of training and validation over the epochs",
          lambda axes: _paint_losses(axes, table, every)),
         (parts, "loss_parts", "Parts of the training loss", "Each part of the training loss over the epochs",
          lambda axes: _paint_lines(axes, part_lines, "mean of an epoch, unweighted")),
@@ -148,22 +149,22 @@ def _paint_lines(axes: Axes, lines: Mapping[str, pd.DataFrame], unit: str) -> No
 
 
 def _paint_losses(axes: Axes, table: pd.DataFrame, batches: pd.DataFrame) -> None:
-    highest = 0.0  # of the lines that must fit: single steps may stick out
-    if name := next((n for n in ("train/loss", "loss") if n in batches), None):
-        every = _measured(batches, name)
-        axes.plot(every.time, every.value, "-", color=_BLUE, alpha=0.3, lw=0.8, label="training, batches")
-    elif "train/loss" in table:
-        steps = table.dropna(subset="train/loss")
-        axes.plot(steps.time, steps["train/loss"], ".", color=_BLUE, alpha=0.3, ms=4, label="training, logged steps")
-    if "train/loss" in table:
-        means = _epoch_means(table, "train/loss")
+    shown: list[float] = []  # what must fit: the start, the means, most steps; single steps may stick out
+    every, name = (batches, "training, batches") if "train/loss" in batches else (table, "training, logged steps")
+    if "train/loss" in every:
+        steps, means = _measured(every, "train/loss"), _epoch_means(every, "train/loss")
+        style: Any = {"ls": "-", "lw": 0.8} if every is batches else {"ls": "", "marker": ".", "ms": 4}
+        axes.plot(steps.time, steps.value, color=_BLUE, alpha=0.3, label=name, **style)
         axes.plot(means.time, means.value, ".-", color=_BLUE, label="training, mean of an epoch")
-        highest = max(means.value.max(), table["train/loss"].quantile(0.98))
+        shown += [steps.value.iloc[0], *means.value, steps.value.quantile(0.98)]
     if "val/loss" in table:
-        validated = table.dropna(subset="val/loss")
-        axes.plot(validated.time, validated["val/loss"], ".-", color=_ORANGE, label="validation")
-        highest = max(highest, validated["val/loss"].max())
-    _frame(axes, "loss (no unit)", top=1.05 * highest or 1.0)
+        validated = _measured(table, "val/loss")
+        axes.plot(validated.time, validated.value, ".-", color=_ORANGE, label="validation")
+        shown += [*validated.value]
+    top = 1.05 * max(shown)
+    _frame(axes, "loss (no unit)", top=top or 1.0)
+    if 0 < _DECADE * min(shown) < top:
+        axes.set(yscale="log", ylim=(min(shown) / 2, top))
 
 
 def _paint_scores(axes: Axes, table: pd.DataFrame) -> None:

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from sartorius.reports.curves import curve_plots, draw_curves, read_numbers, shared_curve_plots
+from sartorius.reports import curves
+from sartorius.reports.curves import curve_plots, draw_curves, read_numbers, shared_curve_plots, timed
 
 PANEL = (768, 504)  # pixels of one panel
 
@@ -125,3 +126,38 @@ def test_what_was_measured_twice_at_the_end_is_no_curve() -> None:
     """The last epoch and a validation after it, a step apart: an empty plot says nothing."""
     table = pd.DataFrame({"epoch": [0, 49, 50], "step": [29, 1499, 1500], "val/loss": [None, 0.5, 0.5]})
     assert shared_curve_plots({"a": table, "b": table}, None) == []
+
+
+def painted(losses: list[float]) -> Any:
+    """The axes of these losses of batches, 50 an epoch, and of a logged step every ten."""
+    from matplotlib.figure import Figure
+
+    batches = pd.DataFrame(
+        {"epoch": [k // 50 for k in range(len(losses))], "step": range(len(losses)), "train/loss": losses}
+    )
+    axes = Figure().add_subplot()
+    curves._paint_losses(axes, timed(batches[9::10]), timed(batches))
+    return axes
+
+
+def test_the_start_of_the_loss_is_within_the_frame() -> None:
+    axes = painted([5.0, 4.5, 3.0, *[1.0] * 97])
+    assert axes.get_ylim() == pytest.approx((0, 1.05 * 5.0)) and axes.get_yscale() == "linear"
+    line, means = axes.lines
+    assert (line.get_xdata()[0], line.get_ydata()[0]) == (pytest.approx(1 / 50), 5.0)
+    assert means.get_ydata()[0] == pytest.approx((5.0 + 4.5 + 3.0 + 47.0) / 50), "of all batches, not of logged steps"
+    low, high = axes.get_xlim()
+    assert low == 0 and high >= 2
+    assert painted([5.0, *[1.0] * 98, 40.0]).get_ylim()[1] == pytest.approx(1.05 * 5.0), "one step may stick out"
+
+
+def test_a_loss_over_decades_has_a_logarithmic_axis() -> None:
+    axes = painted([300.0, *[20.0] * 49, *[1.0] * 50])
+    assert axes.get_yscale() == "log"
+    assert axes.get_ylim() == pytest.approx((0.5, 1.05 * 300.0))
+
+
+def test_the_loss_of_batches_is_drawn_without_logged_steps(tmp_path: Path) -> None:
+    batches = pd.DataFrame({"epoch": [0, 0], "step": [0, 1], "train/loss": [3.0, 2.0]})
+    assert draw_curves(pd.DataFrame(), tmp_path / "c.png", batches)
+    assert [plot.name for plot in curve_plots(pd.DataFrame(), batches, None)] == ["losses"]

@@ -2,8 +2,8 @@
 
 Writes a run folder (config.yaml, git.json, metrics.csv, batches.csv, metrics.json, checkpoints/, detections/,
 overlays/, per_image.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a
-run in its folder; `-m sweep=folds` trains every fold; `test=true` also runs the best checkpoint over the data's test
-split.
+run in its folder, with the options and images that it had (see `running.resume_check`); `-m sweep=folds` trains every
+fold; `test=true` also runs the best checkpoint over the data's test split.
 """
 
 from __future__ import annotations

@@ -156,7 +156,7 @@ def _paint_losses(axes: Axes, table: pd.DataFrame, batches: pd.DataFrame) -> Non
         style: Any = {"ls": "-", "lw": 0.8} if every is batches else {"ls": "", "marker": ".", "ms": 4}
         axes.plot(steps.time, steps.value, color=_BLUE, alpha=0.3, label=name, **style)
         axes.plot(means.time, means.value, ".-", color=_BLUE, label="training, mean of an epoch")
-        shown += [steps.value.iloc[0], *means.value, steps.value.quantile(0.98)]
+        shown += [steps.value.iloc[0], *means.value, float(steps.value.quantile(0.98))]
     if "val/loss" in table:
         validated = _measured(table, "val/loss")
         axes.plot(validated.time, validated.value, ".-", color=_ORANGE, label="validation")

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -399,3 +400,38 @@ def test_a_second_page_that_is_lost(tmp_path: Path, layout: dict[str, Any]) -> N
         InputError, match=rf"a\.tif: not a readable image \(the second page should begin at byte {second}\)"
     ):
         read_header(tmp_path / "a.tif")
+
+
+MODES = [
+    (mode, compression)
+    for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I", "F")
+    for compression in (
+        "raw",
+        "tiff_lzw",
+        "tiff_adobe_deflate",
+        "packbits",
+        "zstd",
+        *["group3", "group4"] * (mode == "1"),
+    )
+]
+
+
+@pytest.mark.parametrize(("mode", "compression"), MODES)
+def test_files_of_another_writer(tmp_path: Path, mode: str, compression: str) -> None:
+    """Pillow writes with libtiff."""
+    image = Image.fromarray(numbers("uint16")) if mode == "I;16" else Image.fromarray(numbers("uint8")).convert(mode)
+    image.save(tmp_path / "a.tif", compression=compression)
+    expected = np.asarray(
+        image.convert("L") if mode in ("1", "LA") else image.convert("RGB") if mode in "RGBAP" else image
+    )
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif")[1], expected)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_files_of_opencv(tmp_path: Path, dtype: str) -> None:
+    grey = numbers(dtype)
+    cv2.imwrite(str(tmp_path / "grey.tif"), grey)
+    np.testing.assert_array_equal(decode(tmp_path / "grey.tif")[1], grey)
+    colours = np.stack([grey, grey[::-1], grey[:, ::-1]], -1)
+    cv2.imwrite(str(tmp_path / "rgb.tif"), colours[..., ::-1])
+    np.testing.assert_array_equal(decode(tmp_path / "rgb.tif")[1], colours)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from sartorius.running import building, outputs, wiring
+from sartorius.running import building, early, outputs, wiring
 from sartorius.running.commands import command
 
 
 @command("browse", outputs.FILE)
 def main(cfg: DictConfig) -> None:
     """Build the data of the config (and with targets=true the model, without pretrained weights), draw, print."""
+    early.check_data(wiring.plain(cfg.data))
     from sartorius.visualise.samples import write_sheet
 
     building.seed_everything(cfg.seed)

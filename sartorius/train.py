@@ -19,6 +19,7 @@ from sartorius.running import outputs, signals
 from sartorius.running.building import build_training
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
+from sartorius.running.early import check_training
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -131,6 +132,7 @@ def check_folder(cfg: DictConfig) -> None:
 @run_on_devices("train")
 def main(cfg: DictConfig) -> float:
     """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
+    check_training(cfg)
     training = build_training(cfg)
     trainer = training.trainer
     try:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from sartorius.networks import checkpoints
 from sartorius.postprocess.saved import build as build_postprocess
 from sartorius.running import precision, resume_check
-from sartorius.running.wiring import instantiate, instantiate_all, plain
+from sartorius.running.wiring import build_trainer, instantiate, instantiate_all, plain
 from sartorius.structures.constructible import check_calls
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def build_training(cfg: DictConfig) -> Training:
     loggers = build_loggers(cfg.logger)
     if not loggers:
         callbacks = [callback for callback in callbacks if not needs_logger(callback)]
-    return Training(module, datamodule, instantiate(cfg.trainer, callbacks=callbacks, logger=loggers))
+    return Training(module, datamodule, build_trainer(cfg.trainer, callbacks=callbacks, logger=loggers))
 
 
 def seed_everything(seed: int) -> None:

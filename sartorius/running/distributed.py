@@ -59,7 +59,7 @@ def process_count(trainer: DictConfig) -> int:
             )
         return 0
     # each process resolves its own precision; it does not matter here
-    built = wiring.instantiate({**wiring.plain(trainer), **wiring.NOTHING_ELSE, "precision": "32-true"})
+    built = wiring.build_trainer({**wiring.plain(trainer), **wiring.NOTHING_ELSE, "precision": "32-true"})
     environment = getattr(built.strategy, "cluster_environment", None)  # of strategies with several devices only
     if environment is None or environment.creates_processes_externally:
         return 0

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import loading
 from sartorius.running.building import resolve_precision
-from sartorius.running.wiring import NOTHING_ELSE, instantiate, instantiate_all, plain
+from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate_all, plain
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
@@ -91,7 +91,7 @@ def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Train
     from sartorius.callbacks.out_of_memory import OutOfMemory
 
     resolve_precision(trainer)
-    return instantiate(trainer, callbacks=[*callbacks, OutOfMemory()], **NOTHING_ELSE)
+    return build_trainer(trainer, callbacks=[*callbacks, OutOfMemory()], **NOTHING_ELSE)
 
 
 def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:

@@ -88,6 +88,17 @@ def instantiate(cfg: Config, **objects: Any) -> Any:
         raise
 
 
+def build_trainer(cfg: Config, **objects: Any) -> Any:
+    """Build Lightning's trainer; raises InputError where it refuses a setting, or lacks such a device."""
+    try:
+        return instantiate(cfg, **objects)
+    except (TypeError, ValueError, InstantiationException) as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) else error
+        if isinstance(cause, TypeError | ValueError) and not isinstance(cause, InputError):
+            raise InputError(f"trainer: {' '.join(str(cause).split())}") from error
+        raise
+
+
 def instantiate_all(cfgs: DictConfig | None, **objects: dict[str, Any]) -> list[Any]:
     """Build the objects of a dict of configs (callbacks, loggers) in its order; entries set to null are left out.
 

@@ -27,6 +27,13 @@ _HOW_TO_GET = (
 )
 
 
+def check_layout(root: Path) -> None:
+    """Raise InputError where a folder, its train.csv or its train/ is not there."""
+    for needed in (root, root / "train.csv", root / "train"):
+        if not needed.exists():
+            raise InputError(f"{needed}: not found; {_HOW_TO_GET}")
+
+
 class Competition(AnnotatedImages):
     """The labelled images of a folder in the competition's layout.
 
@@ -42,9 +49,7 @@ class Competition(AnnotatedImages):
         super().__init__(self.root / "train.csv")
         self.cell_type_names = tuple(cell_type_names)
         self.problems: list[str] = []
-        for needed in (self.root, self.csv, self.root / "train"):
-            if not needed.exists():
-                raise InputError(f"{needed}: not found; {_HOW_TO_GET}")
+        check_layout(self.root)
         table = read_table(self.csv)
         self.has_wells = "sample_id" in table
         rows = {str(image_id): group for image_id, group in table.groupby("id", sort=True)}

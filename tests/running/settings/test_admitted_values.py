@@ -40,7 +40,7 @@ def build(node: dict[str, Any], group: str) -> None:
     elif group == "optimizer":
         configure(ToyModule(), wiring.instantiate(node), None)
     elif group == "trainer":
-        wiring.instantiate({**node, "precision": "32-true"})
+        wiring.build_trainer({**node, "precision": "32-true"})
     elif group == "baseline":
         wiring.instantiate(node)(np.full((40, 60), 128, np.uint8))
     elif group == "search":

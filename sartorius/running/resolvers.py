@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from sartorius.errors import InputError
 from sartorius.running import outputs, processes
+from sartorius.structures import rules
 from sartorius.sweeps.task import in_multirun
 
 
@@ -117,7 +118,12 @@ def _stamp() -> str:
 
 
 def _around(value: float, factor: float, count: int) -> str:
-    """List `count` values from value / factor to value * factor, evenly by their logarithm, two digits each."""
+    """List `count` values from value / factor to value * factor, evenly by their logarithm, two digits each.
+
+    Raises InputError unless the value is a number above 0.
+    """
+    if not rules.number(above=0).admits(value):
+        raise InputError(f"a sweep around a value: expected a number above 0, got {value!r}")
     return ",".join(f"{number:.2g}" for number in np.geomspace(value / factor, value * factor, count))
 
 

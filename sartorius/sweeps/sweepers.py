@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from sartorius import files
 from sartorius.errors import InputError
+from sartorius.structures import checks, rules
 from sartorius.sweeps import members
 from sartorius.sweeps.members import SweepMember
 from sartorius.sweeps.search import Search, values_text
@@ -77,6 +78,12 @@ def _name_folders(config: DictConfig, fixed: Sequence[str]) -> Path:
             f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(_quoted, left_out))}]",
         ]
     return folder
+
+
+def check_params(params: Any) -> None:
+    """Raise InputError unless the values to sweep over are a mapping by key, or None."""
+    expected = "a mapping of keys to values, such as {seed: '1,2'}"
+    checks.expect(params is None or isinstance(params, Mapping), "hydra.sweeper", "params", params, expected)
 
 
 def check_discrete(options: Mapping[str, Override]) -> None:
@@ -138,7 +145,7 @@ def grid_members(folder: Path, plan: Sequence[Sequence[str]]) -> list[SweepMembe
 
 @dataclass(frozen=True)
 class TrialSettings:
-    """The settings of a search; raises InputError for a number below 1.
+    """The settings of a search; raises InputError for values that are none.
 
     n_trials: that end by themselves, those of earlier calls with the same folder included. seed: of the sampler.
     startup: trials at random before TPE models the scores. parallel: trials that are launched together; -1 for as many
@@ -154,10 +161,9 @@ class TrialSettings:
     def __post_init__(self) -> None:
         if self.parallel == -1:
             object.__setattr__(self, "parallel", os.cpu_count() or 1)
-        for key in ("n_trials", "startup", "parallel"):
-            value: Any = vars(self)[key]
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"hydra.sweeper.{key}={value}: expected an integer of 1 or more")
+        checks.whole("hydra.sweeper", 1, n_trials=self.n_trials, startup=self.startup, parallel=self.parallel)
+        checks.check("hydra.sweeper", rules.whole(0, 2**32 - 1), seed=self.seed)
+        checks.check("hydra.sweeper", rules.list_of(rules.text, least=0), elsewhere=self.elsewhere)
 
 
 def run_search(sweep: Sweep, settings: TrialSettings) -> None:

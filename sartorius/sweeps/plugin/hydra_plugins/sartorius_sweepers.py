@@ -11,6 +11,7 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
+from sartorius.structures import checks, rules
 from sartorius.sweeps import sweepers
 
 
@@ -18,8 +19,13 @@ class GridSweeper(BasicSweeper):
     """Every combination of the values by Hydra's own sweeper, with a record of each member, a table and a plot.
 
     params: values by key, such as "1,2" or "range(0,5)"; the command line's win. max_batch_size: members that the
-    launcher gets at a time; None for all.
+    launcher gets at a time; None for all. Raises InputError for other values.
     """
+
+    def __init__(self, max_batch_size: int | None, params: Mapping[str, Any] | None = None) -> None:
+        sweepers.check_params(params)
+        checks.check("hydra.sweeper", rules.whole(1) | rules.nothing, max_batch_size=max_batch_size)
+        super().__init__(max_batch_size, dict(params or {}))
 
     def sweep(self, arguments: list[str]) -> None:
         """Run all members. Raises MembersFailed after the table where some failed, InputError where nothing can run."""
@@ -51,6 +57,7 @@ class OptunaSweeper(BasicSweeper):
     """
 
     def __init__(self, params: Mapping[str, Any] | None, **settings: Any) -> None:
+        sweepers.check_params(params)
         super().__init__(None, dict(params or {}))
         self.settings = sweepers.TrialSettings(**settings)
 

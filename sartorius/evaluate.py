@@ -61,7 +61,8 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
-    datamodule = validation_data(module.hparams["config"]["data"], str(cfg.checkpoint), **given)
+    trained_on = module.hparams.get("config", {}).get("data") or {}
+    datamodule = validation_data(trained_on, str(cfg.checkpoint), **given)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
     callbacks: Any = [PredictionWriter(folder, about), Progress()]
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
 MOST = 1_000_000  # plain values of metadata: ten a trained image, and the config
+_KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict}
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
@@ -37,6 +38,11 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: not a checkpoint of sartorius.train")
     check_tensors(state["state_dict"], str(path))
     state[KEY] = plain(metadata, str(path), MOST)
+    for key, kind in _KINDS.items():
+        if not isinstance(state[KEY].get(key, kind()), kind):
+            raise InputError(
+                f"{path}: not a checkpoint of sartorius.train: '{key}' of its metadata is another kind of value"
+            )
     return state
 
 
@@ -65,7 +71,7 @@ def build_model(metadata: Mapping[str, Any], state: Mapping[str, Tensor], checkp
     from sartorius.networks.allocation import LimitedAllocation
 
     with LimitedAllocation(state, str(checkpoint)):
-        return constructible.build(without_weights(metadata["model"]), str(checkpoint))
+        return constructible.build(without_weights(metadata.get("model")), str(checkpoint))
 
 
 def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Path) -> None:

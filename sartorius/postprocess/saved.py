@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,8 @@ def changed(
         return given, source
     if not saved:
         raise InputError(f"{source}: no post-processing was saved with it; {_HINT}")
+    if not isinstance(saved, Mapping):
+        raise InputError(f"{source}: expected the settings of post-processing by step, got {saved!r}; {_HINT}")
     settings = dict(saved)
     for name, change in given.items():
         settings[name] = change if name in _NO_STEPS else _changed_step(name, settings, change, source, cell_types)
@@ -102,8 +104,10 @@ def build(settings: Mapping[str, Any], source: str) -> Postprocess:
     """
     if (target := settings.get("_target_", _TARGET)) != _TARGET:
         raise InputError(f"{source}: its post-processing is {target}, this program reads {_TARGET}; {_HINT}")
-    steps = {name: _build_step(name, step, source) for name, step in settings.items() if name not in _NO_STEPS}
-    return Postprocess(settings.get("order"), **steps)
+    steps = {str(name): _build_step(name, step, source) for name, step in settings.items() if name not in _NO_STEPS}
+    if not isinstance(order := settings.get("order"), list | tuple | None):
+        raise InputError(f"{source}: postprocess.order: expected names of steps or null, got {order!r}")
+    return Postprocess(order and [str(name) for name in order], **steps)
 
 
 def _build_step(name: str, settings: Any, source: str) -> Step | None:
@@ -130,9 +134,14 @@ def _step_class(name: str, target: str, source: str) -> type[Step]:
     if f"{module}.".startswith(f"{_PACKAGE}."):
         try:
             step = vars(importlib.import_module(module)).get(kind)
-        except ImportError as error:
+        except (ImportError, ValueError) as error:
             raise InputError(f"{source}: postprocess.{name}: there is no {module} ({error})") from error
-    if not (isinstance(step, type) and Step in step.__mro__ and step.__module__.startswith(f"{_PACKAGE}.")):
+    if not (
+        is_dataclass(step)
+        and isinstance(step, type)
+        and Step in step.__mro__
+        and step.__module__.startswith(f"{_PACKAGE}.")
+    ):
         raise InputError(
             f"{source}: postprocess.{name}: refused, {target} is no step of {_PACKAGE}: put one of your own there"
         )

@@ -62,7 +62,7 @@ def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Predict
         module = loading.load_module(cfg.checkpoint, cfg.inference)
     else:
         module = loading.load_stages(cfg.model, cfg.inference)
-    postprocess = from_saved(module.hparams["postprocess"], plain(cfg.postprocess), source)
+    postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
     meta: dict[str, Any] = {
         "checkpoint": source,
         "images": str(cfg.images),
@@ -127,4 +127,4 @@ def predict_image(module: SegmentationModule, image: GreyImage) -> Finalised:
         batch = Batch([torch.from_numpy(image)[None].to(module.device)], [target])
         (detections,) = module.eval().predict_step(batch, 0)
     module.train(trained)
-    return from_saved(module.hparams["postprocess"], None, "the module")(detections)
+    return from_saved(module.hparams.get("postprocess"), None, "the module")(detections)

@@ -82,8 +82,8 @@ def check_values(detections: Detections, source: str) -> None:
             k = int(np.argmax(bad))
             came = "others" if values is None else np.asarray(values[k]).tolist()
             raise InputError(
-                f"{source}: {name} of detection {k + 1} of {len(bad)}: expected {expected}, got {came}; predict this "
-                "image again"
+                f"{source}: {name} of detection {k + 1} of {len(detections)}: expected {expected}, got {came}; predict "
+                "this image again"
             )
 
 

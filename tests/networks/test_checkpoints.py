@@ -104,6 +104,19 @@ def test_the_shipped_windows_are_trusted(choice: str) -> None:
     check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
 
 
+@pytest.mark.parametrize("changes", [{"model": [1]}, {"config": "x"}, {"cell_types": 3}, {"trained_on": [1]}])
+def test_metadata_of_another_kind(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"a.ckpt: .*'{next(iter(changes))}' of its metadata is another kind of value"):
+        checkpoints.read_checkpoint(save(tmp_path / "a.ckpt", **changes))
+
+
+def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+    whole = {"_target_": "sartorius.inference.windows.Whole"}
+    for model, kind in (({}, "dict"), (whole, "Whole"), ({**whole, "_partial_": True}, "partial")):
+        with pytest.raises(InputError, match=f"a.ckpt: refused, its metadata describe a {kind}, which is no model"):
+            loading.load_module(save(tmp_path / "a.ckpt", model=model))
+
+
 def test_pretrained_weights_of_the_metadata_are_not_fetched() -> None:
     model = {"_target_": "tests.doubles.ToyModule", "weights": "coco", "a": [{"weights": "x"}]}
     assert checkpoints.without_weights(model) == {**model, "weights": None, "a": [{"weights": None}]}

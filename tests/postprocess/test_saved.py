@@ -89,6 +89,15 @@ def test_a_mistyped_change_is_named(changes: dict[str, Any], message: str) -> No
         ({"x": {"_target_": "sartorius.postprocess.paste.paste_masks"}}, "refused, .*paste_masks is no step"),
         ({"x": {"_target_": "sartorius.postprocess.absent.Step"}}, "there is no sartorius.postprocess.absent"),
         ({"x": {"_target_": "sartorius.postprocessing.Step"}}, "refused, sartorius.postprocessing.Step is no step"),
+        ({"x": {"_target_": "sartorius.postprocess.saved.to_file", "path": "x"}}, "refused, .*to_file is no step"),
+        ({"x": {"_target_": "sartorius.rescoring.filter.FalsePositiveFilter"}}, "refused, .*Filter is no step"),
+        ({"x": {"_target_": "sartorius.postprocess.step.Step"}}, "refused, .*step.Step is no step"),
+        ({"x": {"_target_": "sartorius.postprocess.steps.\0.Score"}}, "there is no sartorius.postprocess.steps"),
+        ({"x": {"_target_": ["os.system"]}}, "refused, .* is no step"),
+        ({"x": {**SAVED["overlaps"], "_args_": ["x"]}}, "postprocess.x._args_: Overlaps has no such setting"),
+        ({"order": 5}, "here: postprocess.order: expected names of steps or null, got 5"),
+        ({"order": [[], {}]}, "postprocess.order: expected each of"),
+        ([1], r"here: expected the settings of post-processing by step, got \[1\]"),
     ],
 )
 def test_what_cannot_be_used_says_what_to_do(post: Any, message: str) -> None:

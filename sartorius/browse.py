@@ -9,10 +9,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sartorius.running import building, early, outputs, wiring
 from sartorius.running.commands import command
+from sartorius.structures.next_step import print_next
+
+_OWN = ("split", "epoch", "samples", "columns", "targets", "tile", "output")  # options that `train` lacks
 
 
 @command("browse", outputs.FILE)
@@ -26,6 +30,14 @@ def main(cfg: DictConfig) -> None:
     datamodule = wiring.instantiate(cfg.data)
     options = (cfg.split, cfg.samples, cfg.columns, cfg.tile, cfg.epoch, module)
     print(write_sheet(datamodule, Path(str(cfg.output)), *options))
+    print_next("train", train_options())
+
+
+def train_options() -> dict[str, str]:
+    """Return the options of the command line that `train` has too; none where this was called in Python."""
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    pairs = (override.split("=", 1) for override in given if "=" in override)
+    return {key: value for key, value in pairs if key not in _OWN}
 
 
 if __name__ == "__main__":

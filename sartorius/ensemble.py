@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from sartorius.running import wiring
 from sartorius.running.commands import command
 from sartorius.running.resume import resume
+from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
     from sartorius.fusion.join import Ensemble
@@ -65,6 +66,7 @@ def main(cfg: DictConfig) -> JoinedFolder:
     kept = f", {folder.kept} of them by an earlier run" if folder.kept else ""
     lost = f"; {len(folder.problems)} unreadable files skipped" if folder.skipped else ""
     print(f"{folder.joined + folder.kept} images of {len(members)} members joined in {folder.folder}{kept}{lost}")
+    print_next("submit", {"detections": folder.folder, "output": "submission.csv"})
     return folder
 
 

@@ -28,6 +28,7 @@ from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import build_predictor, run_prediction
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures.detections import DetectionsFolder
+from sartorius.structures.next_step import print_next
 
 
 def check_options(cfg: DictConfig) -> None:
@@ -137,7 +138,9 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         for image_id in first.images:
             scoring.print_explanation(first.explain(image_id))
     against = None if cfg.against is None else str(cfg.against)
-    return scoring.write_scores(Path(str(cfg.output)), scores, len(images), against, bootstrap)
+    numbers = scoring.write_scores(Path(str(cfg.output)), scores, len(images), against, bootstrap)
+    print_next("report", {"run": cfg.output})
+    return numbers
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from sartorius.errors import InputError
 from sartorius.files import write_json
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
+from sartorius.structures.next_step import model_of, print_next
 
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition
@@ -85,6 +86,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     fitted.save(str(cfg.output))
     write_json(Path(str(cfg.output)).with_suffix(".json"), numbers)
     print(f"{cfg.output}: drops cells with an expected IoU below {fitted.threshold:g}")
+    print_next("predict", {**model_of(folders[0]), "filter": cfg.output})
     return numbers
 
 

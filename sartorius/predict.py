@@ -23,6 +23,7 @@ from sartorius.running import building, outputs, wiring
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import Prediction, build_predictions, model_source, run_prediction
+from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule
@@ -65,8 +66,10 @@ def main(cfg: DictConfig) -> None:
     folders = predict(module, datamodule, predictions)
     if predictions[0].view is None:
         print(f"{len(datamodule.images)} images: detections and overlays in {output}")
+        print_next("submit", {"detections": folders[0], "output": "submission.csv"})
     else:
         print(f"{len(datamodule.images)} images: detections of each view in {', '.join(map(str, folders))}")
+        print_next("ensemble", {"members": folders, "output": "joined"})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
+from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,10 +96,12 @@ def main(cfg: DictConfig) -> Any:
     output = audit_folder(cfg)
     if source is not root:
         print(prepare_livecell(source, output))
-        return
+        name = "livecell" if cfg.source._target_.startswith("sartorius.data.") else "synthetic_livecell"
+        return print_next("train", {"experiment": "unet_livecell", "data": name, "data.root": root})
     cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
     fold_file = Path(str(cfg.fold_file)) if cfg.fold_file else output / "folds.csv"
     print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(cfg.cell_types)))
+    print_next("train", {"experiment": "maskrcnn_r50", "data.root": root, "data.fold_file": fold_file})
 
 
 if __name__ == "__main__":

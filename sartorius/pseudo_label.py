@@ -15,6 +15,7 @@ from sartorius.errors import InputError
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 from sartorius.running.resume import resume
+from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
     from sartorius.metrics.pseudo_labels import Report
@@ -77,6 +78,7 @@ def main(cfg: DictConfig) -> Report:
     labeller = PseudoLabeller(folder, postprocess, settings, file, images, cfg.skip_bad)
     report = pseudo_label(labeller, truth, cfg.workers)
     print("\n".join([*report.lines(truth is not None), f"written: {cfg.output}"]))
+    print_next("train", {"data": "pseudo_labelled", "pseudo_labels.file": cfg.output})
     return report
 
 

@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
+from sartorius.structures.next_step import model_of, print_next
 
 if TYPE_CHECKING:
     from sartorius.reports.image_cells import Predicted
@@ -92,6 +93,13 @@ def main(cfg: DictConfig) -> str:
     plots = output.parent / "plots" if cfg.plots else None
     size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))
     print(f"{output}: {size / 1e6:.1f} MB")
+    detections = runs[0].detections
+    if not detections:
+        print_next("report", {"run": [folders[0], "ANOTHER_RUN"]})
+    elif (Path(folders[0]) / "checkpoints" / "best.ckpt").is_file():
+        print_next("predict", model_of(detections[0]))
+    else:
+        print_next("tune", {"detections": detections, "output": "tuned"})
     return str(output)
 
 

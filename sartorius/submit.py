@@ -25,6 +25,7 @@ from sartorius.formats.submission import (
 )
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
+from sartorius.structures.next_step import print_next_program
 
 if TYPE_CHECKING:
     from sartorius.postprocess import Finalised
@@ -107,7 +108,8 @@ def main(cfg: DictConfig) -> None:
         raise InputError("give detections=FOLDER to write a submission, or validate=FILE to check one")
     sizes = image_sizes(cfg.data.root)
     if cfg.validate is not None:
-        return validate(str(cfg.validate), sizes, cfg.limit)
+        validate(str(cfg.validate), sizes, cfg.limit)
+        return print_upload(str(cfg.validate))
     from sartorius.rescoring.saved import print_saved_filters
     from sartorius.running.saved_cells import SavedCells
 
@@ -123,6 +125,13 @@ def main(cfg: DictConfig) -> None:
             f"{cfg.output}: no cell in any image; lower postprocess.score.threshold.default, or give filter=none",
             stacklevel=2,
         )
+    print_upload(str(cfg.output))
+
+
+def print_upload(file: str) -> None:
+    """Print how to upload a valid submission."""
+    competition = "sartorius-cell-instance-segmentation"
+    print_next_program("kaggle", "competitions", "submit", "-c", competition, "-f", file, "-m", "MESSAGE")
 
 
 if __name__ == "__main__":

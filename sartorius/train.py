@@ -20,6 +20,7 @@ from sartorius.running.building import build_training
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
 from sartorius.running.early import check_training
+from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningDataModule, LightningModule, Trainer
@@ -146,7 +147,20 @@ def main(cfg: DictConfig) -> float:
     finish_logging()
     score = score_of(metrics, cfg.monitor)
     print(f"{cfg.monitor} {score:.4f} in {cfg.run_dir}")
+    if trainer.is_global_zero and cfg.largest_checkpoint is not None:
+        delete_checkpoints(Path(str(cfg.run_dir)) / "checkpoints", cfg.largest_checkpoint)
+    print_next("report", {"run": cfg.run_dir})
+    if (best := Path(str(cfg.run_dir)) / "checkpoints" / "best.ckpt").is_file():
+        print_next("predict", {"checkpoint": best, "images": "FOLDER"})
     return score
+
+
+def delete_checkpoints(folder: Path, megabytes: float) -> None:
+    """Delete checkpoints that are larger than this, and tell so."""
+    for path in sorted(folder.glob("*.ckpt")):
+        if (size := path.stat().st_size / 1e6) > megabytes:
+            path.unlink()
+            print(f"{path}: {size:.0f} MB, deleted by largest_checkpoint={megabytes}")
 
 
 def resume_hint(run_dir: str) -> str:

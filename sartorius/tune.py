@@ -27,6 +27,7 @@ from sartorius.running.commands import command
 from sartorius.running.saved_cells import well_folds
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import DetectionsFolder
+from sartorius.structures.next_step import model_of, print_next
 from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         store(checkpoint, best)
         print(f"{checkpoint}: now has these thresholds")
     print(f"report in {output}; elsewhere: postprocess.file={output / FILE}")
+    model = {**model_of(folders[0].folder), **({"checkpoint": checkpoints[0]} if checkpoints else {})}
+    print_next("predict", {**model, "postprocess.file": output / FILE})
     return numbers
 
 

@@ -22,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from sartorius import files
 from sartorius.errors import InputError
 from sartorius.structures import checks, rules
+from sartorius.structures.next_step import print_next
 from sartorius.sweeps import members
 from sartorius.sweeps.members import SweepMember
 from sartorius.sweeps.search import Search, values_text
@@ -135,6 +136,9 @@ def _conclude(folder: Path, records: list[SweepMember], search: Search | None, e
             keys = list(search.space)
             drawn = plot.draw_search(ended, keys, search.study.importances(keys), path)
         print(f"table{' and plot' if drawn else ''} in {os.path.relpath(folder)}")
+        best = min(ended, key=table.rank)
+        if best.score is not None and best.folder is not None:
+            print_next("report", {"run": os.path.relpath(best.folder)})
     return ended
 
 

@@ -41,7 +41,7 @@ def member_table(members: Sequence[SweepMember]) -> pd.DataFrame:
             os.path.relpath(member.folder) if member.folder else "", member.error or "",
             *(member.options.get(key, "") for key in keys), *(_number(member.numbers.get(name)) for name in numbers),
         ]
-        for member in sorted(members, key=_rank)
+        for member in sorted(members, key=rank)
     ]  # fmt: skip
     return pd.DataFrame(lines, columns=[*_COLUMNS, *keys, *numbers])
 
@@ -122,7 +122,8 @@ def _shortened(text: str) -> str:
         return text
 
 
-def _rank(member: SweepMember) -> tuple[bool, str, float, int]:
+def rank(member: SweepMember) -> tuple[bool, str, float, int]:
+    """Return what sorts members from the best to those without a score."""
     score = math.inf if member.score is None else member.score if member.mode == "min" else -member.score
     return (member.score is None, member.monitor or "", score, member.number)
 

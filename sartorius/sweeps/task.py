@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from sartorius.structures import next_step
 from sartorius.sweeps import members
 from sartorius.sweeps.members import SweepMember
 
@@ -61,7 +62,8 @@ def run_member(
     members.write_member(folder, member)
     since = time.monotonic()
     try:
-        member = members.result(member, main(cfg))
+        with next_step.silent():
+            member = members.result(member, main(cfg))
         pruned = members.was_pruned(hydra.runtime.output_dir)
         member = replace(member, status=members.PRUNED if pruned else members.FINISHED)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ TINY = [
     "experiment=maskrcnn_r50", "debug=fast", "transform=none", "trainer.precision=32-true", "model.body=resnet18",
     "model.network.box_features=16", "model.network.mask_layers=[8]", "model.network.rpn.after_nms=[50,50]",
     "model.network.roi_heads.detections=20", "data.n_folds=4", "leaderboard=runs/leaderboard.csv",
+    "largest_checkpoint=null",
 ]  # fmt: skip
 TOY_TRAIN = "tests.smoke.toy_train"
 TOY = [
@@ -44,15 +46,28 @@ def run(folder: Path, command: str, *arguments: str, code: int = 0) -> str:
     return output + errors
 
 
+def next_step(printed: str) -> list[str]:
+    """The command of the last line that names one: its module and its arguments."""
+    line = [line for line in printed.splitlines() if line.startswith("next: ")][-1]
+    return shlex.split(line)[3:]
+
+
 def test_train_predict_evaluate_submit(tiny_competition: Path, tmp_path: Path) -> None:
     data = f"data.root={tiny_competition}"
-    run(tmp_path, "train", *TINY, data)
+    printed = run(tmp_path, "train", *TINY, data)
     (folder,) = (path for path in (tmp_path / "runs").iterdir() if path.is_dir())
     assert folder.name.endswith("_maskrcnn_r50_fold0_seed0")
     assert pd.read_csv(tmp_path / "runs" / "leaderboard.csv").experiment.tolist() == ["maskrcnn_r50"]
 
-    best = f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}"
-    run(tmp_path, "predict", best, f"images={tiny_competition / 'test'}", "output=found", "data.num_workers=0")
+    best = f"checkpoint={folder.relative_to(tmp_path) / 'checkpoints' / 'best.ckpt'}"
+    assert next_step(printed) == [
+        "sartorius.predict",
+        f"checkpoint={folder / 'checkpoints' / 'best.ckpt'}",
+        "images=FOLDER",
+    ]
+    printed = run(
+        tmp_path, "predict", best, f"images={tiny_competition / 'test'}", "output=found", "data.num_workers=0"
+    )
     assert sorted(path.name for path in (tmp_path / "found" / "overlays").iterdir()) == ["test00.png", "test01.png"]
 
     run(tmp_path, "evaluate", f"detections=[{folder / 'detections'}]", data, "output=scored")
@@ -60,7 +75,7 @@ def test_train_predict_evaluate_submit(tiny_competition: Path, tmp_path: Path) -
     assert again.image_id.tolist() == first.image_id.tolist()
     assert again.average_precision.tolist() == first.average_precision.tolist()
 
-    output = run(tmp_path, "submit", "detections=found/detections", "output=submission.csv", data)
+    output = run(tmp_path, *next_step(printed), data)
     assert "valid" in output
     assert "valid" in run(tmp_path, "submit", "validate=submission.csv", data)
 

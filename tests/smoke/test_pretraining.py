@@ -12,6 +12,7 @@ from tests.smoke.test_pipeline import run
 
 SMALL = [
     "debug=fast", "transform=none", "trainer.precision=32-true", "model.body=resnet18", "leaderboard=null",
+    "largest_checkpoint=null",
     "model.network.box_features=16", "model.network.mask_layers=[8]", "model.network.rpn.after_nms=[50,50]",
     "model.network.roi_heads.detections=20",
 ]  # fmt: skip

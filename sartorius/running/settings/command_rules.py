@@ -31,6 +31,7 @@ _WEIGHT = by_name(number(0, 1e6))  # of a member of an ensemble, or of its cells
 _TRAIN: Table = {
     "ckpt_path leaderboard": EMPTY_OR_PATH,
     "test": flag,
+    "largest_checkpoint": number(0, 1e9) | nothing,  # MB
     "run_dir": path,
     "backbones": map_of(map_of(text)),  # in sweep=backbones
     "cleaning copy_paste pseudo_labels averaging compile": part | nothing,

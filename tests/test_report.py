@@ -21,7 +21,7 @@ from sartorius.metrics.functional import image_row
 from sartorius.postprocess.saved import from_saved
 from sartorius.reports import curves, plots
 from sartorius.reports.figures import Plot
-from sartorius.running import wiring
+from sartorius.running import settings, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.reports.elements import Page
 from tests.reports.folders import POST, write_run, write_scores
@@ -141,6 +141,13 @@ def test_folds_are_scored_together(write: Write, tiny_competition: Path, tmp_pat
     assert not found.having(name="view") and found.html.count('<figure class="card"') == 4
     assert "4 of 8 images, the worst and the best" in found.text
     assert found.path == Path("both/report.html") and not (tmp_path / "both" / "plots").exists()
+
+
+def test_a_page_without_a_gallery(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "toy", tiny_competition, PICTURES)
+    settings.check(wiring.compose("report", [f"run={run}", "images=0"]), "report")
+    found = write(f"run={run}", "images=0", f"data.root={tiny_competition}")
+    assert found.html.count('<figure class="card"') == 0 and "Scores of the field" in found.text
 
 
 def test_images_that_cannot_be_read(write: Write, tiny_competition: Path, tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def print_instance_scores(numbers: Mapping[str, Any], type_names: Sequence[str])
     """Print the field's other scores of a `summary`, a line a score, and COCO AP where `numbers` hold it."""
     rows = []
     for key, (name, _) in {**instance_scores.MEANINGS, **instance_scores.AP_MEANINGS}.items():
-        if key in numbers:
+        if numbers.get(key) is not None:
             values = [numbers.get(f"{key}{suffix}") for suffix in (*(f"_{kind}" for kind in type_names), "")]
             interval = numbers.get(f"{key}_interval")
             shown = ["" if value is None else f"{value:.3f}" for value in values]

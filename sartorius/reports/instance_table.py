@@ -28,7 +28,7 @@ def instance_table(
         means = [float(values.mean()) if len(values) else None for values in scores.values()]
         lines.append([name, *means, between(report.limits(interval)), meaning])
     for key, (name, meaning) in AP_MEANINGS.items():
-        if key in numbers:
+        if numbers.get(key) is not None:
             lines.append([name, *(numbers.get(f"{key}_{kind}") for kind in types), numbers[key], "", meaning])
     note = (
         "Means over images, 1 where there is nothing on both sides. PQ: Kirillov et al. 2019; AJI: Kumar et al. 2017; "

@@ -79,13 +79,13 @@ def test_by_threshold(view: RunView) -> None:
 
 def test_the_fields_scores(view: RunView) -> None:
     """Found, missed and false alarms as in `test_by_type`: F1 of astro02 is 2 x 2 / (2 x 2 + 1 + 1)."""
-    written = {"mask_ap": 0.25, "mask_ap_astro": 0.5, "mask_ap_cort": None}
+    written = {"mask_ap": 0.25, "mask_ap_astro": 0.5, "mask_ap_cort": None, "box_ap": None}
     table = instance_table(view, ["astro", "cort", "shsy5y"], written, {"samples": 50, "seed": 0, "level": 0.95})
     assert table is not None and list(table.columns[:5]) == ["score", "astro", "cort", "shsy5y", "all"]
     lines = {line[0]: line[1:5] for line in table.rows}
     assert lines["F1"] == pytest.approx([(2 / 4 + 4 / 6) / 2, (2 / 4 + 0) / 2, None, (2 / 4 + 4 / 6 + 2 / 4 + 0) / 4])
     assert lines["precision"][1] == pytest.approx((1 / 2 + 0) / 2)
-    assert lines["mask AP"] == [0.5, None, None, 0.25] and "mask AP50" not in lines
+    assert lines["mask AP"] == [0.5, None, None, 0.25] and not {"mask AP50", "box AP"} & {*lines}
     assert {"PQ", "SQ", "AJI", "AJI+"} < {*lines} and all(line[-1] for line in table.rows)
     assert view.table is not None
     assert instance_table(replace(view, table=view.table.drop(columns="pq")), [], {}, {}) is None

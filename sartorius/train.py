@@ -101,7 +101,7 @@ def last_checkpoint(trainer: Trainer) -> str:
 
 def why_unwritten(trainer: Trainer) -> str:
     """Explain why a fit has left no checkpoint."""
-    from sartorius.callbacks.checkpoints import AtomicCheckpointIO
+    from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
 
     writer = trainer.strategy.checkpoint_io
     failures = writer.unwritten if isinstance(writer, AtomicCheckpointIO) else {}

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill, and a last one that is always there to resume from."""
+"""The best checkpoint, and a last one that is always there to resume from."""
 
 from __future__ import annotations
 
@@ -11,64 +11,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
+from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
 from sartorius.errors import InputError
-from sartorius.files import atomic_path
-from sartorius.networks.checkpoints import KEY
 from sartorius.structures import checks
 
-_WEIGHTS = ("state_dict", KEY, "epoch", "global_step", "pytorch-lightning_version")  # all that prediction needs
 _PATHS = ("best_model_path", "kth_best_model_path", "last_model_path")  # of ModelCheckpoint's state
 _PROCESSES = "processes"  # key of a checkpoint: how many trained
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint files that are written under a temporary name and moved: a kill leaves the previous file whole.
-
-    Lightning's own goes through the system's temporary folder, and a move between file systems is a copy.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.unwritten: dict[str, str] = {}  # paths whose last save failed, and why
-        self._weights_only = False
-
-    @contextmanager
-    def weights_only(self) -> Iterator[None]:
-        """Leave out, within the context, what only a resumed training needs.
-
-        Lightning's own option leaves out the changes of callbacks too, and with them the average of the weights.
-        """
-        self._weights_only = True
-        try:
-            yield
-        finally:
-            self._weights_only = False
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save; where that fails (a full disk) warn, keep the previous file and let the training continue.
-
-        The training is worth more than a clean end; the next save tries again.
-        """
-        if self._weights_only:
-            checkpoint = {key: value for key, value in checkpoint.items() if key in _WEIGHTS}
-        try:
-            with atomic_path(path) as temporary:
-                torch.save(checkpoint, temporary)
-            self.unwritten.pop(str(path), None)
-        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            self.unwritten[str(path)] = str(error)
-            kept = "the previous one stays" if Path(path).is_file() else "there is none"
-            rank_zero_warn(
-                f"{path}: THE CHECKPOINT of epoch {checkpoint.get('epoch')}, step {checkpoint.get('global_step')}, "
-                f"COULD NOT BE WRITTEN ({error}); {kept}, and the training continues. Is the disk full?"
-            )
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -146,6 +99,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._stopping = False
         self._prints = True
+        self._resumed_at = -1  # optimizer step
         self._saved_within = -1  # optimizer step of the last save within an epoch
         self._handlers: dict[int, Any] = {}  # of signals, as they were before the fit
 
@@ -214,12 +168,23 @@ class LastCheckpoint(Checkpoint):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Raise InputError where another number of processes resumes: each of its steps would take other samples."""
-        before, now = checkpoint.get(_PROCESSES), trainer.world_size
-        if trainer.state.fn == TrainerFn.FITTING and before not in (None, now):
+        if trainer.state.fn != TrainerFn.FITTING:
+            return
+        self._resumed_at = checkpoint["global_step"]
+        if (before := checkpoint.get(_PROCESSES)) not in (None, now := trainer.world_size):
             raise InputError(
                 f"{trainer.ckpt_path}: was trained by {before} processes, resumed by {now} (trainer.devices, "
                 "trainer.num_nodes); resume with as many, or start a new run with model.weights= this checkpoint"
             )
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Warn of a resumed run that was over."""
+        if trainer.global_step == self._resumed_at:
+            rank_zero_warn(
+                f"{trainer.ckpt_path}: the run was over, and nothing more was trained; raise trainer.max_epochs, "
+                "trainer.max_steps, trainer.max_time or callbacks.early_stopping.patience"
+            )
+        self._resumed_at = -1
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """On a second Ctrl-C before the first checkpoint, save anyway.

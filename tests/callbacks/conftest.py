@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
+from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.callbacks.competition_score import CompetitionScore
 from sartorius.callbacks.overlays import Overlays
 from sartorius.callbacks.prediction_writer import PredictionWriter

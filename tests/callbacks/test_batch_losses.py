@@ -15,7 +15,8 @@ import pytorch_lightning as pl
 import torch
 
 from sartorius.callbacks.batch_losses import BatchLosses
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
+from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.files import write_text
 from sartorius.loggers import growing_csv
@@ -87,6 +88,7 @@ def test_batches_of_one_step_have_a_row_each(tiny_competition: Path, tmp_path: P
     assert table.step.is_monotonic_increasing
 
 
+@pytest.mark.filterwarnings("ignore:.*the run was over")
 @pytest.mark.parametrize(
     ("epoch", "batch", "hook"), [(0, 0, "train"), (1, 1, "train"), (1, 3, "train"), (1, 0, "val"), (2, 4, "train")]
 )

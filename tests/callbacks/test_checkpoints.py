@@ -13,7 +13,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
+from sartorius.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from sartorius.callbacks.weight_averaging import EMA
 from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.errors import InputError
@@ -250,3 +251,11 @@ def test_another_number_of_processes_does_not_resume(
     torch.save({**state, "processes": 2}, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"last\.ckpt: was trained by 2 processes, resumed by 1 \(trainer\.devices"):
         scored(tiny_competition, tmp_path, [0.9, 0.9], monkeypatch, resume=True)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+@pytest.mark.parametrize("limit", [{}, {"max_steps": 7}])
+def test_a_run_that_was_over_is_told_of(tiny_competition: Path, tmp_path: Path, limit: dict[str, Any]) -> None:
+    fit(tiny_competition, tmp_path, **limit)
+    with pytest.warns(UserWarning, match=r"last\.ckpt: the run was over, and nothing more was trained"):
+        fit(tiny_competition, tmp_path, resume=tmp_path / "last.ckpt", **limit)

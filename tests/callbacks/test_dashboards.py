@@ -14,7 +14,8 @@ import pytest
 import pytorch_lightning as pl
 
 from sartorius.callbacks.artifacts import Artifacts
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, LastCheckpoint
+from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
+from sartorius.callbacks.checkpoints import BestCheckpoint, LastCheckpoint
 from sartorius.callbacks.competition_score import CompetitionScore
 from sartorius.callbacks.fixed_images import BEST, WORST, FixedImages
 from sartorius.callbacks.image_table import COLUMNS, ImageTable

@@ -31,7 +31,7 @@ def fit(root: Path, folder: Path, patience: int, resume: bool = False) -> int:
     return trainer.current_epoch
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning", "ignore:.*the run was over")
 def test_a_stopped_run_is_over_until_the_patience_is_longer(tiny_competition: Path, tmp_path: Path) -> None:
     assert fit(tiny_competition, tmp_path, patience=2) == 3
     assert fit(tiny_competition, tmp_path, patience=2, resume=True) == 3

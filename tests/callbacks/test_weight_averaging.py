@@ -12,7 +12,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
+from sartorius.callbacks.checkpoints import LastCheckpoint
 from sartorius.callbacks.weight_averaging import EMA
 from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.errors import InputError

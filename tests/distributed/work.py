@@ -100,7 +100,8 @@ def fit(
     root: Path, folder: Path, processes: int, stop: Signal | None = None, resume: bool = False, **last: Any
 ) -> dict[str, Any]:
     """Train the toy for 3 epochs; returns its number, and the images that this process saw, by order."""
-    from sartorius.callbacks.checkpoints import AtomicCheckpointIO, LastCheckpoint
+    from sartorius.callbacks.checkpoint_io import AtomicCheckpointIO
+    from sartorius.callbacks.checkpoints import LastCheckpoint
     from sartorius.data.competition.datamodule import SupervisedDataModule
     from tests.doubles import ToyModule
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -136,12 +136,8 @@ def _step_class(name: str, target: str, source: str) -> type[Step]:
             step = vars(importlib.import_module(module)).get(kind)
         except (ImportError, ValueError) as error:
             raise InputError(f"{source}: postprocess.{name}: there is no {module} ({error})") from error
-    if not (
-        is_dataclass(step)
-        and isinstance(step, type)
-        and Step in step.__mro__
-        and step.__module__.startswith(f"{_PACKAGE}.")
-    ):
+    is_step = isinstance(step, type) and Step in step.__mro__ and step is not Step
+    if not (is_step and step.__module__.startswith(f"{_PACKAGE}.")):
         raise InputError(
             f"{source}: postprocess.{name}: refused, {target} is no step of {_PACKAGE}: put one of your own there"
         )

@@ -23,18 +23,40 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Open a temporary sibling of `path` to write to; it moves onto `path` on success and is deleted on failure.
 
     The temporary name keeps the suffix (savers depend on it), starts with a dot and carries the process id,
-    so that two processes never share one. Missing parent folders are made.
+    so that two processes never share one. Missing parent folders are made. A write that fails (a full disk) raises
+    OSError with the name of `path`, whatever the saver.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: str | Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name `path` in the errors of writing it, in place of no file or of `temporary`.
+
+    Systems name no file in the error of a write, Pillow and numpy give some errors no number, and torch's writer raises
+    a RuntimeError.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        what = error.strerror or str(error) or "cannot be written"
+        raise OSError(error.errno or errno.EIO, what, str(path)) from error
+    except RuntimeError as error:
+        if "inline_container" not in str(error):
+            raise
+        raise OSError(errno.EIO, f"cannot be written; is the disk full? ({error})", str(path)) from error
 
 
 @contextmanager

@@ -1,13 +1,20 @@
+import errno
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+from PIL import Image
 
 from sartorius import files
+from sartorius.running import failures
 
 
 def test_written_whole_or_not_at_all(tmp_path) -> None:
@@ -85,3 +92,52 @@ def test_a_lock_is_waited_for(tmp_path) -> None:
             waiting = pool.submit(lambda: files.locked(tmp_path, inside=True, wait=True).__enter__())
             assert wait([waiting], timeout=0.2).not_done
         waiting.result(timeout=20)
+
+
+def save_torch(path: Path) -> None:
+    torch.save({"a": torch.rand(100_000)}, path)
+
+
+def save_image(path: Path) -> None:
+    Image.fromarray(NOISE).save(path)
+
+
+SAVERS: list[tuple[str, Callable[[Path], object]]] = [
+    ("a.npz", lambda path: np.savez_compressed(path, a=NOISE)),
+    ("a.ckpt", save_torch),
+    ("a.png", save_image),
+    ("a.tif", save_image),
+    ("a.csv", lambda path: pd.DataFrame(NOISE).to_csv(path)),
+    ("a.txt", lambda path: path.write_text("a" * 100_000)),
+    ("a.bin", lambda path: NOISE.tofile(path)),
+]
+NOISE = np.random.default_rng(0).integers(0, 256, (300, 300), np.uint8)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+@pytest.mark.parametrize(("name", "save"), SAVERS)
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, name: str, save: Callable[[Path], object]) -> None:
+    """A limit on the size of files stands in for a full disk."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError) as failed, files.atomic_path(tmp_path / name) as temporary:  # noqa: PT011
+            save(temporary)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert failed.value.filename == str(tmp_path / name)
+    assert failures.message(failed.value).startswith(f"{tmp_path / name}: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_of_other_files_and_bugs_stay_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing, files.atomic_path(tmp_path / "a"):
+        (tmp_path / "other").read_text()
+    assert missing.value.filename == str(tmp_path / "other")
+    with pytest.raises(RuntimeError, match="^a bug$"), files.atomic_path(tmp_path / "a"):
+        raise RuntimeError("a bug")
+    with pytest.raises(PermissionError) as refused, files.atomic_path(tmp_path / "a") as temporary:
+        raise PermissionError(errno.EACCES, "denied", str(temporary))
+    assert refused.value.filename == str(tmp_path / "a")

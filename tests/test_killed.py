@@ -6,19 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from sartorius import ensemble, pseudo_label, tune
 from sartorius.data.competition.folder import Competition
 from sartorius.fusion.join import Ensemble
-from sartorius.running import wiring
+from sartorius.networks import checkpoints
+from sartorius.running import building, wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
+from tests.doubles import toy_config
 from tests.postprocess.pipelines import saved
 from tests.postprocess.shapes import random_detections
 
@@ -59,7 +64,8 @@ def write_folder(path: Path, first_seed: int = 0) -> Path:
     written.write_meta(cell_types=list(CELL_TYPES), mask_size=28, postprocess=POST)
     for k in range(PICTURES):
         found = random_detections(first_seed + k, 6)
-        arrays = found.boxes, found.scores, found.cell_types, found.masks
+        inside = np.clip(found.boxes, 0, [found.width, found.height] * 2)
+        arrays = inside, found.scores, found.cell_types, found.masks
         written.write(Detections(f"p{k:02d}", found.height, found.width, *arrays, CELL_TYPES))
     return path
 
@@ -129,7 +135,7 @@ def test_a_search_of_thresholds(tiny_competition: Path, tmp_path: Path) -> None:
         cells = truth.instances(image_id)
         written.write(Detections.from_instances(image_id, cells, random.uniform(0, 1, len(cells))))
     given = [f"detections={written.folder}", f"data.root={tiny_competition}", "trials=12", "folds=0"]
-    given += ["least_images=1", "bootstrap.samples=50"]
+    given += ["least_images=1", "bootstrap.samples=50", "accept_loss=true"]
     kill("tune", IN_A_LINE.format(n=20), *given, f"output={tmp_path / 'killed'}")
     log = tmp_path / "killed" / "search.jsonl"
     assert len(log.read_text().splitlines()) == 20 and not log.read_text().endswith("\n")
@@ -138,3 +144,43 @@ def test_a_search_of_thresholds(tiny_competition: Path, tmp_path: Path) -> None:
         run("tune", *given, f"output={tmp_path / name}")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     assert len(log.read_text().splitlines()) == 3 * 12 and os.stat(log).st_ino == before, "gone on with"
+
+
+# An image takes a while.
+SLOWLY = """
+import runpy, sys, time
+from sartorius.structures.detections import Detections
+from tests import doubles
+save = Detections.save
+Detections.save = lambda self, folder: (time.sleep(0.05), save(self, folder))[1]
+sys.argv[0] = sys.argv.pop(1)
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("command", ["predict", "ensemble"])
+def test_sigterm_ends_a_command(command: str, tmp_path: Path) -> None:
+    """Within the image: nothing is left of it, and the images before it are whole."""
+    if command == "predict":
+        module = building.build_module(toy_config())
+        torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, tmp_path / "a.ckpt")
+        (tmp_path / "images").mkdir()
+        for k in range(100):
+            Image.fromarray(np.full((48, 64), k, np.uint8)).save(tmp_path / "images" / f"p{k:02d}.png")
+        given = ["checkpoint=a.ckpt", "images=images", "data.num_workers=0", "trainer.accelerator=cpu"]
+    else:
+        given = [f"members=[{write_folder(tmp_path / 'a')},{write_folder(tmp_path / 'b', 100)}]"]
+    program = [sys.executable, "-c", SLOWLY, f"sartorius.{command}", *given, "output=out"]
+    environment, pipe = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}, subprocess.PIPE
+    process = subprocess.Popen(program, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
+    written = DetectionsFolder(tmp_path / "out" / "detections")
+    until = time.monotonic() + 120
+    while not (begun := written.image_ids()) and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert begun and process.returncode == 128 + signal.SIGTERM, errors
+    assert errors.splitlines()[-1] == "terminated" and "Traceback" not in errors
+    assert len(written.image_ids()) < PICTURES and len(list(written)) == len(written.image_ids())
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]

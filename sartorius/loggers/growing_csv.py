@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from sartorius.files import write_text
+from sartorius.files import naming, write_text
 
 CsvRow = dict[str, Any]
 
@@ -46,7 +46,7 @@ class GrowingCsv:
             write_text(self.path, front + _lines(self.rows, columns))
             self._columns, self._last = columns, len(front.encode())
         else:
-            with open(self.path, "r+b") as file:
+            with naming(self.path), open(self.path, "r+b") as file:
                 file.seek(self._last)
                 file.write(_lines(self.rows, self._columns).encode())
                 file.truncate()

@@ -87,11 +87,12 @@ def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Predict
 
 
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
-    """Build the trainer of a config, with these callbacks and `OutOfMemory` alone: no logger, no checkpoints."""
+    """Build the trainer of a config, with these callbacks, `OutOfMemory` and `Sigterm` alone: no logger."""
     from sartorius.callbacks.out_of_memory import OutOfMemory
+    from sartorius.callbacks.sigterm import Sigterm
 
     resolve_precision(trainer)
-    return build_trainer(trainer, callbacks=[*callbacks, OutOfMemory()], **NOTHING_ELSE)
+    return build_trainer(trainer, callbacks=[*callbacks, OutOfMemory(), Sigterm()], **NOTHING_ELSE)
 
 
 def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:

@@ -99,13 +99,14 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._stopping = False
         self._prints = True
+        self._ending = False  # something else ends the fit
         self._resumed_at = -1  # optimizer step
         self._saved_within = -1  # optimizer step of the last save within an epoch
         self._handlers: dict[int, Any] = {}  # of signals, as they were before the fit
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take over Ctrl-C."""
-        self._stopping, self._prints, self._saved_within = False, trainer.is_global_zero, -1
+        self._stopping, self._prints, self._ending, self._saved_within = False, trainer.is_global_zero, False, -1
         self._take_over(signal.SIGINT)
 
     def _take_over(self, signum: int) -> None:
@@ -138,7 +139,12 @@ class LastCheckpoint(Checkpoint):
 
         Not where gradients accumulate over the next batch, or the epoch is over and its validation comes next.
         """
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches:
+            # what ends the fit (`trainer.max_time`) waits for the optimizer step
+            self._ending, trainer.should_stop = self._ending or trainer.should_stop, False
+            return
+        trainer.should_stop = trainer.should_stop or self._ending
+        if trainer.is_last_batch:
             return
         if self._asked(trainer):
             self._save(trainer)

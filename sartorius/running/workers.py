@@ -12,6 +12,7 @@ from multiprocessing import get_context
 from typing import Any
 
 from sartorius.errors import InputError
+from sartorius.running.commands import tame_warnings
 
 _CHUNK = 8  # images that a worker gets at once
 
@@ -25,7 +26,7 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
     if workers == 1:
         yield map
         return
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _ignore_interrupt)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _start)
     try:
         yield partial(pool.map, chunksize=_CHUNK)
     except BrokenProcessPool as error:
@@ -37,5 +38,7 @@ def worker_map(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
         pool.shutdown(cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
+def _start() -> None:
+    """Leave Ctrl-C to the main process, and print warnings as it does."""
+    tame_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -28,8 +28,12 @@ def check_meta(meta: Any, version: int, path: object) -> None:
         raise InputError(f"{path}: format_version {version} expected; predict again with this program")
     names, settings = meta.get("cell_types") or [], [meta.get(key) for key in ("postprocess", "filter")]
     listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not listed or any(not isinstance(entry, dict | None) for entry in settings):
-        raise InputError(f"{path}: cell_types must be a list of names, postprocess and filter settings by name")
+    size = meta.get("mask_size", 1)
+    if not listed or type(size) is not int or size < 1 or any(not isinstance(entry, dict | None) for entry in settings):
+        raise InputError(
+            f"{path}: expected cell_types as a list of names, mask_size as a number, postprocess and filter as "
+            "settings by name; predict again"
+        )
 
 
 def check_size(size: Any, source: object) -> tuple[int, int]:

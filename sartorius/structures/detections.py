@@ -230,6 +230,8 @@ class DetectionsFolder:
             raise InputError(f"{self.file(image_id)} holds image {detections.image_id}: was it renamed?")
         if self._read is None:  # once: it may hold a filter, and a list of unreadable files
             self._read = self.meta
+        if len(detections) and detections.mask_size != (size := self._read.get("mask_size", detections.mask_size)):
+            raise InputError(f"{self.file(image_id)}: masks of {detections.mask_size} bins, in meta.json {size}")
         expected = tuple(self._read.get("cell_types", detections.cell_type_names))
         if detections.cell_type_names != expected:
             raise InputError(f"{self.file(image_id)}: cell types {detections.cell_type_names}, in meta.json {expected}")

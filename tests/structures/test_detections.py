@@ -146,11 +146,12 @@ def test_files_of_other_programs(tmp_path: Path, changes: dict[str, Any], proble
 
 @pytest.mark.parametrize("meta", [
     {"cell_types": "astro"}, {"cell_types": 3}, {"cell_types": [1]}, {"postprocess": [1]}, {"filter": "a.npz"},
+    {"mask_size": "28"}, {"mask_size": -1}, {"mask_size": 1e9},
 ])  # fmt: skip
 def test_meta_of_another_type(tmp_path: Path, meta: dict[str, Any]) -> None:
     folder = DetectionsFolder(tmp_path)
     folder.write_meta(**meta)
-    with pytest.raises(InputError, match="meta.json: cell_types must be a list of names"):
+    with pytest.raises(InputError, match="meta.json: expected cell_types as a list of names"):
         _ = folder.meta
 
 
@@ -266,8 +267,11 @@ def test_a_folder_names_what_is_wrong_with_it(tmp_path) -> None:
     (tmp_path / "d4.npz").write_bytes(b"PK not really")
     with pytest.raises(InputError, match=r"d4\.npz: not a readable detections file \(no zip archive\); predict"):
         folder.load("d4")
-    folder.write_meta(cell_types=["x"])
+    folder.write_meta(mask_size=28)
     folder.write(some("e5"))
+    with pytest.raises(InputError, match=r"e5\.npz: masks of 4 bins, in meta.json 28"):
+        folder.load("e5")
+    folder.write_meta(cell_types=["x"])
     with pytest.raises(InputError, match=r"e5\.npz: cell types"):
         folder.load("e5")
     (tmp_path / "meta.json").write_text(json.dumps({"format_version": 99}))

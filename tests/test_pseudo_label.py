@@ -229,6 +229,22 @@ def test_against_the_truth(run: Run, folder: Path, tmp_path: Path) -> None:
         run(folder, f"truth={tmp_path / 'truth.csv'}")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "pseudo_labels.doubtful_score=0.8",
+            "doubtful_score.shsy5y: expected a number up to .*min_score, 0.5, got 0.8",
+        ),
+        ("pseudo_labels.doubtful_score.cort=0.71", "doubtful_score.cort: expected a number up to .*, 0.7, got 0.71"),
+        ("pseudo_labels.min_score=0.1", "doubtful_score.shsy5y: expected a number up to .*, 0.1, got 0.2"),
+    ],
+)
+def test_no_cell_is_sure_below_a_doubtful_one(run: Run, folder: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run(folder, override)
+
+
 def test_changed_thresholds_do_not_mix_with_parts(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "new.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match="not a readable"):

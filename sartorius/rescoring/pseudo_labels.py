@@ -16,6 +16,7 @@ from sartorius.errors import InputError
 from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
 from sartorius.metrics.pseudo_labels import Report, matched
 from sartorius.postprocess import Postprocess, Score
+from sartorius.structures import checks
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 _DIGITS = 6  # of score and agreement in the file; compared as they are written, so that every reader decides alike
@@ -52,6 +53,20 @@ def label(detections: Detections, postprocess: Postprocess, settings: PseudoLabe
     )
 
 
+def check_order(settings: PseudoLabels) -> None:
+    """Raise InputError where cells would be sure below the score from which on they are doubtful.
+
+    A measured `min_score` (`thresholds`) may be lower than the doubtful one; nothing is doubtful then.
+    """
+    least, sure = settings.doubtful_score, settings.min_score
+    names = [*(least if isinstance(least, Mapping) else ()), *(sure if isinstance(sure, Mapping) else ())]
+    for name in dict.fromkeys(names or [""]) if settings.thresholds is None else ():
+        pair = [value.get(name) if isinstance(value, Mapping) else value for value in (least, sure)]
+        fine = None in pair or pair[0] <= pair[1]
+        expected = f"a number up to that of pseudo_labels.min_score, {pair[1]}"
+        checks.expect(fine, "pseudo_labels", f"doubtful_score.{name}".rstrip("."), pair[0], expected)
+
+
 @dataclass(frozen=True)
 class PseudoLabeller:
     """Labels the images of a folder of detections, each into its part of the file; picklable.
@@ -66,6 +81,9 @@ class PseudoLabeller:
     file: PseudoLabelFile
     images: ImageFolder | None
     skip_bad: bool
+
+    def __post_init__(self) -> None:
+        check_order(self.settings)
 
     def is_done(self, image_id: str) -> bool:
         """Tell whether an earlier run labelled the image, as its detections are now."""

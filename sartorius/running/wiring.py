@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,17 @@ def instantiate(cfg: Config, **objects: Any) -> Any:
     except InstantiationException as error:
         if (cause := failures.expected(error)) is not None:
             raise cause from error
+        if _is_of_call(error.__cause__):
+            raise InputError(
+                f"{' '.join(str(error).split())}; an option of another class is left out by ~KEY, of a group by "
+                "choosing the group anew"
+            ) from error
         raise
+
+
+def _is_of_call(error: BaseException | None) -> bool:
+    """Whether a class or function was called with arguments that it does not have, or without some that it needs."""
+    return isinstance(error, TypeError) and traceback.extract_tb(error.__traceback__)[-1].name == "_call_target"
 
 
 def build_trainer(cfg: Config, **objects: Any) -> Any:

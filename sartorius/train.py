@@ -59,10 +59,20 @@ def train(
     except SystemExit:  # Lightning's answer to Ctrl-C, once its callbacks have saved the state
         raise KeyboardInterrupt from None
     except Exception as error:
-        if (known := explain_memory(error, trainer) or explain_compilation(error)) is not None:
+        if known := explain_memory(error, trainer) or explain_compilation(error) or explain_batch_norm(error):
             raise known from error
         raise
     return metrics
+
+
+def explain_batch_norm(error: Exception) -> InputError | None:
+    """Return the input error for crops too small for batch norm; None for another error."""
+    if not str(error).startswith("Expected more than 1 value per channel"):
+        return None
+    return InputError(
+        "batch norm needs more than one value a channel, and the coarsest map of these crops has one; raise "
+        "transform.crop.height and width, or data.batch_size, or choose another norm"
+    )
 
 
 def check_test(module: LightningModule, datamodule: LightningDataModule) -> None:

@@ -11,7 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sartorius.errors import InputError
 
-SPARE_NUMBERS = 10_000_000  # beside those of the weights: buffers that are not saved, activations of a trial run
+# Beside those of the weights, 1 GB: stages that timm builds and drops (`levels` of an encoder), buffers, a trial run.
+SPARE_NUMBERS = 250_000_000
 SPARE_CALLS = 10_000
 
 

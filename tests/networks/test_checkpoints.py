@@ -97,6 +97,13 @@ def test_the_shipped_models_are_trusted(experiment: str, choice: str) -> None:
     check_calls(wiring.plain(model), "model")
 
 
+def test_a_part_of_a_larger_encoder_is_read_again(tmp_path: Path) -> None:
+    """Of the ResNet-18 that timm builds a fraction is kept."""
+    module = building.build_module(wiring.compose("train", ["experiment=demo", "model.network.channels=[4,4]"]))
+    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, tmp_path / "a.ckpt")
+    assert type(loading.load_module(tmp_path / "a.ckpt")) is type(module)
+
+
 @pytest.mark.parametrize("choice", ["whole", "tiles", "five_crops"])
 def test_the_shipped_windows_are_trusted(choice: str) -> None:
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):

@@ -17,6 +17,13 @@ from sartorius.structures.arrays import GreyImage, Layers
 from sartorius.structures.windows import Window, five_crops, tiles
 
 
+def check_crop(height: int, width: int, on_cell: float, fill: int) -> None:
+    """Raise InputError for a crop without extent, a probability outside 0 to 1 or a grey level outside 0 to 255."""
+    checks.numbers("transform.crop", 1, height=height, width=width)
+    checks.fractions("transform.crop", on_cell=on_cell)
+    checks.numbers("transform.crop", 0, 255, fill=fill)
+
+
 class Cropped(NamedTuple):
     """A crop of an image and its layers.
 

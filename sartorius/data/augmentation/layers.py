@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from albumentations.augmentations.geometric.distortion import BaseDistortion
 
-from sartorius.data.augmentation.crops import Cropped, pixel_of_a_cell
+from sartorius.data.augmentation.crops import Cropped, check_crop, pixel_of_a_cell
 from sartorius.errors import InputError
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage, Ints, Layers
@@ -53,6 +53,9 @@ class CellCrop:
     width: int
     on_cell: float = 0.0
     fill: int = 128
+
+    def __post_init__(self) -> None:
+        check_crop(self.height, self.width, self.on_cell, self.fill)
 
     def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
         """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""

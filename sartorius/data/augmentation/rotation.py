@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.data.augmentation.crops import Cropped, pixel_of_a_cell
+from sartorius.data.augmentation.crops import Cropped, check_crop, pixel_of_a_cell
 from sartorius.structures import checks
 from sartorius.structures.arrays import Floats, GreyImage, Layers
 
@@ -63,13 +63,6 @@ class RotatedCrop:
         return cut_warped(
             image, layers, rng, turn / scale, (self.height, self.width), on_cell=self.on_cell, fill=self.fill
         )
-
-
-def check_crop(height: int, width: int, on_cell: float, fill: int) -> None:
-    """Raise InputError for a crop without extent, a probability outside 0 to 1 or a grey level outside 0 to 255."""
-    checks.numbers("transform.crop", 1, height=height, width=width)
-    checks.fractions("transform.crop", on_cell=on_cell)
-    checks.numbers("transform.crop", 0, 255, fill=fill)
 
 
 def turned(angle: float, mirrored: bool) -> Floats:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sartorius.data.augmentation.crops import Cropped, resized
-from sartorius.data.augmentation.rotation import check_crop, cut_warped
+from sartorius.data.augmentation.crops import Cropped, check_crop, resized
+from sartorius.data.augmentation.rotation import cut_warped
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage, Layers
 

@@ -89,12 +89,14 @@ RULES: Table = {
         "trainable_layers": whole(0, 5),
         "channels filters": _CHANNELS,
         "blocks": whole(1, 8),
-        "in_channels": whole(1, 64),
+        "in_channels": whole(1, 64),  # a backbone's; grey is repeated
         "levels": whole(1, 16) | nothing,
         "finest_stride": one_of(2, 4),
         "stride_in_1x1 checkpoint_activations": flag,
     },
+    "network.encoder.in_channels": one_of(1),
     "body": {  # of a crop network
+        "encoder.in_channels": one_of(1, 2),
         "encoder": part,
         "channels": list_of(_CHANNELS),
         "norm": one_of("none", "batch", "group", "frozen_batch"),

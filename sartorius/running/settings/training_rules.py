@@ -45,13 +45,11 @@ RULES: Table = {
         "max_epochs": whole(1, 1_000_000) | one_of(-1),
         "max_steps": _STEPS | one_of(-1),
         "max_time": matching(r"\d+:\d\d:\d\d:\d\d", "a time DD:HH:MM:SS") | nothing,
-        "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu"),
+        "accelerator": one_of("auto", "cpu", "gpu", "cuda", "mps"),
         "devices": whole(1, 4096) | list_of(whole(0, 4096)) | one_of("auto", -1),
         "num_nodes": whole(1, 65_536),
         "strategy": built | text,
-        "precision": one_of(
-            "auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "bf16", 16, 32, 64
-        ),
+        "precision": one_of("auto", "32-true", "bf16-mixed", "16-mixed", "bf16", 16, 32),
         "accumulate_grad_batches check_val_every_n_epoch log_every_n_steps": COUNT,
         "gradient_clip_val": number(0, 1e9) | nothing,
         "gradient_clip_algorithm": one_of("norm", "value", None),

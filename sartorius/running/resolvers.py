@@ -33,8 +33,8 @@ def register() -> None:
     ):  # fmt: skip
         OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, replace=True)
     ConfigStore.instance().store(name="any_key", node=DictConfig({}, flags={"struct": False}))
-    for resolver in (_stamp, _own_folder):  # the same at every use
-        OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, use_cache=True, replace=True)
+    for name, cached in (("stamp", _stamp), ("own_folder", _own_folder)):  # the same at every use
+        OmegaConf.register_new_resolver(name, cached, use_cache=True, replace=True)
 
 
 def _default_norm(weights: Any) -> str:

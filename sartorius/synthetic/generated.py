@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.files import write_json
+from sartorius.files import locked, write_json
 from sartorius.structures.reading import read_json
 
 MARKER = "synthetic.json"  # in the folder: the settings it was made with
@@ -27,11 +27,23 @@ def write_whole(
 
     A folder with the same settings is kept as it is. One with other settings is replaced at the end, so that a stopped
     run leaves the old one. Raises InputError for a folder without the marker or the file `proof` (it is not `what` it
-    should be), and for one to be replaced that holds more than its `contents` (names).
+    should be), and for one to be replaced that holds more than its `contents` (names). Of two processes with one folder
+    the second waits for the first.
     """
+    with locked(folder, wait=True):
+        return _written(folder, what, made_with, contents, proof, write)
+
+
+def _written(
+    folder: Path,
+    what: str,
+    made_with: Mapping[str, Any],
+    contents: Collection[str],
+    proof: str,
+    write: Callable[[Path], None],
+) -> Path:
     if _is_written(folder, what, made_with, contents, proof):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir()

@@ -15,6 +15,7 @@ import pytest
 
 from sartorius.errors import InputError
 from sartorius.running import processes
+from sartorius.running.signals import Terminated
 from tests.running import process_work as work
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,16 +76,17 @@ def test_a_killed_process_is_named_with_its_last_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
-def test_ctrl_c_reaches_all_of_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("signum", "raised"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)])
+def test_a_signal_reaches_all_of_them(tmp_path: Path, signum: int, raised: type[BaseException]) -> None:
     def interrupt() -> None:
         soon(lambda: len(list(tmp_path.glob("*.started"))) == 2)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signum)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(signum)
     threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(raised):
         processes.launch(work.wait, [tmp_path], 2)
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signum) is before
     assert not any(alive(int(path.read_text())) for path in tmp_path.glob("*.started"))
 
 

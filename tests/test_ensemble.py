@@ -148,6 +148,7 @@ def test_bad_members(run: Run, two: list[str], tmp_path: Path) -> None:
         ([str(tmp_path)], "no meta.json in it"),
         ([*two, str(empty)], "empty holds no detections"),
         ([*two, 3], "members.2: expected a folder or csv"),
+        ([*two, f"{two[0]}/../a"], "members.2: .*a is member 0 already; to count it twice give weights="),
         ([*two, str(other)], r"has the cell types \('shsy5y', 'astro', 'cort'\), .*names has \('x',\)"),
         ([*two, str(large)], "image p1: 61x40 pixels in .*large, 60x40 in .*a: not the same image"),
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,16 +49,19 @@ def open_members(given: Any, **submissions: Any) -> list[EnsembleMember]:
     """Open the members: a list, or a mapping from names; each a path, or a list of paths of folds.
 
     A path that ends in .csv is a submission, opened with `submissions` (see `SubmissionSource`). Raises InputError for
-    anything else, no members, and as the sources do.
+    anything else, no members, one that is given twice, and as the sources do.
     """
     named = given if isinstance(given, Mapping) else dict(enumerate([given] if isinstance(given, str) else given or []))
     if not named:
         raise InputError("members: none given; such as members=[A/detections,B/detections] or members={a: [F0,F1]}")
-    members = []
+    members, used = [], dict[Path, Any]()
     for key, value in named.items():
         paths = [value] if isinstance(value, str) else value
         if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):
             raise InputError(f"members.{key}: expected a folder or csv, or a list of them, got {value!r}")
+        for path in paths:
+            if (other := used.setdefault(Path(path).resolve(), key)) != key:
+                raise InputError(f"members.{key}: {path} is member {other} already; to count it twice give weights=")
         sources: list[MemberSource] = [
             SubmissionSource(path, **submissions) if path.endswith(".csv") else FolderSource(path) for path in paths
         ]

@@ -123,7 +123,7 @@ RULES: Table = {
     "report": {
         "run": PATHS | map_of(PATHS),
         "images": whole(0, 1_000_000),
-        "gallery": {"": part, "best": fraction, "width": PIXELS, "quality": whole(1, 100)},
+        "gallery": {"": part, "best": fraction, "width": whole(16, 65_536), "quality": whole(1, 100)},
         "plots": flag,
         "output": EMPTY_OR_PATH,
     },

@@ -52,9 +52,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, temporary)
             self.unwritten.pop(str(path), None)
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-            self.unwritten[str(path)] = str(error)
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            self.unwritten[str(path)] = reason
             kept = "the previous one stays" if Path(path).is_file() else "there is none"
             rank_zero_warn(
                 f"{path}: THE CHECKPOINT of epoch {checkpoint.get('epoch')}, step {checkpoint.get('global_step')}, "
-                f"COULD NOT BE WRITTEN ({error}); {kept}, and the training continues. Is the disk full?"
+                f"COULD NOT BE WRITTEN ({reason}); {kept}, and the training continues. Is the disk full?"
             )

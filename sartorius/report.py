@@ -23,6 +23,7 @@ from sartorius.structures.next_step import model_of, print_next
 if TYPE_CHECKING:
     from sartorius.reports.image_cells import Predicted
     from sartorius.reports.runs import Run
+    from sartorius.reports.views import Entry
     from sartorius.structures.arrays import Floats32
     from sartorius.structures.instances import Instances
 
@@ -76,6 +77,19 @@ def page_file(cfg: DictConfig) -> Path:
     return output if output.suffix in (".html", ".htm") else output / "report.html"
 
 
+def print_next_of(entry: Entry) -> None:
+    """Print the command that uses what the run of an entry has: its model, or its detections."""
+    folder, detections = entry.run.folder, entry.run.detections
+    if not detections:
+        print_next("report", {"run": [folder, "ANOTHER_RUN"]})
+    elif (folder / "checkpoints" / "best.ckpt").is_file():
+        print_next("predict", model_of(detections[0]))
+    elif entry.labelled:
+        print_next("tune", {"detections": detections, "output": "tuned"})
+    else:
+        print_next("submit", {"detections": detections[0], "data.root": "FOLDER", "output": "submission.csv"})
+
+
 @command("report", outputs.Output(page_file, is_folder=False))
 def main(cfg: DictConfig) -> str:
     """Write the page of the config's runs; returns its path."""
@@ -93,13 +107,7 @@ def main(cfg: DictConfig) -> str:
     plots = output.parent / "plots" if cfg.plots else None
     size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))
     print(f"{output}: {size / 1e6:.1f} MB")
-    detections = runs[0].detections
-    if not detections:
-        print_next("report", {"run": [folders[0], "ANOTHER_RUN"]})
-    elif (Path(folders[0]) / "checkpoints" / "best.ckpt").is_file():
-        print_next("predict", model_of(detections[0]))
-    else:
-        print_next("tune", {"detections": detections, "output": "tuned"})
+    print_next_of(entries[0])
     return str(output)
 
 

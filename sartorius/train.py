@@ -160,8 +160,9 @@ def main(cfg: DictConfig) -> float:
     if trainer.is_global_zero and cfg.largest_checkpoint is not None:
         delete_checkpoints(Path(str(cfg.run_dir)) / "checkpoints", cfg.largest_checkpoint)
     print_next("report", {"run": cfg.run_dir})
-    if (best := Path(str(cfg.run_dir)) / "checkpoints" / "best.ckpt").is_file():
-        print_next("predict", {"checkpoint": best, "images": "FOLDER"})
+    written = [Path(str(cfg.run_dir)) / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+    if kept := [path for path in written if path.is_file()]:  # no best one without a validation
+        print_next("predict", {"checkpoint": kept[0], "images": "FOLDER"})
     return score
 
 

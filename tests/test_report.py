@@ -200,7 +200,9 @@ def test_a_submission_that_was_evaluated(write: Write, tiny_competition: Path, t
     assert not found.having(id="plot-confidence")
 
 
-def test_images_without_truth(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+def test_images_without_truth(
+    write: Write, tiny_competition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "predicted"
     written = DetectionsFolder(folder / "detections")
     written.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST)
@@ -212,6 +214,8 @@ def test_images_without_truth(write: Write, tiny_competition: Path, tmp_path: Pa
     found = write(f"run={folder}")
     assert "no annotated cells: no scores" in found.text and found.html.count('<figure class="card"') == 1
     assert not found.having(name="missed") and found.having(name="hit")
+    assert "no curves" in found.text and "training loss" not in found.text
+    assert "next: python -m sartorius.submit " in capsys.readouterr().out, "without labels there is nothing to tune on"
 
 
 def test_nothing_was_found_and_nothing_is_there(write: Write, tiny_competition: Path, tmp_path: Path) -> None:

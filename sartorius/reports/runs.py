@@ -70,7 +70,8 @@ def read_run(folder: str | Path, name: str) -> Run:
             "per_image.csv, metrics.csv, as train, evaluate, predict and ensemble write them"
         )
     missing = {
-        "no metrics.csv with numbers: no curve but that of the training loss": curves.empty,
+        "no metrics.csv with numbers: no curve but that of the training loss": curves.empty and not batches.empty,
+        "no metrics.csv with numbers: no curves": curves.empty and batches.empty,
         "no detections: no images, no cells; scores are those that the folder holds": not (detections or predictions),
         "no config.yaml: no settings, and data.root= has to be given": not config,
     }

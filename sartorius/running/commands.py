@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import hydra
 from omegaconf import DictConfig
 
-from sartorius.running import failures, settings, wiring
+from sartorius.running import failures, outputs, settings, wiring
 from sartorius.running.outputs import FOLDER, Output
 from sartorius.running.settings.typed import as_typed
 from sartorius.running.signals import Terminated, sigterm_raises
@@ -75,6 +75,8 @@ def _run_hydra(job: Callable[[DictConfig], Any], config_name: str) -> Any:
         sys.exit(128 + signal.SIGTERM)
     except Exception as error:
         _end(error)
+    finally:
+        outputs.delete_unused()
 
 
 # Warnings of other libraries that ask for nothing

@@ -21,6 +21,7 @@ from sartorius.errors import InputError
 from sartorius.running import processes
 from sartorius.sweeps.task import in_multirun
 
+_named: list[Path] = []  # by `new_folder`
 _NOTES = ".hydra"  # in a folder: config.yaml, hydra.yaml and overrides.yaml of the command
 
 
@@ -80,7 +81,15 @@ def new_folder(name: str) -> str:
     starting = HydraConfig.initialized() and OmegaConf.is_missing(HydraConfig.get().runtime, "output_dir")
     if not starting or HydraConfig.get().mode == RunMode.MULTIRUN or processes.count() > 1:
         return name
-    return str(files.make_new_folder(name))
+    _named.append(files.make_new_folder(name))
+    return str(_named[-1])
+
+
+def delete_unused() -> None:
+    """Delete the folders that `new_folder` made and nothing was written to: of a config that was only shown, say."""
+    while _named:
+        with suppress(OSError):
+            _named.pop().rmdir()
 
 
 @contextmanager

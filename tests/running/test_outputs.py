@@ -168,3 +168,12 @@ def test_a_sweep_that_runs_already(run: Any, monkeypatch: pytest.MonkeyPatch) ->
         assert run(lambda cfg: cfg.x, "-m", "x=1,2") == 1
     assert not Path("sweep/members").exists()
     assert run(lambda cfg: cfg.x, "-m", "x=1,2") == 0
+
+
+def test_a_config_that_is_only_shown_makes_no_folder(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    text = (conf / "hydra" / "small.yaml").read_text()
+    (conf / "hydra" / "small.yaml").write_text(text.replace("run: {dir: run}", 'run: {dir: "${output}"}'))
+    for more, folders in ((["--cfg", "job", "--resolve"], []), ([], ["here"]), ([], ["here", "here_2"])):
+        monkeypatch.setattr(sys, "argv", ["small", *more, "hydra/job_logging=none", "hydra/hydra_logging=none"])
+        command("small")(lambda cfg: Path(cfg.output, "a.csv").write_text(""))()
+        assert sorted(path.name for path in Path().glob("here*")) == folders

@@ -23,7 +23,7 @@ _GREY = number(-65_535, 65_535) | nothing
 RULES: Table = {
     "model": {
         "weights": text | nothing,
-        "class_mapping": map_of(text),
+        "class_mapping": map_of(text) | nothing,
         "detector body": text,
         "cell_type_names": list_of(text),
         "optimizer lr_decay network layout decoder": part,

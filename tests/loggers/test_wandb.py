@@ -238,7 +238,7 @@ def test_offline_runs_of_a_multirun_read_back(
             assert mask.size == (64, 48)
             assert set(np.unique(np.asarray(mask)).tolist()) <= {0, 1, 2, 3}
         table = json.loads(next(files.glob("media/table/images_best*.json")).read_text())
-        assert len(table["data"]) == 2
+        assert len(table["data"]) == 1  # debug=fast
         assert list(folder.glob("tensorboard/events*"))
         assert len((folder / "batches.csv").read_text().splitlines()) == 1 + 2
     assert len(ids) == 2

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 
 from sartorius import files
 from sartorius.errors import InputError
@@ -177,3 +178,4 @@ def test_a_config_that_is_only_shown_makes_no_folder(conf: Path, monkeypatch: py
         monkeypatch.setattr(sys, "argv", ["small", *more, "hydra/job_logging=none", "hydra/hydra_logging=none"])
         command("small")(lambda cfg: Path(cfg.output, "a.csv").write_text(""))()
         assert sorted(path.name for path in Path().glob("here*")) == folders
+        HydraConfig.instance().cfg = None  # Hydra leaves it behind where it only shows

@@ -61,7 +61,8 @@ def check_order(settings: PseudoLabels) -> None:
     least, sure = settings.doubtful_score, settings.min_score
     names = [*(least if isinstance(least, Mapping) else ()), *(sure if isinstance(sure, Mapping) else ())]
     for name in dict.fromkeys(names or [""]) if settings.thresholds is None else ():
-        low, high = (value.get(name) if isinstance(value, Mapping) else value for value in (least, sure))
+        low = least.get(name) if isinstance(least, Mapping) else least
+        high = sure.get(name) if isinstance(sure, Mapping) else sure
         fine = low is None or high is None or low <= high
         expected = f"a number up to that of pseudo_labels.min_score, {high}"
         checks.expect(fine, "pseudo_labels", f"doubtful_score.{name}".rstrip("."), low, expected)

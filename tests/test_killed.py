@@ -61,7 +61,7 @@ TrialLog.add = dying
 
 def write_folder(path: Path, first_seed: int = 0) -> Path:
     written = DetectionsFolder(path)
-    written.write_meta(cell_types=list(CELL_TYPES), mask_size=28, postprocess=POST)
+    written.write_meta(cell_types=list(CELL_TYPES), mask_size=14, postprocess=POST)
     for k in range(PICTURES):
         found = random_detections(first_seed + k, 6)
         inside = np.clip(found.boxes, 0, [found.width, found.height] * 2)

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import TQDMProgressBar
+from torch import Tensor
 
 from sartorius.structures.progress import SECONDS, Clock, ProgressLines
 
@@ -37,6 +39,7 @@ class Progress(TQDMProgressBar):
         self.monitor = monitor
         self._lines = ProgressLines(seconds, clock)
         self._started = False  # a training batch is done
+        self._losses: list[Tensor] = []  # of the epoch's batches; they stay on the device
         self._validated = False  # in the present epoch
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
@@ -51,9 +54,10 @@ class Progress(TQDMProgressBar):
     ) -> None:
         """Print a line where one is due."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if (value := trainer.callback_metrics.get("train/loss")) is not None:
+            self._losses.append(value.detach())
 
         def loss() -> str:
-            value = trainer.callback_metrics.get("train/loss")
             return "" if value is None else f", train/loss {float(value):.4g}"
 
         self._print_line(
@@ -102,9 +106,12 @@ class Progress(TQDMProgressBar):
         self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's line, where something was measured in it."""
+        """Print the epoch's line, with the mean loss of its batches, where something was measured in it."""
         super().on_train_epoch_end(trainer, pl_module)
         metrics = {k: float(v) for k, v in trainer.callback_metrics.items()}
+        if self._losses:
+            metrics["train/loss"] = float(torch.stack(self._losses).mean())
+        self._losses = []
         if not self._validated:  # Lightning keeps the scores of an earlier epoch
             metrics = {name: value for name, value in metrics.items() if not name.startswith("val/")}
         self._validated = False

@@ -21,7 +21,7 @@ from sartorius.errors import InputError, InputErrors, raise_all
 from sartorius.structures import rle
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.image_ids import id_problem
-from sartorius.structures.readings import shape_hint
+from sartorius.structures.rle_readings import shape_hint
 
 COLUMNS = ("id", "annotation", "width", "height", "cell_type")
 _WELL = re.compile(r"^(.+?_[A-P]\d{1,2})(?=[-_.]|$)")  # a 384-well plate has rows A to P and columns 1 to 24

@@ -17,7 +17,7 @@ from sartorius.files import atomic_path
 from sartorius.structures import rle
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.image_ids import id_problem
-from sartorius.structures.readings import SAMPLED, shape_hint
+from sartorius.structures.rle_readings import SAMPLED, shape_hint
 
 csv.field_size_limit(2**31 - 1)  # characters; Python's 131,072 are fewer than a large mask has
 HEADER = ("id", "predicted")
@@ -117,7 +117,7 @@ def validate_submission(path: str | Path, sizes: Sizes | None = None, limit: int
 
 
 def submission_hint(path: str | Path, images: Mapping[str, Sequence[str]], sizes: Sizes | None = None) -> str | None:
-    """Format a hint where the masks of these images of a file fit in another reading, see `readings`.
+    """Format a hint where the masks of these images of a file fit in another reading, see `rle_readings`.
 
     sizes: see `validate_submission`; None without a hint where masks do not fit in images of the competition's size.
     """

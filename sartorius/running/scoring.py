@@ -18,7 +18,7 @@ from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, Cells, Intersections
 from sartorius.metrics.instance_scores import OVERLAP_LENGTH, overlap_row
-from sartorius.metrics.readings import reading_hints
+from sartorius.metrics.rle_readings import reading_hints
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures import rle
 from sartorius.structures.instances import Instances

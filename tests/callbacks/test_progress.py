@@ -78,6 +78,32 @@ def ticking(seconds: float) -> Callable[[], float]:
     return lambda: next(times) * seconds
 
 
+class Losses(pl.Callback):
+    """Keeps the loss of each batch."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.values.append(float(trainer.callback_metrics["train/loss"]))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
+def test_the_line_of_an_epoch_has_the_mean_loss_of_its_batches(
+    tiny_competition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses = Losses()
+    running = pl.Trainer(
+        max_epochs=2, limit_train_batches=3, limit_val_batches=0, accelerator="cpu", logger=False,
+        enable_checkpointing=False, enable_model_summary=False, callbacks=[losses, Progress(seconds=1e9)],
+    )  # fmt: skip
+    running.fit(ToyModule(), SupervisedDataModule(tiny_competition, batch_size=1, n_folds=4, num_workers=0))
+    lines = [line for line in capsys.readouterr().err.splitlines() if "batch" not in line]
+    means = [sum(losses.values[:3]) / 3, sum(losses.values[3:]) / 3]
+    assert lines == [f"epoch {epoch}: train/loss {mean:.4g}" for epoch, mean in enumerate(means)]
+    assert len(set(losses.values)) == 6
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:pytorch_lightning")
 @pytest.mark.parametrize(
     ("seconds", "expected"),

@@ -29,7 +29,7 @@ from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
-from sartorius.structures.readings import shape_hint
+from sartorius.structures.rle_readings import shape_hint
 
 CELL, UNSURE, BACKGROUND = "cell", "unsure", "background"  # classes of rows
 _TRUTH = {"true": True, "1": True, "false": False, "0": False, "": False}
@@ -128,7 +128,7 @@ class PseudoLabelled(AnnotatedImages):
     def check(self, images: Iterable[str]) -> None:
         """Decode all rows of these images; raises InputError for bad annotations and for cells that overlap.
 
-        Warns where the masks fit in another reading, see `readings`.
+        Warns where the masks fit in another reading, see `rle_readings`.
         """
         records = [self.record(image_id) for image_id in images]
         problems: list[str] = []

@@ -8,8 +8,8 @@ import numpy as np
 
 from sartorius.metrics.functional import match_cells
 from sartorius.structures.arrays import Floats
-from sartorius.structures.readings import READINGS, sentence
 from sartorius.structures.rle import Runs
+from sartorius.structures.rle_readings import READINGS, sentence
 
 _SAMPLED = 20  # images
 _LEAST = 10  # cells that fit better

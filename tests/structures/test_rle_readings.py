@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sartorius.structures import rle
-from sartorius.structures.readings import READINGS, fitting_shapes, shape_hint
+from sartorius.structures.rle_readings import READINGS, fitting_shapes, shape_hint
 from tests.rewritten import WRITTEN, discs, written
 
 HEIGHT, WIDTH = 60, 90

@@ -8,7 +8,7 @@ import pytest
 
 from sartorius.data.competition.folder import Competition
 from sartorius.formats.submission import read_submission
-from sartorius.metrics.readings import reading_hints
+from sartorius.metrics.rle_readings import reading_hints
 from sartorius.structures import rle
 from tests.rewritten import WRITTEN, discs, written
 

@@ -141,6 +141,11 @@ def test_the_root_holds_commands_and_packages() -> None:
     assert files == {f"{command}.py" for command in COMMANDS} | {"__init__.py", "errors.py", "files.py"}
 
 
+def test_names_tell_what_a_module_holds() -> None:
+    parts = {part for path in FILES for part in path.relative_to(PACKAGE).with_suffix("").parts}
+    assert not parts & {"utils", "helpers", "common", "core", "misc"}
+
+
 def test_an_image_is_an_image() -> None:
     texts = [*FILES, *(ROOT / "conf").rglob("*.yaml"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
     assert [path for path in texts if re.search(r"\bpictures?\b", path.read_text(), re.IGNORECASE)] == []

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sartorius.errors import InputError
 from sartorius.running.settings import command_rules, data_rules, model_rules, training_rules
-from sartorius.running.settings.common import Table
+from sartorius.running.settings.shared_rules import Table
 from sartorius.structures.rules import Rule, anything, flag, target
 
 Key = tuple[str, ...]

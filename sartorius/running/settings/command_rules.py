@@ -1,6 +1,6 @@
 """Rules of the options of each command's root: `conf/<command>.yaml`, `conf/paths` and `conf/source`."""
 
-from sartorius.running.settings.common import (
+from sartorius.running.settings.shared_rules import (
     COUNT,
     EMPTY_OR_PATH,
     EMPTY_OR_PATHS,

@@ -1,6 +1,6 @@
 """Rules of the data's groups: data, cleaning, copy_paste, pseudo_labels and transform, albumentations' too."""
 
-from sartorius.running.settings.common import COUNT, EMPTY_OR_PATH, PIXELS, SEED, SIZE, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, PIXELS, SEED, SIZE, Table
 from sartorius.structures.rules import (
     built,
     by_name,

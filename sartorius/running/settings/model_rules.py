@@ -1,6 +1,6 @@
 """Rules of what makes and decodes predictions: model, inference, tta, fusion, postprocess, search and baseline."""
 
-from sartorius.running.settings.common import COUNT, EMPTY_OR_PATH, PIXELS, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, PIXELS, Table
 from sartorius.structures.rules import (
     built,
     by_name,

@@ -1,6 +1,6 @@
 """Rules of the groups of a fit: optimizer, scheduler, trainer, callbacks, logger, averaging and compile."""
 
-from sartorius.running.settings.common import COUNT, EMPTY_OR_PATH, SEED, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, SEED, Table
 from sartorius.structures.rules import (
     anything,
     built,

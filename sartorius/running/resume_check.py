@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 # reports. Every other one decides on the weights or on the best score, and its state in the checkpoint would win, or
 # the run would be a mixture that no config describes.
 _MAY_DIFFER = (
-    "ckpt_path", "run_dir", "paths", "leaderboard", "logger", "test", "compile", "callbacks",
-    "callbacks.best_checkpoint.dirpath", "callbacks.early_stopping.patience",
+    "ckpt_path", "run_dir", "paths", "leaderboard", "largest_checkpoint", "logger", "test", "compile",
+    "callbacks", "callbacks.best_checkpoint.dirpath", "callbacks.early_stopping.patience",
     "data.root",  # the fit compares its images
     *(f"data.{key}" for key in ("num_workers", "pin_memory", "cache_mb", "val_batch_size")),
     "pseudo_labels.cache_mb", "data.pseudo_labels.cache_mb",
@@ -34,7 +34,8 @@ _MAY_DIFFER = (
         "enable_progress_bar",
     )),
 )  # fmt: skip
-_KEPT = ("callbacks.best_checkpoint", "callbacks.early_stopping")  # below these: their state goes with the settings
+# of the free ones: their state goes with the settings, or the score does
+_KEPT = ("callbacks.best_checkpoint", "callbacks.early_stopping", "callbacks.scored_images")
 _LENGTH = ("trainer.max_epochs", "trainer.max_steps")
 _ANY_LENGTH = ("sartorius.modules.schedules.warmup_constant",)  # schedules that do not depend on it
 _LISTED = 5  # differences that a message names

@@ -21,18 +21,32 @@ from sartorius.running import building, wiring
 from sartorius.running.resume_check import check_config, check_resume, differences
 from tests.doubles import toy_config
 
-FREE = ("ckpt_path", "run_dir", "leaderboard", "test", "data.root", "trainer.max_epochs", "trainer.max_time",
-        "trainer.devices", "data.num_workers", "data.val_batch_size", "callbacks.overlays.images", "paths.runs_dir",
-        "logger.csv.path", "callbacks.early_stopping.patience", "callbacks.best_checkpoint.dirpath")  # fmt: skip
-KEPT = ("seed", "monitor", "mode", "cell_types", "optimizer", "scheduler", "lr_decay", "averaging", "transform",
-        "cleaning", "copy_paste", "pseudo_labels", "model", "postprocess", "inference",
-        *(f"data.{key}" for key in ("fold", "n_folds", "fold_seed", "fold_file", "images", "val_images", "batch_size",
-                                    "train_repeats", "drop_last", "name")),
-        *(f"trainer.{key}" for key in ("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
-                                       "limit_train_batches", "limit_val_batches", "plugins")),
-        "callbacks.early_stopping.min_delta", "callbacks.early_stopping.monitor",
-        "callbacks.best_checkpoint.save_top_k",
-        )  # fmt: skip
+FREE = (
+    "ckpt_path", "run_dir", "leaderboard", "largest_checkpoint", "test", "compile", "logger", "paths", "callbacks",
+    *(f"data.{key}" for key in ("root", "num_workers", "val_batch_size", "pin_memory", "cache_mb")),
+    *(f"trainer.{key}" for key in (
+        "max_epochs", "max_steps", "max_time", "devices", "accelerator", "precision", "check_val_every_n_epoch",
+        "limit_test_batches", "num_sanity_val_steps", "log_every_n_steps", "deterministic", "enable_model_summary",
+    )),
+)  # fmt: skip
+KEPT = (
+    "seed", "monitor", "mode", "cell_types", "optimizer", "scheduler", "lr_decay", "averaging", "transform",
+    "cleaning", "copy_paste", "pseudo_labels", "model", "postprocess", "inference",
+    *(f"data.{key}" for key in (
+        "_target_", "name", "fold", "n_folds", "fold_seed", "fold_file", "images", "val_images", "batch_size",
+        "train_repeats", "drop_last", "seed", "cell_type_names", "cleaning", "copy_paste", "pseudo_labels",
+        "train_transform",
+    )),
+    *(f"trainer.{key}" for key in (
+        "_target_", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "limit_train_batches",
+        "limit_val_batches", "plugins",
+    )),
+    *(f"callbacks.early_stopping.{key}" for key in ("min_delta", "monitor", "mode")),
+    *(f"callbacks.best_checkpoint.{key}" for key in (
+        "save_top_k", "filename", "monitor", "mode", "enable_version_counter",
+    )),
+    "callbacks.scored_images.postprocess",
+)  # fmt: skip
 
 
 def composed(*overrides: str) -> dict[str, Any]:
@@ -70,10 +84,10 @@ def test_each_leaf_is_kept_or_free() -> None:
             group = re.escape(key.removesuffix("._target_"))
             with pytest.raises(InputError, match=rf"was trained with {group}=.*, resumed with {group}=another;"):
                 check_config("last.ckpt", config, now)
-        elif key in FREE:
+        else:
+            assert any(f"{key}.".startswith(f"{free}.") for free in FREE) or key.endswith("cache_mb"), key
             check_config("last.ckpt", config, now)
-    assert {key for key in FREE if key not in keys} == set()
-    assert {kept for kept in KEPT if not any(f"{key}.".startswith(f"{kept}.") for key in keys)} == set()
+    assert [one for one in (*FREE, *KEPT) if not any(f"{key}.".startswith(f"{one}.") for key in keys)] == []
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ A member is a folder of detections, the folders of a model's folds together, or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from sartorius.errors import raise_all
 from sartorius.running import wiring
 from sartorius.running.commands import command
 from sartorius.running.resume import resume
@@ -30,11 +30,16 @@ def ensemble(joiner: Ensemble, images: Sequence[str], folder: JoinedFolder, skip
     """Join the images into `folder`; those in it that are newer than the files they are made of are kept.
 
     skip_bad: leave out a file that cannot be read, and an image of which no file can be read; see `Ensemble.join`.
+    Otherwise raises InputError, after the last image, for all such files, and their images are left as they are.
     """
-    join = partial(joiner.join, skip_bad=skip_bad)
-    left = resume(join, images, lambda image_id: folder.keep(image_id, joiner.files(image_id)), "joining")
+    bad: list[str] = []
+    left = resume(joiner.join, images, lambda image_id: folder.keep(image_id, joiner.files(image_id)), "joining")
     for image_id, (joined, problems) in left:
-        folder.add(image_id, joined, problems)
+        if problems and not skip_bad:
+            bad += problems
+        else:
+            folder.add(image_id, joined, problems)
+    raise_all(bad)
 
 
 @command("ensemble")

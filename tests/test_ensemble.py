@@ -177,8 +177,11 @@ def test_bad_settings(run: Run, two: list[str], override: str, message: str) -> 
 
 def test_a_corrupt_file_is_named_or_skipped(run: Run, two: list[str], output: Path) -> None:
     (Path(two[0]) / "p1.npz").write_bytes(b"half a file")
-    with pytest.raises(InputError, match=r"a/p1.npz: not a readable detections file"):
+    (Path(two[1]) / "p2.npz").write_bytes(b"")
+    with pytest.raises(InputError, match=r"a/p1.npz: not a readable detections file.*; .*b/p2.npz: not a readable"):
         run(two)
+    assert not loaded(output)
+    DetectionsFolder(two[1]).write(make_image("p2", BOX))
     outcome = run(two, "skip_bad=true")
     assert outcome.joined == 2 and list(outcome.skipped) == ["p1"] and "a/p1.npz" in outcome.skipped["p1"][0]
     np.testing.assert_allclose(loaded(output)["p1"].agreement, 1)

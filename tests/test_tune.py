@@ -225,6 +225,10 @@ def test_what_cannot_be_tuned(run: Run, truth: Competition, own_competition: Pat
     ):
         with pytest.raises(InputError, match=message):
             run(*overrides)
+    for image_id in ("astro01", "cort01"):
+        (second / f"{image_id}.npz").write_bytes(b"half a file")
+    with pytest.raises(InputError, match="astro01.npz: not a readable .*; .*cort01.npz: not a readable "):
+        run(f"detections={second}", "folds=0")
     shutil.rmtree(own_competition / "train")
     table = pd.read_csv(own_competition / "train.csv")
     (own_competition / "train").mkdir()

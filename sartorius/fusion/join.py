@@ -75,15 +75,14 @@ class Ensemble:
         """List the files that the image's joined detections are made of."""
         return [m.source_of[image_id].file(image_id) for m in self.members if image_id in m.source_of]
 
-    def join(self, image_id: str, skip_bad: bool = False) -> tuple[Detections | None, list[str]]:
+    def join(self, image_id: str) -> tuple[Detections | None, list[str]]:
         """Join the detections of an image that at least one member has; returns them, with agreement, and problems.
 
-        skip_bad: a file that cannot be read is a problem, its member counts as not having the image, and the detections
-        are None where no member is left; otherwise the first such file raises InputError. Raises InputError for members
-        that have different sizes of the image.
+        A file that cannot be read is a problem, its member counts as not having the image, and the detections are None
+        where no member is left. Raises InputError for members that have different sizes of the image.
         """
         problems: list[str] = []
-        members = self._load(image_id, problems if skip_bad else None)
+        members = self._load(image_id, problems)
         if not members:
             return None, problems
         everything = pool(members, min_score=self.min_score, calibrate=self.calibrate, image_type=self.image_type)
@@ -91,7 +90,7 @@ class Ensemble:
             return replace(everything.detections, agreement=np.zeros(0, np.float32)), problems
         return self.method(everything), problems
 
-    def _load(self, image_id: str, problems: list[str] | None) -> list[MemberDetections]:
+    def _load(self, image_id: str, problems: list[str]) -> list[MemberDetections]:
         """Load the detections of each member that has the image, in their order; `problems` gets unreadable files.
 
         Submissions do not know the image's size: they are read last, and not at all where those that know it cannot
@@ -103,13 +102,11 @@ class Ensemble:
         for member, source in sorted(having, key=lambda pair: not pair[1].typed):
             if not source.typed and first is None and any(other.typed for _, other in having):
                 continue
+            size = (first[1].height, first[1].width) if first is not None else None
             try:
-                size = (first[1].height, first[1].width) if first is not None else None
                 detections = source.load(image_id, size, self.names)
             except InputError as error:
-                if problems is None:
-                    raise
-                problems.append(str(error))
+                problems += error.problems
                 continue
             first = first or (source, detections)
             _check_size(source, detections, *first)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, noted, raise_all
 from sartorius.postprocess import BoxNMS, Postprocess, Score
 from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
@@ -26,8 +26,8 @@ class Tables:
     for all trials. floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and BoxNMS are
     used). cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again.
 
-    Raises InputError where detections and true cells are of images of different size, or cell types differ between
-    images.
+    Raises InputError, for all images at once, where detections cannot be read, they and the true cells are of images of
+    different size, or cell types differ between images.
     """
 
     def __init__(
@@ -48,14 +48,17 @@ class Tables:
         names = setting_of_class(post)
         least = floor.get(names.get(Score, ""), 0.0), floor.get(names.get(BoxNMS, ""), 1.0)
         digest = hashlib.sha256()
+        problems: list[str] = []
         for image_id in progress_bar(self.images, "reading"):
-            detections, cells = load(image_id), truth(image_id)
-            self._check(detections, cells)
-            self.candidates[image_id] = candidate_table(detections, cells, post, *least)
-            arrays = detections.boxes, detections.scores, detections.cell_types, detections.masks
-            for array in (*arrays, cells.start, cells.length, cells.cell):
-                digest.update(repr((image_id, array.shape)).encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
+            with noted(problems):
+                detections, cells = load(image_id), truth(image_id)
+                self._check(detections, cells)
+                self.candidates[image_id] = candidate_table(detections, cells, post, *least)
+                arrays = detections.boxes, detections.scores, detections.cell_types, detections.masks
+                for array in (*arrays, cells.start, cells.length, cells.cell):
+                    digest.update(repr((image_id, array.shape)).encode())
+                    digest.update(np.ascontiguousarray(array).tobytes())
+        raise_all(problems)
         self.digest = digest.hexdigest()  # of all detections and true cells
 
     def _check(self, detections: Detections, cells: Runs) -> None:

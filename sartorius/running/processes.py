@@ -210,6 +210,7 @@ def run_rank(folder: Path) -> None:
     """Run the function of `launch` as one of its ranks, write the outcome, exit."""
     number = int(os.environ["LOCAL_RANK"])
     threading.Thread(target=_end_with_starter, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     try:
         function, arguments = pickle.loads((folder / "job").read_bytes())
         with sigterm_raises():

@@ -37,7 +37,7 @@ class InputErrors(InputError):
 
 
 @contextmanager
-def noted(problems: list[str]) -> Iterator[None]:
+def collected(problems: list[str]) -> Iterator[None]:
     """Append the problems of an InputError to the list instead of raising it."""
     try:
         yield

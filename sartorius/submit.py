@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius.errors import InputError, InputErrors, noted, raise_all
+from sartorius.errors import InputError, InputErrors, collected, raise_all
 from sartorius.formats.submission import (
     Row,
     Sizes,
@@ -72,7 +72,7 @@ def image_sizes(root: str | Path | None) -> Sizes | None:
     folder, sizes = Path(str(root)) / "test", {}
     problems: list[str] = []
     for path in list_images(folder):
-        with noted(problems):
+        with collected(problems):
             sizes[path.stem] = read_header(path)[:2]
     raise_all(problems)
     if not sizes:

@@ -6,15 +6,15 @@ import pickle
 
 import pytest
 
-from sartorius.errors import InputError, InputErrors, noted, raise_all
+from sartorius.errors import InputError, InputErrors, collected, raise_all
 
 
 def test_problems_are_noted_flat_and_raised_together() -> None:
     problems: list[str] = []
     for error in (InputError("a"), InputErrors(["b", "c"])):
-        with noted(problems):
+        with collected(problems):
             raise error
-    with noted(problems):
+    with collected(problems):
         pass
     assert problems == ["a", "b", "c"]
     with pytest.raises(InputError, match="^a; b; c$") as raised:
@@ -31,5 +31,5 @@ def test_ten_are_named() -> None:
 
 
 def test_other_errors_pass() -> None:
-    with pytest.raises(KeyError), noted([]):
+    with pytest.raises(KeyError), collected([]):
         raise KeyError("x")

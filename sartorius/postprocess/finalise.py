@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from sartorius.errors import InputError
 from sartorius.postprocess.candidates import Candidates
 from sartorius.postprocess.step import SearchRange, Step
-from sartorius.postprocess.steps import MaxDetections, tell_limit
 from sartorius.structures.arrays import Ints, Scores
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
@@ -66,11 +65,7 @@ class Postprocess:
 
         Raises InputError where a cell type of the detections has no threshold, and where no step removes overlaps.
         """
-        before = 0
-        for name, candidates in self.run(detections):
-            if isinstance(self.steps.get(name), MaxDetections):
-                tell_limit(detections.image_id, before, len(candidates))
-            before = len(candidates)
+        *_, (_, candidates) = self.run(detections)
         if not candidates.disjoint:
             raise InputError("postprocess: no step removes overlaps, and a cell's pixels must be its own; add overlaps")
         source = candidates.source

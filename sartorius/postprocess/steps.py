@@ -57,7 +57,7 @@ class Score(Step):
 
 @dataclass(frozen=True)
 class MaxDetections(Step):
-    """Keep the `count` best detections of an image, at most 65535."""
+    """Keep the `count` best detections of an image, at most 65535; warns of the others, once an image."""
 
     count: int
 
@@ -66,15 +66,13 @@ class MaxDetections(Step):
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """The first `count` candidates."""
-        return candidates.select(np.arange(len(candidates)) < self.count)
-
-
-def tell_limit(image_id: str, found: int, kept: int) -> None:
-    """Warn, once for an image, that fewer detections are kept of it than passed the steps before."""
-    if found > kept and image_id not in _told:
-        _told.add(image_id)
-        remedy = "postprocess.max_detections.count= raises it" if kept < MAX_CELLS else "a label map numbers no more"
-        log.warning("image %s: of %d detections the %d best are kept; %s", image_id, found, kept, remedy)
+        image_id, found = candidates.detections.image_id, len(candidates)
+        if found > self.count and image_id not in _told:
+            _told.add(image_id)
+            raised = "postprocess.max_detections.count= raises it"
+            remedy = raised if self.count < MAX_CELLS else "a label map numbers no more"
+            log.warning("image %s: of %d detections the %d best are kept; %s", image_id, found, self.count, remedy)
+        return candidates.select(np.arange(found) < self.count)
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,6 @@ class PasteMasks(Step):
     def __call__(self, candidates: Candidates) -> Candidates:
         """The candidates that have pixels, with them."""
         if len(candidates) > MAX_CELLS:
-            tell_limit(candidates.detections.image_id, len(candidates), MAX_CELLS)
             candidates = MaxDetections(MAX_CELLS)(candidates)
         threshold = candidates.limits("mask.threshold", self.threshold)
         pasted = candidates.paste(threshold)

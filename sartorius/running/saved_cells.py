@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartorius.data.competition.folds import assign_image_folds
 from sartorius.data.out_of_fold import folder_of
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures.detections import Detections, DetectionsFolder
 from sartorius.structures.progress import progress_bar
 
@@ -63,7 +63,7 @@ class SavedCells:
         """
         problems: list[str] = []
         for image_id in progress_bar(self.image_ids, what):
-            with noted(problems):
+            with collected(problems):
                 yield self.detections(image_id)
         raise_all(problems)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sartorius.data.competition.folder import Competition
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.files import write_csv, write_json
 from sartorius.formats.submission import check_rows, read_rows
 from sartorius.metrics import report
@@ -60,7 +60,7 @@ def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> R
     rows, overlaps = np.zeros((len(run.images), ROW_LENGTH), np.int64), np.zeros((len(run.images), OVERLAP_LENGTH))
     problems: list[str] = []
     for index, image_id in enumerate(progress_bar(run.images, "scoring")):
-        with noted(problems):
+        with collected(problems):
             annotated = truth.runs(image_id)
             cells = run.cells(image_id, annotated)
             try:

@@ -31,28 +31,17 @@ def write_whole(
     the second waits for the first.
     """
     with locked(folder, wait=True):
-        return _written(folder, what, made_with, contents, proof, write)
-
-
-def _written(
-    folder: Path,
-    what: str,
-    made_with: Mapping[str, Any],
-    contents: Collection[str],
-    proof: str,
-    write: Callable[[Path], None],
-) -> Path:
-    if _is_written(folder, what, made_with, contents, proof):
+        if _is_written(folder, what, made_with, contents, proof):
+            return folder
+        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+        try:
+            partial.mkdir()
+            write(partial)
+            write_json(partial / MARKER, dict(made_with))
+            _replace(folder, partial)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
         return folder
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir()
-        write(partial)
-        write_json(partial / MARKER, dict(made_with))
-        _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return folder
 
 
 def _is_written(folder: Path, what: str, made_with: Mapping[str, Any], contents: Collection[str], proof: str) -> bool:

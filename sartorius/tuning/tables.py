@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.postprocess import BoxNMS, Postprocess, Score
 from sartorius.structures.arrays import Floats
 from sartorius.structures.detections import Detections
@@ -50,7 +50,7 @@ class Tables:
         digest = hashlib.sha256()
         problems: list[str] = []
         for image_id in progress_bar(self.images, "reading"):
-            with noted(problems):
+            with collected(problems):
                 detections, cells = load(image_id), truth(image_id)
                 self._check(detections, cells)
                 self.candidates[image_id] = candidate_table(detections, cells, post, *least)

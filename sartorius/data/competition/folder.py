@@ -16,7 +16,7 @@ import pandas as pd
 
 from sartorius.data.annotation_rows import AnnotatedImages, doubts, labelled_image, parse_runs, read_table
 from sartorius.data.images import list_images
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
@@ -73,7 +73,7 @@ class Competition(AnnotatedImages):
         bad = []
         for image_id in images:
             before = len(problems)
-            with noted(problems):
+            with collected(problems):
                 action(image_id)
             bad += [image_id] * (len(problems) > before)
         if not self.keep_going:

@@ -10,7 +10,7 @@ from sartorius.data.annotation_rows import well_of
 from sartorius.data.competition.audit import DUPLICATE_IOU, first_of, listing, named
 from sartorius.data.livecell.coco_cells import cell_runs, count_clipped
 from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
-from sartorius.errors import noted
+from sartorius.errors import collected
 from sartorius.structures import rle
 from sartorius.structures.progress import progress_bar
 
@@ -61,7 +61,7 @@ def audit_livecell(folder: LiveCell) -> LiveCellAudit:
     problems: list[str] = []
     for name, split in splits.items():
         for image_id in progress_bar(split.ids, f"auditing {name}"):
-            with noted(problems):
+            with collected(problems):
                 split.check([image_id])
                 rows.append(_measure(name, split, image_id))
     table = pd.DataFrame(rows, columns=list(COLUMNS))

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures.arrays import Floats
 from sartorius.structures.reading import read_json
 
@@ -68,13 +68,13 @@ def read_coco(path: str | Path) -> list[CocoImage]:
     cells: dict[Any, list[Annotation]] = {}
     problems: list[str] = []
     for number, image in enumerate(listed):
-        with noted(problems):
+        with collected(problems):
             cells[_new_id(path, f"images[{number}]", image, cells)] = []
     raise_all(problems)
     _share_out(path, annotations, cells)
     images = []
     for image in listed:
-        with noted(problems):
+        with collected(problems):
             images.append(_image(path, image, cells[_whole(image["id"])]))
     raise_all(problems)
     return images

@@ -24,7 +24,7 @@ from sartorius.data.annotation_rows import well_of
 from sartorius.data.images import read_grey
 from sartorius.data.livecell.coco import CocoImage, read_coco
 from sartorius.data.livecell.coco_cells import cell_runs, check_cells
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.image_ids import check_image_id
@@ -90,7 +90,7 @@ class LiveCellSplit:
         problems: list[str] = []
         self.repeated_names: list[str] = []
         for coco in read_coco(self.file):
-            with noted(problems):
+            with collected(problems):
                 check_image_id(image_id := PurePosixPath(coco.file_name).stem, f"{self.file}: image {coco.id}")
                 image = LiveCellImage(image_id, self._line(coco), coco)
                 if (other := images.get(image.id)) is not None:
@@ -169,7 +169,7 @@ class LiveCellSplit:
         """
         problems: list[str] = []
         for image_id in self.ids if images is None else images:
-            with noted(problems):
+            with collected(problems):
                 coco, path = self.record(image_id).coco, self.path(image_id)
                 height, width = self.image(image_id).shape
                 if (height, width) != (coco.height, coco.width):

@@ -12,7 +12,7 @@ from sartorius.data.dataset import InstanceDataset
 from sartorius.data.images import ImageFolder, list_images
 from sartorius.data.loading.labelled import options
 from sartorius.data.loading.sampler import ShareSampler
-from sartorius.errors import noted, raise_all
+from sartorius.errors import collected, raise_all
 
 
 class ImagesDataModule(pl.LightningDataModule):
@@ -45,7 +45,7 @@ class ImagesDataModule(pl.LightningDataModule):
         self.source = ImageFolder(self.folder, paths, self.levels)
         problems: list[str] = []
         for image_id in self.source.ids:
-            with noted(problems):
+            with collected(problems):
                 self.source.image(image_id)
         raise_all(problems)
         self.images = list(self.source.ids)

@@ -24,7 +24,7 @@ from sartorius.data.annotation_rows import (
 )
 from sartorius.data.images import list_images
 from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
-from sartorius.errors import InputError, noted, raise_all
+from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.cell_types import DOUBTFUL
@@ -59,7 +59,7 @@ class PseudoLabelled(AnnotatedImages):
         problems: list[str] = []
         for image_id, rows in table.groupby("id", sort=True):
             name = str(image_id)
-            with noted(problems):
+            with collected(problems):
                 self.images[name] = labelled_image(
                     name, rows, self.csv, paths[name], cell_type_names, table["cell_type"]
                 )
@@ -133,7 +133,7 @@ class PseudoLabelled(AnnotatedImages):
         records = [self.record(image_id) for image_id in images]
         problems: list[str] = []
         for record in records:
-            with noted(problems):
+            with collected(problems):
                 self._check_overlaps(record)
         raise_all(problems)
         if hint := shape_hint(self.csv, (parse_runs(record, self.csv) for record in records)):

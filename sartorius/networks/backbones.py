@@ -24,8 +24,10 @@ class Backbone(Protocol):
     """A network with a feature pyramid.
 
     in_channels: of the images. out_channels: of every level. strides: of the levels in pixels, from fine to coarse.
+    pretrained: whether it was built with trained weights.
     """
 
+    pretrained: bool
     in_channels: int
     out_channels: int
     strides: tuple[int, ...]
@@ -69,6 +71,7 @@ class ResNetPyramid(BackboneWithFPN):
     Raises InputError for trainable_layers outside 0..5 and another finest_stride.
     """
 
+    pretrained = False
     in_channels = 3
     out_channels: int
     body: nn.Module

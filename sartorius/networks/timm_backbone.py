@@ -53,6 +53,7 @@ class TimmPyramid(nn.Module):
         super().__init__()
         check_stages(trainable_layers, finest_stride)
         self.out_channels, self.in_channels = channels, in_channels
+        self.pretrained = weights not in (None, "none")
         self.body = TimmEncoder(name, weights, in_channels, key=KEY)
         _replace_batch_norms(self.body, norm)
         _freeze(self.body, trainable_layers)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from sartorius.errors import InputError
 from sartorius.networks import detectron2_weights
 from sartorius.networks.class_mapping import ClassMapping
+from sartorius.networks.local_weights import FOLDER, local_download
 from sartorius.networks.mask_rcnn import MaskRCNN
 from sartorius.networks.weight_files import WeightFile, read_weights
 
@@ -76,10 +77,11 @@ def load_weights(
 ) -> LoadReport:
     """Load weights into a MaskRCNN or a UNet from `source`: "coco", "imagenet" or a file, see `read_weights`.
 
-    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" are; None where there are
-    none. cell_types: of the network. Where a checkpoint was trained on other cell types, rows are carried over by name;
-    class_mapping gives the names that differ (ours -> theirs), see `ClassMapping`. A tensor whose name or shape does
-    not fit keeps its initial values and is named in the report.
+    detector, body: torchvision's names of the models whose weights "coco" and "imagenet" are (taken from the folder
+    SARTORIUS_WEIGHTS, or else downloaded); None where there are none. cell_types: of the network. Where a checkpoint
+    was trained on other cell types, rows are carried over by name; class_mapping gives the names that differ (ours ->
+    theirs), see `ClassMapping`. A tensor whose name or shape does not fit keeps its initial values and is named in the
+    report.
 
     Raises InputError when the body does not fit as a whole or is part of a larger one, a part of detectron2's is not
     whole, class_mapping names unknown types, the download fails, or the file is not one of weights.
@@ -110,6 +112,11 @@ def _tracked(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _content(source: str | Path, detector: str | None, body: str | None) -> WeightFile:
+    if source in ("coco", "imagenet") and (detector if source == "coco" else body) is None:
+        raise InputError(
+            f"model.weights={source}: torchvision has none for this model; ImageNet's for a timm network: "
+            "model.network.encoder.weights=imagenet (U-Net), model.network.backbone.weights=imagenet (Mask R-CNN)"
+        )
     if str(source) == "coco" and detector is not None:
         return WeightFile(_download(detector))
     if str(source) == "imagenet" and body is not None:
@@ -168,11 +175,15 @@ def _download(model: str) -> Mapping[str, Tensor]:
     from torchvision.models import get_model_weights
 
     weights = get_model_weights(model).DEFAULT
+    file = local_download(weights.url)
+    if file is not None:
+        log.info("the weights of %s are taken from %s", model, file)
+        return read_weights(file).state
     try:
         state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError, HTTPException) as error:  # URLError is an OSError; a wrong hash a RuntimeError
         raise InputError(
             f"the weights of {model} could not be downloaded ({error}). Without a network: model.weights=none, or "
-            f"fetch {weights.url} elsewhere, and give the file as model.weights=FILE"
+            f"fetch {weights.url} elsewhere and put it into the folder {FOLDER}"
         ) from error
     return state

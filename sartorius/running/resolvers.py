@@ -28,8 +28,8 @@ def register() -> None:
     to what is only known, and checked, once a file has been read.
     """
     for resolver in (
-        _default_norm, _by_weights, _count, _either, _chosen_name, _run_folder, _output_folder, _last_part, _file_name,
-        _stable_id, _multirun_or, _around, _of_model,
+        _default_norm, _by_weights, _of_imagenet, _count, _either, _chosen_name, _run_folder, _output_folder,
+        _last_part, _file_name, _stable_id, _multirun_or, _around, _of_model,
     ):  # fmt: skip
         OmegaConf.register_new_resolver(resolver.__name__.lstrip("_"), resolver, replace=True)
     ConfigStore.instance().store(name="any_key", node=DictConfig({}, flags={"struct": False}))
@@ -45,6 +45,11 @@ def _default_norm(weights: Any) -> str:
 def _by_weights(weights: Any, pretrained: Any, fresh: Any) -> Any:
     """Choose the first value with pretrained weights, the second from nothing."""
     return fresh if weights in (None, "none", "None") else pretrained
+
+
+def _of_imagenet(weights: Any) -> str:
+    """Keep the initial weights where they are ImageNet's, which a timm network brings itself; "none" for others."""
+    return "imagenet" if weights == "imagenet" else "none"
 
 
 def _either(first: Any, second: Any) -> Any:

@@ -1,3 +1,4 @@
+import hashlib
 import pickle
 
 import pytest
@@ -51,6 +52,24 @@ def test_imagenet_goes_into_the_body(monkeypatch) -> None:
     assert not any("backbone.body" in name for name in report.missing)
 
 
+def test_imagenet_comes_from_the_folder_of_weights(tmp_path, monkeypatch) -> None:
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    state = resnet18(weights=None).state_dict()
+    torch.save(state, tmp_path / "resnet18-f37072fd.pth")
+    monkeypatch.setenv("SARTORIUS_WEIGHTS", str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"resnet18-f37072fd\.pth: damaged, its SHA-256 begins with \w+, expected f370"
+    ):
+        load_weights(tiny_network("frozen_batch"), "imagenet", "maskrcnn_resnet50_fpn", "resnet18")
+    digits = hashlib.sha256((tmp_path / "resnet18-f37072fd.pth").read_bytes()).hexdigest()[:8]
+    (tmp_path / "resnet18-f37072fd.pth").rename(tmp_path / f"resnet18-{digits}.pth")
+    monkeypatch.setattr(ResNet18_Weights, "url", f"https://host/resnet18-{digits}.pth")
+    network = tiny_network("frozen_batch")
+    load_weights(network, "imagenet", "maskrcnn_resnet50_fpn", "resnet18")
+    assert torch.equal(network.backbone.body.layer4[1].conv2.weight, state["layer4.1.conv2.weight"])
+
+
 def resnet_of(name: str) -> nn.Module:
     network = nn.Module()
     network.backbone = ResNetPyramid(name, "batch", 5)
@@ -87,7 +106,9 @@ def test_a_failed_download_says_what_to_do(monkeypatch) -> None:
         raise OSError("no route to host")
 
     monkeypatch.setattr(MaskRCNN_ResNet50_FPN_Weights, "get_state_dict", fail)
-    with pytest.raises(InputError, match=r"could not be downloaded .*model\.weights=none.*model\.weights=FILE"):
+    with pytest.raises(
+        InputError, match=r"could not be downloaded .*model\.weights=none.*_coco-\w+\.pth .*SARTORIUS_WEIGHTS$"
+    ):
         load_weights(tiny_network(), "coco", "maskrcnn_resnet50_fpn", "resnet18")
 
 

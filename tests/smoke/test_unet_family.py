@@ -17,7 +17,8 @@ UNET = [
 ]  # fmt: skip
 CROPS = [
     "experiment=cropseg_cpu", "model.network.size=16", "model.network.body.encoder.name=resnet10t",
-    "model.network.body.encoder.levels=2", "model.network.body.channels=[8,8]",
+    "model.network.body.encoder.weights=none", "model.network.body.encoder.levels=2",
+    "model.network.body.channels=[8,8]",
 ]  # fmt: skip
 TILES = ["inference=tiles", "inference.size=32", "inference.overlap=12", "inference.margin=4"]
 

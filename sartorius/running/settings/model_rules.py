@@ -24,7 +24,7 @@ RULES: Table = {
     "model": {
         "weights": text | nothing,
         "class_mapping": map_of(text) | nothing,
-        "detector body": text,
+        "detector body": text | nothing,
         "cell_type_names": list_of(text),
         "optimizer lr_decay network layout decoder": part,
         "scheduler inference": part | nothing,

@@ -159,10 +159,9 @@ def _pretrained(name: str, weights: str, options: dict[str, Any], key: str) -> n
     local = local_weights(name, weights, f"{key}.weights")
     try:
         found = local or hub_weights(name)
-        given = (
-            {} if found is None else {"pretrained_cfg_overlay": {"state_dict": dict(found.state), "custom_load": False}}
-        )
-        body: nn.Module = timm.create_model(name, pretrained=True, **given, **options)
+        if found is not None:
+            options = options | {"pretrained_cfg_overlay": {"state_dict": dict(found.state), "custom_load": False}}
+        body: nn.Module = timm.create_model(name, pretrained=True, **options)
     except InputError:
         raise
     except Exception as error:  # the hub, its HTTP library, torch and timm raise a dozen kinds

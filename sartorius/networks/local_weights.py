@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -127,6 +128,7 @@ def find_file(name: str, folder: Path) -> Path | None:
 
 def read_file(path: Path, source: str) -> dict[str, Tensor]:
     """Read a file of timm's weights, `.safetensors` or torch's. Raises InputError, naming `source`, for another."""
+    state: Any
     if path.suffix == ".safetensors":
         try:
             state = load_file(path)

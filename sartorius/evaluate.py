@@ -17,6 +17,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from sartorius.data import provenance
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import make_folds, read_folds
 from sartorius.data.out_of_fold import type_names
@@ -48,7 +49,8 @@ def check_options(cfg: DictConfig) -> None:
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here come first.
 
-    Raises InputError for data of no SupervisedDataModule, and views that nothing joins.
+    Raises InputError for data of no SupervisedDataModule, views that nothing joins, and images that the checkpoint was
+    trained on.
     """
     import torch
 
@@ -64,6 +66,15 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     given["num_workers"] = cfg.data.num_workers
     trained_on = module.hparams.get("config", {}).get("data") or {}
     datamodule = validation_data(trained_on, str(cfg.checkpoint), **given)
+    datamodule.setup()
+    if not datamodule.val_images:
+        raise InputError(
+            f"{cfg.checkpoint}: was trained on all labelled images (data.fold=all), none is left to score it on; score "
+            "the checkpoints of the folds, or its predictions of other labelled images"
+        )
+    seen = module.hparams.get(provenance.KEY, {})
+    remedy = "Leave out data.fold=, or give other images with data.root="
+    provenance.check_unseen(seen, datamodule, f"checkpoint={cfg.checkpoint}", remedy)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
     callbacks: Any = [PredictionWriter(folder, about), Progress()]
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))

@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
     datamodule = wiring.instantiate(cfg.data)
     datamodule.setup("predict")  # bad images are named before a network is built
     building.seed_everything(cfg.seed)
-    module, predictions = build_predictions(cfg)
+    module, predictions = build_predictions(cfg, datamodule.images)
     folders = predict(module, datamodule, predictions)
     if predictions[0].view is None:
         print(f"{len(datamodule.images)} images: detections and overlays in {output}")

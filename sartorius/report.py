@@ -80,10 +80,10 @@ def page_file(cfg: DictConfig) -> Path:
 def print_next_of(entry: Entry) -> None:
     """Print the command that uses what the run of an entry has: its model, or its detections."""
     folder, detections = entry.run.folder, entry.run.detections
-    if not detections:
+    if (folder / "checkpoints" / "best.ckpt").is_file():
+        print_next("predict", model_of(folder / "detections"))
+    elif not detections:
         print_next("report", {"run": [folder, "ANOTHER_RUN"]})
-    elif (folder / "checkpoints" / "best.ckpt").is_file():
-        print_next("predict", model_of(detections[0]))
     elif entry.labelled:
         print_next("tune", {"detections": detections, "output": "tuned"})
     else:

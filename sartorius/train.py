@@ -3,7 +3,8 @@
 Writes a run folder (config.yaml, git.json, metrics.csv, batches.csv, metrics.json, checkpoints/, detections/,
 overlays/, per_image.csv) and a line of runs/leaderboard.csv. `ckpt_path=runs/<run>/checkpoints/last.ckpt` continues a
 run in its folder, with the options and images that it had (see `running.resume_check`); `-m sweep=folds` trains every
-fold; `test=true` also runs the best checkpoint over the data's test split.
+fold; `data.fold=all` trains on all labelled images, without a score; `test=true` also runs the best checkpoint over the
+data's test split.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def train(
     it where `test` cannot be done, in it where memory runs out or torch.compile fails, and after it where no checkpoint
     could be written.
     """
+    from sartorius.callbacks.checkpoints import best_checkpoint
     from sartorius.callbacks.out_of_memory import explain_memory
     from sartorius.modules.compilation import explain_compilation
 
@@ -91,16 +93,6 @@ def check_test(module: LightningModule, datamodule: LightningDataModule) -> None
         )
 
 
-def best_checkpoint(trainer: Trainer) -> str:
-    """Find the checkpoint with the best score; "" when none was scored or it could not be written."""
-    from pytorch_lightning.callbacks import ModelCheckpoint
-
-    best = (
-        callback.best_model_path for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
-    )
-    return next((path for path in best if Path(path).is_file()), "")
-
-
 def last_checkpoint(trainer: Trainer) -> str:
     """Find the last checkpoint; "" when none was written."""
     from sartorius.callbacks.checkpoints import LastCheckpoint
@@ -142,7 +134,8 @@ def check_folder(cfg: DictConfig) -> None:
 @command("train", outputs.Output(outputs.run_folder, check=check_folder))
 @run_on_devices("train")
 def main(cfg: DictConfig) -> float:
-    """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps."""
+    """Build the objects of the config and train. Returns the monitored score of the best checkpoint, for sweeps; NaN
+    where nothing is scored."""
     check_training(cfg)
     training = build_training(cfg)
     trainer = training.trainer
@@ -155,8 +148,12 @@ def main(cfg: DictConfig) -> float:
         finish_logging(failed=True)
         raise
     finish_logging()
-    score = score_of(metrics, cfg.monitor)
-    print(f"{cfg.monitor} {score:.4f} in {cfg.run_dir}")
+    if cfg.monitor is None:
+        score = float("nan")
+        print(f"no score, since all labelled images were trained on; in {cfg.run_dir}")
+    else:
+        score = score_of(metrics, cfg.monitor)
+        print(f"{cfg.monitor} {score:.4f} in {cfg.run_dir}")
     if trainer.is_global_zero and cfg.largest_checkpoint is not None:
         delete_checkpoints(Path(str(cfg.run_dir)) / "checkpoints", cfg.largest_checkpoint)
     print_next("report", {"run": cfg.run_dir})

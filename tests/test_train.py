@@ -18,13 +18,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from sartorius.callbacks.checkpoints import LastCheckpoint
+from sartorius.callbacks.checkpoints import LastCheckpoint, best_checkpoint
 from sartorius.callbacks.pixel_report import PixelReport
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.running import loading, precision, wiring
 from sartorius.train import (
-    best_checkpoint,
     check_test,
     finish_logging,
     last_checkpoint,

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytorch_lightning import LightningModule, Trainer
+
+from sartorius.callbacks.checkpoints import best_checkpoint
 from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.errors import InputError
 from sartorius.loggers.protocol import FileLogger, loggers_with
@@ -16,7 +19,8 @@ KINDS = ("model", "postprocess", "predictions")
 
 
 class Artifacts(ImageCallback):
-    """Files for the loggers that keep some, handed over when the best checkpoint has been validated after a fit.
+    """Files for the loggers that keep some, handed over when the best checkpoint has been validated after a fit; the
+    model alone, at its end, of a fit without validation.
 
     model: the checkpoint. postprocess: the thresholds that it was scored with, as `<folder>/postprocess.yaml`, which
     `postprocess.file=` reads. predictions: the detections, with the run's metrics.json and per_image.csv. Each is
@@ -42,6 +46,14 @@ class Artifacts(ImageCallback):
                 paths = self._paths(kind, validation)
             for logger in loggers if paths else ():
                 logger.log_files(kind, kind, paths, scores)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand over the model of a fit without validation."""
+        checkpoint = best_checkpoint(trainer)
+        if trainer.limit_val_batches or not checkpoint or "model" not in self.kinds or not trainer.is_global_zero:
+            return
+        for logger in loggers_with(trainer, FileLogger):
+            logger.log_files("model", "model", [Path(checkpoint)], {})
 
     def _paths(self, kind: str, validation: Validation) -> list[Path]:
         if kind == "model":

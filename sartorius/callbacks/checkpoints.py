@@ -26,7 +26,7 @@ _PROCESSES = "processes"  # key of a checkpoint: how many trained
 
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint for one file, of weights alone, aware of files that `AtomicCheckpointIO` could not
-    write.
+    write. Without a monitor it is the file of the last epoch.
 
     The best score then stays that of the weights in the file, so that the next epoch above it is saved: Lightning would
     wait for one above the score whose weights are lost. A run folder may be moved: the state names files within
@@ -52,8 +52,9 @@ class BestCheckpoint(ModelCheckpoint):
         """Forget the best score where its file is not here any more."""
         lost = bool(self.best_model_path) and not Path(self.best_model_path).is_file()
         if trainer.strategy.broadcast(lost):
-            score = float(self.best_model_score or 0.0)
-            rank_zero_warn(f"{self.best_model_path}: not found, and its score {score:.4f} is forgotten")
+            score = self.best_model_score
+            forgotten = "" if score is None else f", and its score {float(score):.4f} is forgotten"
+            rank_zero_warn(f"{self.best_model_path}: not found{forgotten}")
             self.best_k_models, self.best_model_score = {}, None
             self.best_model_path = self.kth_best_model_path = ""
 
@@ -79,6 +80,15 @@ class BestCheckpoint(ModelCheckpoint):
             yield
         if trainer.strategy.broadcast(self.best_model_path in writer.unwritten):  # only the first process writes
             self.load_state_dict(before)
+
+
+def best_checkpoint(trainer: Trainer) -> str:
+    """Find the checkpoint with the best score, or of the last epoch where nothing is monitored; "" when none was
+    scored or it could not be written."""
+    best = (
+        callback.best_model_path for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)
+    )
+    return next((path for path in best if Path(path).is_file()), "")
 
 
 class LastCheckpoint(Checkpoint):

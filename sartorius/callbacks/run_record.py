@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pytorch_lightning import LightningModule, Trainer
 
+from sartorius.callbacks.checkpoints import best_checkpoint
 from sartorius.callbacks.leaderboard import record_run
 from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.files import remove_partial, write_csv, write_json, write_text
@@ -22,6 +24,8 @@ from sartorius.networks import checkpoints
 class RunRecord(ImageCallback):
     """Files of a run: config.yaml and git.json when a fit starts, metrics.json, per_image.csv and the leaderboard's
     line when its best checkpoint has been validated. Loggers get the config.
+
+    A fit without validation is recorded at its end, without a score.
 
     folder: of the run. leaderboard: the csv with one line a run; None for none. about: columns that tell this run from
     others in the leaderboard, such as experiment, fold and seed.
@@ -69,19 +73,28 @@ class RunRecord(ImageCallback):
         table = report.per_image_table(result.rows, result.images, result.cell_types, result.overlaps)
         write_csv(self.folder / "per_image.csv", table)
         numbers = report.summary(result.rows, result.cell_types, sorted(set(result.cell_types)), result.overlaps)
-        ran = {"epochs": self._epochs, **{name: round(spent, 1) for name, spent in self._spent.items()}}
         best = {"checkpoint": checkpoint, "epoch": checkpoints.read_checkpoint(checkpoint)["epoch"]}
-        box_ap = {"box_ap": result.metrics.get("val/box_ap")}
-        write_json(self.folder / "metrics.json", {**numbers, **box_ap, **best, **ran})
-        if self.leaderboard is not None:
-            record_run(self.leaderboard, {**self._line(result.metrics), **ran, "commit": git_state()["commit"]})
+        self._write({**numbers, "box_ap": result.metrics.get("val/box_ap"), **best}, result.metrics)
 
-    def _line(self, metrics: dict[str, float]) -> dict[str, Any]:
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the numbers of a fit without validation."""
+        checkpoint = best_checkpoint(trainer)
+        if not trainer.limit_val_batches and checkpoint and self._epochs and trainer.is_global_zero:
+            self._write({"competition_map": None, "checkpoint": checkpoint, "epoch": self._epochs - 1}, {})
+
+    def _write(self, numbers: Mapping[str, Any], scores: Mapping[str, float]) -> None:
+        """Write metrics.json, and the leaderboard's line with `scores`."""
+        ran = {"epochs": self._epochs, **{name: round(spent, 1) for name, spent in self._spent.items()}}
+        write_json(self.folder / "metrics.json", {**numbers, **ran})
+        if self.leaderboard is not None:
+            record_run(self.leaderboard, {**self._line(scores), **ran, "commit": git_state()["commit"]})
+
+    def _line(self, metrics: Mapping[str, float]) -> dict[str, Any]:
         prefix = "val/map_"
         by_type = {f"map_{k.removeprefix(prefix)}": v for k, v in metrics.items() if k.startswith(prefix)}
         head = {"date": time.strftime("%Y-%m-%d %H:%M:%S"), "run": os.path.relpath(self.folder), **self.about}
         others = {key: metrics[f"val/{key}"] for key in MEANINGS if f"val/{key}" in metrics}
-        return {**head, "map": metrics["val/map"], **by_type, **others}
+        return {**head, "map": metrics.get("val/map"), **by_type, **others}
 
 
 def _clocks() -> dict[str, float]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sartorius.data.competition.folder import Competition
+from sartorius.data.provenance import KEY
 from sartorius.errors import InputError
 from sartorius.structures.detections import DetectionsFolder
 
@@ -14,10 +16,12 @@ def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = N
     """Return the folder of each image, in the order of the folders.
 
     Raises InputError for an image in two of them; with `truth` also for an empty folder and an image without labels.
+    Warns, with `truth`, of images that the model of a folder was trained on.
     """
     by_image: dict[str, DetectionsFolder] = {}
     for folder in folders:
         images = folder.image_ids()
+        known = {} if truth is None else folder.meta.get(KEY) or {}
         if truth is not None and not images:
             raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
         for image_id in images:
@@ -29,6 +33,12 @@ def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = N
             if truth is not None:
                 truth.record(image_id)  # raises for an id that is not labelled
             by_image[image_id] = folder
+        if seen := [image_id for image_id in images if image_id in known]:
+            warnings.warn(
+                f"{folder.folder}: the model was trained on {len(seen)} of its {len(images)} images ({seen[0]}, ...); "
+                "what is measured on them flatters",
+                stacklevel=2,
+            )
     return by_image
 
 

@@ -12,6 +12,7 @@ SPLIT = (
     "fold", "n_folds", "fold_seed", "fold_file", "images", "val_images",
     "limits", "limit_seed", "drop_shared", "repeated", "annotation_files",
 )  # fmt: skip
+ALL = "all"  # as `fold`: all labelled images are trained on, none is validated
 KEY = "trained_on"  # of the images in checkpoint metadata
 OWN = "images"  # of the images of this run alone, by their use
 
@@ -100,7 +101,18 @@ def note(
 
 
 def check_start(before: Mapping[str, str], datamodule: SplitData, source: str) -> None:
-    """Raise InputError where the weights were trained on images that are held back here, or on their places.
+    """Raise InputError where the weights of `source` were trained on images that are held back here.
+
+    See `check_unseen`.
+    """
+    check_unseen(
+        before, datamodule, f"model.weights={source}", "Start from weights that were trained without them: the same "
+        "fold of the same data (data.fold, data.fold_seed), or other data with data.drop_shared=true",
+    )  # fmt: skip
+
+
+def check_unseen(before: Mapping[str, str], datamodule: SplitData, source: str, remedy: str) -> None:
+    """Raise InputError, with a remedy, where weights were trained on images that are held back here, or their places.
 
     before: the images as `noted` gives them. Nothing is checked where a run validates on its own training images on
     purpose (overfitting).
@@ -117,7 +129,6 @@ def check_start(before: Mapping[str, str], datamodule: SplitData, source: str) -
         how = "" if first in before else f", whose well or field of view '{where}' it shares with {places[where]}"
         kind = name.split("_")[0].replace("val", "validation")
         raise InputError(
-            f"model.weights={source}: was trained on {len(shared)} of the {len(images)} {kind} images or their "
-            f"neighbours ({first}{how}); the score would be flattered. Start from weights that were trained without "
-            "them: the same fold of the same data (data.fold, data.fold_seed), or other data with data.drop_shared=true"
+            f"{source}: was trained on {len(shared)} of the {len(images)} {kind} images or their "
+            f"neighbours ({first}{how}); the score would be flattered. {remedy}"
         )

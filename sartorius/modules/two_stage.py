@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sartorius.data import provenance
 from sartorius.errors import InputError
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
@@ -100,6 +101,8 @@ class TwoStageModule(SegmentationModule):
             "mask_size": mask_size,
         }
         self.hparams.update({key: stage.hparams.get(key) for key in ("postprocess", "data")}, model=model)
+        seen = [part.hparams.get(provenance.KEY) or {} for part in (stage, second)]
+        self.hparams[provenance.KEY] = {**seen[0], **seen[1]}
 
     @property
     def export_settings(self) -> dict[str, Any] | None:

@@ -2,7 +2,8 @@
 
 The metadata are the module's `hparams`, which Lightning stores: `format_version`, `model` (the resolved config of the
 module), `cell_types`, `postprocess`, `data` (its name), `config` (the whole resolved config) and, after a fit,
-`trained_on` (see `data.provenance`).
+`trained_on` and `images` (see `data.provenance`): of a training on all labelled images, which nothing has scored, the
+list of validation images is empty.
 """
 
 from __future__ import annotations

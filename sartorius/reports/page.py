@@ -165,7 +165,8 @@ def _tiles(view: RunView, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> l
             tiles.append((f"{1 - hits / predicted:.0%}", "of predicted cells are false", f"{false} of {predicted}"))
     elif "cells" in numbers:
         tiles.append((str(numbers["cells"]), "annotated cells", f"{numbers.get('predictions', '?')} predicted"))
-    return [*tiles, (str(numbers.get("images", len(view.sources))), "images", "")]
+    count = numbers.get("images", len(view.sources))
+    return [*tiles, (str(count), "images", "")] if count else tiles
 
 
 def _top(

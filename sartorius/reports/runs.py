@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from sartorius.data.provenance import ALL
 from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.reports.curves import read_numbers
@@ -69,10 +70,15 @@ def read_run(folder: str | Path, name: str) -> Run:
             f"run={folder}: nothing to report in it; expected one or more of detections/, metrics.json, "
             "per_image.csv, metrics.csv, as train, evaluate, predict and ensemble write them"
         )
+    data = config.get("data")
+    on_all = table is None and isinstance(data, Mapping) and data.get("fold") == ALL
     missing = {
+        "no score: all labelled images were trained on (data.fold=all)": on_all,
         "no metrics.csv with numbers: no curve but that of the training loss": curves.empty and not batches.empty,
         "no metrics.csv with numbers: no curves": curves.empty and batches.empty,
-        "no detections: no images, no cells; scores are those that the folder holds": not (detections or predictions),
+        "no detections: no images, no cells; scores are those that the folder holds": not (
+            on_all or detections or predictions
+        ),
         "no config.yaml: no settings, and data.root= has to be given": not config,
     }
     notes = tuple(text for text, applies in missing.items() if applies)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sartorius.networks import checkpoints
 from sartorius.postprocess.saved import build as build_postprocess
-from sartorius.running import precision, resume_check
+from sartorius.running import all_images, precision, resume_check
 from sartorius.running.wiring import build_trainer, instantiate, instantiate_all, plain
 from sartorius.structures.constructible import check_calls
 
@@ -41,6 +41,7 @@ def build_training(cfg: DictConfig) -> Training:
     seed_everything(cfg.seed)
     resolve_precision(cfg.trainer)
     datamodule = instantiate(cfg.data)
+    all_images.switch_off(cfg)
     check_calls(plain(cfg.model), "model")  # or its checkpoints could be trained but not used
     if cfg.get("postprocess"):
         build_postprocess(plain(cfg.postprocess), "train")  # likewise

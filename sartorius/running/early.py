@@ -8,9 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from sartorius.errors import InputError
+from sartorius.running import all_images
 from sartorius.running.wiring import plain
 
 _KNOWN = ("sartorius.", "pytorch_lightning.")
@@ -30,9 +32,15 @@ LOGGED: Mapping[str, str] = {
 
 
 def check_training(cfg: DictConfig) -> None:
-    """Raise InputError where the data's folder is not there, or nothing logs a metric that is monitored."""
+    """Raise InputError where the data's folder is not there, or nothing logs a metric that is monitored.
+
+    A training on all labelled images monitors none, see `all_images`.
+    """
     check_data(plain(cfg.data))
     callbacks = {str(name): entry for name, entry in (plain(cfg.get("callbacks")) or {}).items() if entry is not None}
+    if all_images.trains_on_all(cfg):
+        all_images.check_choices(callbacks, HydraConfig.get().overrides.task if HydraConfig.initialized() else [])
+        return
     parts = [plain(cfg.model), *callbacks.values()]
     if not all(str(part.get("_target_")).startswith(_KNOWN) for part in parts):
         return  # others may log anything

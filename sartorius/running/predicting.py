@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from sartorius.data import provenance
 from sartorius.errors import InputError
 from sartorius.running import loading
 from sartorius.running.building import resolve_precision
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from sartorius.modules.base import SegmentationModule
     from sartorius.postprocess.finalise import Finalised
     from sartorius.structures.arrays import GreyImage
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,10 @@ def model_source(checkpoint: str | None, stages: Mapping[str, Any] | None) -> st
     return f"{stages['first']} + {stages['second']}"
 
 
-def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Prediction]]:
+def build_predictions(cfg: DictConfig, images: Sequence[str]) -> tuple[SegmentationModule, list[Prediction]]:
     """Load the model of a config and build its pass over the images: one a view where `tta.fuse` is null, else one.
 
+    images: ids. Those that the model was trained on are warned of, and named in meta.json for whoever scores them.
     Detections are saved with the post-processing and the filter that the config adds to those of the checkpoint; a
     single pass draws overlays too. Raises InputError as `model_source` does, and for what does not fit the checkpoint.
     """
@@ -69,6 +74,7 @@ def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Predict
         "tta": plain(cfg.tta) or None,
         "postprocess": to_saved(postprocess),
         saved_filter.KEY: saved_filter.to_save(cfg.filter, module.cell_type_names),
+        provenance.KEY: _trained_on(module, images, source),
     }
     folder = Path(cfg.callbacks.prediction_writer.folder)
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
@@ -84,6 +90,17 @@ def build_predictions(cfg: DictConfig) -> tuple[SegmentationModule, list[Predict
         callbacks = instantiate_all(without_overlays, prediction_writer=writer)
         predictions.append(Prediction(own, build_predictor(cfg.trainer, callbacks), view))
     return module, predictions
+
+
+def _trained_on(module: SegmentationModule, images: Sequence[str], source: str) -> dict[str, str]:
+    """Choose those of the images that the model was trained on, id -> place, and warn of them."""
+    known = module.hparams.get(provenance.KEY) or {}
+    if seen := {image_id: known[image_id] for image_id in images if image_id in known}:
+        log.warning(
+            "%s: was trained on %d of these %d images (%s, ...): their detections flatter any score and any threshold",
+            source, len(seen), len(images), next(iter(seen)),
+        )  # fmt: skip
+    return seen
 
 
 def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Trainer:

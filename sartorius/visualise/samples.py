@@ -48,7 +48,10 @@ def first_samples(datamodule: LightningDataModule, split: str, count: int, epoch
     drawn = (pair for batch in loader for pair in zip(batch.images, batch.targets, strict=True))
     samples = [Sample(image, target, epoch) for image, target in islice(drawn, count)]
     if not samples:
-        raise InputError(f"split={split}: the loader has no batch; lower data.batch_size or set data.drop_last=false")
+        raise InputError(
+            f"split={split}: the loader has no batch; lower data.batch_size, set data.drop_last=false, or choose a "
+            "fold with such images"
+        )
     return samples
 
 

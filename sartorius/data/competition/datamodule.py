@@ -1,4 +1,4 @@
-"""LightningDataModule of the competition: training and validation images of one fold."""
+"""LightningDataModule of the competition: training and validation images of one fold, or all images to train on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import Folds, check_leak, make_folds, read_folds
 from sartorius.data.competition.leaks import admitted
 from sartorius.data.loading.labelled import LabelledDataModule, subset
-from sartorius.data.provenance import SPLIT
+from sartorius.data.provenance import ALL, SPLIT
 from sartorius.data.pseudo_labels.source import PseudoLabelled
 from sartorius.errors import InputError
 from sartorius.structures.cell_types import CELL_TYPES
@@ -24,14 +24,17 @@ class SupervisedDataModule(LabelledDataModule):
 
     Training truth is cleaned, validation truth is not. No pseudo-label is of a validation image or its plate well.
 
-    root: folder in the competition's layout.  fold: the one that is validated on.
+    root: folder in the competition's layout.  fold: the one that is validated on; `all`: every labelled image is
+    trained on (but for those that the cleaning drops) and none is validated; the folds are not made.
     fold_file: a csv of `sartorius.prepare`; None assigns `n_folds` folds by `fold_seed` (apart from `seed`:
     another training seed must not change the validation images).
     images: train on these ids only, or on the first so many of the fold that have cells; without `val_images` they
     are also validated on (overfitting on purpose).  val_images: validate on these ids instead of the fold's.
     loading: the arguments of `LabelledDataModule`.
 
-    After `setup`: train_images, val_images and pseudo_images (sorted ids), folds, competition.
+    After `setup`: train_images, val_images and pseudo_images (sorted ids), competition.
+
+    Raises InputError for chosen images beside fold=all.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class SupervisedDataModule(LabelledDataModule):
         root: str | Path,
         *,
         name: str = "sartorius",
-        fold: int = 0,
+        fold: int | str = 0,
         n_folds: int = 5,
         fold_seed: int = 0,
         fold_file: str | Path | None = None,
@@ -53,6 +56,12 @@ class SupervisedDataModule(LabelledDataModule):
         self.root, self.cleaning = Path(str(root)), cleaning
         self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
         self.images, self.chosen_val_images = images, val_images
+        for key, chosen in (("images", images), ("val_images", val_images)):
+            if fold == ALL and chosen is not None:
+                raise InputError(
+                    f"data.{key}={chosen}: data.fold=all trains on all labelled images and validates none; leave out "
+                    "one of the two"
+                )
 
     def setup(self, stage: str | None = None) -> None:
         """Read and check the folder, choose images, build the datasets; a second call does nothing new.
@@ -75,10 +84,12 @@ class SupervisedDataModule(LabelledDataModule):
 
     def _choose(self) -> tuple[list[str], list[str]]:
         """Choose training and validation images; no validation well is trained on, unless overfitting is asked for."""
-        wells = self.competition.wells
-        self.folds = self._folds()
-        train, val = self.folds.split(self.fold)
         dropped = set(self.cleaning.drop_images) if self.cleaning is not None else set()
+        if self.fold == ALL:
+            if everything := sorted({*self.competition.ids} - dropped):
+                return everything, []
+            raise InputError(f"{self.root}: no labelled image is left to train on")
+        train, val = self._folds().split(self.fold)
         train = [image_id for image_id in train if image_id not in dropped]
         if self.images is not None:
             train = subset(self.images, train, self.competition, f"fold {self.fold}")
@@ -96,7 +107,7 @@ class SupervisedDataModule(LabelledDataModule):
                 "need one of each"
             )
         if self.competition.has_wells or self.chosen_val_images is not None:
-            check_leak(train, val, wells)
+            check_leak(train, val, self.competition.wells)
         return train, val
 
     def _folds(self) -> Folds:

@@ -38,7 +38,7 @@ class Folds:
         """Folds count from 0 to n_folds - 1."""
         return int(self.table["fold"].max()) + 1
 
-    def split(self, fold: int) -> tuple[list[str], list[str]]:
+    def split(self, fold: int | str) -> tuple[list[str], list[str]]:
         """Return (training images, validation images) of a fold, sorted ids; raises InputError for an unknown fold."""
         if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < self.n_folds:
             raise InputError(f"fold {fold!r}: there are folds 0 to {self.n_folds - 1}; give data.fold one of these")

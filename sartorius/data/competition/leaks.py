@@ -25,11 +25,12 @@ def admitted(
     """Choose the images of `source` that may be trained on beside the labelled images `training`; sorted ids.
 
     Left out, and counted in one line of the log, are labelled images (by id, or those of the two lists by their
-    pixels) and those that share a plate well with `validation`. Warns where wells are not known. Decodes every image.
-    Raises InputError where none is left, and for a damaged one.
+    pixels) and those that share a plate well with `validation`. Where it has images, warns of wells that are not
+    known. Decodes every image. Raises InputError where none is left, and for a damaged one.
     """
     labelled = set(source.ids) & set(competition.ids)
-    _warn_of_unknown_wells(source, competition, labelled)
+    if validation:
+        _warn_of_unknown_wells(source, competition, labelled)
     wells = {competition.wells[image_id] for image_id in validation}
     # by both: the file's column sample_id or the name may be wrong
     shared = {image_id for image_id in source.ids if wells & {source.well(image_id), well_of(image_id)}}

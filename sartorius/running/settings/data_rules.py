@@ -1,6 +1,6 @@
 """Rules of the data's groups: data, cleaning, copy_paste, pseudo_labels and transform, albumentations' too."""
 
-from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, PIXELS, SEED, SIZE, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, FOLD, PIXELS, SEED, SIZE, Table
 from sartorius.structures.rules import (
     built,
     by_name,
@@ -25,7 +25,7 @@ _FACTOR = number(0, 100)
 RULES: Table = {
     "data": {
         "name": text,
-        "fold": whole(0, 1_000_000) | nothing,
+        "fold": FOLD,
         "n_folds": whole(2, 1_000_000),
         "fold_seed limit_seed seed": SEED,
         "fold_file": EMPTY_OR_PATH,

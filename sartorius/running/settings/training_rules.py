@@ -1,6 +1,6 @@
 """Rules of the groups of a fit: optimizer, scheduler, trainer, callbacks, logger, averaging and compile."""
 
-from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, SEED, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, FOLD, SEED, Table
 from sartorius.structures.rules import (
     anything,
     built,
@@ -97,7 +97,7 @@ RULES: Table = {
             "pruner": built,
             "pruner.n_startup_trials pruner.n_warmup_steps": whole(0, 1_000_000),
         },
-        "run_record.about": {"": part, "experiment": text, "fold": whole(0, 1_000_000) | nothing, "seed": SEED},
+        "run_record.about": {"": part, "experiment": text, "fold": FOLD, "seed": SEED},
     },
     "hydra": {"run.dir sweep.dir": path},
     "logger.*": built | nothing,

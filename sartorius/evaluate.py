@@ -65,7 +65,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
     trained_on = module.hparams.get("config", {}).get("data") or {}
-    datamodule = validation_data(trained_on, str(cfg.checkpoint), **given)
+    datamodule: Any = validation_data(trained_on, str(cfg.checkpoint), **given)
     datamodule.setup()
     if not datamodule.val_images:
         raise InputError(

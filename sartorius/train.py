@@ -42,8 +42,7 @@ def train(
     it where `test` cannot be done, in it where memory runs out or torch.compile fails, and after it where no checkpoint
     could be written.
     """
-    from sartorius.callbacks import checkpoints, out_of_memory
-    from sartorius.modules.compilation import explain_compilation
+    from sartorius.callbacks.checkpoints import best_checkpoint
 
     if test:
         check_test(module, datamodule)
@@ -51,7 +50,7 @@ def train(
     try:
         trainer.fit(module, datamodule, ckpt_path=resume)
         # the first process decides: others may see a file later on a shared file system
-        if checkpoint := trainer.strategy.broadcast(checkpoints.best_checkpoint(trainer) or last_checkpoint(trainer)):
+        if checkpoint := trainer.strategy.broadcast(best_checkpoint(trainer) or last_checkpoint(trainer)):
             for stage in [
                 *([trainer.validate] if trainer.limit_val_batches else []),
                 *([trainer.test] if test else []),
@@ -63,14 +62,18 @@ def train(
     except SystemExit:  # Lightning's answer to Ctrl-C, once its callbacks have saved the state
         raise KeyboardInterrupt from None
     except Exception as error:
-        if (
-            known := out_of_memory.explain_memory(error, trainer)
-            or explain_compilation(error)
-            or explain_batch_norm(error)
-        ):
+        if known := explain(error, trainer):
             raise known from error
         raise
     return metrics
+
+
+def explain(error: Exception, trainer: Trainer) -> InputError | None:
+    """Return the input error for a fit that ran out of memory, failed to compile or met too small crops; else None."""
+    from sartorius.callbacks.out_of_memory import explain_memory
+    from sartorius.modules.compilation import explain_compilation
+
+    return explain_memory(error, trainer) or explain_compilation(error) or explain_batch_norm(error)
 
 
 def explain_batch_norm(error: Exception) -> InputError | None:

@@ -32,7 +32,8 @@ TINY = [
 ]  # fmt: skip
 CROPS = [
     "experiment=cropseg_cpu", "model.network.body.encoder.name=resnet10t", "model.network.body.encoder.levels=3",
-    "model.network.body.encoder.weights=none", "model.network.size=32", "trainer.precision=32-true", "trainer.max_epochs=1", "data.fold=all",
+    "model.network.body.encoder.weights=none", "model.network.size=32", "trainer.precision=32-true",
+    "trainer.max_epochs=1", "data.fold=all",
 ]  # fmt: skip
 
 

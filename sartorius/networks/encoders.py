@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import timm
 import torch
+from timm.models import is_model_in_modules
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,14 +21,17 @@ from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 
 log = logging.getLogger(__name__)
-# timm warns of the tensors of heads, which features do without
-logging.getLogger("timm.models._builder").addFilter(lambda record: "Unexpected keys" not in str(record.msg))
+# timm tells of tensors of heads, which features do without, and of steps that `log` sums up
+logging.getLogger("timm.models._builder").addFilter(
+    lambda record: record.levelno >= logging.WARNING and "Unexpected keys" not in str(record.msg)
+)
 GREY, COLOURS = 1, 3  # input channels that timm makes of weights for colours
 # Arguments that let networks of these names take images of any size, not only that of their weights.
 ANY_SIZE: dict[tuple[str, ...], dict[str, Any]] = {
     ("vit_", "eva"): {"dynamic_img_size": True},
     ("swin",): {"strict_img_size": False},
 }
+WHOLE = ("efficientnet", "mobilenetv3")  # timm's modules that run all stages unless told to cut the network
 
 
 class Encoder(Protocol):
@@ -134,7 +138,9 @@ def _create(name: str, weights: str | None, in_channels: int, levels: int | None
         raise InputError(f"{key}.name={name}: timm knows no such network; near ones: {', '.join(near) or 'none'}")
     options: dict[str, Any] = {"features_only": True, "in_chans": in_channels}
     if levels is not None:
-        options["out_indices"] = tuple(range(levels))  # coarser stages are not built
+        options["out_indices"] = tuple(range(levels))  # coarser stages are not kept
+        if is_model_in_modules(name.split(".")[0], WHOLE):
+            options["feature_cls"] = "getter"
     for beginnings, arguments in ANY_SIZE.items():
         if name.startswith(beginnings):
             options |= arguments

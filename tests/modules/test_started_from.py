@@ -81,5 +81,5 @@ def test_a_detector_is_no_unet(tmp_path: Path) -> None:
     torch.save({"backbone.body.conv1.weight": torch.zeros(2)}, tmp_path / "a.pth")
     with pytest.raises(InputError, match="none of its 1 tensors has a name and shape of this model"):
         module(weights=str(tmp_path / "a.pth"))
-    with pytest.raises(InputError, match=r"model\.weights=coco: no such file"):
+    with pytest.raises(InputError, match=r"model\.weights=coco: torchvision has none for this model"):
         module(weights="coco")

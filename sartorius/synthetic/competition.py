@@ -31,7 +31,7 @@ from sartorius.structures.progress import progress_bar
 from sartorius.synthetic.generated import write_whole
 from sartorius.synthetic.image import Appearance, SyntheticImage, draw_image
 
-VERSION = 1  # of the drawing; another one gives other images for the same seed
+VERSION = 2  # of the drawing; another one gives other images for the same seed
 COLUMNS = (
     "id", "annotation", "width", "height", "cell_type", "plate_time", "sample_date", "sample_id", "elapsed_timedelta",
 )  # fmt: skip

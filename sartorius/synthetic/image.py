@@ -11,7 +11,8 @@ from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import HEIGHT, WIDTH
 from sartorius.structures.rle import Runs
 from sartorius.synthetic.cells import POPULATIONS, Cell
-from sartorius.synthetic.optics import GRAIN_SIZE, IMAGING, add_cell, add_debris, add_neurites, photograph, texture
+from sartorius.synthetic.neurites import add_neurites
+from sartorius.synthetic.optics import GRAINS, IMAGING, add_cell, add_debris, photograph, texture
 from sartorius.synthetic.placement import place_cells, window
 
 SMALLEST = 32  # pixels; the smallest height and width
@@ -72,7 +73,7 @@ def draw_image(
     areas = population.areas(rng, count, count * 520 * 704 / (height * width), 3.2 * (levels[1] - 0.5))
     cells = place_cells(rng, population, areas, height, width)
     field = np.zeros((height, width), np.float32)
-    grains = texture(rng, height, width, GRAIN_SIZE)
+    grains = texture(rng, height, width, GRAINS)
     add_neurites(rng, field, grains, cells, imaging)
     for cell in cells:
         add_cell(rng, field, grains, cell, imaging, imaging.grain * grain)

@@ -34,7 +34,7 @@ from sartorius.structures.rle import Runs
 from sartorius.synthetic.generated import write_whole
 from sartorius.synthetic.image import Appearance, SyntheticImage, draw_image
 
-VERSION = 1  # of the drawing; another one gives other images for the same seed
+VERSION = 2  # of the drawing; another one gives other images for the same seed
 # Line -> population that it is drawn as, and between which cumulative shares of that population's cells an image its
 # counts lie: few and large, or many and small cells. BV2 is the densest line of the real set, SKOV3 among the sparsest.
 LINES: dict[str, tuple[str, float, float]] = {

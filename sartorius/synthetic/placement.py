@@ -84,7 +84,9 @@ def place_cells(rng: np.random.Generator, population: Population, areas: Floats,
         if np.count_nonzero(cell.mask[crop]) < SMALLEST:
             if cells or k + 1 < len(areas):
                 continue
-            _move(cell, height / 2, width / 2)
+            inside = np.argwhere(cell.mask)
+            y, x = inside[np.abs(inside - inside.mean(0)).sum(1).argmin()]
+            cell.top, cell.left = height // 2 - int(y), width // 2 - int(x)
             region, crop = window(cell, height, width)
         occupied[region] |= cell.mask[crop]
         cells.append(cell)

@@ -318,7 +318,7 @@ class TestImage:
 
     @pytest.mark.parametrize("cell_type", TYPES)
     def test_every_cell_shows_at_its_border(self, cell_type: str) -> None:
-        """Darker inside than on the ring around it, which is the halo: true of nearly all masks, not of moved ones."""
+        """Darker 2 to 4 px inside its outline than on it, where the halo is: true of most masks, not of moved ones."""
         drawn = draw(cell_type, appearance=Appearance(debris=0))
         shown, moved = [], []
         image = drawn.image.astype(float)
@@ -326,12 +326,16 @@ class TestImage:
         for k in range(drawn.runs.count):
             mask = np.zeros(image.shape, bool)
             mask.ravel()[flat[owner == k]] = True
-            ring = ndimage.binary_dilation(mask, iterations=2) & ~mask
-            shown.append(image[ring].mean() - image[mask].mean())
+            depth = ndimage.distance_transform_edt(mask)
+            rim = (depth >= 2) & (depth <= 4)
+            ring = ndimage.binary_dilation(mask) & (depth < 2)
+            if not rim.any():
+                continue
+            shown.append(image[ring].mean() - image[rim].mean())
             away = np.roll(image, (37, 53), (0, 1))
-            moved.append(away[ring].mean() - away[mask].mean())
-        assert np.mean(np.array(shown) > 4) > 0.8
-        assert np.mean(np.array(moved) > 4) < 0.4
+            moved.append(away[ring].mean() - away[rim].mean())
+        assert np.mean(np.array(shown) > 3) > 0.7
+        assert np.mean(np.array(moved) > 3) < 0.4
 
     def test_images_of_a_well_share_their_contrast(self) -> None:
         def noise_of(well: int) -> list[float]:

@@ -93,7 +93,10 @@ def measure(table: pd.DataFrame, images: Path | None, masks: bool = True) -> dic
         for key, values in measured.items():
             found.setdefault(str(cell_type), {}).setdefault(key, []).extend(values)
     kinds = {"mean": np.mean, "std": np.std}
-    return {t: {k: float(kinds.get(k.split(":")[0], np.median)(v)) for k, v in f.items()} for t, f in found.items()}
+    return {
+        cell_type: {key: float(kinds.get(key.split(":")[0], np.median)(values)) for key, values in f.items() if values}
+        for cell_type, f in found.items()
+    }
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def test_a_folder_compared_with_itself_has_equal_columns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = {"cort": 2, "shsy5y": 1, "astro": 1}
-    folder = str(write_synthetic_competition(tmp_path / "a", 0, images, test=0, height=96, width=96))
+    folder = str(write_synthetic_competition(tmp_path / "a", 0, images, test=0, height=160, width=160))
     monkeypatch.setattr(sys, "argv", ["compare_generated.py", folder, folder])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]

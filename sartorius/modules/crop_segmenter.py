@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
@@ -20,7 +20,7 @@ from sartorius.networks.targets import certain_bins, sample_weights
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
-from sartorius.structures.mask_sampling import gather_mask_targets
+from sartorius.structures.mask_sampling import gather_images
 from sartorius.visualise.targets import CROPS, Panel, crop_panel
 
 if TYPE_CHECKING:
@@ -65,27 +65,28 @@ class CropSegmenterModule(TrainedModule):
 
         Bins of a crop that hold ignored pixels are left out, and a crop counts with the weight of its image.
         """
-        samples = [self._sample(image, target) for image, target in zip(batch.images, batch.targets, strict=True)]
-        crops, truth = (torch.cat([sample[part] for sample in samples]) for part in (0, 1))
+        chosen = [_chosen(target) for target in batch.targets]
+        boxes = [jitter(target.boxes[at], self.jitter) for target, at in zip(batch.targets, chosen, strict=True)]
+        regions = [self.network.regions(image) for image in boxes]
+        crops = torch.cat([self.network.crops(*sample) for sample in zip(batch.images, boxes, strict=True)])
         if not len(crops):  # DDP needs a gradient of every parameter, of 0 here; norms get no empty batch
             return torch.stack([p.sum() for p in self.network.parameters()]).sum() * 0.0
-        certain = certain_bins(batch.targets, [regions for _, _, regions in samples], self.network.size)
-        counts = torch.tensor([len(regions) for _, _, regions in samples])
-        weights = sample_weights(batch.targets, torch.arange(len(counts)).repeat_interleave(counts).to(crops.device))
+        truth = self._truth(batch.targets, chosen, regions)
+        certain = certain_bins(batch.targets, regions, self.network.size)
+        weights = sample_weights(batch.targets, regions)
         return self.total(self._losses(self.network(crops), truth, certain, weights), batch, len(crops))
 
-    def _sample(self, image: Tensor, target: Target) -> tuple[Tensor, Tensor, Tensor]:
-        """Make crops [n, C, S, S], truth [n, 2, S, S] and squares [n, 4] of the sample's cells."""
-        chosen = torch.arange(len(target), device=image.device) if target.chosen is None else target.chosen
-        boxes = jitter(target.boxes[chosen], self.jitter)
-        regions = self.network.regions(boxes)
-        return self.network.crops(image, boxes), self._truth(target, chosen, regions), regions
-
-    def _truth(self, target: Target, chosen: Tensor, regions: Tensor) -> Tensor:
-        """Compute the coverage of chosen cells, and of all others, in their regions: float32 [n, 2, S, S] in 0..1."""
-        size = self.network.size
-        cell = gather_mask_targets(target.layers, target.layer_of[chosen], target.ids[chosen], regions, size)
-        every = crop((target.layers > 0).any(dim=0, keepdim=True).float(), regions, size)[:, 0]
+    def _truth(self, targets: Sequence[Target], chosen: Sequence[Tensor], regions: Sequence[Tensor]) -> Tensor:
+        """Compute the coverage of each image's chosen cells, and of all others, in their regions: float32
+        [n, 2, S, S] in 0..1, of all images."""
+        size, layers = self.network.size, [target.layers for target in targets]
+        layer_of, ids = (
+            [of[at] for of, at in zip(values, chosen, strict=True)]
+            for values in ([target.layer_of for target in targets], [target.ids for target in targets])
+        )
+        cell = gather_images(layers, layer_of, ids, regions, size)
+        masks = [(planes > 0).any(dim=0, keepdim=True).float() for planes in layers]
+        every = torch.cat([crop(*image, size)[:, 0] for image in zip(masks, regions, strict=True)])
         return torch.stack((cell, (every - cell).clamp(min=0)), dim=1)
 
     def _losses(
@@ -108,7 +109,7 @@ class CropSegmenterModule(TrainedModule):
             check_finite(f"image {target.image_id}", logits)
             if len(target):
                 every = torch.arange(len(target), device=boxes.device)
-                self._log_validation(logits, self._truth(target, every, self.network.regions(boxes)))
+                self._log_validation(logits, self._truth([target], [every], [self.network.regions(boxes)]))
             detections.append(self._detections(logits, image, target, boxes))
         return detections
 
@@ -132,9 +133,9 @@ class CropSegmenterModule(TrainedModule):
     def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw the crops of the chosen cells with jittered boxes, with their targets."""
         boxes = self.given_boxes(target)
-        chosen = (torch.arange(len(target)) if target.chosen is None else target.chosen)[:CROPS]
+        chosen = _chosen(target)[:CROPS]
         crops = self.network.crops(image, boxes[chosen])
-        truth = self._truth(target, chosen, self.network.regions(boxes[chosen]))
+        truth = self._truth([target], [chosen], [self.network.regions(boxes[chosen])])
         return [crop_panel(crops.numpy(), truth.numpy())]
 
     def segment(self, image: Tensor, boxes: Tensor) -> Tensor:
@@ -176,3 +177,8 @@ class CropSegmenterModule(TrainedModule):
             "a crop segmenter needs boxes: predict with model=two_stage model.first=<a detector's checkpoint or a "
             "folder of detections> model.second=<this checkpoint>"
         )
+
+
+def _chosen(target: Target) -> Tensor:
+    """Get the indices of the cells to train on, int64 [n], on the device of the target."""
+    return torch.arange(len(target), device=target.ids.device) if target.chosen is None else target.chosen

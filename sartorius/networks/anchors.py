@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -49,9 +50,7 @@ class AnchorGrid(nn.Module):
     @staticmethod
     def _level(shapes: Tensor, grid: Sequence[int], image_size: tuple[int, int]) -> Tensor:
         # Strided layers round up, so the stride is the nearest power of two, not the quotient.
-        stride_y, stride_x = (
-            2.0 ** round(torch.log2(torch.tensor(s / g)).item()) for s, g in zip(image_size, grid, strict=True)
-        )
+        stride_y, stride_x = (2.0 ** round(math.log2(s / g)) for s, g in zip(image_size, grid, strict=True))
         y = (torch.arange(grid[0], device=shapes.device) + 0.5) * stride_y
         x = (torch.arange(grid[1], device=shapes.device) + 0.5) * stride_x
         centre = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(-1, 1, 2).repeat(1, 1, 2)

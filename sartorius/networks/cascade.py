@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image
 
-from sartorius.networks.regions import box_losses, label_regions, match_regions, rois_of
+from sartorius.networks.boxes import BoxCodes, large_enough
+from sartorius.networks.matching import BETWEEN, count_true, nth_true
+from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
 from sartorius.networks.roi_heads import RoIHeads
 from sartorius.networks.targets import RoITarget
 
@@ -59,7 +60,7 @@ class CascadeHeads(RoIHeads):
     def __init__(self, *parts: Any, stages: Sequence[Stage], **options: Any) -> None:
         super().__init__(*parts, **options)
         self.stages = tuple(stages)
-        self.coders = [BoxCoder(weights=stage.coder) for stage in self.stages]
+        self.coders = nn.ModuleList(BoxCodes(stage.coder) for stage in self.stages)
 
     def losses(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], targets: Sequence[RoITarget], scale: float
@@ -72,27 +73,36 @@ class CascadeHeads(RoIHeads):
             classification, box = box_losses(logits, codes, regions, targets, self.coders[k])
             losses |= {f"loss_classifier_stage{k}": classification, f"loss_box_stage{k}": box}
             last = k + 1 == len(self.stages)
-            boxes = self._next_boxes(k, codes, regions.rois, targets, scale)
             wanted_iou = self.foreground_iou if last else self.stages[k + 1].foreground_iou
-            matches = [
-                match_regions(image_boxes, target, wanted_iou, self.ignored_share, scale)
-                for image_boxes, target in zip(boxes, targets, strict=True)
-            ]
-            regions = label_regions(boxes, matches, targets, scale)
+            regions = self._next_regions(k, codes, regions, targets, wanted_iou, scale)
         return {**losses, "loss_mask": self.mask_loss(features, regions, targets, scale)}
 
     @torch.no_grad()
-    def _next_boxes(
-        self, k: int, codes: Tensor, rois: Tensor, targets: Sequence[RoITarget], scale: float
-    ) -> list[Tensor]:
-        """Refine the regions by stage `k`: boxes of each image, inside it, without those that have no area."""
-        boxes, image_index = self.coders[k].decode_single(codes, rois[:, 1:]), rois[:, 0]
-        result = []
+    def _next_regions(
+        self,
+        k: int,
+        codes: Tensor,
+        regions: Regions,
+        targets: Sequence[RoITarget],
+        foreground_iou: float,
+        scale: float,
+    ) -> Regions:
+        """Refine the regions by stage `k` and match them again: inside the image, without those that have no area and
+        those that are left out."""
+        boxes = list(self.coders[k].decode(codes, regions.rois[:, 1:]).split(regions.sizes))
         for index, target in enumerate(targets):
             size = (round(target.layers.shape[-2] * scale), round(target.layers.shape[-1] * scale))
-            inside = clip_boxes_to_image(boxes[image_index == index], size)
-            result.append(inside[remove_small_boxes(inside, self.min_size)])
-        return result
+            boxes[index] = clip_boxes_to_image(boxes[index], size)
+        matches = match_regions(boxes, targets, foreground_iou, self.ignored_share, scale)
+        kept = [large_enough(b, self.min_size) & (m != BETWEEN) for b, m in zip(boxes, matches, strict=True)]
+        counts = count_true([(mask, mask & (match >= 0)) for mask, match in zip(kept, matches, strict=True)])
+        cells = []
+        for index, (regions_left, cells_left) in enumerate(counts):
+            ranks = torch.arange(regions_left, device=codes.device)
+            at = nth_true(kept[index], ranks)
+            boxes[index], matches[index] = boxes[index][at], matches[index][at]
+            cells.append(nth_true(matches[index] >= 0, ranks[:cells_left]))
+        return label_regions(boxes, matches, cells, targets, scale)
 
     def classify(
         self, features: Sequence[Tensor], proposals: Tensor, image_index: int, size: tuple[int, int]
@@ -101,7 +111,7 @@ class CascadeHeads(RoIHeads):
         boxes, probabilities = proposals, []
         for k, coder in enumerate(self.coders):
             logits, codes = self._stage(k, features, rois_of(boxes, image_index))
-            boxes = clip_boxes_to_image(coder.decode_single(codes, boxes), size)
+            boxes = clip_boxes_to_image(coder.decode(codes, boxes), size)
             probabilities.append(logits.softmax(dim=1))
         return torch.stack(probabilities).mean(dim=0), boxes
 

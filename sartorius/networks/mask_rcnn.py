@@ -77,7 +77,7 @@ class MaskRCNN(nn.Module):
         batch = self.normalise([image])
         features = list(self.backbone(batch).values())
         anchors = torch.cat(self.rpn.anchors(features, (batch.shape[-2], batch.shape[-1])))
-        return anchors / self.scale, self.rpn.match(anchors, target, self.scale)
+        return anchors / self.scale, self.rpn.match(anchors, [target], self.scale)[0]
 
     def normalise(self, images: Sequence[Tensor]) -> Tensor:
         """Stack images to a float batch [B, in_channels, H, W], its channels alike: normalised, enlarged, padded at the

@@ -12,16 +12,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes, roi_align
+from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
+from sartorius.networks.boxes import BoxCodes, large_enough
 from sartorius.networks.finite import check_finite
 from sartorius.networks.losses import bce_dice
-from sartorius.networks.matching import sample
+from sartorius.networks.matching import count_true, sample
 from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
 from sartorius.networks.targets import RoITarget, certain_bins, sample_weights
 from sartorius.structures import checks
-from sartorius.structures.mask_sampling import gather_mask_targets
+from sartorius.structures.mask_sampling import gather_images
 
 
 class RawDetections(NamedTuple):
@@ -62,15 +62,16 @@ class PyramidRoIAlign(nn.Module):
         side = ((rois[:, 3] - rois[:, 1]) * (rois[:, 4] - rois[:, 2])).sqrt()
         level = torch.floor(self.canonical_level + torch.log2(side / self.canonical_size) + 1e-6)
         level = level.clamp(0, len(self.strides) - 1)
-        result: Tensor | None = None
-        for k, stride in enumerate(self.strides):
-            at = torch.nonzero(level == k).flatten()
-            aligned = roi_align(features[k].float(), rois[at], self.size, 1 / stride, self.sampling_ratio, aligned=True)
-            if result is None:
-                result = aligned.new_zeros((len(rois), *aligned.shape[1:]))
-            result = result.index_copy(0, at, aligned)
-        assert result is not None
-        return result
+        (counts,) = count_true([[level == k for k in range(len(self.strides))]])
+        at = level.argsort(stable=True)[: sum(counts)]  # NaN is last: on no level, such a region stays 0
+        parts = zip(features, rois[at].split(counts), self.strides, strict=False)
+        aligned = torch.cat(
+            [
+                roi_align(maps.float(), part, self.size, 1 / stride, self.sampling_ratio, aligned=True)
+                for maps, part, stride in parts
+            ]
+        )
+        return aligned.new_zeros((len(rois), *aligned.shape[1:])).index_copy_(0, at, aligned)
 
 
 class RoIHeads(nn.Module):
@@ -110,7 +111,7 @@ class RoIHeads(nn.Module):
         checks.one_of("model.network.roi_heads", ("none", "mask"), rerank=rerank)
         self.box_align, self.box_head, self.box_predictor = box_align, box_head, box_predictor
         self.mask_align, self.mask_head, self.mask_predictor = mask_align, mask_head, mask_predictor
-        self.coder = BoxCoder(weights=(10.0, 10.0, 5.0, 5.0))
+        self.coder = BoxCodes((10.0, 10.0, 5.0, 5.0))
         self.foreground_iou, self.batch, self.positive_fraction = foreground_iou, batch, positive_fraction
         self.mask_batch, self.ignored_share = mask_batch, ignored_share
         self.rerank, self.mask_size = rerank, mask_size
@@ -132,35 +133,35 @@ class RoIHeads(nn.Module):
         self, proposals: Sequence[Tensor], targets: Sequence[RoITarget], foreground_iou: float, scale: float
     ) -> Regions:
         """Draw random proposals of each image, cells first; the cells' own boxes are among those drawn from."""
-        boxes, matches = [], []
-        for candidates, target in zip(proposals, targets, strict=True):
-            # so that the heads are trained on every cell from the first step on
-            candidates = torch.cat((candidates, target.boxes * scale))
-            match = match_regions(candidates, target, foreground_iou, self.ignored_share, scale)
-            chosen = torch.cat(sample(match, self.batch, self.positive_fraction))
-            boxes.append(candidates[chosen])
-            matches.append(match[chosen])
-        return label_regions(boxes, matches, targets, scale)
+        # so that the heads are trained on every cell from the first step on
+        candidates = [torch.cat((boxes, t.boxes * scale)) for boxes, t in zip(proposals, targets, strict=True)]
+        matches = match_regions(candidates, targets, foreground_iou, self.ignored_share, scale)
+        samples = sample(matches, self.batch, self.positive_fraction)
+        chosen = [torch.cat(image) for image in samples]
+        boxes = [image[at] for image, at in zip(candidates, chosen, strict=True)]
+        matches = [image[at] for image, at in zip(matches, chosen, strict=True)]
+        cells = [torch.arange(len(positive), device=positive.device) for positive, _ in samples]
+        return label_regions(boxes, matches, cells, targets, scale)
 
     def mask_loss(
         self, features: Sequence[Tensor], regions: Regions, targets: Sequence[RoITarget], scale: float
     ) -> Tensor:
         """Compute the mean cross-entropy of masks of regions that stand for a cell, `mask_batch` an image at most."""
-        rois, owner, label = regions.rois, regions.owner, regions.label
-        chosen, wanted, boxes = [], [], []
-        for k, target in enumerate(targets):
-            at = torch.nonzero((label > 0) & (rois[:, 0] == k)).flatten()[: self.mask_batch]  # in random order
-            cell, size = owner[at], self.mask_size
-            chosen.append(at)
-            boxes.append(rois[at, 1:] / scale)
-            wanted.append(gather_mask_targets(target.layers, target.layer_of[cell], target.ids[cell], boxes[k], size))
-        at = torch.cat(chosen)
+        chosen = [cells[: self.mask_batch] for cells in regions.cells]  # in random order
+        at, rois = torch.cat(chosen), regions.rois
         if not len(at):
             return self._masks(features, rois[:1]).sum() * 0.0  # every parameter gets a gradient: what DDP needs
-        logits = self._masks(features, rois[at])[torch.arange(len(at), device=at.device), label[at]]
+        owners, boxes = [regions.owner[image] for image in chosen], [rois[image, 1:] / scale for image in chosen]
+        wanted = gather_images(
+            [target.layers for target in targets],
+            [target.layer_of[cells] for target, cells in zip(targets, owners, strict=True)],
+            [target.ids[cells] for target, cells in zip(targets, owners, strict=True)],
+            boxes,
+            self.mask_size,
+        )
+        logits = self._masks(features, rois[at])[torch.arange(len(at), device=at.device), regions.label[at]]
         certain = certain_bins(targets, boxes, self.mask_size)
-        weights = sample_weights(targets, rois[at, 0].long())
-        return bce_dice(logits, torch.cat(wanted), dice=0.0, certain=certain, samples=weights)
+        return bce_dice(logits, wanted, dice=0.0, certain=certain, samples=sample_weights(targets, boxes))
 
     def detect(
         self, features: Sequence[Tensor], proposals: Sequence[Tensor], sizes: Sequence[tuple[int, int]], scale: float
@@ -177,8 +178,7 @@ class RoIHeads(nn.Module):
             check_finite("boxes", probability, boxes)
             cell_type = probability[:, 1:].argmax(dim=1)
             score = 1 - probability[:, 0]
-            kept = torch.nonzero(score >= self.score).flatten()
-            kept = kept[remove_small_boxes(boxes[kept], self.min_size)]
+            kept = torch.nonzero((score >= self.score) & large_enough(boxes, self.min_size)).flatten()
             kept = kept[batched_nms(boxes[kept], score[kept], torch.zeros_like(kept), self.nms_iou)]
             found, kept = len(kept), kept[: self.detections]
             boxes, score, cell_type = boxes[kept], score[kept], cell_type[kept]
@@ -198,7 +198,7 @@ class RoIHeads(nn.Module):
         probability = logits.softmax(dim=1)
         likeliest = torch.arange(len(deltas), device=deltas.device), probability[:, 1:].argmax(dim=1) + 1
         codes = deltas.unflatten(1, (-1, 4))[likeliest]
-        return probability, clip_boxes_to_image(self.coder.decode_single(codes, proposals), size)
+        return probability, clip_boxes_to_image(self.coder.decode(codes, proposals), size)
 
     def _boxes(self, features: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
         logits, deltas = self.box_predictor(self.box_head(self.box_align(features, rois)))

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.rpn import RPNHead, concat_box_prediction_layers
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from sartorius.networks.anchors import AnchorGrid
+from sartorius.networks.boxes import BoxCodes, large_enough
 from sartorius.networks.finite import check_finite
-from sartorius.networks.matching import match_boxes, sample
+from sartorius.networks.matching import count_true, match_images, nth_true, sample
 from sartorius.networks.targets import RoITarget, leave_out, sample_weights, weighted_sum
 
 
@@ -46,7 +46,7 @@ class RegionProposals(nn.Module):
         super().__init__()
         self.anchors = anchors
         self.head = RPNHead(channels, anchors.per_location, conv_depth)
-        self.coder = BoxCoder(weights=(1.0, 1.0, 1.0, 1.0))
+        self.coder = BoxCodes((1.0, 1.0, 1.0, 1.0))
         self.foreground_iou, self.background_iou = foreground_iou, background_iou
         self.batch, self.positive_fraction = batch, positive_fraction
         self.before_nms, self.after_nms = before_nms, after_nms
@@ -74,54 +74,68 @@ class RegionProposals(nn.Module):
             check_finite("proposals", logits, codes)
         flat = torch.cat(anchors)
         per_level = [len(level) for level in anchors]
-        proposals = [
-            self._propose(flat, logits[k].detach(), codes[k].detach(), per_level, image_size) for k in range(images)
-        ]
+        proposals = self._propose(flat, logits.detach(), codes.detach(), per_level, image_size)
         losses = {} if targets is None else self._losses(flat, logits, codes, targets, scale)
         return proposals, losses
 
     @torch.no_grad()
     def _propose(
         self, anchors: Tensor, logits: Tensor, codes: Tensor, per_level: Sequence[int], image_size: tuple[int, int]
-    ) -> Tensor:
+    ) -> list[Tensor]:
+        """Choose boxes [P, 4] of each image from logits [B, A] and codes [B, A, 4], best first."""
         inference = int(not self.training)
+        images = [self._candidates(anchors, *image, per_level, image_size) for image in zip(logits, codes, strict=True)]
+        large = [large_enough(boxes, self.min_size) for boxes, _, _ in images]
+        proposals = []
+        for image, mask, (count,) in zip(images, large, count_true([[mask] for mask in large]), strict=True):
+            kept = nth_true(mask, torch.arange(count, device=mask.device))
+            boxes, scores, level_of = (part[kept] for part in image)
+            kept = batched_nms(boxes, scores, level_of, self.nms_iou)[: self.after_nms[inference]]
+            proposals.append(boxes[kept])
+        return proposals
+
+    def _candidates(
+        self, anchors: Tensor, logits: Tensor, codes: Tensor, per_level: Sequence[int], image_size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode an image's best anchors of each level: boxes [K, 4] inside the image, scores [K], levels int64 [K]."""
+        most = self.before_nms[int(not self.training)]
         kept, levels, first = [], [], 0
         for level, count in enumerate(per_level):
-            top = logits[first : first + count].topk(min(self.before_nms[inference], count)).indices + first
+            top = logits[first : first + count].topk(min(most, count)).indices + first
             kept.append(top)
             levels.append(torch.full_like(top, level))
             first += count
-        index, level_of = torch.cat(kept), torch.cat(levels)
-        boxes = self.coder.decode_single(codes[index], anchors[index])
-        boxes = clip_boxes_to_image(boxes, image_size)
-        large = remove_small_boxes(boxes, self.min_size)
-        boxes, scores, level_of = boxes[large], logits[index][large], level_of[large]
-        return boxes[batched_nms(boxes, scores, level_of, self.nms_iou)[: self.after_nms[inference]]]
+        index = torch.cat(kept)
+        boxes = clip_boxes_to_image(self.coder.decode(codes[index], anchors[index]), image_size)
+        return boxes, logits[index], torch.cat(levels)
 
-    def match(self, anchors: Tensor, target: RoITarget, scale: float) -> Tensor:
-        """Match each anchor [A, 4] (`scale` times image pixels) to a cell, int64 [A], as `match_boxes` does."""
-        match = match_boxes(anchors, target.boxes * scale, self.foreground_iou, self.background_iou, rescue=True)
-        return leave_out(match, anchors, target, self.ignored_share, scale)
+    def match(self, anchors: Tensor, targets: Sequence[RoITarget], scale: float) -> list[Tensor]:
+        """Match the anchors [A, 4] (`scale` times image pixels) to each image's cells, int64 [A], as `match_images`."""
+        cells = [target.boxes * scale for target in targets]
+        candidates = [anchors] * len(targets)
+        matches = match_images(candidates, cells, self.foreground_iou, self.background_iou, rescue=True)
+        return [
+            leave_out(match, anchors, target, self.ignored_share, scale)
+            for match, target in zip(matches, targets, strict=True)
+        ]
 
     def _losses(
         self, anchors: Tensor, logits: Tensor, codes: Tensor, targets: Sequence[RoITarget], scale: float
     ) -> dict[str, Tensor]:
-        objectness, truth, boxes, wanted, owner = [], [], [], [], []
-        for k, target in enumerate(targets):
-            match = self.match(anchors, target, scale)
-            positive, negative = sample(match, self.batch, self.positive_fraction)
+        objectness, truth, boxes, wanted = [], [], [], []
+        matches = self.match(anchors, targets, scale)
+        samples = sample(matches, self.batch, self.positive_fraction)
+        for k, (target, match, (positive, negative)) in enumerate(zip(targets, matches, samples, strict=True)):
             objectness.append(logits[k, torch.cat((positive, negative))])
             truth.append(torch.cat((torch.ones_like(logits[k, positive]), torch.zeros_like(logits[k, negative]))))
             boxes.append(codes[k, positive])
-            wanted.append(self.coder.encode_single(target.boxes[match[positive]] * scale, anchors[positive]))
-            owner.append(torch.full((len(positive) + len(negative),), k, device=anchors.device))
-        labels, predicted = torch.cat(truth), torch.cat(boxes)
-        weights = sample_weights(targets, torch.cat(owner))
+            wanted.append(self.coder.encode(target.boxes[match[positive]] * scale, anchors[positive]))
+        labels = torch.cat(truth)
         # normalised by all sampled anchors, as in Faster R-CNN; beta 1/9 is torchvision's
         sampled = max(len(labels), 1)
-        regression = F.smooth_l1_loss(predicted, torch.cat(wanted), beta=1 / 9, reduction="none")
+        regression = F.smooth_l1_loss(torch.cat(boxes), torch.cat(wanted), beta=1 / 9, reduction="none")
         classification = F.binary_cross_entropy_with_logits(torch.cat(objectness), labels, reduction="none")
         return {
-            "loss_objectness": weighted_sum(classification, weights) / sampled,
-            "loss_rpn_box": weighted_sum(regression, None if weights is None else weights[labels > 0]) / sampled,
+            "loss_objectness": weighted_sum(classification, sample_weights(targets, truth)) / sampled,
+            "loss_rpn_box": weighted_sum(regression, sample_weights(targets, boxes)) / sampled,
         }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sartorius.networks.matching import BACKGROUND, BETWEEN
-from sartorius.structures.mask_sampling import gather_mask_targets
+from sartorius.structures.mask_sampling import gather_images
 
 
 class RoITarget(Protocol):
@@ -75,27 +75,25 @@ def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int
     """
     if all(target.ignored is None for target in targets):
         return None
-    certain = []
-    for target, boxes in zip(targets, rois, strict=True):
-        read = boxes.new_zeros((len(boxes), size, size), dtype=torch.float32)
-        if target.ignored is not None:
-            layer = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-            read = gather_mask_targets(target.ignored[None].int(), layer, layer + 1, boxes, size)
-        certain.append((read == 0).float())
-    return torch.cat(certain)
+    ignored = [torch.zeros_like(t.layers[:1]) if t.ignored is None else t.ignored[None].int() for t in targets]
+    first = [torch.zeros_like(boxes[:, 0], dtype=torch.int64) for boxes in rois]
+    return (gather_images(ignored, first, [layer + 1 for layer in first], rois, size) == 0).float()
 
 
-def sample_weights(targets: Sequence[RoITarget], image_index: Tensor) -> Tensor | None:
-    """Get the weight of each sample, float32 [N], by the number of its image, int64 [N]; None where all are 1."""
-    weights = image_weights(targets, image_index.device)
-    return None if weights is None else weights[image_index]
+def sample_weights(targets: Sequence[RoITarget], samples: Sequence[Tensor]) -> Tensor | None:
+    """Get the weight of each sample of all images, float32 [N], from those [N_k, ...] of each; None where all are 1."""
+    weights = image_weights(targets, samples[0].device)
+    if weights is None:
+        return None
+    return torch.cat([weight.expand(len(part)) for weight, part in zip(weights, samples, strict=True)])
 
 
 def image_weights(targets: Sequence[RoITarget], device: torch.device) -> Tensor | None:
     """Get the weight of each image in every loss, float32 [B]; None where all are 1."""
     if all(target.weight == 1.0 for target in targets):
         return None
-    return torch.tensor([target.weight for target in targets], dtype=torch.float32, device=device)
+    # filled on the device: a list would be copied to it, and waited for
+    return torch.stack([torch.full((), target.weight, dtype=torch.float32, device=device) for target in targets])
 
 
 def weighted_sum(losses: Tensor, weights: Tensor | None) -> Tensor:

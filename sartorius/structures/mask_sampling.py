@@ -10,12 +10,16 @@ axis depend on the box's extent alone, so all boxes of one width are one matrix 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from sartorius.structures.arrays import Floats32, Ints, LabelMap
 
+LIMIT = 2**20  # above the samples of a bin along an axis
 GATHERED_AT_ONCE = 2**22  # pixels; bounds the memory of one step of the gather to some 50 MB
 
 
@@ -28,17 +32,32 @@ def gather_mask_targets(layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Ten
 
     Returns float32 [N, M, M] in 0..1, on the device of `layers`; [0, M, M] for no regions.
     """
-    result = torch.zeros((len(rois), size, size), dtype=torch.float32, device=layers.device)
-    if not len(rois):
+    return gather_images([layers], [layer_of], [ids], [rois], size)
+
+
+def gather_images(
+    layers: Sequence[Tensor], layer_of: Sequence[Tensor], ids: Sequence[Tensor], rois: Sequence[Tensor], size: int
+) -> Tensor:
+    """Sample masks as `gather_mask_targets` from several images, float32 [N, M, M] of all in their order.
+
+    Regions with as many samples a bin are gathered together. The device is waited for once, for those numbers.
+    """
+    image = torch.cat([torch.full_like(of, k) for k, of in enumerate(layer_of)])
+    every, layer, value = torch.cat(list(rois)).to(torch.float32), torch.cat(list(layer_of)), torch.cat(list(ids))
+    result = every.new_zeros((len(every), size, size))
+    if not len(every):
         return result
-    rois = rois.to(torch.float32)
-    extent = rois[:, 2:] - rois[:, :2]
-    samples = (extent / size).ceil().clamp(min=1).long()
-    for across, down in torch.unique(samples, dim=0).tolist():
-        group = torch.nonzero((samples == samples.new_tensor([across, down])).all(dim=1)).flatten()
-        chunk = max(1, GATHERED_AT_ONCE // (4 * size * size * across * down))
-        for part in group.split(chunk):
-            result[part] = _gather(layers, layer_of[part], ids[part], rois[part], size, across, down)
+    across, down = ((every[:, 2:] - every[:, :2]) / size).ceil().clamp(min=1).long().unbind(dim=1)
+    key = (image * LIMIT + across) * LIMIT + down
+    order = key.argsort(stable=True)
+    start = 0
+    for key_of_group, group in groupby(key[order].tolist()):
+        samples, stop = divmod(key_of_group % LIMIT**2, LIMIT), start + len(list(group))
+        chunk = max(1, GATHERED_AT_ONCE // (4 * size * size * samples[0] * samples[1]))
+        for at in order[start:stop].split(chunk):
+            map_ = layers[key_of_group // LIMIT**2]
+            result[at] = _gather(map_, layer[at], value[at], every[at], size, *samples)
+        start = stop
     return result
 
 

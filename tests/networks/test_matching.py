@@ -4,7 +4,7 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from sartorius.networks import matching
-from sartorius.networks.matching import BACKGROUND, BETWEEN, match_boxes, sample
+from sartorius.networks.matching import BACKGROUND, BETWEEN, match_boxes, match_images, nth_true, sample
 
 
 def boxes(count: int, seed: int, extent: float = 200) -> torch.Tensor:
@@ -46,10 +46,33 @@ def test_between_the_thresholds_is_neither() -> None:
 
 def test_sample_keeps_its_shares() -> None:
     match = torch.tensor([0] * 20 + [BACKGROUND] * 200 + [BETWEEN] * 30)
-    positive, negative = sample(match, 64, 0.25)
+    ((positive, negative),) = sample([match], 64, 0.25)
     assert (len(positive), len(negative)) == (16, 48)
     assert (match[positive] >= 0).all()
     assert (match[negative] == BACKGROUND).all()
-    positive, negative = sample(match[15:60], 64, 0.5)
+    (positive, negative), nothing = sample([match[15:60], match[:0]], 64, 0.5)
     assert (len(positive), len(negative)) == (5, 40)
-    assert [len(x) for x in sample(match[:0], 64, 0.5)] == [0, 0]
+    assert [len(x) for x in nothing] == [0, 0]
+
+
+def test_nth_true_is_nonzero_of_ranks() -> None:
+    mask = torch.rand(500, generator=torch.Generator().manual_seed(0)) < 0.2
+    every = torch.nonzero(mask).flatten()
+    ranks = torch.randperm(len(every), generator=torch.Generator().manual_seed(1))[:20]
+    assert torch.equal(nth_true(mask, ranks), every[ranks])
+    assert nth_true(mask, ranks[:0]).tolist() == nth_true(mask[:0], ranks[:0]).tolist() == []
+
+
+def test_images_are_matched_each_by_itself(monkeypatch) -> None:
+    monkeypatch.setattr(matching, "BLOCK", 16)
+    cells = [boxes(60, 1), torch.zeros(0, 4), boxes(9, 2)]
+    candidates = [boxes(100, 3), boxes(5, 4), boxes(16, 5)]
+    found = match_images(candidates, cells, 0.5, 0.3, True)
+    for k in range(3):
+        assert torch.equal(found[k], match_boxes(candidates[k], cells[k], 0.5, 0.3, True)), k
+
+
+def test_a_candidate_that_rescues_two_cells_gets_the_last() -> None:
+    candidate = torch.tensor([[0.0, 0.0, 10.0, 10.0], [100.0, 100.0, 110.0, 110.0]])
+    cells = torch.tensor([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 7.0, 7.0]])
+    assert match_boxes(candidate, cells, 0.5, 0.3, True).tolist() == [1, BACKGROUND]

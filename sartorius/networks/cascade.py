@@ -70,7 +70,7 @@ class CascadeHeads(RoIHeads):
         regions = self.sampled(proposals, targets, self.stages[0].foreground_iou, scale)
         for k in range(len(self.stages)):
             logits, codes = self._stage(k, features, regions.rois)
-            classification, box = box_losses(logits, codes, regions, targets, self.coders[k])
+            classification, box = box_losses(logits, codes, regions, targets, self._coder(k))
             losses |= {f"loss_classifier_stage{k}": classification, f"loss_box_stage{k}": box}
             last = k + 1 == len(self.stages)
             wanted_iou = self.foreground_iou if last else self.stages[k + 1].foreground_iou
@@ -89,7 +89,7 @@ class CascadeHeads(RoIHeads):
     ) -> Regions:
         """Refine the regions by stage `k` and match them again: inside the image, without those that have no area and
         those that are left out."""
-        boxes = list(self.coders[k].decode(codes, regions.rois[:, 1:]).split(regions.sizes))
+        boxes = list(self._coder(k).decode(codes, regions.rois[:, 1:]).split(regions.sizes))
         for index, target in enumerate(targets):
             size = (round(target.layers.shape[-2] * scale), round(target.layers.shape[-1] * scale))
             boxes[index] = clip_boxes_to_image(boxes[index], size)
@@ -109,11 +109,16 @@ class CascadeHeads(RoIHeads):
     ) -> tuple[Tensor, Tensor]:
         """Classify as RoIHeads does: by the mean of the stages' class probabilities, and the last stage's boxes."""
         boxes, probabilities = proposals, []
-        for k, coder in enumerate(self.coders):
+        for k in range(len(self.stages)):
             logits, codes = self._stage(k, features, rois_of(boxes, image_index))
-            boxes = clip_boxes_to_image(coder.decode(codes, boxes), size)
+            boxes = clip_boxes_to_image(self._coder(k).decode(codes, boxes), size)
             probabilities.append(logits.softmax(dim=1))
         return torch.stack(probabilities).mean(dim=0), boxes
+
+    def _coder(self, k: int) -> BoxCodes:
+        coder = self.coders[k]
+        assert isinstance(coder, BoxCodes)
+        return coder
 
     def _stage(self, k: int, features: Sequence[Tensor], rois: Tensor) -> tuple[Tensor, Tensor]:
         aligned: Tensor = _ScaledGradient.apply(self.box_align(features, rois), 1 / len(self.stages))

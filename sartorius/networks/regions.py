@@ -59,7 +59,8 @@ def label_regions(
         wanted[cell] = target.boxes[match[cell]] * scale
         parts.append((rois_of(image_boxes, k), match, label, wanted))
         shifted.append(cell + sum(sizes[:k]))
-    return Regions(*(torch.cat(part) for part in zip(*parts, strict=True)), sizes, shifted)
+    rois, owner, every_label, every_wanted = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Regions(rois, owner, every_label, every_wanted, sizes, shifted)
 
 
 def box_losses(

@@ -9,7 +9,7 @@ import torch
 
 from sartorius.errors import InputError
 from sartorius.networks.mask_rcnn import mask_predictor
-from sartorius.networks.roi_heads import RawDetections, maskness, reranked
+from sartorius.networks.roi_heads import PyramidRoIAlign, RawDetections, maskness, reranked
 
 from .conftest import target_of, tiny_network
 
@@ -73,3 +73,14 @@ def test_the_layers_that_enlarge_a_mask() -> None:
     for size in (14, 30, 42):
         with pytest.raises(InputError, match=rf"mask_size={size}: expected 28, 56, ...: .*mask_align.size=14"):
             mask_predictor(32, 4, 14, size)
+
+
+def test_a_region_without_numbers_is_aligned_to_nothing() -> None:
+    """Of regions in any order of levels, each is what it is alone; one of NaN is 0."""
+    align = PyramidRoIAlign(2, 1, (4, 8), canonical_size=16, canonical_level=0)
+    features = [torch.rand(1, 3, 8, 8), torch.rand(1, 3, 4, 4)]
+    nothing = [0.0, *[float("nan")] * 4]
+    rois = torch.tensor([[0.0, 0, 0, 32, 32], [0.0, 4, 4, 10, 12], nothing, [0.0, 1, 2, 31, 30], [0.0, 8, 0, 16, 8]])
+    together = align(features, rois)
+    assert torch.equal(together, torch.cat([align(features, roi[None]) for roi in rois]))
+    assert (together.flatten(1).abs().amax(1) > 0).tolist() == [True, True, False, True, True]

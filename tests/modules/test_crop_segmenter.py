@@ -72,11 +72,11 @@ def test_truth_is_what_roi_align_gives_of_dense_masks(tiny_competition: Path) ->
     rois = torch.cat((torch.zeros(2, 1), regions), dim=1)
     dense = roi_align(masks[None], rois, 32, 1.0, 0, aligned=True)
     union = roi_align(masks.amax(dim=0)[None, None], rois, 32, 1.0, 0, aligned=True)[:, 0]
-    truth = built._truth(target, chosen, regions)
+    truth = built._truth([target], [chosen], [regions])
     for k in (0, 1):
         assert torch.allclose(truth[k, 0], dense[k, k], atol=1e-6)
         assert torch.allclose(truth[k, 1], (union[k] - dense[k, k]).clamp(min=0), atol=1e-6)
-    assert built._truth(target, chosen[:0], regions[:0]).shape == (0, 2, 32, 32)
+    assert built._truth([target], [chosen[:0]], [regions[:0]]).shape == (0, 2, 32, 32)
 
 
 def test_only_the_chosen_cells_are_trained_on(tiny_competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:

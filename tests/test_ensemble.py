@@ -289,3 +289,10 @@ def test_the_postprocess_that_is_saved(run: Run, two: list[str], output: Path) -
     for overrides, mask in ((["calibrate=true"], 0.5), (["postprocess.mask.threshold.cort=0.7"], types)):
         run(two, *overrides, "overwrite=true")
         assert DetectionsFolder(output / "detections").meta["postprocess"]["mask"]["threshold"] == mask
+
+
+def test_images_that_a_member_was_trained_on_stay_known(run: Run, two: list[str]) -> None:
+    DetectionsFolder(two[0]).write_meta(trained_on={"p2": "train/p2.png", "p9": "train/p9.png"})
+    assert run(two).meta["trained_on"] == {"p2": "train/p2.png"}  # what evaluate and tune warn of
+    DetectionsFolder(two[0]).write_meta()
+    assert run(two).meta["trained_on"] == {}

@@ -106,6 +106,13 @@ def chosen_images(members: Sequence[EnsembleMember], which: str) -> list[str]:
     return sorted(chosen)
 
 
+def trained_on(members: Sequence[EnsembleMember], images: Sequence[str]) -> dict[str, str]:
+    """Choose those of the images that the model of a member was trained on, id -> place; {} where none is known."""
+    known = {image_id: place for member in members for source in member.sources
+             for image_id, place in source.trained_on.items()}  # fmt: skip
+    return {image_id: known[image_id] for image_id in images if image_id in known}
+
+
 def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[str]) -> dict[str, Floats]:
     """Make the weights of each member, float64 [K] over the cell types: 0 for those that it does not know.
 

@@ -11,10 +11,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from sartorius.data import provenance
 from sartorius.errors import InputError
 from sartorius.formats.submission import Row, read_rows, submission_hint
 from sartorius.fusion.pool import MASK_THRESHOLD
@@ -34,7 +36,8 @@ class MemberSource(ABC):
     """Source of a member's detections.
 
     image_ids: sorted. typed: whether the detections have cell types. names: those types, None where they are not known.
-    mask_size: M of the masks. postprocess: the saved post-processing, None or empty without one.
+    mask_size: M of the masks. postprocess: the saved post-processing, None or empty without one. trained_on: those of
+    the images that its model was trained on, id -> place, as far as it is known.
     """
 
     path: Path
@@ -43,6 +46,7 @@ class MemberSource(ABC):
     typed = False
     names: tuple[str, ...] | None = None
     postprocess: Mapping[str, Any] | None = None
+    trained_on: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def file(self, image_id: str) -> Path:
@@ -74,6 +78,7 @@ class FolderSource(MemberSource):
         self.mask_size = int(meta.get("mask_size", 0))
         self.names = tuple(meta["cell_types"]) if meta.get("cell_types") is not None else None
         self.postprocess = meta.get("postprocess")
+        self.trained_on = meta.get(provenance.KEY) or {}
         self.image_ids = self.folder.image_ids()
         if not self.image_ids:
             raise InputError(f"members: {path} holds no detections; `predict` and `train` write them")

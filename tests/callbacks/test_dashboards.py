@@ -147,7 +147,7 @@ def test_throughput_of_each_epoch(shown: Shown) -> None:
         seconds = images / value["images_per_second"]
         assert seconds == pytest.approx(value["seconds_per_batch"] * len(shown.data.train_dataloader()), rel=1e-4)
         assert 0 <= value["waiting"] <= 1
-        assert 10 < value["memory_mb"] <= (peak_megabytes() or 0)
+        assert 10 < value["memory_mb"] <= (peak_megabytes() or 0) * (1 + 1e-6)  # logged in float32
 
 
 def test_nothing_is_done_for_loggers_that_show_nothing(tiny_competition: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> JoinedFolder:
     from sartorius.data import provenance
     from sartorius.fusion.join import Ensemble
     from sartorius.fusion.joined_folder import JoinedFolder
-    from sartorius.fusion.members import chosen_images, open_members, shared_names, trained_on, weight_table
+    from sartorius.fusion.members import chosen_images, open_members, seen_images, shared_names, weight_table
     from sartorius.rescoring import saved as saved_filter
 
     plain = wiring.plain(cfg)
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> JoinedFolder:
         "mask_size": joiner.mask_size,
         "postprocess": joiner.postprocess(plain["postprocess"]),
         saved_filter.KEY: saved_filter.to_save(cfg.filter, names),
-        provenance.KEY: trained_on(members, images),
+        provenance.KEY: seen_images(members, images),
         "ensemble": {**joiner.settings, "fusion": plain["fusion"], "submissions": plain["submissions"]},
     }
     folder = JoinedFolder(Path(str(cfg.output)) / "detections", about, images, cfg.overwrite)

@@ -51,10 +51,8 @@ def train(
         trainer.fit(module, datamodule, ckpt_path=resume)
         # the first process decides: others may see a file later on a shared file system
         if checkpoint := trainer.strategy.broadcast(best_checkpoint(trainer) or last_checkpoint(trainer)):
-            for stage in [
-                *([trainer.validate] if trainer.limit_val_batches else []),
-                *([trainer.test] if test else []),
-            ]:
+            stages = ((trainer.validate, trainer.limit_val_batches), (trainer.test, test))
+            for stage in (stage for stage, wanted in stages if wanted):
                 stage(module, datamodule, ckpt_path=checkpoint, verbose=False)
                 metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         elif trainer.checkpoint_callbacks and not trainer.fast_dev_run:  # type: ignore[attr-defined]

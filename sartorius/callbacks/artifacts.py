@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytorch_lightning import LightningModule, Trainer
 
-from sartorius.callbacks.checkpoints import best_checkpoint
+from sartorius.callbacks.checkpoints import unscored_checkpoint
 from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.errors import InputError
 from sartorius.loggers.protocol import FileLogger, loggers_with
@@ -49,10 +49,8 @@ class Artifacts(ImageCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hand over the model of a fit without validation."""
-        checkpoint = best_checkpoint(trainer)
-        if trainer.limit_val_batches or not checkpoint or "model" not in self.kinds or not trainer.is_global_zero:
-            return
-        for logger in loggers_with(trainer, FileLogger):
+        checkpoint = unscored_checkpoint(trainer)
+        for logger in loggers_with(trainer, FileLogger) if checkpoint and "model" in self.kinds else ():
             logger.log_files("model", "model", [Path(checkpoint)], {})
 
     def _paths(self, kind: str, validation: Validation) -> list[Path]:

@@ -91,6 +91,11 @@ def best_checkpoint(trainer: Trainer) -> str:
     return next((path for path in best if Path(path).is_file()), "")
 
 
+def unscored_checkpoint(trainer: Trainer) -> str:
+    """Find the checkpoint of a fit without validation, at its end; "" of another fit, and in all processes but one."""
+    return "" if trainer.limit_val_batches or not trainer.is_global_zero else best_checkpoint(trainer)
+
+
 class LastCheckpoint(Checkpoint):
     """`last.ckpt`, the state after the last whole epoch, or after the batch in which Ctrl-C stopped the run.
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pytorch_lightning import LightningModule, Trainer
 
-from sartorius.callbacks.checkpoints import best_checkpoint
+from sartorius.callbacks.checkpoints import unscored_checkpoint
 from sartorius.callbacks.leaderboard import record_run
 from sartorius.callbacks.scored_images import ImageCallback, Validation
 from sartorius.files import remove_partial, write_csv, write_json, write_text
@@ -78,8 +78,7 @@ class RunRecord(ImageCallback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the numbers of a fit without validation."""
-        checkpoint = best_checkpoint(trainer)
-        if not trainer.limit_val_batches and checkpoint and self._epochs and trainer.is_global_zero:
+        if self._epochs and (checkpoint := unscored_checkpoint(trainer)):
             self._write({"competition_map": None, "checkpoint": checkpoint, "epoch": self._epochs - 1}, {})
 
     def _write(self, numbers: Mapping[str, Any], scores: Mapping[str, float]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sartorius.data.competition.folder import Competition
-from sartorius.data.provenance import KEY
+from sartorius.data.provenance import KEY, seen_among
 from sartorius.errors import InputError
 from sartorius.structures.detections import DetectionsFolder
 
@@ -21,7 +21,6 @@ def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = N
     by_image: dict[str, DetectionsFolder] = {}
     for folder in folders:
         images = folder.image_ids()
-        known = {} if truth is None else folder.meta.get(KEY) or {}
         if truth is not None and not images:
             raise InputError(f"{folder.folder}: no detections in it; `predict` and `train` write them")
         for image_id in images:
@@ -33,10 +32,10 @@ def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = N
             if truth is not None:
                 truth.record(image_id)  # raises for an id that is not labelled
             by_image[image_id] = folder
-        if seen := [image_id for image_id in images if image_id in known]:
+        if truth is not None and (seen := seen_among(images, folder.meta.get(KEY))):
             warnings.warn(
-                f"{folder.folder}: the model was trained on {len(seen)} of its {len(images)} images ({seen[0]}, ...); "
-                "what is measured on them flatters",
+                f"{folder.folder}: the model was trained on {len(seen)} of its {len(images)} images "
+                f"({next(iter(seen))}, ...); what is measured on them flatters",
                 stacklevel=2,
             )
     return by_image

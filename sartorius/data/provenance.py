@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from sartorius.errors import InputError
@@ -37,6 +37,11 @@ def trained_on(datamodule: SplitData) -> dict[str, str]:
         str(image_id): datamodule.place_of(image_id)
         for image_id in (*datamodule.train_images, *datamodule.pseudo_images)
     }
+
+
+def seen_among(images: Iterable[str], known: Mapping[str, str] | None) -> dict[str, str]:
+    """Choose those of the images that are in `known`, the entry KEY of metadata (None: none is), id -> place."""
+    return {image_id: known[image_id] for image_id in images if image_id in known} if known else {}
 
 
 def images_of(datamodule: SplitData) -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sartorius.data import provenance
 from sartorius.errors import InputError
 from sartorius.fusion.sources import FolderSource, MemberSource, SubmissionSource
 from sartorius.structures import checks
@@ -106,11 +107,12 @@ def chosen_images(members: Sequence[EnsembleMember], which: str) -> list[str]:
     return sorted(chosen)
 
 
-def trained_on(members: Sequence[EnsembleMember], images: Sequence[str]) -> dict[str, str]:
+def seen_images(members: Sequence[EnsembleMember], images: Sequence[str]) -> dict[str, str]:
     """Choose those of the images that the model of a member was trained on, id -> place; {} where none is known."""
-    known = {image_id: place for member in members for source in member.sources
-             for image_id, place in source.trained_on.items()}  # fmt: skip
-    return {image_id: known[image_id] for image_id in images if image_id in known}
+    known: dict[str, str] = {}
+    for source in (source for member in members for source in member.sources):
+        known |= source.trained_on
+    return provenance.seen_among(images, known)
 
 
 def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[str]) -> dict[str, Floats]:

@@ -16,11 +16,10 @@ from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks.cell_crops import CropNetwork, crop, jitter, resample, tighten
 from sartorius.networks.finite import check_finite
 from sartorius.networks.losses import bce_dice, sum_losses
-from sartorius.networks.targets import certain_bins, sample_weights
+from sartorius.networks.targets import cell_masks, certain_bins, sample_weights
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
-from sartorius.structures.mask_sampling import gather_images
 from sartorius.visualise.targets import CROPS, Panel, crop_panel
 
 if TYPE_CHECKING:
@@ -79,13 +78,9 @@ class CropSegmenterModule(TrainedModule):
     def _truth(self, targets: Sequence[Target], chosen: Sequence[Tensor], regions: Sequence[Tensor]) -> Tensor:
         """Compute the coverage of each image's chosen cells, and of all others, in their regions: float32
         [n, 2, S, S] in 0..1, of all images."""
-        size, layers = self.network.size, [target.layers for target in targets]
-        layer_of, ids = (
-            [of[at] for of, at in zip(values, chosen, strict=True)]
-            for values in ([target.layer_of for target in targets], [target.ids for target in targets])
-        )
-        cell = gather_images(layers, layer_of, ids, regions, size)
-        masks = [(planes > 0).any(dim=0, keepdim=True).float() for planes in layers]
+        size = self.network.size
+        cell = cell_masks(targets, chosen, regions, size)
+        masks = [(target.layers > 0).any(dim=0, keepdim=True).float() for target in targets]
         every = torch.cat([crop(*image, size)[:, 0] for image in zip(masks, regions, strict=True)])
         return torch.stack((cell, (every - cell).clamp(min=0)), dim=1)
 

@@ -18,11 +18,6 @@ BETWEEN = -2  # neither cell nor background: in no loss
 BLOCK = 2048  # candidates matched at once; with 500 cells in reach, a matrix of 4 MB
 
 
-def match_boxes(candidates: Tensor, cells: Tensor, foreground: float, background: float, rescue: bool) -> Tensor:
-    """Match the candidates of one image, int64 [C]; see `match_images`."""
-    return match_images([candidates], [cells], foreground, background, rescue)[0]
-
-
 def match_images(
     candidates: Sequence[Tensor], cells: Sequence[Tensor], foreground: float, background: float, rescue: bool
 ) -> list[Tensor]:

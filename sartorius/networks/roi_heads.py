@@ -19,9 +19,8 @@ from sartorius.networks.finite import check_finite
 from sartorius.networks.losses import bce_dice
 from sartorius.networks.matching import count_true, sample
 from sartorius.networks.regions import Regions, box_losses, label_regions, match_regions, rois_of
-from sartorius.networks.targets import RoITarget, certain_bins, sample_weights
+from sartorius.networks.targets import RoITarget, cell_masks, certain_bins, sample_weights
 from sartorius.structures import checks
-from sartorius.structures.mask_sampling import gather_images
 
 
 class RawDetections(NamedTuple):
@@ -152,13 +151,7 @@ class RoIHeads(nn.Module):
         if not len(at):
             return self._masks(features, rois[:1]).sum() * 0.0  # every parameter gets a gradient: what DDP needs
         owners, boxes = [regions.owner[image] for image in chosen], [rois[image, 1:] / scale for image in chosen]
-        wanted = gather_images(
-            [target.layers for target in targets],
-            [target.layer_of[cells] for target, cells in zip(targets, owners, strict=True)],
-            [target.ids[cells] for target, cells in zip(targets, owners, strict=True)],
-            boxes,
-            self.mask_size,
-        )
+        wanted = cell_masks(targets, owners, boxes, self.mask_size)
         logits = self._masks(features, rois[at])[torch.arange(len(at), device=at.device), regions.label[at]]
         certain = certain_bins(targets, boxes, self.mask_size)
         return bce_dice(logits, wanted, dice=0.0, certain=certain, samples=sample_weights(targets, boxes))

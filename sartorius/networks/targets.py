@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sartorius.networks.matching import BACKGROUND, BETWEEN
-from sartorius.structures.mask_sampling import gather_images
+from sartorius.structures.mask_sampling import gather_masks
 
 
 class RoITarget(Protocol):
@@ -68,6 +68,16 @@ def leave_out(match: Tensor, candidates: Tensor, target: RoITarget, share: float
     return match.masked_fill(doubtful, BETWEEN)
 
 
+def cell_masks(targets: Sequence[RoITarget], cells: Sequence[Tensor], rois: Sequence[Tensor], size: int) -> Tensor:
+    """Compute the mask targets of chosen cells, float32 [N, size, size] in 0..1, of all images in their order.
+
+    cells: int64 [N_k], indices into each image's cells. rois: boxes [N_k, 4] of each image, in image pixels.
+    """
+    chosen = list(zip(targets, cells, strict=True))
+    layer_of, ids = [t.layer_of[at] for t, at in chosen], [t.ids[at] for t, at in chosen]
+    return gather_masks([t.layers for t in targets], layer_of, ids, rois, size)
+
+
 def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int) -> Tensor | None:
     """Mark the bins of mask targets that read no ignored pixel: float32 [N, size, size] of 0 and 1, of all images.
 
@@ -77,7 +87,7 @@ def certain_bins(targets: Sequence[RoITarget], rois: Sequence[Tensor], size: int
         return None
     ignored = [torch.zeros_like(t.layers[:1]) if t.ignored is None else t.ignored[None].int() for t in targets]
     first = [torch.zeros_like(boxes[:, 0], dtype=torch.int64) for boxes in rois]
-    return (gather_images(ignored, first, [layer + 1 for layer in first], rois, size) == 0).float()
+    return (gather_masks(ignored, first, [layer + 1 for layer in first], rois, size) == 0).float()
 
 
 def sample_weights(targets: Sequence[RoITarget], samples: Sequence[Tensor]) -> Tensor | None:

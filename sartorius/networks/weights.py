@@ -112,17 +112,19 @@ def _tracked(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _content(source: str | Path, detector: str | None, body: str | None) -> WeightFile:
-    if source in ("coco", "imagenet") and (detector if source == "coco" else body) is None:
+    models = {"coco": detector, "imagenet": body}
+    if str(source) not in models:
+        return read_weights(Path(source))
+    model = models[str(source)]
+    if model is None:
         raise InputError(
             f"model.weights={source}: torchvision has none for this model; ImageNet's for a timm network: "
             "model.network.encoder.weights=imagenet (U-Net), model.network.backbone.weights=imagenet (Mask R-CNN)"
         )
-    if str(source) == "coco" and detector is not None:
-        return WeightFile(_download(detector))
-    if str(source) == "imagenet" and body is not None:
-        state = _download(body).items()
-        return WeightFile({f"backbone.body.{name}": value for name, value in state if not name.startswith("fc.")})
-    return read_weights(Path(source))
+    state = _download(model)
+    if str(source) == "coco":
+        return WeightFile(state)
+    return WeightFile({f"backbone.body.{name}": value for name, value in state.items() if not name.startswith("fc.")})
 
 
 def _from_detectron2(network: nn.Module, state: Mapping[str, Tensor], source: str) -> Mapping[str, Tensor]:

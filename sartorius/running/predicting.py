@@ -94,8 +94,7 @@ def build_predictions(cfg: DictConfig, images: Sequence[str]) -> tuple[Segmentat
 
 def _trained_on(module: SegmentationModule, images: Sequence[str], source: str) -> dict[str, str]:
     """Choose those of the images that the model was trained on, id -> place, and warn of them."""
-    known = module.hparams.get(provenance.KEY) or {}
-    if seen := {image_id: known[image_id] for image_id in images if image_id in known}:
+    if seen := provenance.seen_among(images, module.hparams.get(provenance.KEY)):
         log.warning(
             "%s: was trained on %d of these %d images (%s, ...): their detections flatter any score and any threshold",
             source, len(seen), len(images), next(iter(seen)),

@@ -32,10 +32,10 @@ def gather_mask_targets(layers: Tensor, layer_of: Tensor, ids: Tensor, rois: Ten
 
     Returns float32 [N, M, M] in 0..1, on the device of `layers`; [0, M, M] for no regions.
     """
-    return gather_images([layers], [layer_of], [ids], [rois], size)
+    return gather_masks([layers], [layer_of], [ids], [rois], size)
 
 
-def gather_images(
+def gather_masks(
     layers: Sequence[Tensor], layer_of: Sequence[Tensor], ids: Sequence[Tensor], rois: Sequence[Tensor], size: int
 ) -> Tensor:
     """Sample masks as `gather_mask_targets` from several images, float32 [N, M, M] of all in their order.

@@ -37,7 +37,7 @@ SIDE = 96  # pixels
 NAMED = {
     "networks.matching:count_true": "lengths of all images at once, which shapes and random draws need",
     "networks.matching:_cells_in_reach": "the same",
-    "structures.mask_sampling:gather_images": "samples of a bin, which shapes need",
+    "structures.mask_sampling:gather_masks": "samples of a bin, which shapes need",
     "networks.finite:check_finite": "stops on an output that is not finite",
     "modules.optimisation:TrainedModule.total": "stops on a loss that is not finite",
     "modules.mask_rcnn:MaskRCNNModule._detect": "predictions become Detections",

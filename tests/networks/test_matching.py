@@ -4,13 +4,17 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.ops import box_iou
 
 from sartorius.networks import matching
-from sartorius.networks.matching import BACKGROUND, BETWEEN, match_boxes, match_images, nth_true, sample
+from sartorius.networks.matching import BACKGROUND, BETWEEN, match_images, nth_true, sample
 
 
 def boxes(count: int, seed: int, extent: float = 200) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     corner = torch.rand(count, 2, generator=generator) * extent
     return torch.cat((corner, corner + 4 + torch.rand(count, 2, generator=generator) * 30), dim=1)
+
+
+def match_boxes(candidates, cells, foreground: float, background: float, rescue: bool) -> torch.Tensor:
+    return match_images([candidates], [cells], foreground, background, rescue)[0]
 
 
 @pytest.mark.parametrize("block", [7, 64, 10_000])

@@ -15,7 +15,7 @@ from torchvision.ops import roi_align
 from sartorius.data.dataset import Target
 from sartorius.networks.anchors import AnchorGrid
 from sartorius.networks.losses import bce_dice
-from sartorius.networks.matching import BACKGROUND, BETWEEN, match_boxes
+from sartorius.networks.matching import BACKGROUND, BETWEEN, match_images
 from sartorius.networks.rpn import RegionProposals
 from sartorius.networks.targets import certain_bins, leave_out, share_inside
 from sartorius.structures.instances import Instances
@@ -86,7 +86,7 @@ def test_anchors_in_ignored_pixels_have_no_loss(example: tuple[Tensor, Instances
     loss = rpn._losses(anchors, logits, codes, [target(instances, mask)], 1.0)
     sum(loss.values()).backward()
 
-    match = match_boxes(anchors, torch.from_numpy(instances.boxes), 0.6, 0.3, rescue=True)
+    (match,) = match_images([anchors], [torch.from_numpy(instances.boxes)], 0.6, 0.3, rescue=True)
     doubtful = torch.tensor([by_pixels(mask, box) > 0.5 for box in anchors.tolist()]) & (match == BACKGROUND)
     counted = (match != BETWEEN) & ~doubtful
     assert 50 < int(doubtful.sum()) < int(counted.sum())

@@ -1,7 +1,7 @@
 #!/bin/sh
 # The best pipeline so far without a GPU, see LOG.md (2026-11-21, where all networks started from nothing; they start from
 # ImageNet now): U-Nets fed in several ways, one of them begun on generated images, joined; every cell segmented anew in
-# its box. Retrains everything and predicts a folder of images. About 17 minutes of a core for each U-Net and fold.
+# its box. Retrains everything and predicts a folder of images. About 20 minutes of a core for each U-Net and fold.
 # `tune` prints what other thresholds gain on images that were not tuned on; TUNED=1 takes them, which on 32 images
 # helped once and hurt twice.
 #

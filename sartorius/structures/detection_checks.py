@@ -68,6 +68,10 @@ def check_values(detections: Detections, source: str) -> None:
     """
     boxes, size = detections.boxes, np.array([detections.width, detections.height] * 2, np.float32)
     types, agreement = detections.cell_types, detections.agreement
+    if detections.pixel_size is not None and not 0 < detections.pixel_size < np.inf:
+        raise InputError(
+            f"{source}: pixel size: expected micrometres above 0, got {detections.pixel_size:g}; predict this image again"
+        )
     checks = (
         ("score", "a number from 0 to 1", detections.scores, _outside(detections.scores)),
         ("agreement", "a number from 0 to 1", agreement, None if agreement is None else _outside(agreement)),

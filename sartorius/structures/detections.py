@@ -29,6 +29,7 @@ from sartorius.structures.reading import read_arrays, read_json
 
 FORMAT_VERSION = 2
 _ARRAYS = ("boxes", "scores", "cell_types", "masks")
+_OPTIONAL = ("agreement", "pixel_size")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Detections:
     image_id: its id. height, width: its size in pixels. boxes: float32 [N, 4]. scores: float32 [N] in 0..1.
     cell_types: int64 [N], index into `cell_type_names`. masks: float16 [N, M, M], probabilities in 0..1.
     agreement: float32 [N] in 0..1, how far members of an ensemble agree (see `fusion.methods`); None of one model.
+    pixel_size: micrometres of a pixel of the image, above 0; None where it is not known.
     """
 
     image_id: str
@@ -49,6 +51,7 @@ class Detections:
     masks: SoftMasks
     cell_type_names: tuple[str, ...] = CELL_TYPES
     agreement: Floats32 | None = None
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         n = len(self.boxes)
@@ -138,9 +141,13 @@ class Detections:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """Join at least one set of the same image, mask size and cell types, one after the other, without agreement."""
+        """Join at least one set of the same image, mask size and cell types, one after the other, without agreement.
+
+        The pixel size is that of the first set that knows it.
+        """
         arrays: dict[str, Any] = {name: np.concatenate([vars(part)[name] for part in parts]) for name in _ARRAYS}
-        return replace(parts[0], agreement=None, **arrays)
+        pixel_size = next((part.pixel_size for part in parts if part.pixel_size is not None), None)
+        return replace(parts[0], agreement=None, pixel_size=pixel_size, **arrays)
 
     @property
     def prevailing_type(self) -> int:
@@ -155,7 +162,7 @@ class Detections:
         """Write `<folder>/<image>.npz` (no pickle) atomically; returns its path. Raises as `check_values` does."""
         path = Path(folder) / f"{check_image_id(self.image_id, folder)}.npz"
         check_values(self, f"image {self.image_id}")
-        names = (*_ARRAYS, "cell_type_names", *(["agreement"] if self.agreement is not None else []))
+        names = (*_ARRAYS, "cell_type_names", *(name for name in _OPTIONAL if vars(self)[name] is not None))
         arrays, size = {name: vars(self)[name] for name in names}, (self.height, self.width)
         with atomic_path(path) as temporary:
             np.savez_compressed(temporary, version=FORMAT_VERSION, image_id=self.image_id, size=size, **arrays)
@@ -166,14 +173,15 @@ class Detections:
         """Read the output of `save`; raises InputError for a damaged or newer file and for values out of range."""
         path = Path(path)
         try:
-            about = read_arrays(path, 10**6, ("version", "image_id", "size", "cell_type_names"))
+            about = read_arrays(path, 10**6, ("version", "image_id", "size", "cell_type_names", "pixel_size"))
             if int(about["version"]) != FORMAT_VERSION:
                 raise InputError(f"{path}: format version {about['version']}, this program reads {FORMAT_VERSION}")
             names = tuple(about["cell_type_names"].tolist())
-            height, width = check_size(about["size"].tolist(), path)
-            arrays = read_arrays(path, most_bytes(height, width), (*_ARRAYS, "agreement"))
+            size = check_size(about["size"].tolist(), path)
+            arrays = as_dtypes(read_arrays(path, most_bytes(*size), (*_ARRAYS, "agreement")))
             image_id = check_image_id(str(about["image_id"]), path)
-            detections = cls(image_id, height, width, cell_type_names=names, **as_dtypes(arrays))
+            pixel_size = float(about["pixel_size"]) if "pixel_size" in about else None
+            detections = cls(image_id, *size, cell_type_names=names, pixel_size=pixel_size, **arrays)
         except InputError:
             raise
         except Exception as error:  # zipfile, numpy and the file system each raise their own classes

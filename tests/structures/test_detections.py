@@ -84,7 +84,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def save_any(path: Path, **changes: Any) -> Path:
     """Write a file of detections, with other arrays, as another program may."""
     arrays = {**vars(some()), "size": (40, 50), "version": 2, **changes}
-    unused = ("height", "width", *(["agreement"] if arrays["agreement"] is None else []))
+    unused = ("height", "width", *(name for name in ("agreement", "pixel_size") if arrays[name] is None))
     np.savez_compressed(path, **{name: value for name, value in arrays.items() if name not in unused})
     return path
 
@@ -178,6 +178,19 @@ def test_agreement_is_kept_where_there_is_one(tmp_path) -> None:
     assert Detections.load(some("b2").save(tmp_path)).agreement is None and some().select([0]).agreement is None
     with pytest.raises(ValueError, match=r"agreement \[3\] expected, got \(2,\)"):
         replace(some(), agreement=agreement[:2])
+
+
+def test_the_pixel_size_is_kept_where_it_is_known(tmp_path: Path) -> None:
+    known = replace(some(), pixel_size=0.65)
+    assert Detections.load(known.save(tmp_path)).pixel_size == 0.65
+    assert known.select([1]).pixel_size == known.sorted().pixel_size == 0.65
+    assert Detections.concatenate([some(), known]).pixel_size == 0.65
+    assert Detections.load(some("b2").save(tmp_path)).pixel_size is None is Detections.concatenate([some()]).pixel_size
+    for bad in (0.0, -1.0, np.nan, np.inf):
+        with pytest.raises(InputError, match="image a1: pixel size: expected micrometres above 0, got"):
+            replace(some(), pixel_size=bad).save(tmp_path)
+        with pytest.raises(InputError, match=r"a1\.npz: pixel size: expected micrometres above 0, got"):
+            Detections.load(save_any(tmp_path / "a1.npz", pixel_size=bad))
 
 
 @pytest.mark.parametrize("detections", [some(), Detections.empty("b2", 40, 50)])

@@ -70,7 +70,8 @@ def check_values(detections: Detections, source: str) -> None:
     types, agreement = detections.cell_types, detections.agreement
     if detections.pixel_size is not None and not 0 < detections.pixel_size < np.inf:
         raise InputError(
-            f"{source}: pixel size: expected micrometres above 0, got {detections.pixel_size:g}; predict this image again"
+            f"{source}: pixel size: expected micrometres above 0, got {detections.pixel_size:g}; predict this image "
+            "again"
         )
     checks = (
         ("score", "a number from 0 to 1", detections.scores, _outside(detections.scores)),

@@ -8,7 +8,8 @@ from typing import Any
 from sartorius.metrics import report
 from sartorius.metrics.bootstrap import bootstrap_interval
 from sartorius.metrics.instance_scores import AP_MEANINGS, MEANINGS
-from sartorius.reports.numbers import Bootstrap, Table, Value, between
+from sartorius.reports.document import Table, Value
+from sartorius.reports.numbers import Bootstrap, between
 from sartorius.reports.views import RunView
 
 

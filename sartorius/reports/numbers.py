@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from sartorius.metrics import report
 from sartorius.metrics.functional import THRESHOLDS, precision_per_image
+from sartorius.reports.document import Table, Value
 from sartorius.reports.image_cells import rows_of
 from sartorius.reports.runs import Run, flattened
 from sartorius.reports.views import RunView
 
-Value = str | int | float | None
 Bootstrap = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a page: a line a row, text left and numbers right. shares: 0..1 a cell, drawn as its background."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Value]]
-    note: str = ""
-    sortable: bool = False
-    shares: Sequence[Sequence[float | None]] = field(default_factory=list)
-
-    @property
-    def numeric(self) -> list[bool]:
-        """Whether a column holds numbers and nothing else but gaps, for each column; the first names the line."""
-        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
-        given = [[value for value in column if value is not None] for column in columns]
-        return [k > 0 and all(isinstance(value, int | float) for value in values) for k, values in enumerate(given)]
 
 
 def summary_of(view: RunView, types: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:

@@ -1,43 +1,22 @@
-"""The page: one HTML file with everything in it, whose policy forbids the browser any network access."""
+"""The page of one or more runs."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import math
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib import resources
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sartorius.files import write_text
 from sartorius.reports import numbers as tables
 from sartorius.reports.curves import curve_plots, shared_curve_plots
-from sartorius.reports.figures import Plot
+from sartorius.reports.document import Document, Gallery, Section, Table
 from sartorius.reports.gallery import Style, card, chosen
 from sartorius.reports.instance_table import instance_table
-from sartorius.reports.numbers import Bootstrap, Table
+from sartorius.reports.numbers import Bootstrap
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
 from sartorius.reports.views import Entry, RunView, are_folds, pooled, type_names, view_of
-
-if TYPE_CHECKING:
-    from jinja2 import Template
-
-FILES = ("page.html.j2", "page.css", "page.js")  # beside this module, in the installed package too
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page under a heading: plots, then tables."""
-
-    anchor: str
-    title: str
-    plots: Sequence[Plot] = ()
-    tables: Sequence[Table] = ()
-    open: bool = True
 
 
 def write_report(
@@ -63,67 +42,31 @@ def render(
     bootstrap: Bootstrap,
 ) -> str:  # fmt: skip
     """Return the page's text. singles: a view a run; those of folds are scored together."""
-    from markupsafe import Markup
-
     folds = are_folds(singles)
     views = [pooled(singles)] if folds else singles
     types = type_names(views)
-    css, js = (_text(name) for name in ("page.css", "page.js"))
     written: list[Mapping[str, Any]] = [{}] if folds else [entry.run.numbers for entry in entries]
     summaries = [tables.summary_of(view, types, bootstrap) or numbers
                  for view, numbers in zip(views, written, strict=True)]  # fmt: skip
     cards = [card(image_id, views, style) for image_id in chosen(views, style)]
-    return _template().render(
+    return Document(
         title=_title(entries, folds),
         facts=[_facts(entry) for entry in entries],
         names=[entry.run.name for entry in entries],
         tiles=_tiles(views[0], summaries[0], bootstrap) if len(views) == 1 else [],
         notes=notes,
         top=_top(singles, views, types, summaries, bootstrap),
-        cards=cards,
-        available=len({image_id for view in views for image_id in view.sources}),
-        labelled=any(view.compared for view in views),
-        views=[view.name for view in views],
-        many=len(entries) > 1,
-        folds=folds,
-        types=sorted({shown_card.cell_type for shown_card in cards if shown_card.cell_type}),
         sections=_sections(entries, views, types, written, plots, bootstrap),
         configs=_configs(entries),
-        css=Markup(css + _layer_css(len(views))),
-        js=Markup(js),
-        js_hash=base64.b64encode(hashlib.sha256(js.encode()).digest()).decode("ascii"),  # no other script runs
-    )
-
-
-def _template() -> Template:
-    import jinja2
-    from markupsafe import Markup
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"shown": shown, "svg": Markup}
-    environment.tests["number"] = lambda value: isinstance(value, int | float)
-    return environment.from_string(_text("page.html.j2"))
-
-
-def _text(name: str) -> str:
-    return resources.files("sartorius.reports").joinpath(name).read_text(encoding="utf-8")
-
-
-def _layer_css(views: int) -> str:
-    """Write CSS that shows the chosen view's layers and marks the annotated cells that it misses."""
-    rules = []
-    for k in range(views):
-        view = f'[data-view="{k}"]'
-        rules += [
-            f"{view} path:is(.hit,.false):not(.r{k}){{display:none}}",
-            f"{view} .truth.m{k}{{stroke:var(--miss);stroke-dasharray:4 2.5;stroke-linecap:butt}}",
-            f"{view}:not(.show-missed) .truth.m{k}{{display:none}}",
-            f"{view}:not(.show-truth) .truth:not(.m{k}){{display:none}}",
-            f"{view} .of-view:not(.v{k}){{display:none}}",
-        ]
-    return "\n".join(rules)
+        gallery=Gallery(
+            cards,
+            available=len({image_id for view in views for image_id in view.sources}),
+            views=[view.name for view in views],
+            types=sorted({shown_card.cell_type for shown_card in cards if shown_card.cell_type}),
+            labelled=any(view.compared for view in views),
+            folds=folds,
+        ),
+    ).html()
 
 
 def _title(entries: Sequence[Entry], folds: bool) -> str:
@@ -215,12 +158,3 @@ def _configs(entries: Sequence[Entry]) -> list[Table]:
             title = f"Config of {run.name}" if many else "Config"
             configs.append(Table(title, ["setting", "value"], list(flattened(run.config))))
     return [table for table in configs if table is not None]
-
-
-def shown(value: Any) -> str:
-    """Format a value for a table: fractions with three digits, a missing value as a dash."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 100 else re.sub(r"\.0$", "", f"{value:.1f}")
-    return str(value)

@@ -14,12 +14,12 @@ from scipy import ndimage
 from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
 from sartorius.postprocess.saved import from_saved
-from sartorius.reports import numbers, page
+from sartorius.reports import numbers
+from sartorius.reports.document import FILES, shown
 from sartorius.reports.explanation import Explanation, MissedCell
 from sartorius.reports.gallery import Card, Style, card, chosen
 from sartorius.reports.image_cells import Predicted, compare_images, table_of
 from sartorius.reports.instance_table import instance_table
-from sartorius.reports.page import FILES
 from sartorius.reports.runs import read_run
 from sartorius.reports.views import Entry, RunView, pooled
 from sartorius.structures.instances import Instances
@@ -180,7 +180,7 @@ def size_of(made: Card) -> int:
 
 
 def test_values_as_they_are_shown() -> None:
-    assert [page.shown(v) for v in (None, float("nan"), 0.12345, 583.14, 1204.0, 7, "a")] == [
+    assert [shown(v) for v in (None, float("nan"), 0.12345, 583.14, 1204.0, 7, "a")] == [
         "-", "-", "0.123", "583.1", "1204", "7", "a",
     ]  # fmt: skip
     assert numbers.between([-0.01, 0.02], signed=True) == "-0.0100 to +0.0200" and numbers.between(None) == ""

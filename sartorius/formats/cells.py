@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sartorius.errors import InputError
+from sartorius.formats import tables
 from sartorius.structures.arrays import AnyInts, GreyImage, Scores
 from sartorius.structures.instances import Instances
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-_MODULES = {  # by suffix, the module of this package whose `write(cells, path)` makes the file
-    ".csv": "tables",
-    ".parquet": "tables",
-}
+_WRITERS = {".csv": tables.write, ".parquet": tables.write}  # by suffix
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,13 @@ class Cells:
 
         pixel_size: micrometres of a pixel, in place of that of the image.
         """
-        from sartorius.formats.tables import cells_table
-
-        return cells_table(self, pixel_size)
+        return tables.cells_table(self, pixel_size)
 
     def save(self, path: str | Path) -> Path:
         """Write the file that the suffix names, atomically; returns its path. Raises InputError for another suffix."""
         path = Path(path)
-        name = _MODULES.get(path.suffix.lower())
-        if name is None:
-            raise InputError(f"{path}: expected a name that ends in {', '.join(_MODULES)}")
-        importlib.import_module(f"sartorius.formats.{name}").write(self, path)
+        write = _WRITERS.get(path.suffix.lower())
+        if write is None:
+            raise InputError(f"{path}: expected a name that ends in {', '.join(_WRITERS)}")
+        write(self, path)
         return path

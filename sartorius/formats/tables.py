@@ -13,11 +13,12 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_csv
-from sartorius.formats.cells import Cells
 from sartorius.formats.measures import measure
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from sartorius.formats.cells import Cells
 
 # of cells.csv. label: the cell's value in the label image, from 1. area in pixels, area_um2 in square micrometres,
 # lengths and centroids in pixels; empty where not known

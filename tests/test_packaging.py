@@ -48,6 +48,12 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
     assert extra == {f"sartorius/reports/page.{kind}" for kind in ("css", "js", "html.j2")}
 
 
+def test_wheel_brings_the_program(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        (points,) = (file.read(name).decode() for name in file.namelist() if name.endswith("entry_points.txt"))
+    assert points.split() == ["[console_scripts]", "sartorius", "=", "sartorius.running.console:main"]
+
+
 def test_lock_has_no_addresses_and_no_paths() -> None:
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     pins = [line for line in lines if line and not line.lstrip().startswith("#")]

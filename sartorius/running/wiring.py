@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import traceback
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,12 +15,8 @@ from omegaconf.errors import MissingMandatoryValue
 
 from sartorius.errors import InputError
 from sartorius.running import failures, resolvers, settings
+from sartorius.running.console import CONF_DIR
 from sartorius.running.settings.typed import as_typed
-
-_PACKAGE = Path(__file__).resolve().parent.parent
-# Inside the package in an installed wheel; beside it in a checkout. Absolute: a relative config_path breaks when
-# `main` is imported from elsewhere.
-CONF_DIR = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
 
 Config = DictConfig | ListConfig | dict[str, Any] | list[Any]
 NOTHING_ELSE = {"logger": False, "enable_checkpointing": False}  # of a trainer whose callbacks write everything

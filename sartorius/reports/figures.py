@@ -34,34 +34,45 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One drawing: `name` of its file, `alt` describes it in words, `svg` is an element of a page."""
+    """One drawing: `name` of its file, `alt` describes it in words, `svg` is an element of a page.
+
+    inches: its width; a wide one has more room on the page.
+    """
 
     name: str
     title: str
     alt: str
     svg: str
+    inches: float = SIZE[0]
 
 
-def draw(name: str, title: str, alt: str, paint: Callable[[Axes], object], folder: Path | None) -> Plot:
-    """Paint one panel; with a folder also as `<folder>/<name>.png`, under its title. Same paint, same bytes."""
+def draw(
+    name: str, title: str, alt: str, paint: Callable[[Axes], object], folder: Path | None,
+    size: tuple[float, float] = SIZE,
+) -> Plot:  # fmt: skip
+    """Paint one panel; with a folder also as `<folder>/<name>.png`, under its title. Same paint, same bytes.
+
+    size: inches.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         # the place of the legend is searched for; on a busy machine matplotlib warns of the time that takes
         warnings.filterwarnings("ignore", 'Creating legend with loc="best"')
-        figure = Figure(figsize=SIZE)  # margins by hand: layout engines draw each plot three times
+        figure = Figure(figsize=size)  # margins by hand: layout engines draw each plot three times
         axes = figure.add_axes((0.135, 0.14, 0.85, 0.83))
         paint(axes)
         axes.grid(alpha=0.25, linewidth=0.6)
         axes.set_axisbelow(True)
         svg = _svg(figure, name, alt)
         if folder is not None:
-            axes.set_position((0.135, 0.14, 0.85, 0.77))
+            left, bottom, width, height = axes.get_position(original=True).bounds
+            axes.set_position((left, bottom, width, height - 0.06))
             axes.set_title(title, fontsize=10)
             with atomic_path(folder / f"{name}.png") as temporary:
                 figure.savefig(temporary, dpi=150)
-    return Plot(name, title, alt, svg)
+    return Plot(name, title, alt, svg, size[0])
 
 
 def _svg(figure: Figure, name: str, alt: str) -> str:

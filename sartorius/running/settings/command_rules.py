@@ -23,6 +23,7 @@ from sartorius.structures.rules import (
     one_of,
     part,
     path,
+    span,
     text,
     whole,
 )  # fmt: skip
@@ -119,6 +120,16 @@ RULES: Table = {
         "min_score": fraction,
         "calibrate overwrite": flag,
         "submissions": {"": part, "score": fraction, "mask_size": whole(2, 1024), "cell_type": text | nothing},
+    },
+    "plates": {
+        "tables": PATHS,
+        "well": text,
+        "interval": number(above=0, high=1e6),
+        "train_csv": EMPTY_OR_PATH,
+        "unmatched": one_of("stop", "skip"),
+        "plate_wells": one_of(6, 12, 24, 48, 96, 384) | nothing,
+        "growth": {"": part, "hours": span(number(0, 1e6)) | nothing},
+        "plots": flag,
     },
     "report": {
         "run": PATHS | map_of(PATHS),

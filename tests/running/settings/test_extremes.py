@@ -68,6 +68,7 @@ OTHERS = [
     "ensemble members=[{d}] image_type=abc output=e8",
     "pseudo_label detections={d} output=p.csv workers=1000 images={r}/train",
     "pseudo_label detections=x output=p.csv",
+    "plates tables={d} well=livecell", "plates tables=x.csv well=( interval=1e6 plate_wells=6 growth.hours=[0,1e6]",
     "report run=run images=1 gallery.best=0 gallery.width=1 gallery.quality=1 plots=false",
     "report run=run images=1000000 gallery.best=1 gallery.width=65536 bootstrap.samples=1",
     "predict checkpoint=run/checkpoints/best.ckpt images={r}/test tta=flips tta.scales=[16]",

@@ -1,0 +1,1 @@
+"""Time series and plates: counts and confluence by well and time."""

@@ -1,0 +1,102 @@
+"""The command on tables made by hand: its files, what the page holds, what it says that it lacks."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hydra.core.hydra_config import HydraConfig
+
+from sartorius import plates
+from sartorius.errors import InputError
+from sartorius.reports.plates import drawings
+from sartorius.running import wiring
+from tests.reports.elements import Page
+from tests.reports.plates.tables import Row, bad, row, write
+
+Write = Callable[..., Page]
+SERIES = [row(f"A{c}_f{f}_t{t}", round((8 + f) * 2 ** (t * c / 4))) for c in (1, 2) for f in (1, 2) for t in range(5)]
+PATTERN = r"well='(?P<well>[A-P]\d+)_f(?P<field>\d)_t(?P<time>\d+)'"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    monkeypatch.chdir(tmp_path)
+
+    def program(rows: list[Row], *overrides: str) -> Page:
+        write(tmp_path / "t" / "images.csv", *rows)
+        more = ["tables=t", "bootstrap.samples=100", "output=out", *overrides]
+        return Page(Path(plates.main(wiring.compose("plates", more))))
+
+    return program
+
+
+def test_a_time_series(run: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run([*SERIES, bad("A1_f3_t0"), row("notes")], PATTERN, "interval=6", "unmatched=skip")
+    wells, growth = pd.read_csv("out/wells.csv"), pd.read_csv("out/growth.csv")
+    assert list(wells)[:8] == ["plate", "well", "hours", "measure", "mean", "low", "high", "fields"]
+    cells = wells[wells.measure == "cells"].set_index(["well", "hours"])
+    assert cells.loc[("A1", 24.0), "mean"] == 19 and len(cells) == 10 and cells.fields.eq(2).all()
+    assert growth.doubling_hours.to_numpy() == pytest.approx([24, 12], rel=0.05)
+    names = {"heat_cells", "heat_confluence", "heat_doubling_hours", "curves_cells", "curves_confluence"}
+    assert {path.stem for path in Path("out/plots").iterdir()} == names
+    assert {f"plot-{name}" for name in names} <= {str(tag.get("id")) for _, tag in found.tags}
+    for text in ("left out as bad, 1 images: A1_f3_t0 (truncated)", "left out for their names, 1 images: notes",
+                 "0 to 24 hours", "Least squares of ln N", "at 24 h", "4 fields of view"):  # fmt: skip
+        assert text in found.text, text
+    assert not found.having(id="gallery") and "Content-Security-Policy" in found.html
+    assert "20 images of 2 wells; left out: 1 bad, 1 of other names" in capsys.readouterr().out
+    assert run([*SERIES, bad("A1_f3_t0"), row("notes")], PATTERN, "interval=6", "unmatched=skip").html == found.html
+
+
+def test_wells_without_time_and_of_other_names(run: Write) -> None:
+    found = run(
+        [row("ctl_1", 4), row("ctl_2", 6), row("drug_1", 2)], "well='(?P<well>[a-z]+)_(?P<field>.)'", "plots=false"
+    )
+    assert "no heat map: its wells are not all on a plate of 384 or less" in found.text
+    assert "hours" not in found.text and not found.having(id="growth") and found.having(id="wells")
+    assert "1 of 2 wells and times have one field of view, and so no interval" in found.text
+    assert pd.read_csv("out/growth.csv").empty and not Path("out/plots").exists()
+
+
+def test_images_that_do_not_match_stop_the_command(run: Write) -> None:
+    with pytest.raises(InputError, match=r"does not match 1 of 21 images \(notes\); mend it, or leave them out"):
+        run([*SERIES, row("notes")], PATTERN)
+
+
+def test_several_plates_and_types_have_maps_of_their_own(run: Write) -> None:
+    rows = [row(f"{p}_A{c}", 5, cells_astro=2, cells_cort=3) for p in "xy" for c in (1, 2)]
+    found = run(rows, "well='(?P<plate>.)_(?P<well>.+)'", "plate_wells=384")
+    names = {str(tag["id"]) for _, tag in found.tags if str(tag.get("id")).startswith("plot-")}
+    measures = ("cells", "cells_astro", "cells_cort", "confluence")
+    assert names == {f"plot-heat_{measure}_{plate}" for measure in measures for plate in "xy"}
+    assert found.having(class_="whole") and "2 plates" in found.text
+
+
+def test_a_plate_of_96_wells_has_a_curve_in_each(run: Write) -> None:
+    rows = [row(f"{r}{c}_f1_t{t}", c + t) for r in "ABCDEFGH" for c in range(1, 13) for t in range(2)]
+    found = run(rows, PATTERN, "plots=false")
+    assert "each from 0 to 1 h and 0 to 13" in found.text and found.having(class_="wide")
+    assert "96 of 192" not in found.text and "192 of 192 wells and times have one field" in found.text
+
+
+def test_the_smallest_plate_that_holds_the_wells() -> None:
+    sizes = {"B3": (2, 3), "C4": (3, 4), "D6": (4, 6), "F8": (6, 8), "H12": (8, 12), "P24": (16, 24), "x": None}
+    assert {well: drawings.format_of(["A1", well]) for well in sizes} == sizes
+    assert drawings.format_of(["A1"], 96) == (8, 12) and drawings.format_of(["H12"], 24) is None
+
+
+def test_a_pattern_is_typed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the command line without quotes of Hydra's own."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "images.csv", *SERIES)
+    HydraConfig.instance().cfg = None
+    pattern = r"well=(?P<well>[A-P]\d{1,2})_f(?P<field>\d)_t(?P<time>\d+)$"
+    monkeypatch.setattr(sys, "argv", ["plates", "tables=images.csv", pattern, "output=out", "bootstrap.samples=10"])
+    importlib.import_module("sartorius.plates").main()
+    assert np.allclose(pd.read_csv("out/wells.csv").hours.unique(), range(5))

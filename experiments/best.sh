@@ -69,7 +69,7 @@ while [ "$fold" -lt "$folds" ]; do
         step "$out/$name$fold" sartorius.train experiment=unet_cpu "data.root=$data" "data.n_folds=$folds" \
             "data.fold=$fold" "hydra.run.dir=$out/$name$fold" "leaderboard=$out/leaderboard.csv" $changes "$@"
         step "$out/new_$name$fold" sartorius.predict "checkpoint=$out/$name$fold/checkpoints/best.ckpt" \
-            "images=$images" callbacks.overlays=null "output=$out/new_$name$fold"
+            "images=$images" "write=[]" "output=$out/new_$name$fold"
     done
     # shellcheck disable=SC2086
     step "$out/crops$fold" sartorius.train experiment=cropseg_cpu "data.root=$data" "data.n_folds=$folds" \

@@ -80,7 +80,7 @@ while [ "$round" -le "$rounds" ]; do # round 0 knows the labelled images only
         while [ "$fold" -lt "$folds" ]; do
             # shellcheck disable=SC2086
             step "$here/done/predict$fold" "$here/unlabelled$fold" sartorius.predict "images=$unlabelled" \
-                "checkpoint=$here/fold$fold/checkpoints/best.ckpt" "tta=$tta" callbacks.overlays=null \
+                "checkpoint=$here/fold$fold/checkpoints/best.ckpt" "tta=$tta" "write=[]" \
                 "output=$here/unlabelled$fold" $predict
             if [ -n "$own" ]; then
                 label "$here/done/label$fold" "$here/unlabelled$fold/detections" "$here/pseudo$fold.csv"

@@ -2,7 +2,8 @@
 
 `model=two_stage model.first=<checkpoint or folder of detections> model.second=<crop segmenter's checkpoint>`, in place
 of `checkpoint=`, segments each box of a first model anew. Writes `<output>/detections/` (for evaluate, submit and the
-stages after them) and `<output>/overlays/`, a PNG for each image with the cells that the post-processing keeps.
+stages after them) and, in the formats of `write=`, the cells that the post-processing keeps: label images, tables and
+overlays unless others are named. `convert` writes further ones later.
 
 `trainer=ddp` shares the images out among all GPUs, with the same result.
 
@@ -65,7 +66,7 @@ def main(cfg: DictConfig) -> None:
     module, predictions = build_predictions(cfg, datamodule.images)
     folders = predict(module, datamodule, predictions)
     if predictions[0].view is None:
-        print(f"{len(datamodule.images)} images: detections and overlays in {output}")
+        print(f"{len(datamodule.images)} images: {', '.join(['detections', *cfg.write])} in {output}")
         print_next("submit", {"detections": folders[0], "output": "submission.csv"})
     else:
         print(f"{len(datamodule.images)} images: detections of each view in {', '.join(map(str, folders))}")

@@ -123,7 +123,7 @@ def test_detections_of_trained_images_are_warned_of(
 ) -> None:
     (place,) = (path for path in (trained[0] / "runs").iterdir() if path.is_dir())
     best = f"checkpoint={place / 'checkpoints' / 'best.ckpt'}"
-    options = (f"images={tiny_competition / 'train'}", "output=found", "data.num_workers=0", "callbacks.overlays=null")
+    options = (f"images={tiny_competition / 'train'}", "output=found", "data.num_workers=0", "write=[]")
     assert "was trained on 12 of these 12 images (astro00, ...)" in run(tmp_path, "predict", best, *options)
     found = DetectionsFolder(tmp_path / "found" / "detections")
     assert len(found.meta["trained_on"]) == 12

@@ -14,6 +14,9 @@ from PIL import Image
 
 from sartorius.callbacks.out_of_memory import OutOfMemory
 from sartorius.errors import InputError
+from sartorius.formats import coco, tables
+from sartorius.formats.cells import Cells
+from sartorius.formats.folder import FORMATS
 from sartorius.inference.windows import Whole
 from sartorius.networks import checkpoints
 from sartorius.predict import main
@@ -55,6 +58,25 @@ def test_detections_and_overlays_of_a_folder(config: Compose, tmp_path: Path) ->
     assert sorted(path.name for path in (tmp_path / "out" / "overlays").iterdir()) == ["test00.png", "test01.png"]
     with Image.open(tmp_path / "out" / "overlays" / "test00.png") as image:
         assert (image.mode, image.size) == ("RGB", (2 * 64, 2 * 48))
+
+
+def test_cells_in_all_formats(config: Compose, tmp_path: Path) -> None:
+    """The one cell of each image, a box of 15 x 6 pixels, in every file."""
+    main(config(f"write=[{','.join(FORMATS)}]"))
+    out = tmp_path / "out"
+    for file in ("labels/{}.tif", "outlines/{}.txt", "rois/{}.zip", "geojson/{}.geojson"):
+        for name in ("test00", "test01"):
+            assert Cells.load(out / file.format(name), 48, 64).instances.areas.tolist() == [90], file
+    table = tables.read_table(out / "tables" / "cells.csv")
+    assert table["image"].tolist() == ["test00", "test01"] and table["area"].tolist() == [90, 90]
+    assert table["intensity_mean"].notna().all()
+    assert tables.read_table(out / "tables" / "images.csv")["confluence"].tolist() == [90 / 48 / 64] * 2
+    assert [len(image["scores"]) for image in coco.read_all(out / "coco.json")] == [1, 1]
+
+
+def test_detections_alone(config: Compose, tmp_path: Path) -> None:
+    main(config("write=[]"))
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["detections"]
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg"])
@@ -190,7 +212,7 @@ def test_an_image_too_large_for_the_memory(
     if where == "network":
         monkeypatch.setattr(ToyModule, "_detect", starve)
     else:
-        monkeypatch.setattr("sartorius.callbacks.overlays.cv2.imencode", starve)
+        monkeypatch.setattr("sartorius.visualise.overlays.cv2.imencode", starve)
     Image.fromarray(np.full((30, 50), 128, np.uint8)).save(tmp_path / "huge.png")
     expected = r"memory ran out in prediction on huge \(batch of 1, 30x50 pixels, .*9.*: inference=tiles"
     with pytest.raises(InputError, match=expected):

@@ -63,11 +63,11 @@ def checkpoint_paths(tiny_competition: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def run(tiny_competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Predict:
-    """Predict the tiny test images on the CPU, without overlays; returns the detections."""
+    """Predict the tiny test images on the CPU, detections alone; returns the detections."""
     monkeypatch.chdir(tmp_path)
 
     def program(*overrides: str) -> DetectionsFolder:
-        fixed = [f"images={tiny_competition / 'test'}", "data.num_workers=0", "callbacks.overlays=null"]
+        fixed = [f"images={tiny_competition / 'test'}", "data.num_workers=0", "write=[]"]
         cfg = config("predict", *fixed, "trainer.accelerator=cpu", *overrides)
         predict.main(cfg)
         return DetectionsFolder(tmp_path / cfg.output / "detections")

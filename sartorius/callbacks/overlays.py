@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import cv2
-import numpy as np
-from pytorch_lightning import Callback, LightningModule, Trainer
-
-from sartorius.callbacks.scored_images import Finalise, ImageCallback, ScoredImage, Validation
-from sartorius.data.dataset import Batch
-from sartorius.files import atomic_path
+from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
 from sartorius.loggers.tolerant import SuppressErrors
-from sartorius.structures.arrays import ColourImage
-from sartorius.structures.detections import Detections
-from sartorius.visualise.overlays import draw_comparison, draw_overlay
+from sartorius.visualise.overlays import draw_comparison, write_png
 
 
 class Overlays(ImageCallback):
@@ -60,32 +50,3 @@ class Overlays(ImageCallback):
         folder = self.folder / f"epoch_{trainer.current_epoch:03d}" if validation.in_fit else self.folder
         with self.suppress_errors if validation.in_fit else nullcontext():
             write_png(folder / f"{image.image_id}.png", drawing)
-
-
-class PredictionOverlays(Callback):
-    """Drawings of all predicted images with their cells, as `<folder>/<image>.png`.
-
-    folder: of the PNGs. postprocess: turns Detections into Finalised. scale: enlargement, so that labels fit beside
-    small cells.
-    """
-
-    def __init__(self, folder: str | Path, postprocess: Finalise, scale: int = 2) -> None:
-        self.folder, self.postprocess, self.scale = Path(folder), postprocess, scale
-
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections], batch: Batch, *_: Any
-    ) -> None:
-        """Draw the images of a batch."""
-        for image, detections in zip(batch.images, outputs, strict=True):
-            cells, grey = self.postprocess(detections), image[0].cpu().numpy()
-            drawing = draw_overlay(grey, cells.instances, cells.scores, detections.cell_type_names, scale=self.scale)
-            write_png(self.folder / f"{detections.image_id}.png", drawing)
-
-
-def write_png(path: Path, image: ColourImage) -> None:
-    """Write an RGB image atomically; raises OSError when it cannot be written."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
-    if not done:
-        raise OSError(f"{path}: OpenCV could not encode an image of shape {image.shape}")
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data.tobytes())

@@ -1,27 +1,29 @@
-"""Post-processing: the steps from soft detections to the cells of a submission, one label map, no pixel twice."""
+"""Post-processing: the steps from soft detections to cells, no pixel twice unless overlaps are to be kept."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sartorius.errors import InputError
 from sartorius.postprocess.candidates import Candidates
 from sartorius.postprocess.step import SearchRange, Step
+from sartorius.postprocess.steps import Overlaps
 from sartorius.structures.arrays import Ints, Scores
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 
 S = TypeVar("S", bound=Step)
+Keeping = Literal["remove", "keep"]  # of overlaps: the option of commands
 
 
 @dataclass(frozen=True)
 class Finalised:
-    """The N cells of one image, best score first, overlap-free.
+    """The N cells of one image, best score first.
 
-    instances: one layer, cell k has value k + 1. scores: float32 [N]. source: int64 [N], index of each cell in the
-    detections that it came from. Cell types are those of the detections.
+    instances: cell k has value k + 1; one layer, unless overlaps were kept. scores: float32 [N]. source: int64 [N],
+    index of each cell in the detections that it came from. Cell types are those of the detections.
     """
 
     image_id: str
@@ -60,25 +62,31 @@ class Postprocess:
     def __repr__(self) -> str:
         return f"Postprocess({', '.join(f'{name}={step!r}' for name, step in self.steps.items())})"
 
-    def __call__(self, detections: Detections) -> Finalised:
+    def __call__(self, detections: Detections, overlaps: Keeping = "remove") -> Finalised:
         """Return the cells of one image; no detections give no cells.
 
-        Raises InputError where a cell type of the detections has no threshold, and where no step removes overlaps.
+        overlaps: `keep` leaves the step `Overlaps` out, so that each cell is whole, and those are there too of which
+        other cells would leave too little. Raises InputError where a cell type of the detections has no threshold, and
+        where overlaps are to be removed and no step does so.
         """
-        *_, (_, candidates) = self.run(detections)
-        if not candidates.disjoint:
+        *_, (_, candidates) = self.run(detections, overlaps)
+        source, types = candidates.source, detections.cell_types[candidates.source]
+        if overlaps == "keep":
+            instances = Instances.from_runs(Instances(candidates.layers(), types).to_runs(), types)  # in few layers
+        elif candidates.disjoint:
+            instances = Instances.from_label_map(candidates.layers()[0], types)
+        else:
             raise InputError("postprocess: no step removes overlaps, and a cell's pixels must be its own; add overlaps")
-        source = candidates.source
-        instances = Instances.from_label_map(candidates.layers()[0], detections.cell_types[source])
         return Finalised(detections.image_id, instances, detections.scores[source], source)
 
-    def run(self, detections: Detections) -> Iterator[tuple[str, Candidates]]:
+    def run(self, detections: Detections, overlaps: Keeping = "remove") -> Iterator[tuple[str, Candidates]]:
         """Yield "" with all detections, then each step's name with the candidates that remain after it."""
         candidates = Candidates.of(detections)
         yield "", candidates
         for name, step in self.steps.items():
-            candidates = step(candidates)
-            yield name, candidates
+            if overlaps == "remove" or not isinstance(step, Overlaps):
+                candidates = step(candidates)
+                yield name, candidates
 
     def find(self, kind: type[S]) -> S | None:
         """Return the first step of a class, None where there is none."""

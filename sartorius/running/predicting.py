@@ -57,7 +57,8 @@ def build_predictions(cfg: DictConfig, images: Sequence[str]) -> tuple[Segmentat
 
     images: ids. Those that the model was trained on are warned of, and named in meta.json for whoever scores them.
     Detections are saved with the post-processing and the filter that the config adds to those of the checkpoint; a
-    single pass draws overlays too. Raises InputError as `model_source` does, and for what does not fit the checkpoint.
+    single pass writes the cells of `write` too. Raises InputError as `model_source` does, and for what does not fit the
+    checkpoint.
     """
     from sartorius.postprocess.saved import from_saved, to_saved
     from sartorius.rescoring import saved as saved_filter
@@ -73,6 +74,7 @@ def build_predictions(cfg: DictConfig, images: Sequence[str]) -> tuple[Segmentat
         "images": str(cfg.images),
         "tta": plain(cfg.tta) or None,
         "postprocess": to_saved(postprocess),
+        "overlaps": cfg.overlaps,
         saved_filter.KEY: saved_filter.to_save(cfg.filter, module.cell_type_names),
         provenance.KEY: _trained_on(module, images, source),
     }
@@ -80,14 +82,14 @@ def build_predictions(cfg: DictConfig, images: Sequence[str]) -> tuple[Segmentat
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is None or views.fuse is not None:
         shown = saved_filter.with_filter(postprocess, saved_filter.from_entry(meta[saved_filter.KEY], source))
-        callbacks = instantiate_all(cfg.callbacks, overlays={"postprocess": shown}, prediction_writer={"meta": meta})
+        callbacks = instantiate_all(cfg.callbacks, cells={"postprocess": shown}, prediction_writer={"meta": meta})
         return module, [Prediction(folder, build_predictor(cfg.trainer, callbacks))]
-    without_overlays = DictConfig({**plain(cfg.callbacks), "overlays": None})
+    without_cells = DictConfig({**plain(cfg.callbacks), "cells": None})
     predictions = []
     for name, view in views.apart().items():
         own = folder.with_name(f"{folder.name}_{name}")
         writer = {"folder": str(own), "meta": {**meta, "view": name}}
-        callbacks = instantiate_all(without_overlays, prediction_writer=writer)
+        callbacks = instantiate_all(without_cells, prediction_writer=writer)
         predictions.append(Prediction(own, build_predictor(cfg.trainer, callbacks), view))
     return module, predictions
 

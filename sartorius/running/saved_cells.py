@@ -15,6 +15,7 @@ from sartorius.structures.progress import progress_bar
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition
     from sartorius.postprocess import Finalised
+    from sartorius.postprocess.finalise import Keeping
     from sartorius.reports.explanation import Explanation
     from sartorius.structures.arrays import Ints
     from sartorius.structures.rle import Runs
@@ -67,9 +68,9 @@ class SavedCells:
                 yield self.detections(image_id)
         raise_all(problems)
 
-    def cells(self, detections: Detections) -> Finalised:
-        """Turn detections that were read here into cells, as their folder does."""
-        return self._postprocess[self.folder_of[detections.image_id]](detections)
+    def cells(self, detections: Detections, overlaps: Keeping = "remove") -> Finalised:
+        """Turn detections that were read here into cells, as their folder does; overlaps: see `Postprocess`."""
+        return self._postprocess[self.folder_of[detections.image_id]](detections, overlaps)
 
     def explain(self, image_id: str, truth: Runs) -> Explanation:
         """Explain the cells of an image beside the annotated ones, see `reports.explanation.explain`."""

@@ -108,6 +108,6 @@ def build_trainer(cfg: Config, **objects: Any) -> Any:
 def instantiate_all(cfgs: DictConfig | None, **objects: dict[str, Any]) -> list[Any]:
     """Build the objects of a dict of configs (callbacks, loggers) in its order; entries set to null are left out.
 
-    `objects` holds further arguments by entry: `overlays={"postprocess": postprocess}`.
+    `objects` holds further arguments by entry: `cells={"postprocess": postprocess}`.
     """
     return [instantiate(cfg, **objects.get(str(k), {})) for k, cfg in (cfgs or {}).items() if cfg is not None]

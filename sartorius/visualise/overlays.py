@@ -7,6 +7,7 @@ look-up, an outline is where a plane changes. The only loop over cells writes th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import ArrayLike, NDArray
 
+from sartorius.files import atomic_path
 from sartorius.structures.arrays import AnyInts, Bools, ColourImage, Floats32
 from sartorius.structures.instances import Instances
 
@@ -60,6 +62,15 @@ def draw_overlay(
             key = present if scores is None else f"{present}; confidence in %"
             canvas = _write(canvas, [key], [(0, canvas.shape[0] - 10)], size=18)
     return canvas
+
+
+def write_png(path: Path, image: ColourImage) -> None:
+    """Write an RGB image atomically; raises OSError when it cannot be written."""
+    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    if not done:
+        raise OSError(f"{path}: OpenCV could not encode an image of shape {image.shape}")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data.tobytes())
 
 
 def draw_comparison(

@@ -14,9 +14,9 @@ import torch
 import yaml
 from PIL import Image
 
-from sartorius.callbacks.overlays import write_png
 from sartorius.callbacks.run_record import RunRecord, git_state
 from sartorius.structures.detections import DetectionsFolder
+from sartorius.visualise.overlays import write_png
 from tests.callbacks.conftest import Run
 from tests.doubles import ToyModule
 

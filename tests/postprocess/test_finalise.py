@@ -53,6 +53,21 @@ def test_agrees_with_dense_masks(seed: int) -> None:
     assert final.instances.layers[0].dtype == np.uint16 and final.image_id == d.image_id
 
 
+def test_overlaps_can_be_kept() -> None:
+    """Each mask whole, in as few layers as there can be; what `remove` leaves nothing of is there."""
+    pair = detections([[5, 5, 15, 15], [10, 5, 20, 15], [11, 6, 14, 9]], [0.4, 0.9, 0.3])
+    kept = pipeline(min_area=5, fill_holes=True, largest_piece=True)(pair, "keep")
+    assert kept.source.tolist() == [1, 0, 2] and kept.instances.areas.tolist() == [100, 100, 9]
+    assert len(kept.instances.layers) == 3 and LOOSE(pair).source.tolist() == [1, 0]
+    alone = pipeline(score=0.35)(pair.select([0, 2]), "keep")
+    assert alone.instances.layers.shape[0] == 1 and alone.instances.areas.tolist() == [100]
+    random = random_detections(0, 60)
+    whole, disjoint = pipeline(mask_nms=0.5)(random, "keep"), pipeline(mask_nms=0.5)(random)
+    where = [whole.source.tolist().index(k) for k in disjoint.source.tolist()]
+    assert (whole.instances.areas[where] >= disjoint.instances.areas).all()
+    assert np.array_equal(whole.instances.foreground(), disjoint.instances.foreground())
+
+
 def test_no_pixel_twice_and_the_better_score_gets_it() -> None:
     final = LOOSE(detections([[5, 5, 15, 15], [10, 5, 20, 15]], [0.4, 0.9]))
     assert final.source.tolist() == [1, 0]

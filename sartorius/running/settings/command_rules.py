@@ -47,6 +47,8 @@ RULES: Table = {
     "monitor": text,
     "output": path,
     "filter": text | nothing,
+    "write": list_of(one_of("labels", "outlines", "rois", "geojson", "coco", "table", "overlay"), least=0),
+    "overlaps": one_of("remove", "keep"),
     "skip_bad": flag,
     "data.root": EMPTY_OR_PATH,
     "bootstrap": {"": part, "samples": whole(1, 10_000_000), "seed": SEED, "level": number(above=0, high=0.9999)},
@@ -67,6 +69,11 @@ RULES: Table = {
         "backbones": map_of(map_of(text)),
     },
     "predict": {"checkpoint": EMPTY_OR_PATH, "images": path},
+    "convert": {
+        "detections": PATHS,
+        "images": EMPTY_OR_PATH,
+        "levels": one_of("exact", "range", "standardise"),
+    },
     "tune": {
         "detections checkpoint": EMPTY_OR_PATHS,
         "images": IDS | nothing,

@@ -81,6 +81,7 @@ RULES: Table = {
             "enable_version_counter": flag,
             "save_top_k": whole(-1, 1_000_000),
         },
+        "cells": {"formats": list_of(text, least=0), "overlaps": one_of("remove", "keep")},
         "competition_score": {"box_ap instance_scores": flag, "max_detections": whole(1, 65_535)},
         "early_stopping": {
             "patience": whole(0, 1_000_000),

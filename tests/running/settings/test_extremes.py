@@ -76,7 +76,7 @@ OTHERS = [
     "predict checkpoint=run/checkpoints/best.ckpt images={r}/test data.batch_size=1000 data.levels=abc",
     "predict checkpoint=run/checkpoints/best.ckpt images={r}/test inference=tiles inference.size=65536",
     "predict checkpoint=run/checkpoints/best.ckpt images={r}/test inference=slices inference.factor=64",
-    "predict checkpoint=run/checkpoints/best.ckpt images={r}/test callbacks.overlays.scale=16",
+    "predict checkpoint=run/checkpoints/best.ckpt images={r}/test callbacks.cells.scale=16",
     "browse experiment=unet_cpu samples=1 columns=1000000 tile=1 output=b.png",
     "browse epoch=1000000 samples=1 output=c.png", "prepare n_folds=1000 data.root={r}",
     "prepare cell_types=[a] data.root={r}", "prepare output={r}/train.csv data.root={r}",

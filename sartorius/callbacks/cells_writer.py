@@ -1,0 +1,57 @@
+"""The cells of predicted images in files for other programs, written image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from sartorius.data.dataset import Batch
+from sartorius.formats.cells import Cells
+from sartorius.formats.folder import CellsFolder
+from sartorius.postprocess.finalise import Keeping, Postprocess
+from sartorius.structures.arrays import GreyImage
+from sartorius.structures.detections import Detections, DetectionsFolder
+
+
+class CellsWriter(Callback):
+    """Files of the cells of predicted images; see `formats.folder.CellsFolder`.
+
+    folder: that gets them. detections: the folder that `PredictionWriter` fills. formats: of `formats.folder.FORMATS`.
+    postprocess: turns detections into cells. overlaps: `remove` gives a pixel of several cells to the best of them,
+    `keep` leaves each cell whole. scale: enlargement of overlays.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        detections: str | Path,
+        formats: Sequence[str],
+        postprocess: Postprocess,
+        overlaps: Keeping = "remove",
+        scale: int = 2,
+    ) -> None:
+        self.files, self.detections = CellsFolder(folder, formats, scale), DetectionsFolder(detections)
+        self.postprocess, self.overlaps = postprocess, overlaps
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections], batch: Batch, *_: Any
+    ) -> None:
+        """Write the files of a batch."""
+        for image, detections in zip(batch.images, outputs, strict=True):
+            self._add(detections, image[0].cpu().numpy())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the files of all images, and those that a stopped prediction did not come to; a collective call."""
+        trainer.strategy.barrier("cells written")
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        if trainer.is_global_zero and self.files.formats:
+            for image_id in self.files.missing(datamodule.images):
+                self._add(self.detections.load(image_id), datamodule.source.image(image_id))
+            self.files.finish(datamodule.images)
+
+    def _add(self, detections: Detections, grey: GreyImage) -> None:
+        if self.files.formats:
+            self.files.add(Cells.of(self.postprocess(detections, self.overlaps), detections, grey))

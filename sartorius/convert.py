@@ -1,0 +1,79 @@
+"""Write cells for other programs: `python -m sartorius.convert detections=predicted/detections write=[rois,geojson]`.
+
+Detections become cells by the post-processing and the filter that were saved with them, as in `predict`, without a
+network; options of the post-processing and `filter=` change them. `images=` gives the images that were predicted, for
+overlays and the mean grey of each cell.
+
+`<output>/` gets labels/, outlines/, rois/, geojson/, overlays/, coco.json and tables/, those of `write=`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from sartorius.errors import InputError
+from sartorius.running import outputs, wiring
+from sartorius.running.commands import command
+
+if TYPE_CHECKING:
+    from sartorius.data.images import ImageFolder
+    from sartorius.formats.folder import CellsFolder
+    from sartorius.postprocess.finalise import Keeping
+    from sartorius.running.saved_cells import SavedCells
+
+
+def convert(saved: SavedCells, files: CellsFolder, images: ImageFolder | None, overlaps: Keeping) -> int:
+    """Write the files of all images; returns the number of cells. Raises InputError for an image of another size."""
+    from sartorius.formats.cells import Cells
+
+    count = 0
+    for detections in saved.read_all("writing"):
+        grey = None if images is None else images.image(detections.image_id)
+        if grey is not None and grey.shape != (detections.height, detections.width):
+            raise InputError(
+                f"image {detections.image_id}: detections of {detections.width}x{detections.height} pixels, the image "
+                f"has {grey.shape[1]}x{grey.shape[0]}; give the images that were predicted"
+            )
+        cells = Cells.of(saved.cells(detections, overlaps), detections, grey)
+        files.add(cells)
+        count += len(cells)
+    files.finish(saved.image_ids)
+    return count
+
+
+def open_images(cfg: DictConfig, image_ids: list[str]) -> ImageFolder | None:
+    """Open the folder of images, None without one; raises InputError where one of the images is missing in it."""
+    if cfg.images is None:
+        if "overlay" in cfg.write:
+            raise InputError("write=[overlay] draws over the images: give images=FOLDER, or leave overlay out")
+        return None
+    from sartorius.data.images import ImageFolder
+
+    images = ImageFolder(str(cfg.images), levels=cfg.levels)
+    if missing := sorted(set(image_ids) - set(images.ids)):
+        raise InputError(f"{cfg.images}: of {len(image_ids)} predicted images {len(missing)} are missing: {missing[0]}")
+    return images
+
+
+@command("convert", outputs.FOLDER)
+def main(cfg: DictConfig) -> None:
+    """Write the cells of detections in the formats of `write`."""
+    from sartorius.formats.folder import CellsFolder
+    from sartorius.rescoring.saved import print_saved_filters
+    from sartorius.running.saved_cells import SavedCells
+
+    folders = wiring.path_list(cfg.detections)
+    saved = SavedCells(folders, wiring.plain(cfg.postprocess), cfg.filter)
+    if not saved.image_ids:
+        raise InputError(f"{', '.join(folders)}: no detections in it; `predict` writes them")
+    print_saved_filters(folders, cfg.filter)
+    images = open_images(cfg, saved.image_ids)
+    count = convert(saved, CellsFolder(Path(str(cfg.output)), cfg.write), images, cfg.overlaps)
+    print(f"{count} cells in {len(saved.image_ids)} images: {', '.join(cfg.write)} in {cfg.output}")
+
+
+if __name__ == "__main__":
+    main()

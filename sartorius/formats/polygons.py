@@ -1,0 +1,153 @@
+"""The outlines of cells along the edges of their pixels, and the masks within outlines: one is the other's inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from sartorius.structures.arrays import AnyInts, Ints, LabelMap, Points
+from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
+
+Ring = Ints  # x, y of corners in pixel edges, [P, 2]; the last is joined to the first
+Polygon = list[Ring]  # the outer ring, clockwise on the screen, and the holes in it, counter-clockwise
+
+_RIGHT, _DOWN, _LEFT, _UP = range(4)
+
+
+def trace(cells: Instances) -> list[list[Polygon]]:
+    """Trace each cell: a polygon for each of its pieces, pixels that touch only at a corner being two pieces.
+
+    No ring crosses or touches itself, so the polygons are valid simple features. A cell without pixels has none.
+    """
+    polygons: list[list[Polygon]] = [[] for _ in range(len(cells))]
+    for layer in cells.layers:
+        for k, rings in _rings_of(layer).items():
+            polygons[k] = _grouped(cells, k, rings)
+    return polygons
+
+
+def flat(polygons: Sequence[Sequence[Polygon]]) -> tuple[list[Ring], list[int]]:
+    """List the rings of all cells, and the cell of each: the arguments of `fill`."""
+    rings = [(ring, k) for k, of_cell in enumerate(polygons) for polygon in of_cell for ring in polygon]
+    return [ring for ring, _ in rings], [k for _, k in rings]
+
+
+def fill(rings: Sequence[Points | Ints], cell: Sequence[int], count: int, height: int, width: int) -> Runs:
+    """Find the pixels whose centre is within an odd number of a cell's rings (even-odd rule).
+
+    rings: [P, 2] x, y in pixel edges, closed or not, any numbers; cell: of each ring, 0..count-1. What lies outside the
+    image is left out.
+    """
+    edges = [np.zeros((0, 4)), *(np.concatenate((ring, np.roll(ring, -1, axis=0)), axis=1) for ring in rings)]
+    owner = np.repeat(np.asarray(cell, np.int64), [len(ring) for ring in rings])
+    x0, y0, x1, y1 = np.concatenate(edges).astype(np.float64).T
+    up = y0 > y1
+    x0, y0, x1, y1 = (np.where(up, b, a) for a, b in ((x0, x1), (y0, y1), (x1, x0), (y1, y0)))
+    first, stop = (np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64) for y in (y0, y1))
+    edge = np.repeat(np.arange(len(first)), stop - first)
+    row = np.arange(len(edge)) - np.repeat(np.cumsum(stop - first) - stop, stop - first)
+    x = x0[edge] + (x1 - x0)[edge] * ((row + 0.5 - y0[edge]) / (y1 - y0)[edge])
+    column = np.clip(np.ceil(x - 0.5), 0, width).astype(np.int64)
+    order = np.lexsort((column, row, owner[edge]))
+    start, end = (row * width + column)[order].reshape(-1, 2).T
+    some = end > start
+    return Runs(start[some], (end - start)[some], owner[edge][order][::2][some], count, height, width)
+
+
+def _rings_of(layer: LabelMap) -> dict[int, list[Ring]]:
+    """Trace the rings of each cell of a label map [H, W], by cell.
+
+    An edge between a pixel of a cell and another runs with the cell on its right. Where two pixels of a cell touch only
+    at a corner, the ring turns right there, around its own pixel; a ring that comes back to such a corner is parted.
+    """
+    label, start, way = _edges(layer)
+    width, size = layer.shape[1] + 1, (layer.shape[0] + 1) * (layer.shape[1] + 1)
+    end = start + np.array([1, width, -1, -width])[way]
+    key = (label * size + start) * 4 + way
+    order = np.argsort(key, kind="stable")
+    key, end, label, way, start = key[order], end[order], label[order], way[order], start[order]
+    follows = np.zeros(len(key), np.int64)
+    for turn in (-1, 0, 1):  # the last that there is stays
+        wanted = (label * size + end) * 4 + (way + turn) % 4
+        at = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
+        there = key[at] == wanted
+        follows[there] = at[there]
+    rings: dict[int, list[Ring]] = {}
+    after, corner, ways, labels = follows.tolist(), start.tolist(), way.tolist(), label.tolist()
+    done = bytearray(len(after))
+    for i in range(len(after)):
+        corners: list[int] = []
+        while not done[i]:
+            done[i] = 1
+            following = after[i]
+            if ways[following] != ways[i]:
+                corners.append(corner[following])
+            i = following
+        if corners:
+            rings.setdefault(labels[i] - 1, []).extend(
+                np.stack(np.divmod(ring, width)[::-1], axis=1) for ring in _parted(corners)
+            )
+    return rings
+
+
+def _edges(layer: LabelMap) -> tuple[Ints, Ints, Ints]:
+    """Find the edges of all cells: label, vertex where it starts (row-major among the pixels' corners), direction."""
+    width = layer.shape[1]
+    padded = np.pad(layer, 1)
+    found = []
+    for before, behind, ways, step in (
+        (padded[:-1, 1:-1], padded[1:, 1:-1], (_LEFT, _RIGHT), 1),
+        (padded[1:-1, :-1], padded[1:-1, 1:], (_DOWN, _UP), width + 1),
+    ):
+        rows, columns = np.nonzero(before != behind)
+        vertex = rows * (width + 1) + columns
+        for side, way in zip((before, behind), ways, strict=True):
+            label = side[rows, columns].astype(np.int64)
+            some = label > 0
+            start = vertex[some] + (step if way in (_LEFT, _UP) else 0)
+            found.append((label[some], start, np.full(len(start), way)))
+    label, start, way = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return label, start, way
+
+
+def _parted(corners: list[int]) -> list[Ints]:
+    """Part a ring where it comes back to a corner, into rings that do not touch themselves."""
+    if len(set(corners)) == len(corners):
+        return [np.array(corners)]
+    rings, open_ring, place = [], [], {}
+    for corner in corners:
+        if corner in place:
+            rings.append(np.array(open_ring[place[corner] :]))
+            for left in open_ring[place[corner] + 1 :]:
+                del place[left]
+            del open_ring[place[corner] + 1 :]
+        else:
+            place[corner] = len(open_ring)
+            open_ring.append(corner)
+    return [*rings, np.array(open_ring)]
+
+
+def _grouped(cells: Instances, k: int, rings: list[Ring]) -> list[Polygon]:
+    """Give each hole to the piece that it lies in."""
+    outer = [ring for ring in rings if _area(ring) > 0]
+    holes = [ring for ring in rings if _area(ring) < 0]
+    if not holes or len(outer) == 1:
+        return [[outer[0], *holes]] if len(outer) == 1 else [[ring] for ring in outer]
+    top, left, mask = cells.crop_mask(k)
+    pieces, _ = ndimage.label(mask)
+
+    def piece(ring: Ring) -> int:
+        (x, y), step = ring[0] - (left, top), np.sign(ring[1] - ring[0])
+        x, y = x - (step[0] < 0 or step[1] > 0), y - (step[0] < 0 or step[1] < 0)  # the pixel on its right
+        return int(pieces[y, x])
+
+    return [[ring, *(hole for hole in holes if piece(hole) == piece(ring))] for ring in outer]
+
+
+def _area(ring: AnyInts) -> int:
+    """Return twice the area, positive for a ring that runs clockwise on the screen."""
+    x, y = ring.T
+    return int((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())

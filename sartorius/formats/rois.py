@@ -1,0 +1,99 @@
+"""ImageJ's ROI zip, a file a cell, for the ROI Manager of ImageJ and Fiji.
+
+A cell in one piece without holes is a traced polygon, any other a composite of its pieces and holes: nothing is lost.
+Its name is its label and type, its group the place of its type from 1; score and type stand in its properties.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sartorius.errors import InputError
+from sartorius.files import atomic_path
+from sartorius.formats.polygons import Polygon, fill, trace
+from sartorius.structures.arrays import Floats32
+from sartorius.structures.instances import Instances
+
+if TYPE_CHECKING:
+    from roifile import ImagejRoi
+
+    from sartorius.formats.cells import Cells
+
+_MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # steps of a path in a composite ROI
+
+
+def write(cells: Cells, path: Path) -> None:
+    """Write the cells in their order; a zip without entries where there are none."""
+    numbers = cells.instances.cell_types.tolist()
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for k, polygons in enumerate(trace(cells.instances)):
+            roi = _simple(polygons[0][0]) if len(polygons) == len(polygons[0]) == 1 else _composite(polygons)
+            kind = cells.cell_type_names[numbers[k]]
+            roi.name, roi.group = f"{k + 1:05d}_{kind}", numbers[k] + 1
+            roi.props = f"score: {cells.scores[k]}\ntype: {kind}\n"
+            archive.writestr(f"{k + 1:05d}.roi", roi.tobytes())
+
+
+def read(path: Path, height: int, width: int) -> dict[str, Any]:
+    """Read the polygons, rectangles and composites of an image of this size as arguments of Cells.
+
+    ROIs that this program did not write have no score, and the type "cell". Raises InputError for a file that is
+    missing or no ROI zip.
+    """
+    import roifile
+
+    try:
+        found = roifile.roiread(path)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not a readable ROI zip ({error})") from error
+    rois: list[ImagejRoi] = found if isinstance(found, list) else [found]
+    rings, cell, scores, types = [], [], [], []
+    for k, roi in enumerate(rois):
+        parts = roi.coordinates(multi=True)
+        rings += [np.asarray(ring, np.float64) for ring in parts]
+        cell += [k] * len(parts)
+        about = dict(line.split(": ", 1) for line in roi.props.splitlines() if ": " in line)
+        scores.append(float(about.get("score", "nan")))
+        types.append(about.get("type", "cell"))
+    names = tuple(dict.fromkeys(types))
+    runs = fill(rings, cell, len(rois), height, width)
+    return {
+        "image_id": path.stem,
+        "instances": Instances.from_runs(runs, [names.index(name) for name in types]),
+        "scores": np.array(scores, np.float32),
+        "cell_type_names": names,
+    }
+
+
+def _simple(ring: Any) -> ImagejRoi:
+    import roifile
+
+    roi = roifile.ImagejRoi.frompoints(ring)  # of large coordinates with subpixels, which hold them
+    roi.roitype = roifile.ROI_TYPE.TRACED
+    roi.options &= ~(roifile.ROI_OPTIONS.OVERLAY_BACKGROUNDS | roifile.ROI_OPTIONS.OVERLAY_LABELS)
+    corners = ring.max(axis=0)
+    roi.right, roi.bottom = corners.tolist()  # an edge, not a pixel
+    return roi
+
+
+def _composite(polygons: list[Polygon]) -> ImagejRoi:
+    import roifile
+
+    roi = roifile.ImagejRoi()
+    rings = [ring for polygon in polygons for ring in polygon]
+    points = np.concatenate(rings)
+    (roi.left, roi.top), (roi.right, roi.bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    roi.roitype = roifile.ROI_TYPE.RECT
+    roi.multi_coordinates = np.concatenate([_path(ring.astype(np.float32)) for ring in rings])
+    roi.shape_roi_size = len(roi.multi_coordinates)
+    return roi
+
+
+def _path(ring: Floats32) -> Floats32:
+    steps = np.column_stack((np.full(len(ring), _LINE, np.float32), ring))
+    steps[0, 0] = _MOVE
+    return np.append(steps.ravel(), np.float32(_CLOSE))

@@ -124,7 +124,10 @@ class Target(_Movable):
 
 @dataclass
 class Batch(_Movable):
-    """images: one uint8 [1, H, W] an image, 0 to 255, of any sizes.  targets: one an image, in the same order."""
+    """images: one uint8 [1, H, W] an image, 0 to 255, of any sizes.  targets: one an image, in the same order.
+
+    In prediction a `LargeImage` may stand for an image, with a target of no size.
+    """
 
     images: list[Tensor]
     targets: list[Target]

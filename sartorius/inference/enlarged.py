@@ -12,6 +12,8 @@ from sartorius.inference.windows import DetectFn, NetworkFn, Windows
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
+from sartorius.structures.large_image import Pixels
+from sartorius.structures.windows import Window
 
 
 @constructible
@@ -28,7 +30,9 @@ class Enlarged:
     def __post_init__(self) -> None:
         checks.numbers("inference", 1, 16, factor=self.factor)
 
-    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+    def maps(
+        self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None
+    ) -> Tensor:
         """Predict dense outputs [C, H, W] of an image [1, H, W], shrunk to the window's size before blending.
 
         Values stay as they are, but for `vectors`: lengths in enlarged pixels become those of the image.
@@ -42,9 +46,9 @@ class Enlarged:
                 maps[:, vectors] *= maps.new_tensor(scale).view(2, 1, 1)
             return maps
 
-        return self.windows.maps(shrunk, image, vectors)
+        return self.windows.maps(shrunk, image, vectors, region)
 
-    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+    def detect(self, detect_fn: DetectFn, image: Pixels, image_id: str) -> Detections:
         """Detect the cells of an image [1, H, W]; masks are in box coordinates and stay as they are."""
 
         def shrunk(crop: Tensor) -> Detections:

@@ -8,8 +8,7 @@ left to post-processing, here as without windows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -23,7 +22,7 @@ TOUCHING = 2  # px: a mask that ends nearer than this to an inner edge of its wi
 
 
 def merge(
-    parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int, *, margin: int, join_iou: float
+    parts: Iterable[tuple[Window, Detections]], image_id: str, height: int, width: int, *, margin: int, join_iou: float
 ) -> Detections:
     """Merge each window's detections, in its own pixels, into those of the image, best score first.
 
@@ -31,7 +30,7 @@ def merge(
     and lies in the margin altogether is left to the neighbour. join_iou: IoU from which two are one cell. `parts` holds
     one window at least; windows without detections may be among them.
     """
-    everything = WindowDetections(parts, image_id, height, width)
+    everything = WindowDetections(list(parts), image_id, height, width)
     clearance, pairs = everything.clearance, everything.pairs()
     cut = clearance < TOUCHING
     dropped = cut & ((everything.areas_without(margin) == 0) | _fragments(pairs, cut, everything.runs.areas, join_iou))
@@ -39,7 +38,7 @@ def merge(
     trust = np.minimum(clearance, max(margin, TOUCHING))
     chosen = _first_of_each(group, everything.detections.scores, trust)
     chosen = chosen[~dropped[chosen]]
-    return _stitched(everything, group, chosen[cut[chosen]]).select(chosen).sorted()
+    return _stitched(everything, group, chosen, cut).sorted()
 
 
 def _fragments(pairs: Pairs, cut: Bools, areas: Ints, join_iou: float) -> Bools:
@@ -60,12 +59,14 @@ def _groups(pairs: Pairs, everything: WindowDetections, dropped: Bools, join_iou
     same = np.flatnonzero((pairs.i < pairs.j) & (iou >= join_iou) & ~dropped[pairs.i] & ~dropped[pairs.j])
     i, j = pairs.i[same], pairs.j[same]
     order = np.argsort(-iou[same] * scores[i] * scores[j], kind="stable")
-    group, windows = list(range(len(everything))), [1 << owner for owner in everything.owner.tolist()]
+    group = list(range(len(everything)))
+    windows: dict[int, set[int]] = {}
     for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):
         a, b = _root(group, a), _root(group, b)
-        if not windows[a] & windows[b]:
+        of_a, of_b = (windows.setdefault(k, {int(everything.owner[k])}) for k in (a, b))
+        if of_a.isdisjoint(of_b):
             group[b] = a
-            windows[a] |= windows[b]
+            of_a |= of_b
     return np.array([_root(group, k) for k in range(len(group))], dtype=np.int64)
 
 
@@ -82,16 +83,17 @@ def _first_of_each(group: Ints, scores: Scores, trust: Floats) -> Ints:
     return order[np.unique(group[order], return_index=True)[1]]
 
 
-def _stitched(everything: WindowDetections, group: Ints, chosen: Ints) -> Detections:
-    """Replace each of `chosen`, the representatives of cells that every window cuts, by the stitched cell."""
-    detections, areas = everything.detections, everything.runs.areas
-    boxes, masks = detections.boxes.copy(), detections.masks.copy()
-    scores, types = detections.scores.copy(), detections.cell_types.copy()
+def _stitched(everything: WindowDetections, group: Ints, chosen: Ints, cut: Bools) -> Detections:
+    """Select `chosen`, a detection of each cell, with a stitched one in place of those that every window cuts."""
+    detections, areas = everything.detections.select(chosen), everything.runs.areas
+    boxes, masks, scores, types = detections.boxes, detections.masks, detections.scores, detections.cell_types
     order = np.argsort(group, kind="stable")
-    first = np.searchsorted(group[order], group[chosen])
-    last = np.searchsorted(group[order], group[chosen], side="right")
-    for k, begin, end in zip(chosen.tolist(), first.tolist(), last.tolist(), strict=True):
+    places = np.flatnonzero(cut[chosen])
+    first = np.searchsorted(group[order], group[chosen[places]])
+    last = np.searchsorted(group[order], group[chosen[places]], side="right")
+    for k, begin, end in zip(places.tolist(), first.tolist(), last.tolist(), strict=True):
         if end - begin > 1:
             fragments = order[begin:end]
-            boxes[k], masks[k], scores[k], types[k] = stitch_fragments(detections.select(fragments), areas[fragments])
-    return replace(detections, boxes=boxes, masks=masks, scores=scores, cell_types=types)
+            stitched = stitch_fragments(everything.detections.select(fragments), areas[fragments])
+            boxes[k], masks[k], scores[k], types[k] = stitched  # in the copy that select made
+    return detections

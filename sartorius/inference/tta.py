@@ -16,8 +16,10 @@ from torch import Tensor
 
 from sartorius.errors import InputError
 from sartorius.inference.views import ImageView
-from sartorius.inference.windows import DetectFn, NetworkFn, Whole, Windows
+from sartorius.inference.windows import DetectFn, NetworkFn, Whole, Windows, in_memory
 from sartorius.structures.detections import Detections
+from sartorius.structures.large_image import Pixels
+from sartorius.structures.windows import Window
 
 
 class JoinViews(Protocol):
@@ -59,11 +61,14 @@ class Augmented:
         """Split into one view each, by the view's name."""
         return {view.name: replace(self, symmetries=[view.symmetry], scales=[view.scale]) for view in self.views}
 
-    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+    def maps(
+        self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None
+    ) -> Tensor:
         """Average the views' dense outputs [C, H, W] of an image [1, H, W]; where views agree, theirs exactly.
 
         Memory: two image-sized maps, whatever the number of views.
         """
+        image = in_memory(image, "tta=")
         height, width = image.shape[-2:]
         result: Tensor | None = None
         for count, view in enumerate(self.views, start=1):
@@ -71,13 +76,14 @@ class Augmented:
             maps = view.maps_back(maps, height, width, vectors)
             result = maps if result is None else torch.lerp(result, maps, 1 / count)
         assert result is not None
-        return result
+        return result if region is None else result[:, region.rows, region.columns]
 
-    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+    def detect(self, detect_fn: DetectFn, image: Pixels, image_id: str) -> Detections:
         """Detect the cells of an image [1, H, W] in all views, joined; those of a single view are only mapped back.
 
         Raises InputError for several views without `fuse`.
         """
+        image = in_memory(image, "tta=")
         height, width = image.shape[-2:]
         mapped_back = [
             view.detections_back(self.windows.detect(detect_fn, view.apply(image), image_id), image_id, height, width)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from sartorius.structures import rle
 from sartorius.structures.arrays import Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
-from sartorius.structures.windows import Window
+from sartorius.structures.windows import Window, sharing_pairs
 
 _MASK_THRESHOLD = 0.5  # probability above which a pixel is compared
 
@@ -53,7 +52,7 @@ class WindowDetections:
         self.counts = [len(detections) for _, detections in parts]
         self.owner = np.repeat(np.arange(len(parts)), self.counts)
         some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
-        self.detections = Detections.concatenate([_shifted(*part, image_id, height, width) for part in some])
+        self.detections = Detections.concatenate([shifted(*part, image_id, height, width) for part in some])
 
     def __len__(self) -> int:
         return len(self.owner)
@@ -98,9 +97,9 @@ class WindowDetections:
         """Find all pairs of detections of different windows whose masks share pixels."""
         first = np.cumsum(self.counts) - self.counts
         parts = [np.zeros((5, 0), np.int64)]
-        for a, b in combinations(range(len(self.windows)), 2):
-            if (region := self.windows[a].shared(self.windows[b])) is None:
-                continue
+        for a, b in sharing_pairs(self.windows):
+            region = self.windows[a].shared(self.windows[b])
+            assert region is not None
             left, right = self._within(a, region), self._within(b, region)
             i, j, shared = rle.intersections(left, right)
             areas = left.areas[i], right.areas[j]
@@ -128,7 +127,7 @@ class WindowDetections:
         )
 
 
-def _shifted(window: Window, detections: Detections, image_id: str, height: int, width: int) -> Detections:
-    """Shift detections of a window to the pixels of the image."""
+def shifted(window: Window, detections: Detections, image_id: str, height: int, width: int) -> Detections:
+    """Shift detections of a window to the pixels of an image of this size."""
     boxes = detections.boxes + np.array([window.left, window.top] * 2, np.float32)
     return replace(detections, image_id=image_id, height=height, width=width, boxes=boxes)

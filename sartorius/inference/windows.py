@@ -19,6 +19,7 @@ from sartorius.inference.merge import merge
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
+from sartorius.structures.large_image import LargeImage, Pixels
 from sartorius.structures.windows import Window, five_crops, tiles
 
 NetworkFn = Callable[[Tensor], Tensor]  # [B, 1, h, w] -> [B, C, h, w]
@@ -32,14 +33,28 @@ class Windows(Protocol):
     They may hold other windows: `Enlarged` and `tta.Augmented` transform an image and pass it on.
     """
 
-    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+    def maps(
+        self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None
+    ) -> Tensor:
         """Predict dense outputs [C, H, W] of an image [1, H, W] by a function of crops [B, 1, h, w] -> [B, C, h, w].
 
-        vectors: the channels (dy, dx) in pixels of the crop, if any; they turn and scale with it.
+        vectors: the channels (dy, dx) in pixels of the crop, if any; they turn and scale with it. region: the part
+        [C, h, w] of these outputs that is returned, and of the image that is read; None for all. Raises InputError for
+        a LargeImage where more than windows of it would be read.
         """
 
-    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+    def detect(self, detect_fn: DetectFn, image: Pixels, image_id: str) -> Detections:
         """Detect the cells of an image [1, H, W] with this id by a function of one crop [1, h, w]."""
+
+
+def in_memory(image: Pixels, option: str) -> Tensor:
+    """Return an image that is a tensor; raises InputError, naming the option that needs one, for a LargeImage."""
+    if isinstance(image, LargeImage):
+        raise InputError(
+            f"{option} needs the whole image in memory, and one of {image.height} x {image.width} px (height x width) "
+            "is read window by window; give inference=tiles, or a higher data.large.pixels="
+        )
+    return image
 
 
 @constructible
@@ -47,13 +62,16 @@ class Windows(Protocol):
 class Whole:
     """The image in one piece."""
 
-    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+    def maps(
+        self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None
+    ) -> Tensor:
         """Apply the network to the image; see `Windows`."""
-        return network_fn(image[None])[0]
+        maps = network_fn(in_memory(image, "inference=whole")[None])[0]
+        return maps if region is None else maps[:, region.rows, region.columns]
 
-    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+    def detect(self, detect_fn: DetectFn, image: Pixels, image_id: str) -> Detections:
         """Apply the detector to the image; see `Windows`."""
-        return detect_fn(image)
+        return detect_fn(in_memory(image, "inference=whole"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,33 +100,39 @@ class _Overlapping(ABC):
     def shared(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns that neighbours share, at least."""
 
-    def maps(self, network_fn: NetworkFn, image: Tensor, vectors: slice | None = None) -> Tensor:
+    def maps(
+        self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None
+    ) -> Tensor:
         """Blend the windows' outputs into [C, H, W] of an image [1, H, W], in the network's device and dtype.
 
-        Where windows agree the result is exactly theirs. Memory: one image-sized map and one batch of windows.
+        Where windows agree the result is exactly theirs. Memory: one map of the region and one batch of windows.
         """
         height, width = image.shape[-2:]
-        windows = self.windows(height, width)
+        region = region or Window(0, 0, height, width)
         ramps = [shared - 2 * self.margin for shared in self.shared(height, width)]
+        windows = [w for w in self.windows(height, width) if w.without(self.margin, height, width).shared(region)]
         result: Tensor | None = None
         for start in range(0, len(windows), self.batch):
             chosen = windows[start : start + self.batch]
             predicted = network_fn(torch.stack([image[:, window.rows, window.columns] for window in chosen]))
             if result is None:
-                result = predicted.new_zeros((predicted.shape[1], height, width))
-                total = torch.zeros((height, width), device=predicted.device)
+                result = predicted.new_zeros((predicted.shape[1], region.height, region.width))
+                total = torch.zeros((region.height, region.width), device=predicted.device)
             for window, output in zip(chosen, predicted, strict=True):
-                _blend(result, total, window, output, self.margin, ramps)
+                trusted = window.without(self.margin, height, width)
+                weight = _weight(trusted, window.inner_edges(height, width), ramps, total)
+                _blend(result, total, output, weight, window, trusted, region)
         assert result is not None
         return result
 
-    def detect(self, detect_fn: DetectFn, image: Tensor, image_id: str) -> Detections:
+    def detect(self, detect_fn: DetectFn, image: Pixels, image_id: str) -> Detections:
         """Merge the windows' detections of an image [1, H, W], best score first; one window's stay as they are."""
         height, width = image.shape[-2:]
         windows = self.windows(height, width)
         if len(windows) == 1:
-            return detect_fn(image)
-        parts = [(window, detect_fn(image[:, window.rows, window.columns])) for window in windows]
+            return detect_fn(image[:, :, :])
+        # a generator: `merge` alone holds the parts, and frees them early
+        parts = ((window, detect_fn(image[:, window.rows, window.columns])) for window in windows)
         return merge(parts, image_id, height, width, margin=self.margin, join_iou=self.join_iou)
 
 
@@ -169,19 +193,31 @@ class FiveCrops(_Overlapping):
         return 2 * self.height - height, 2 * self.width - width
 
 
-def _blend(result: Tensor, total: Tensor, window: Window, output: Tensor, margin: int, ramps: list[int]) -> None:
-    """Blend a window's output [C, h, w] into `result` [C, H, W]; `total` [H, W]: weights of earlier windows."""
-    trusted = window.without(margin, *total.shape)
-    rows = slice(trusted.top - window.top, trusted.bottom - window.top)
-    columns = slice(trusted.left - window.left, trusted.right - window.left)
-    top, left, bottom, right = window.inner_edges(*total.shape)
-    weight = torch.outer(
-        _ramp(trusted.height, top, bottom, ramps[0], total), _ramp(trusted.width, left, right, ramps[1], total)
+def _weight(trusted: Window, inner: tuple[bool, bool, bool, bool], ramps: list[int], like: Tensor) -> Tensor:
+    """Make the weights [h, w] of a window's trusted pixels, lower towards its edges inside the image."""
+    top, left, bottom, right = inner
+    return torch.outer(
+        _ramp(trusted.height, top, bottom, ramps[0], like), _ramp(trusted.width, left, right, ramps[1], like)
     )
-    total[trusted.rows, trusted.columns] += weight
-    share = (weight / total[trusted.rows, trusted.columns]).to(result.dtype)
+
+
+def _blend(
+    result: Tensor, total: Tensor, output: Tensor, weight: Tensor, window: Window, trusted: Window, region: Window
+) -> None:
+    """Blend a window's output [C, h, w] into `result`, the maps of a region; `total`: weights of earlier windows."""
+    part = trusted.shared(region)
+    assert part is not None
+    weight, (rows, columns) = weight[_inside(part, trusted)], _inside(part, region)
+    total[rows, columns] += weight
+    share = (weight / total[rows, columns]).to(result.dtype)
     # out + share * (tile - out): the first tile stays as it is, and equal values stay equal
-    result[:, trusted.rows, trusted.columns].lerp_(output[:, rows, columns], share)
+    result[:, rows, columns].lerp_(output[(slice(None), *_inside(part, window))], share)
+
+
+def _inside(part: Window, window: Window) -> tuple[slice, slice]:
+    """Return the index of a part of an image within a window of it."""
+    top, left = part.top - window.top, part.left - window.left
+    return slice(top, top + part.height), slice(left, left + part.width)
 
 
 def _ramp(length: int, low: bool, high: bool, steps: int, like: Tensor) -> Tensor:

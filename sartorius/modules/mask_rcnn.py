@@ -114,7 +114,7 @@ class MaskRCNNModule(TrainedModule):
     def _detect(self, image_id: str, image: Tensor) -> Detections:
         """Detect the cells of an image or a window of it [1, H, W]."""
         try:
-            raw: RawDetections = self.network([image])[0]
+            raw: RawDetections = self.network([image.to(self.device)])[0]  # a large image's was just read
         except NonFiniteOutputError as error:
             raise InputError(f"image {image_id}: {error}") from error
         if raw.found > len(raw.scores):

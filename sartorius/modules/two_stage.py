@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sartorius.data import provenance
 from sartorius.errors import InputError
+from sartorius.inference.windows import in_memory
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.networks.cell_crops import resample, tighten
@@ -120,6 +121,8 @@ class TwoStageModule(SegmentationModule):
 
     def detect(self, batch: Batch) -> list[Detections]:
         """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
+        for image in batch.images:
+            in_memory(image, "model=two_stage")
         first = self.first.detect(batch)
         return [self._segment(image, given) for image, given in zip(batch.images, first, strict=True)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from sartorius.errors import InputError
+from sartorius.inference.blocks import detect_by_blocks
 from sartorius.inference.windows import Whole, Windows
 from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks import losses
@@ -21,6 +23,8 @@ from sartorius.postprocess.maps import CellMaps, Decoded
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
+from sartorius.structures.large_image import LargeImage, Pixels
+from sartorius.structures.windows import Window
 from sartorius.visualise.targets import Panel, map_panels
 
 if TYPE_CHECKING:
@@ -111,10 +115,14 @@ class UNetModule(TrainedModule):
 
     def detect(self, batch: Batch) -> list[Detections]:
         """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
-        return [
-            self._detections(target.image_id, self.activate(self._logits(image, target.image_id)))
-            for image, target in zip(batch.images, batch.targets, strict=True)
-        ]
+        pairs = zip(batch.images, batch.targets, strict=True)
+        return [self._detect(image, target.image_id) for image, target in pairs]
+
+    def _detect(self, image: Pixels, image_id: str, region: Window | None = None) -> Detections:
+        """Detect the cells of an image [1, H, W], or of a region of it in the region's pixels."""
+        if isinstance(image, LargeImage) and region is None:
+            return detect_by_blocks(image, image_id, partial(self._detect, image, image_id))
+        return self._detections(image_id, self.activate(self._logits(image, image_id, region)))
 
     def _score(self, batch: Batch, stage: str) -> list[Detections]:
         detections, self.foreground = [], []
@@ -133,9 +141,12 @@ class UNetModule(TrainedModule):
         maps = {name: values.float().numpy() for name, values in truth.items()}
         return map_panels(maps, self.layout.types, self.layout.offset_scale, scale)
 
-    def _logits(self, image: Tensor, image_id: str) -> Tensor:
-        # blended in float32, whatever the precision of the network
-        maps = self.inference.maps(lambda crops: self.network(crops).float(), image, self.layout.slices.get("offset"))
+    def _logits(self, image: Pixels, image_id: str, region: Window | None = None) -> Tensor:
+        def network(crops: Tensor) -> Tensor:
+            maps: Tensor = self.network(crops.to(self.device))  # those of a large image were just read
+            return maps.float()  # blended in float32, whatever the precision of the network
+
+        maps = self.inference.maps(network, image, self.layout.slices.get("offset"), region)
         check_finite(f"image {image_id}", maps)
         return maps
 

@@ -101,7 +101,7 @@ class OffsetVoting:
         """Decode the cells; none where no pixel is foreground. Raises InputError without the map of offsets."""
         offset = _needed(maps.offset, "offset", "model.layout.offset_scale, or decoder@model.decoder=watershed")
         pixel = np.flatnonzero(maps.foreground > self.foreground_low)
-        at = np.stack(np.divmod(pixel, maps.width)).astype(np.float32)
+        at = np.stack(np.divmod(pixel, maps.width)).astype(np.float64)  # float32 would round by the place in the image
         vote = at + offset.reshape(2, -1)[:, pixel]
         cell, count = self._gathered(vote, maps)
         if self.largest_piece:
@@ -113,10 +113,10 @@ class OffsetVoting:
         scores = np.sqrt(_means(maps.foreground, pixel, cell, count) * agreement.clip(0, 1))
         return _decoded(maps, self.foreground_low, pixel, cell, scores, self.min_area)
 
-    def _gathered(self, vote: Plane, maps: CellMaps) -> tuple[Ints, int]:
+    def _gathered(self, vote: Floats, maps: CellMaps) -> tuple[Ints, int]:
         """Return the gathering that each vote (row, column) falls into, int64 [A], and the number of gatherings."""
         shape, size = maps.foreground.shape, maps.foreground.size
-        last = np.array(shape, np.float32)[:, None] - 1
+        last = np.array(shape)[:, None] - 1
         row, column = np.rint(vote).clip(0, last).astype(np.int64)
         target = row * maps.width + column
         votes = _blurred(np.bincount(target, minlength=size).astype(np.float32).reshape(shape), self.smooth)

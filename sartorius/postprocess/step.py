@@ -25,10 +25,12 @@ class Step(Protocol):
     a checkpoint keeps. To add one: a class in a file of this package, and a line of YAML with its `_target_`.
 
     searchable: the settings that `tune` may search, numbers or numbers per cell type (`PerType`), with the range it
-    tries unless conf/search gives another.
+    tries unless conf/search gives another. of_image: it needs the candidates of the whole image; the others decide
+    about each by itself and those around it, and run block by block on an image that is larger than memory.
     """
 
     searchable: ClassVar[Mapping[str, SearchRange]] = {}
+    of_image: ClassVar[bool] = False
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """The candidates that remain, in their order, with their masks as this step leaves them.

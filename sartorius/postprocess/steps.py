@@ -28,6 +28,7 @@ class ThresholdTypes(Step):
     """
 
     of: Literal["detection", "image"]
+    of_image: ClassVar = True
 
     def __post_init__(self) -> None:
         checks.one_of("postprocess.types", ("detection", "image"), of=self.of)
@@ -57,22 +58,33 @@ class Score(Step):
 
 @dataclass(frozen=True)
 class MaxDetections(Step):
-    """Keep the `count` best detections of an image, at most 65535; warns of the others, once an image."""
+    """Keep the `count` best detections of an image, more in a larger one; warns of the others, once an image.
+
+    count: 1 to 65,535, of an image of up to `area` pixels; of a larger one as many more as it has more pixels.
+    """
 
     count: int
+    area: int = 366_080  # 520 x 704, an image of the competition
+    of_image: ClassVar = True
 
     def __post_init__(self) -> None:
         checks.numbers("postprocess.max_detections", 1, MAX_CELLS, count=self.count)
+        checks.whole("postprocess.max_detections", 1, area=self.area)
 
     def __call__(self, candidates: Candidates) -> Candidates:
-        """The first `count` candidates."""
-        image_id, found = candidates.detections.image_id, len(candidates)
-        if found > self.count and image_id not in _told:
-            _told.add(image_id)
-            raised = "postprocess.max_detections.count= raises it"
-            remedy = raised if self.count < MAX_CELLS else "a label map numbers no more"
-            log.warning("image %s: of %d detections the %d best are kept; %s", image_id, found, self.count, remedy)
-        return candidates.select(np.arange(found) < self.count)
+        """The best candidates."""
+        image = candidates.detections
+        most = int(self.count * max(1.0, image.height * image.width / self.area))
+        return _best(candidates, most, "postprocess.max_detections.count= raises it")
+
+
+def _best(candidates: Candidates, most: int, remedy: str) -> Candidates:
+    """Keep the `most` best candidates; warns of the others, once an image, in a sentence that ends in `remedy`."""
+    image_id, found = candidates.detections.image_id, len(candidates)
+    if found > most and image_id not in _told:
+        _told.add(image_id)
+        log.warning("image %s: of %d detections the %d best are kept; %s", image_id, found, most, remedy)
+    return candidates.select(np.arange(found) < most)
 
 
 @dataclass(frozen=True)
@@ -108,8 +120,7 @@ class PasteMasks(Step):
 
     def __call__(self, candidates: Candidates) -> Candidates:
         """The candidates that have pixels, with them."""
-        if len(candidates) > MAX_CELLS:
-            candidates = MaxDetections(MAX_CELLS)(candidates)
+        candidates = _best(candidates, MAX_CELLS, "a label map numbers no more")
         threshold = candidates.limits("mask.threshold", self.threshold)
         pasted = candidates.paste(threshold)
         return replace(candidates, masks=pasted, mask_threshold=threshold).select(pasted.areas > 0)

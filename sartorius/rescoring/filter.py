@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -41,6 +42,7 @@ class FalsePositiveFilter(Step):
     trees: Trees
     threshold: float
     cell_type_names: tuple[str, ...]
+    of_image: ClassVar = True
 
     def expected_iou(self, candidates: Candidates) -> Floats:
         """Predict the IoU of each of N cells, float64 [N]. Raises InputError for other cell types."""

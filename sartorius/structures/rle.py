@@ -181,8 +181,8 @@ def intersections(a: Runs, b: Runs) -> tuple[Ints, Ints, Ints]:
     """
     if (a.height, a.width) != (b.height, b.width):
         raise ValueError(f"images of {a.width}x{a.height} and {b.width}x{b.height} pixels cannot be compared")
-    a_start, a_end, a_cell = _rows(a)
-    b_start, b_end, b_cell = _rows(b)
+    a_start, a_end, a_cell = in_rows(a)
+    b_start, b_end, b_cell = in_rows(b)
     order = np.argsort(b_start, kind="stable")
     b_start, b_end, b_cell = b_start[order], b_end[order], b_cell[order]
     # All runs of b that end after a run of a starts and start before it ends; with overlaps in b the ends are not
@@ -199,10 +199,13 @@ def intersections(a: Runs, b: Runs) -> tuple[Ints, Ints, Ints]:
     return pairs // max(b.count, 1), pairs % max(b.count, 1), pixels
 
 
-def _rows(runs: Runs) -> tuple[Ints, Ints, Ints]:
-    """Return start, end and cell of the runs, split at row ends: bounds the work on masks that fill the image."""
+def in_rows(runs: Runs, exactly: bool = False) -> tuple[Ints, Ints, Ints]:
+    """Return start, end and cell of the runs, split at row ends.
+
+    exactly: also those that are no longer than a row; without them no mask that fills the image makes long work.
+    """
     start, end, cell = runs.start, runs.start + runs.length, runs.cell
-    if len(start) == 0 or runs.length.max() <= runs.width:
+    if len(start) == 0 or (not exactly and runs.length.max() <= runs.width):
         return start, end, cell
     pieces = (end - 1) // runs.width - start // runs.width + 1
     origin = np.repeat(np.arange(len(start)), pieces)

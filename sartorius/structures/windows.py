@@ -6,7 +6,10 @@ they fit into one batch; at most the size of the image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from sartorius.errors import InputError
 
@@ -55,6 +58,12 @@ class Window:
         top, left, bottom, right = (margin * inner for inner in self.inner_edges(height, width))
         return Window(self.top + top, self.left + left, self.height - top - bottom, self.width - left - right)
 
+    def grown(self, margin: int, height: int, width: int) -> Window:
+        """Return the window with `margin` more pixels on each side, as far as an image of this size reaches."""
+        top, left = max(self.top - margin, 0), max(self.left - margin, 0)
+        bottom, right = min(self.bottom + margin, height), min(self.right + margin, width)
+        return Window(top, left, bottom - top, right - left)
+
 
 def tiles(height: int, width: int, size: int, overlap: int) -> list[Window]:
     """List square tiles of `size` px that cover the image, row by row; neighbours share at least `overlap` px.
@@ -67,6 +76,25 @@ def tiles(height: int, width: int, size: int, overlap: int) -> list[Window]:
         )
     tops, lefts = (_starts(length, size, overlap) for length in (height, width))
     return [Window(top, left, min(size, height), min(size, width)) for top in tops for left in lefts]
+
+
+def blocks(height: int, width: int, size: int) -> list[Window]:
+    """List square blocks of `size` px that share no pixel, row by row; the last row and column may be smaller."""
+    tops, lefts = range(0, height, size), range(0, width, size)
+    return [Window(top, left, min(size, height - top), min(size, width - left)) for top in tops for left in lefts]
+
+
+def sharing_pairs(windows: Sequence[Window]) -> list[tuple[int, int]]:
+    """List the pairs i < j of windows that share pixels, ascending; each is compared with those of its rows alone."""
+    edges = np.array([(w.top, w.left, w.bottom, w.right) for w in windows], np.int64).reshape(-1, 4)
+    order = np.argsort(edges[:, 0], kind="stable")
+    tops, pairs = edges[order, 0], []
+    for place, i in enumerate(order.tolist()):
+        _, left, bottom, right = edges[i]
+        below = order[place + 1 : np.searchsorted(tops, bottom)]
+        for j in below[(edges[below, 1] < right) & (edges[below, 3] > left)].tolist():
+            pairs.append((min(i, j), max(i, j)))
+    return sorted(pairs)
 
 
 def five_crops(height: int, width: int, crop_height: int, crop_width: int) -> list[Window]:

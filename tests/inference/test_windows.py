@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sartorius.errors import InputError
-from sartorius.inference.windows import FiveCrops, Tiles, Whole
+from sartorius.inference.enlarged import Enlarged
+from sartorius.inference.tta import Augmented
+from sartorius.inference.windows import FiveCrops, Tiles, Whole, Windows
+from sartorius.structures.arrays import GreyImage
+from sartorius.structures.detections import Detections
+from sartorius.structures.large_image import LargeImage
+from sartorius.structures.windows import Window
 
 OPTIONS = {"batch": 3, "join_iou": 0.5}
 WINDOWS = {
@@ -92,6 +99,36 @@ def test_equal_values_stay_equal_in_any_dtype(dtype: torch.dtype) -> None:
     found = WINDOWS["tiles"].maps(lambda crops: crops, image)
     assert found.dtype == dtype
     assert torch.equal(found, image)
+
+
+@pytest.mark.parametrize("windows", [*WINDOWS.values(), Whole(), Enlarged(windows=WINDOWS["tiles"], factor=2.0)])
+@pytest.mark.parametrize("region", [Window(0, 0, 9, 30), Window(17, 20, 44, 31), Window(60, 74, 1, 1)])
+def test_maps_of_a_region_are_those_of_the_image(windows: Windows, region: Window) -> None:
+    torch.manual_seed(0)
+    network, image = nn.Conv2d(1, 3, 5, padding=2).requires_grad_(False), make_image(dtype=torch.float32)
+    found = windows.maps(network, image, None, region)
+    assert torch.equal(found, windows.maps(network, image)[:, region.rows, region.columns])
+
+
+def test_tiles_read_no_more_of_a_large_image_than_windows() -> None:
+    image, sizes = make_image(), []
+
+    def read(rows: slice, columns: slice) -> GreyImage:
+        sizes.append((rows.stop - rows.start, columns.stop - columns.start))
+        return image[0].numpy()[rows, columns]
+
+    large = LargeImage(*image.shape[-2:], read, block=40, halo=8)
+    assert torch.equal(WINDOWS["tiles"].maps(whole_numbers, large), WINDOWS["tiles"].maps(whole_numbers, image))
+    assert set(sizes) == {(32, 32)}
+
+
+@pytest.mark.parametrize("windows", [Whole(), Augmented(symmetries=["none", "left_right"], scales=[1.0], fuse=None)])
+def test_a_large_image_is_refused_where_all_of_it_would_be_read(windows: Windows) -> None:
+    large = LargeImage(30_000, 20_000, lambda rows, columns: np.zeros((1, 1), np.uint8), block=40, halo=8)
+    with pytest.raises(InputError, match="30000 x 20000 px .* give inference=tiles"):
+        windows.maps(whole_numbers, large)
+    with pytest.raises(InputError, match="give inference=tiles"):
+        windows.detect(lambda crop: Detections.empty("p", 1, 1), large, "p")
 
 
 def test_what_a_margin_holds_does_not_matter() -> None:

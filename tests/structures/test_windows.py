@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartorius.errors import InputError
-from sartorius.structures.windows import Window, five_crops, tiles
+from sartorius.structures.windows import Window, blocks, five_crops, sharing_pairs, tiles
 
 
 def covered(windows: list[Window], height: int, width: int) -> np.ndarray:
@@ -72,3 +72,27 @@ def test_what_two_windows_share() -> None:
 def test_margins_lie_inside_the_image() -> None:
     assert Window(0, 5, 10, 10).without(2, 20, 15) == Window(0, 7, 8, 8)  # not at the top, nor on the right
     assert Window(0, 0, 10, 10).without(2, 10, 10) == Window(0, 0, 10, 10)
+
+
+@pytest.mark.parametrize("windows", [tiles(300, 410, 64, 20), five_crops(100, 90, 60, 60), tiles(9, 9, 16, 2), []])
+def test_pairs_of_windows_that_share_pixels(windows: list[Window]) -> None:
+    pairs = [(a, b) for a, b in itertools.combinations(range(len(windows)), 2) if windows[a].shared(windows[b])]
+    assert sharing_pairs(windows) == pairs
+
+
+def test_pairs_of_many_windows_take_no_comparison_of_each_with_each() -> None:
+    count = len(tiles(20_000, 20_000, 256, 64))
+    pairs = sharing_pairs(tiles(20_000, 20_000, 256, 64))
+    assert count > 10_000
+    assert len(pairs) < 5 * count  # the next one, and three of the row below
+
+
+def test_blocks_share_no_pixel() -> None:
+    covered = np.zeros((130, 75), int)
+    for block in blocks(130, 75, 32):
+        covered[block.rows, block.columns] += 1
+    assert (covered == 1).all()
+
+
+def test_a_window_grows_within_the_image() -> None:
+    assert Window(4, 20, 10, 10).grown(8, 100, 35) == Window(0, 12, 22, 23)

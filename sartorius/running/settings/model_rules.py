@@ -137,7 +137,7 @@ RULES: Table = {
         "order": list_of(text) | nothing,
         "*.threshold": by_name(fraction),
         "*.pixels": by_name(number(0, 1e9)),
-        "max_detections.count": whole(1, 65_535),
+        "max_detections": {"count": whole(1, 65_535), "area": whole(1, 2**31)},
         "box_nms.class_agnostic": flag,
         "mask_nms.overlap": text,
         "types.of": text,

@@ -1,0 +1,49 @@
+"""Dense maps of images that are larger than memory, decoded block by block.
+
+A block is decoded together with a halo around it, and keeps the cells whose box has its middle in the block. Those
+inside the halo are seen from two blocks alike, and one of them keeps each: the cells are those of the whole image as
+long as no cell, nor what decides about its outline, reaches further than the halo beyond its block.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+
+from sartorius.inference.window_detections import shifted
+from sartorius.structures.detections import Detections
+from sartorius.structures.large_image import LargeImage
+from sartorius.structures.windows import Window, blocks
+
+log = logging.getLogger(__name__)
+
+
+def detect_by_blocks(image: LargeImage, image_id: str, decode: Callable[[Window], Detections]) -> Detections:
+    """Join the cells that `decode` finds in a region of the image, in its pixels, of all blocks.
+
+    Warns of cells that a region cuts: they are too large for the halo, and incomplete.
+    """
+    parts, cut = [], 0
+    for block in blocks(image.height, image.width, image.block):
+        region = block.grown(image.halo, image.height, image.width)
+        detections = decode(region)
+        boxes = detections.boxes + np.array([region.left, region.top] * 2, np.float32)
+        column, row = (boxes[:, :2] + boxes[:, 2:]).T / 2
+        kept = (row >= block.top) & (row < block.bottom) & (column >= block.left) & (column < block.right)
+        top, left, bottom, right = region.inner_edges(image.height, image.width)
+        touches = (
+            (top & (boxes[:, 1] <= region.top))
+            | (left & (boxes[:, 0] <= region.left))
+            | (bottom & (boxes[:, 3] >= region.bottom))
+            | (right & (boxes[:, 2] >= region.right))
+        )
+        cut += int((kept & touches).sum())
+        parts.append(shifted(region, detections.select(kept), image_id, image.height, image.width))
+    if cut:
+        log.warning(
+            "image %s: %d cells reach %d pixels or more beyond their block and are incomplete; give a larger "
+            "data.large.halo=", image_id, cut, image.halo,
+        )  # fmt: skip
+    return Detections.concatenate(parts)

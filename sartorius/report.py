@@ -58,10 +58,18 @@ def from_detections(run: Run) -> Predicted:
 
 
 def run_folders(cfg: DictConfig) -> list[str]:
-    """List the folders of the runs; raises InputError for none, and for a missing one."""
-    from sartorius.reports.runs import check_folder
+    """List the folders of the runs, or of the detections; raises InputError for none or both, and a missing one."""
+    from sartorius.reports.runs import check_folder, detections_folder
 
     given: Any = wiring.plain(cfg.run)
+    if (given is None) == (cfg.detections is None):
+        raise InputError(
+            f"run={given}, detections={cfg.detections}: expected one of them; run= shows a run with its score, "
+            "detections= what was predicted, without truth"
+        )
+    if cfg.detections is not None:
+        folders = [detections_folder(folder) for folder in wiring.path_list(cfg.detections)]
+        given = [str(folder.parent if folder.name == "detections" else folder) for folder in folders]
     folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.path_list(given)
     if not folders:
         raise InputError("run=[]: name at least one run folder")
@@ -80,7 +88,9 @@ def page_file(cfg: DictConfig) -> Path:
 def print_next_of(entry: Entry) -> None:
     """Print the command that uses what the run of an entry has: its model, or its detections."""
     folder, detections = entry.run.folder, entry.run.detections
-    if (folder / "checkpoints" / "best.ckpt").is_file():
+    if entry.run.unscored:
+        print_next("convert", {"detections": detections, "write": ["table"], "output": "converted"})
+    elif (folder / "checkpoints" / "best.ckpt").is_file():
         print_next("predict", model_of(folder / "detections"))
     elif not detections:
         print_next("report", {"run": [folder, "ANOTHER_RUN"]})
@@ -96,13 +106,14 @@ def main(cfg: DictConfig) -> str:
     from sartorius.reports.entries import entry_of
     from sartorius.reports.gallery import Style
     from sartorius.reports.page import write_report
-    from sartorius.reports.runs import names_of, read_run
+    from sartorius.reports.runs import names_of, read_detections, read_run
 
-    given, folders = wiring.plain(cfg.run), run_folders(cfg)
+    folders, given = run_folders(cfg), wiring.plain(cfg.run)
     names = [str(name) for name in given] if isinstance(given, Mapping) else names_of(folders)
-    style = Style(images=cfg.images, **wiring.plain(cfg.gallery))
-    runs = [read_run(folder, name) for folder, name in zip(folders, names, strict=True)]
-    entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections) for run in runs]
+    style = Style(**wiring.plain(cfg.gallery))
+    read = read_run if cfg.detections is None else read_detections
+    runs = [read(folder, name) for folder, name in zip(folders, names, strict=True)]
+    entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections, cfg.images) for run in runs]
     output = page_file(cfg)
     plots = output.parent / "plots" if cfg.plots else None
     size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from sartorius import report
 from sartorius.data.competition.folder import Competition
@@ -131,7 +134,7 @@ def test_two_runs_of_the_same_images(write: Write, tiny_competition: Path, tmp_p
 def test_folds_are_scored_together(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     first = write_run(tmp_path / "fold0", tiny_competition, PICTURES)
     second = write_run(tmp_path / "fold1", tiny_competition, OTHERS)
-    found = write(f"run=[{first},{second}]", "plots=false", "output=both", "images=4")
+    found = write(f"run=[{first},{second}]", "plots=false", "output=both", "gallery.images=4")
     rows = [rows_of(f, tiny_competition, p)[0] for f, p in ((first, PICTURES), (second, OTHERS))]
     of_image = [(r[1:11] / max(r[11] + r[12], 1)).mean() for r in np.concatenate(rows)]
     assert len(of_image) == 8 and "share no image" in found.text
@@ -145,8 +148,8 @@ def test_folds_are_scored_together(write: Write, tiny_competition: Path, tmp_pat
 
 def test_a_page_without_a_gallery(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
     run = write_run(tmp_path / "toy", tiny_competition, PICTURES)
-    settings.check(wiring.compose("report", [f"run={run}", "images=0"]), "report")
-    found = write(f"run={run}", "images=0", f"data.root={tiny_competition}")
+    settings.check(wiring.compose("report", [f"run={run}", "gallery.images=0"]), "report")
+    found = write(f"run={run}", "gallery.images=0", f"data.root={tiny_competition}")
     assert found.html.count('<figure class="card"') == 0 and "Scores of the field" in found.text
 
 
@@ -205,14 +208,14 @@ def test_images_without_truth(
 ) -> None:
     folder = tmp_path / "predicted"
     written = DetectionsFolder(folder / "detections")
-    written.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST)
+    written.write_meta(
+        cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST, images=f"{tiny_competition}/test"
+    )
     truth = Competition(tiny_competition)
     cells = truth.instances("cort01")
     written.write(Detections.from_instances("test00", cells, np.full(len(cells), 0.9)))
-    (folder / ".hydra").mkdir()
-    (folder / ".hydra" / "config.yaml").write_text(f"images: {tiny_competition}/test\n")
     found = write(f"run={folder}")
-    assert "no annotated cells: no scores" in found.text and found.html.count('<figure class="card"') == 1
+    assert "no annotated cells: no scores" in found.text and found.html.count('<figure class="card') == 2
     assert not found.having(name="missed") and found.having(name="hit")
     assert "no curves" in found.text and "training loss" not in found.text
     assert "next: python -m sartorius.submit " in capsys.readouterr().out, "without labels there is nothing to tune on"
@@ -247,3 +250,89 @@ def test_metrics_json_alone(write: Write, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"competition_map": 0.25, "cells": 7, "images": 3}))
     found = write(f"run={tmp_path}", "plots=false")
     assert "0.250" in found.text and "7" in found.text and not found.having(id="images")
+
+
+def predicted(folder: Path, root: Path, sizes: dict[str, int], **meta: object) -> Path:
+    """Detections as `predict` leaves them: of each image so many of astro03's 4 cells, the last of another type."""
+    written = DetectionsFolder(folder / "detections")
+    written.write_meta(cell_types=["shsy5y", "astro", "cort"], mask_size=28, postprocess=POST, **meta)
+    cells = Competition(root).instances("astro03")
+    types = np.where(np.arange(len(cells)) == 3, 2, cells.cell_types)
+    every = Detections.from_instances("x", replace(cells, cell_types=types), np.array([0.9, 0.8, 0.7, 0.6]))
+    for image_id, count in sizes.items():
+        written.write(replace(every.select(range(count)), image_id=image_id))
+    return folder
+
+
+def test_predictions_without_truth(write: Write, tiny_competition: Path, tmp_path: Path, capsys: Any) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(tiny_competition / "test", images)
+    shutil.copy(images / "test00.png", images / "late.png")
+    (images / "damaged.png").write_bytes((images / "test00.png").read_bytes()[:60])
+    folder = predicted(tmp_path / "p", tiny_competition, {"test00": 4, "test01": 0}, skipped={"damaged": "cut off <b>"})
+    found = write(f"detections={folder}", f"images={images}", "plots=false")
+    assert found.path == folder / "report.html" and "no scores" not in found.text and "no curves" not in found.text
+    cards = {card["data-name"]: card for card in found.having(class_="card")}
+    assert {name: "bad" in str(card["class"]) for name, card in cards.items()} == {
+        "damaged": True, "late": True, "test00": False, "test01": False,
+    }  # fmt: skip
+    confluence = Competition(tiny_competition).instances("astro03").foreground().mean()
+    full = cards["test00"]
+    assert (full["data-cells"], full["data-mean"]) == ("4", "0.75")
+    assert float(str(full["data-confluence"])) == pytest.approx(confluence, rel=1e-5)
+    for text in (f"4 cells (3 astro, 1 cort), confluence {confluence:.0%}, mean score 0.75", "no cells", "cut off <b>",
+                 "not predicted", "1 empty, 2 bad"):  # fmt: skip
+        assert text in found.text, text
+    assert len([path for path in found.having(class_="hit") if "d" in path]) == 1
+    assert {"cells", "fewest", "confluent", "sparse", "sure", "unsure", "name"} == {
+        str(option.get("value")) for tag, option in found.tags if tag == "option"
+    }
+    assert "next: python -m sartorius.convert" in capsys.readouterr().out
+    same = write(f"detections={folder}/detections", f"images={images}", "plots=false", "output=other.html")
+    assert same.html == found.html
+
+
+def test_predictions_need_their_images(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    folder = predicted(tmp_path / "p", tiny_competition, {"test00": 2})
+    with pytest.raises(InputError, match="does not tell its images; give their folder with images="):
+        write(f"detections={folder}")
+    with pytest.raises(InputError, match="no such folder of images"):
+        write(f"detections={folder}", f"images={tmp_path}/gone")
+    with pytest.raises(InputError, match=r"run=None, detections=None: expected one of them"):
+        write()
+    with pytest.raises(InputError, match="expected one of them"):
+        write(f"run={folder}", f"detections={folder}")
+    with pytest.raises(
+        InputError, match=r"1 images \(test00, ...\), none of which is among 12 images \(astro00, ...\)"
+    ):
+        write(f"detections={folder}", f"images={tiny_competition}/train")
+    (tmp_path / "large").mkdir()
+    Image.fromarray(np.zeros((96, 64), np.uint8)).save(tmp_path / "large" / "test00.png")
+    with pytest.raises(InputError, match="image test00: 64x96 pixels, its cells are of 64x48; the predictions are of"):
+        write(f"detections={folder}", f"images={tmp_path}/large")
+    (folder / "detections" / "test00.npz").unlink()
+    with pytest.raises(InputError, match=r"detections=.*: no detections in it; `predict` writes them"):
+        write(f"detections={folder}")
+    with pytest.raises(InputError, match="no meta.json in it, so not a folder of detections"):
+        write(f"detections={tmp_path}")
+
+
+def test_several_predictions_of_the_same_images(write: Write, tiny_competition: Path, tmp_path: Path) -> None:
+    test = tiny_competition / "test"
+    folders = [predicted(tmp_path / n, tiny_competition, {"test00": k, "test01": k}, images=str(test))
+               for n, k in (("a", 2), ("b", 4))]  # fmt: skip
+    found = write(f"detections=[{folders[0]},{folders[1]}]", "plots=false")
+    assert {card["data-cells"] for card in found.having(class_="card")} == {"3"}, "the mean of 2 and 4"
+    assert {tag.get("value") for tag in found.having(name="view")} == {"0", "1"}
+    assert "cells, a" in found.text and "cells, b" in found.text
+
+
+@pytest.mark.parametrize("images", ["same", "[astro00]"])
+def test_images_of_other_commands_are_no_folder(
+    write: Write, tiny_competition: Path, tmp_path: Path, images: str
+) -> None:
+    """`ensemble` and `evaluate` have an option of that name which chooses among images."""
+    folder = write_run(tmp_path / "run", tiny_competition, PICTURES[:2], curves=False)
+    (folder / "config.yaml").write_text(f"images: {images}\ndata: {{root: {tiny_competition}}}\n")
+    found = write(f"run={folder}", "plots=false")
+    assert found.html.count('<figure class="card"') == 2 and found.having(name="missed")

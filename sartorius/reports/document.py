@@ -56,7 +56,8 @@ class Section:
 class Gallery:
     """The images of a page. available: how many there are. views: names of the runs that can be switched between.
 
-    types: cell types to choose from. labelled: annotated cells are shown too.
+    types: cell types to choose from. labelled: annotated cells are shown too. counted: images without truth are
+    counted, and can be sorted by that.
     """
 
     cards: Sequence[Card] = ()
@@ -64,6 +65,7 @@ class Gallery:
     views: Sequence[str] = ()
     types: Sequence[str] = ()
     labelled: bool = False
+    counted: bool = False
     folds: bool = False
 
 

@@ -18,6 +18,7 @@ from sartorius.reports.runs import Run
 from sartorius.reports.views import Entry
 from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES
+from sartorius.structures.detections import DetectionsFolder
 from sartorius.structures.instances import Instances
 
 
@@ -33,16 +34,19 @@ def from_submission(run: Run, truth: Images) -> Predicted:
     return Predicted(images, cells)
 
 
-def images_of(run: Run, root: str | None, fallback: str) -> tuple[Images, bool]:
+def images_of(run: Run, root: str | None, fallback: str, images: str | None = None) -> tuple[Images, bool]:
     """Open the run's images; the second value tells whether they come with annotated cells.
 
-    root: given by the person, in place of the run's own. fallback: where neither is known. Raises InputError where the
-    images cannot be read.
+    root, images: given by the person, in place of the run's own. fallback: where none is known. Raises InputError where
+    the images cannot be read.
     """
-    images = run.get("images")
-    if images is not None and root is None:  # of `predict`
+    if images is None and root is None and run.detections:
+        images = DetectionsFolder(run.detections[0]).meta.get("images")  # of `predict`
+    if run.unscored and images is None:
+        raise InputError(f"{run.detections[0]}: does not tell its images; give their folder with images=")
+    if images is not None:
         path = Path(images)
-        paths = list_images(path) if path.is_dir() else [path]
+        paths = [path] if path.is_file() else list_images(path)
         return ImageFolder(path, paths, run.get("data", "levels") or "exact"), False
     place = root or run.get("data", "root") or fallback
     if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
@@ -53,20 +57,29 @@ def images_of(run: Run, root: str | None, fallback: str) -> tuple[Images, bool]:
     return Competition(place, tuple(dict.fromkeys([*type_names(run.detections, known or CELL_TYPES), *known]))), True
 
 
-def entry_of(run: Run, root: str | None, fallback: str, from_detections: Callable[[Run], Predicted]) -> Entry:
-    """Open the cells and images of a run, with a note for each missing part; a bad `root` raises InputError.
+def entry_of(
+    run: Run, root: str | None, fallback: str, from_detections: Callable[[Run], Predicted], folder: str | None = None
+) -> Entry:
+    """Open the cells and images of a run, with a note for each missing part.
 
+    folder: of images without truth; a bad one, a bad `root`, and unscored predictions without images raise InputError.
     from_detections: opens the cells of a run with folders of detections.
     """
     if not run.detections and not run.predictions:
         return Entry(run, None, None, False)
     try:
-        images, labelled = images_of(run, root, fallback)
+        images, labelled = images_of(run, root, fallback, folder)
     except (InputError, OSError) as error:
-        if root is not None:
+        if root is not None or folder is not None or run.unscored:
             raise
         note = f"no gallery and no cells, the images cannot be read: {error} (give their folder with data.root=)"
         return Entry(run, None, None, False, (note,))
     predicted = from_detections(run) if run.detections else from_submission(run, images)
+    if run.unscored and not set(predicted.images) & set(images.ids):
+        raise InputError(
+            f"{run.detections[0]}: detections of {len(predicted.images)} images ({predicted.images[0]}, ...), none of "
+            f"which is among {len(images.ids)} images ({images.ids[0]}, ...); give the predicted ones with images="
+        )
     note = "the images have no annotated cells: no scores (give a folder that has them with data.root=)"
-    return Entry(run, predicted, images, labelled, () if labelled else (note,))
+    bad = DetectionsFolder(run.detections[0]).meta.get("skipped", {}) if run.detections and not labelled else {}
+    return Entry(run, predicted, images, labelled, () if labelled or run.unscored else (note,), bad)

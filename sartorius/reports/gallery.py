@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import PIL.Image
@@ -16,11 +16,16 @@ import PIL.Image
 from sartorius.errors import InputError
 from sartorius.reports.explanation import Explanation
 from sartorius.reports.image_cells import ImageCells
-from sartorius.reports.outlines import outline
-from sartorius.reports.views import RunView
+from sartorius.reports.outlines import TOLERANCE, outline
+from sartorius.reports.unscored import facts_of
+from sartorius.reports.views import Entry, RunView
 from sartorius.structures.arrays import GreyImage, Scores
 from sartorius.structures.instances import Instances
 from sartorius.visualise.overlays import stretched
+
+_BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # a transparent pixel
+_NO_SIZE = (520, 704)  # of an image that is not known
+_NUMBERS = {"cells": "cells", "confluence": "confluence", "mean_score": "mean"}  # of a row, and of page.js
 
 
 @dataclass(frozen=True)
@@ -28,20 +33,29 @@ class Style:
     """The appearance of the gallery's images.
 
     images: at most so many. best: share of them that are the best ones where there are more; the rest are the worst.
-    width: pixels; wider images are shrunk to it. quality: of WebP, 1 to 100.
+    unscored: at most so many without truth. width: pixels; wider images are shrunk to it, and more than `images` to
+    fewer pixels. quality: of WebP, 1 to 100.
     """
 
     images: int
+    unscored: int
     best: float
     width: int
     quality: int
 
     def __post_init__(self) -> None:
-        if self.images < 0 or not 0 <= self.best <= 1 or self.width < 16 or not 1 <= self.quality <= 100:
+        counts = min(self.images, self.unscored)
+        if counts < 0 or not 0 <= self.best <= 1 or self.width < 16 or not 1 <= self.quality <= 100:
             raise InputError(
-                f"images={self.images}, gallery.best={self.best}, gallery.width={self.width}, gallery.quality="
-                f"{self.quality}: expected 0 or more, 0 to 1, 16 or more, 1 to 100"
+                f"gallery.images={self.images}, gallery.unscored={self.unscored}, gallery.best={self.best}, "
+                f"gallery.width={self.width}, gallery.quality={self.quality}: expected 0 or more (both), 0 to 1, "
+                "16 or more, 1 to 100"
             )
+
+    def for_images(self, count: int) -> Style:
+        """Return the style of a gallery of so many images: together they have the pixels that `images` have."""
+        share = (max(self.images, 1) / count) ** 0.5 if count > self.images else 1.0
+        return replace(self, width=max(16, round(share * self.width)))
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,8 @@ class Card:
     """One image of the gallery.
 
     By view: scores, None where it has none; counts, (found, missed, false); steps, the detections that each step of
-    post-processing leaves, "" where they are not known.
+    post-processing leaves, "" where they are not known; facts, what a view without truth counts, "" where it has none.
+    numbers: to sort by; `cells` are the annotated ones where there is truth. problem: of a bad image.
     """
 
     image_id: str
@@ -67,11 +82,13 @@ class Card:
     width: int
     height: int
     image: str
-    cells: int
     scores: Sequence[float | None]
     counts: Sequence[tuple[int, int, int] | None]
     steps: Sequence[str]
     layers: Sequence[Layer]
+    facts: Sequence[str] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    problem: str = ""
 
     @property
     def mean(self) -> float:
@@ -81,7 +98,9 @@ class Card:
 
 
 def chosen(views: Sequence[RunView], style: Style) -> list[str]:
-    """Choose the images of the gallery, worst first by the mean of the views' scores; unscored ones by name."""
+    """Choose the images of the gallery, worst first by the mean of the views' scores; those without truth by name."""
+    if not any(view.scores for view in views) and any(view.counted for view in views):
+        return sorted({image_id for view in views for image_id in view.sources})[: style.unscored]
     scores = [view.scores for view in views]
 
     def place(image_id: str) -> tuple[float, str]:
@@ -101,6 +120,8 @@ def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
     entries = [view.sources[image_id] for view in having.values()]
     entry = next((e for e in entries if e.labelled), entries[0])
     assert entry.images is not None
+    if not entry.labelled:
+        return _card_without_truth(image_id, entry, views, style)
     image = entry.images.image(image_id)
     compared = {k: view.compared[image_id] for k, view in having.items() if image_id in view.compared}
     truth = entry.images.instances(image_id) if compared else None
@@ -116,10 +137,48 @@ def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
         layers = _annotated(truth, [compared.get(k) for k in range(len(views))], explained) + layers
     return Card(
         image_id, entry.images.cell_type(image_id), entry.run.name, image.shape[1], image.shape[0],
-        encoded(image, style), 0 if truth is None else len(truth), [view.scores.get(image_id) for view in views],
+        encoded(image, style), [view.scores.get(image_id) for view in views],
         [view.counts(image_id) if image_id in view.scores else None for view in views],
         [explained[k].steps if k in explained else "" for k in range(len(views))], layers,
+        numbers={"cells": 0 if truth is None else len(truth)},
     )  # fmt: skip
+
+
+def _card_without_truth(image_id: str, entry: Entry, views: Sequence[RunView], style: Style) -> Card:
+    """Make the card of an image that no view has truth for; of a bad one without the image, with the problem.
+
+    Raises InputError where cells are of another size than the image.
+    """
+    assert entry.images is not None
+    rows = [view.counted.get(image_id) for view in views]
+    image, problem = None, next((str(row["problem"]) for row in rows if row and row["status"] == "bad"), "")
+    if image_id in entry.images.ids:
+        try:
+            image = entry.images.image(image_id)
+        except InputError as error:
+            problem = problem or str(error)
+    size, layers = None if image is None else image.shape, list[Layer]()
+    for k, (view, row) in enumerate(zip(views, rows, strict=True)):
+        predicted = view.sources[image_id].predicted if row and row["status"] != "bad" else None
+        if predicted is None:
+            continue
+        cells, scores = predicted.cells(image_id)
+        if size not in (None, (cells.height, cells.width)):
+            raise InputError(
+                f"image {image_id}: {size[1]}x{size[0]} pixels, its cells are of {cells.width}x{cells.height}; the "
+                "predictions are of another image"
+            )
+        size = cells.height, cells.width
+        tolerance = TOLERANCE * max(1.0, cells.width / style.width)
+        layers += _predicted(k, cells, scores, None, predicted.type_names, tolerance)
+    height, width = size or _NO_SIZE
+    counts = [row for row in rows if row and row["status"] != "bad"]
+    numbers = {to: float(np.mean([row[key] or 0.0 for row in counts])) for key, to in _NUMBERS.items() if counts}
+    facts = ["" if row is None else facts_of(row, view.types) for row, view in zip(rows, views, strict=True)]
+    source = _BLANK if image is None else encoded(image, style)
+    nothing = [None] * len(views)
+    return Card(image_id, "", entry.run.name, width, height, source, nothing, nothing, [""] * len(views), layers,
+                facts, numbers, problem)  # fmt: skip
 
 
 def encoded(image: GreyImage, style: Style) -> str:
@@ -132,8 +191,14 @@ def encoded(image: GreyImage, style: Style) -> str:
     return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
-def _predicted(k: int, cells: Instances, scores: Scores | None, compared: ImageCells | None) -> list[Layer]:
-    """Draw the predicted cells of view k: hits and false alarms, or all of them where there is no truth."""
+def _predicted(
+    k: int, cells: Instances, scores: Scores | None, compared: ImageCells | None, names: Sequence[str] = (),
+    tolerance: float = TOLERANCE,
+) -> list[Layer]:  # fmt: skip
+    """Draw the predicted cells of view k: hits and false alarms, or all of them where there is no truth.
+
+    names: of the cell types, for cells without truth. tolerance: of outlines, pixels.
+    """
     hit = np.ones(len(cells), bool) if compared is None else compared.hit
     layers = []
     for classes, mask in ((f"hit r{k}", hit), (f"false r{k}", ~hit)):
@@ -142,12 +207,13 @@ def _predicted(k: int, cells: Instances, scores: Scores | None, compared: ImageC
             ",".join((
                 "" if scores is None else f"{100 * float(scores[c]):.0f}",
                 "" if compared is None else f"{100 * compared.matches.iou[c]:.0f}",
-                "" if compared is None or compared.types is None else compared.types[c],
+                compared.types[c] if compared is not None and compared.types is not None
+                else names[cells.cell_types[c]] if names else "",
             ))
             for c in chosen_cells
         ]  # fmt: skip
         if chosen_cells:
-            layers.append(Layer(classes, "".join(outline(cells, c) for c in chosen_cells), ";".join(texts)))
+            layers.append(Layer(classes, "".join(outline(cells, c, tolerance) for c in chosen_cells), ";".join(texts)))
     return layers
 
 

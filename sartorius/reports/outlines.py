@@ -10,10 +10,11 @@ from sartorius.structures.instances import Instances
 TOLERANCE = 0.6  # pixels by which an outline may leave the middle of the cell's edge pixels
 
 
-def outline(cells: Instances, k: int) -> str:
+def outline(cells: Instances, k: int, tolerance: float = TOLERANCE) -> str:
     """Return path data of cell k through the centres of its edge pixels (at +0.5); "" for a cell without pixels.
 
-    It starts with `M`, further pieces and holes with `m`: split at `M`, the joined paths of cells are cells again.
+    tolerance: pixels by which it may leave them. It starts with `M`, further pieces and holes with `m`: split at `M`,
+    the joined paths of cells are cells again.
     """
     top, left, mask = cells.crop_mask(k)
     corner = np.array((left, top))
@@ -22,7 +23,7 @@ def outline(cells: Instances, k: int) -> str:
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     parts, start = [], None
     for contour in contours:
-        points = cv2.approxPolyDP(contour, TOLERANCE, closed=True).reshape(-1, 2).astype(int) + corner
+        points = cv2.approxPolyDP(contour, tolerance, closed=True).reshape(-1, 2).astype(int) + corner
         x, y = points[0].tolist()
         # a relative move starts where the path before it was closed
         head = f"M{x}.5 {y}.5" if start is None else f"m{_pair(x - start[0], y - start[1])}"

@@ -70,11 +70,17 @@
   // Order, cell type, and how many are shown.
   const order = byId("order"), type = byId("type"), more = byId("more");
   const number = (card, key) => Number(card.dataset[key] ?? 0);
+  const by = (key, sign) => (a, b) => sign * (number(a, key) - number(b, key));
   const ORDERS = {
-    worst: (a, b) => number(a, "score") - number(b, "score"),
-    best: (a, b) => number(b, "score") - number(a, "score"),
+    worst: by("score", 1),
+    best: by("score", -1),
     gap: (a, b) => Math.abs(number(b, "gap")) - Math.abs(number(a, "gap")),
-    cells: (a, b) => number(b, "cells") - number(a, "cells"),
+    cells: by("cells", -1),
+    fewest: by("cells", 1),
+    confluent: by("confluence", -1),
+    sparse: by("confluence", 1),
+    sure: by("mean", -1),
+    unsure: by("mean", 1),
     name: () => 0,
     type: (a, b) => (a.dataset.type < b.dataset.type ? -1 : a.dataset.type > b.dataset.type ? 1 : 0),
   };

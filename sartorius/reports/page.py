@@ -16,6 +16,7 @@ from sartorius.reports.instance_table import instance_table
 from sartorius.reports.numbers import Bootstrap
 from sartorius.reports.plots import cell_plots, score_plots
 from sartorius.reports.runs import flattened
+from sartorius.reports.unscored import table_of_counts, tiles_of
 from sartorius.reports.views import Entry, RunView, are_folds, pooled, type_names, view_of
 
 
@@ -48,7 +49,9 @@ def render(
     written: list[Mapping[str, Any]] = [{}] if folds else [entry.run.numbers for entry in entries]
     summaries = [tables.summary_of(view, types, bootstrap) or numbers
                  for view, numbers in zip(views, written, strict=True)]  # fmt: skip
-    cards = [card(image_id, views, style) for image_id in chosen(views, style)]
+    images = chosen(views, style)
+    style = style.for_images(len(images))
+    cards = [card(image_id, views, style) for image_id in images]
     return Document(
         title=_title(entries, folds),
         facts=[_facts(entry) for entry in entries],
@@ -64,6 +67,7 @@ def render(
             views=[view.name for view in views],
             types=sorted({shown_card.cell_type for shown_card in cards if shown_card.cell_type}),
             labelled=any(view.compared for view in views),
+            counted=any(view.counted for view in views),
             folds=folds,
         ),
     ).html()
@@ -108,6 +112,8 @@ def _tiles(view: RunView, numbers: Mapping[str, Any], bootstrap: Bootstrap) -> l
             tiles.append((f"{1 - hits / predicted:.0%}", "of predicted cells are false", f"{false} of {predicted}"))
     elif "cells" in numbers:
         tiles.append((str(numbers["cells"]), "annotated cells", f"{numbers.get('predictions', '?')} predicted"))
+    if view.counted:
+        return [*tiles, *tiles_of(view.counted)]
     count = numbers.get("images", len(view.sources))
     return [*tiles, (str(count), "images", "")] if count else tiles
 
@@ -136,11 +142,14 @@ def _sections(
         curves = curve_plots(runs[0].curves, runs[0].batches, plots)
     else:
         curves = shared_curve_plots({run.name: run.curves for run in runs}, plots)
+    every = [table for table in (tables.per_image(views),) if table]
+    if counted := [(view.name, view.counted) for view in views if view.counted]:
+        every.append(table_of_counts(counted))
     sections = [
         Section("scores", "Scores", score_plots(views, types, plots), [*(t for t in by_threshold if t.rows), *fields]),
         Section("curves", "Training", curves, [t for t in (tables.pixel_scores(runs), tables.timings(runs)) if t]),
         Section("cells", "Cells", cell_plots(views, types, plots), confusions),
-        Section("every", "Every image", (), [t for t in (tables.per_image(views),) if t], open=False),
+        Section("every", "Every image", (), every, open=False),
     ]
     return [section for section in sections if section.plots or section.tables]
 

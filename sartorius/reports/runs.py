@@ -26,7 +26,8 @@ class Run:
     config: resolved for `train`; with interpolations as text for the others. numbers: metrics.json. table:
     per_image.csv, None without. curves, batches: metrics.csv and batches.csv, see `read_numbers`. git: git.json.
     pixels: pixels_val.csv. detections: folders of detections, its own or those that it scored. predictions: the
-    csv in the submission format that it scored, "" for none. notes: missing parts, and why.
+    csv in the submission format that it scored, "" for none. notes: missing parts, and why. unscored: predictions that
+    are to be shown without truth.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Run:
     detections: tuple[Path, ...]
     predictions: str
     notes: tuple[str, ...]
+    unscored: bool = False
 
     def get(self, *keys: str) -> Any:
         """Return a value of the config by its path of keys; None where there is none, or text with an interpolation."""
@@ -84,6 +86,27 @@ def read_run(folder: str | Path, name: str) -> Run:
     notes = tuple(text for text, applies in missing.items() if applies)
     pixels = _read_pixels(folder / "pixels_val.csv")
     return Run(name, folder, config, numbers, table, curves, batches, git, pixels, detections, predictions, notes)
+
+
+def read_detections(folder: str | Path, name: str) -> Run:
+    """Open detections to be shown without truth: their folder, or that of the command that wrote it.
+
+    Raises InputError where there are none.
+    """
+    place = detections_folder(folder)
+    if not DetectionsFolder(place).image_ids():
+        about = "no detections in it" if DetectionsFolder(place).meta else ""  # raises for a folder of something else
+        raise InputError(f"detections={folder}: {about}; `predict` writes them")
+    around = place.parent if place.name == "detections" else place
+    config = _read_yaml(around / "config.yaml") or _read_yaml(around / ".hydra" / "config.yaml")
+    nothing = pd.DataFrame()
+    return Run(name, around, config, {}, None, nothing, nothing, {}, nothing, (place,), "", (), unscored=True)
+
+
+def detections_folder(folder: str | Path) -> Path:
+    """Return the folder of detections in the folder of a command, or the folder itself."""
+    inside = Path(folder) / "detections"
+    return inside if inside.is_dir() else Path(folder)
 
 
 def names_of(folders: Sequence[str | Path]) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import pandas as pd
 
 from sartorius.reports.image_cells import ImageCells, Images, Predicted, compare_images, rows_of, table_of
 from sartorius.reports.runs import Run
+from sartorius.reports.unscored import Row, count_images, types_of
 from sartorius.structures.progress import progress_bar
 
 _SAME = 1e-6  # scores that differ by less are the same: files keep 17 digits
@@ -19,7 +20,8 @@ _SAME = 1e-6  # scores that differ by less are the same: files keep 17 digits
 class Entry:
     """A run with its predicted cells and their images; None where they are not available.
 
-    labelled: the images come with annotated cells. notes: what is not available, and why.
+    labelled: the images come with annotated cells. notes: what is not available, and why. bad: images that were not
+    predicted, and why.
     """
 
     run: Run
@@ -27,24 +29,31 @@ class Entry:
     images: Images | None
     labelled: bool
     notes: tuple[str, ...] = ()
+    bad: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunView:
     """Images scored together. compared: by id; empty without cells or truth. table: a line an image.
 
-    sources: the entry of each image that can be shown.
+    sources: the entry of each image that can be shown. counted: rows of images.csv by image, where there is no truth.
     """
 
     name: str
     table: pd.DataFrame | None
     compared: Mapping[str, ImageCells]
     sources: Mapping[str, Entry]
+    counted: Mapping[str, Row] = field(default_factory=dict)
 
     @cached_property
     def scores(self) -> Mapping[str, float]:
         """Average precision by image; {} without a table."""
         return {} if self.table is None else dict(zip(self.table.image_id, self.table.average_precision, strict=True))
+
+    @cached_property
+    def types(self) -> list[str]:
+        """The cell types that images without truth have cells of."""
+        return types_of(self.counted)
 
     @cached_property
     def _counts(self) -> Mapping[str, tuple[int, int, int]]:
@@ -71,9 +80,11 @@ def view_of(entry: Entry) -> tuple[RunView, list[str]]:
     shown = [image_id for image_id in entry.predicted.images if image_id in known]
     if left := len(entry.predicted.images) - len(shown):
         notes.append(f"{left} of {len(entry.predicted.images)} predicted images are not among those of the data")
-    sources = dict.fromkeys(shown, entry)
     if not entry.labelled:
-        return RunView(run.name, run.table, {}, sources), notes
+        every = sorted({*known, *entry.bad})
+        counted = count_images(entry.predicted, every, entry.bad, run.name)
+        return RunView(run.name, run.table, {}, dict.fromkeys(every, entry), counted), notes
+    sources = dict.fromkeys(shown, entry)
     compared = compare_images(entry.predicted, entry.images, progress_bar(shown, run.name))
     table = table_of(compared) if compared else run.table
     if table is not None:

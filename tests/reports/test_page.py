@@ -21,11 +21,12 @@ from sartorius.reports.gallery import Card, Style, card, chosen
 from sartorius.reports.image_cells import Predicted, compare_images, table_of
 from sartorius.reports.instance_table import instance_table
 from sartorius.reports.runs import read_run
+from sartorius.reports.unscored import count_images
 from sartorius.reports.views import Entry, RunView, pooled
 from sartorius.structures.instances import Instances
 from tests.reports.folders import POST, imperfect, write_run
 
-STYLE = Style(images=60, best=0.25, width=704, quality=70)
+STYLE = Style(images=60, unscored=300, best=0.25, width=704, quality=70)
 
 
 def view_of(root: Path, folder: Path, images: list[str]) -> RunView:
@@ -96,7 +97,7 @@ def test_worst_first(view: RunView) -> None:
     assert table is not None and table.rows[0][0] == "cort03"
     assert list(table.rows[0][3:]) == [0, 0, 1, 0, 0, 0] and list(table.columns[-3:]) == ["F1", "PQ", "AJI"]
     assert chosen([view], STYLE)[0] == "cort03" and len(chosen([view], STYLE)) == 4
-    of_three = chosen([view], Style(images=3, best=0.34, width=704, quality=70))
+    of_three = chosen([view], Style(images=3, unscored=3, best=0.34, width=704, quality=70))
     best = max(view.scores, key=lambda image_id: view.scores[image_id])
     assert of_three[0] == "cort03" and of_three[-1] == best and len(of_three) == 3
 
@@ -132,10 +133,10 @@ def test_a_card_shows_the_steps_and_why_a_cell_is_missed(view: RunView) -> None:
 
 
 def test_images_wider_than_asked_are_shrunk(view: RunView) -> None:
-    small = card("astro00", [view], Style(images=1, best=0, width=16, quality=50))
+    small = card("astro00", [view], Style(images=1, unscored=1, best=0, width=16, quality=50))
     assert len(small.image) < len(card("astro00", [view], STYLE).image) and (small.width, small.height) == (64, 48)
     with pytest.raises(InputError, match="gallery.width=8"):
-        Style(images=1, best=0, width=8, quality=50)
+        Style(images=1, unscored=1, best=0, width=8, quality=50)
 
 
 def test_views_of_folds_are_one(view: RunView) -> None:
@@ -144,8 +145,7 @@ def test_views_of_folds_are_one(view: RunView) -> None:
     assert together.table is not None and len(together.table) == 8 and list(together.compared)[-1] == "x"
 
 
-def test_60_crowded_images_are_below_15_megabytes() -> None:
-    """600 cells in each, annotated and predicted, at the competition's size and with noise of 6 grey levels."""
+def crowded_image() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     label_map, distance = np.zeros((520, 704), np.uint16), np.hypot(*np.mgrid[-8:9, -8:9])
     for k in range(600):
@@ -153,6 +153,12 @@ def test_60_crowded_images_are_below_15_megabytes() -> None:
         label_map[y - 8 : y + 9, x - 8 : x + 9][distance < random.uniform(5, 8)] = k + 1
     noise = ndimage.gaussian_filter(random.normal(size=(520, 704)), 1.5)
     image = (128 + 6 * noise / noise.std() + 30 * (label_map > 0)).astype(np.uint8)
+    return label_map, image
+
+
+def test_60_crowded_images_are_below_15_megabytes() -> None:
+    """600 cells in each, annotated and predicted, at the competition's size and with noise of 6 grey levels."""
+    label_map, image = crowded_image()
     cells = Instances.from_label_map(label_map, np.zeros(600, np.int64))
     crowd = SimpleNamespace(ids=("a",), image=lambda _: image, instances=lambda _: cells, cell_type=lambda _: "shsy5y")
     predicted = Predicted(["a"], lambda _: (cells, np.full(600, 0.5, np.float32)), ("shsy5y",))
@@ -161,6 +167,18 @@ def test_60_crowded_images_are_below_15_megabytes() -> None:
     made = card("a", [RunView("a", table_of(compared), compared, {"a": entry})], STYLE)
     assert sum(layer.path.count("M") for layer in made.layers) == 1200
     assert 60 * size_of(made) < 14e6
+
+
+def test_200_crowded_images_without_truth_are_below_15_megabytes() -> None:
+    label_map, image = crowded_image()
+    cells = Instances.from_label_map(label_map, np.zeros(600, np.int64))
+    crowd = SimpleNamespace(ids=("a",), image=lambda _: image)
+    predicted = Predicted(["a"], lambda _: (cells, np.full(600, 0.5, np.float32)), ("shsy5y",))
+    entry = Entry(SimpleNamespace(name="a"), predicted, crowd, False)  # type: ignore[arg-type]
+    seen = RunView("a", None, {}, {"a": entry}, count_images(predicted, ["a"], {}, "counting"))
+    made = card("a", [seen], STYLE.for_images(200))
+    assert made.layers[0].path.count("M") == 600 and made.numbers["cells"] == 600
+    assert 200 * size_of(made) < 14e6 < 200 * size_of(card("a", [seen], STYLE))
 
 
 def test_60_of_the_densest_real_image_are_below_15_megabytes(real_data: Path) -> None:

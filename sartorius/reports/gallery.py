@@ -73,7 +73,8 @@ class Card:
 
     By view: scores, None where it has none; counts, (found, missed, false); steps, the detections that each step of
     post-processing leaves, "" where they are not known; facts, what a view without truth counts, "" where it has none.
-    numbers: to sort by; `cells` are the annotated ones where there is truth. problem: of a bad image.
+    numbers: to sort by; `cells` are the annotated ones where there is truth. mark: bad, empty or unreadable, and
+    problem, why.
     """
 
     image_id: str
@@ -88,6 +89,7 @@ class Card:
     layers: Sequence[Layer]
     facts: Sequence[str] = ()
     numbers: Mapping[str, float] = field(default_factory=dict)
+    mark: str = ""
     problem: str = ""
 
     @property
@@ -151,12 +153,14 @@ def _card_without_truth(image_id: str, entry: Entry, views: Sequence[RunView], s
     """
     assert entry.images is not None
     rows = [view.counted.get(image_id) for view in views]
-    image, problem = None, next((str(row["problem"]) for row in rows if row and row["status"] == "bad"), "")
+    marks = [str(row["status"]) for row in rows if row and row["status"] != "ok"]
+    image, mark = None, max(marks, default="", key=("empty", "bad").index)
+    problem = next((str(row["problem"]) for row in rows if row and row["status"] == "bad"), "")
     if image_id in entry.images.ids:
         try:
             image = entry.images.image(image_id)
         except InputError as error:
-            problem = problem or str(error)
+            mark, problem = mark or "unreadable", problem or str(error)
     size, layers = None if image is None else image.shape, list[Layer]()
     for k, (view, row) in enumerate(zip(views, rows, strict=True)):
         predicted = view.sources[image_id].predicted if row and row["status"] != "bad" else None
@@ -174,11 +178,12 @@ def _card_without_truth(image_id: str, entry: Entry, views: Sequence[RunView], s
     height, width = size or _NO_SIZE
     counts = [row for row in rows if row and row["status"] != "bad"]
     numbers = {to: float(np.mean([row[key] or 0.0 for row in counts])) for key, to in _NUMBERS.items() if counts}
+    numbers["marked"] = ["", "empty", "unreadable", "bad"].index(mark)
     facts = ["" if row is None else facts_of(row, view.types) for row, view in zip(rows, views, strict=True)]
     source = _BLANK if image is None else encoded(image, style)
     nothing = [None] * len(views)
     return Card(image_id, "", entry.run.name, width, height, source, nothing, nothing, [""] * len(views), layers,
-                facts, numbers, problem)  # fmt: skip
+                facts, numbers, mark, problem)  # fmt: skip
 
 
 def encoded(image: GreyImage, style: Style) -> str:

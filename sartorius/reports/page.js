@@ -81,6 +81,7 @@
     sparse: by("confluence", 1),
     sure: by("mean", -1),
     unsure: by("mean", 1),
+    marked: by("marked", -1),
     name: () => 0,
     type: (a, b) => (a.dataset.type < b.dataset.type ? -1 : a.dataset.type > b.dataset.type ? 1 : 0),
   };

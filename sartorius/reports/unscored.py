@@ -58,13 +58,12 @@ def tiles_of(rows: Mapping[str, Row]) -> list[tuple[str, str, str]]:
 
 
 def facts_of(row: Row, types: Sequence[str]) -> str:
-    """Describe an image in words: counts, confluence and mean score, or the problem of a bad one."""
-    if row["status"] == "bad":
-        return str(row["problem"])
-    if row["status"] == "empty":
-        return "no cells"
-    counts = {name: row[f"cells_{name}"] for name in types}
-    cells = f"{row['cells']} cells" + (f" ({_listed(counts)})" if len(types) > 1 else "")
+    """Describe an image in words: counts, confluence and mean score; "" for a bad one."""
+    if row["status"] != "ok":
+        return "no cells" if row["status"] == "empty" else ""
+    counts = {name: row[f"cells_{name}"] for name in types if row[f"cells_{name}"]}
+    listed = next(iter(counts)) if len(counts) == 1 else _listed(counts)
+    cells = f"{row['cells']} cells" + (f" ({listed})" if len(types) > 1 else "")
     return f"{cells}, confluence {row['confluence']:.0%}, mean score {row['mean_score']:.2f}"
 
 

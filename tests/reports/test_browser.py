@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 
 from sartorius import report
 from sartorius.running import wiring
+from sartorius.structures.detections import DetectionsFolder
 from tests.reports.folders import write_run
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -51,6 +52,22 @@ def pages(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     first = write_run(folder / "first", tiny_competition, PICTURES[:12])
     second = write_run(folder / "second", tiny_competition, PICTURES[:3], seed=1)
     return {"one": written(folder / "one.html", first), "two": written(folder / "two.html", first, second)}
+
+
+@pytest.fixture(scope="module")
+def unscored_page(tiny_competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of predictions without truth: 12 images, of which one has not been predicted and one has no cells."""
+    folder = write_run(tmp_path_factory.mktemp("unscored"), tiny_competition, PICTURES[1:12], curves=False)
+    detections = DetectionsFolder(folder / "detections")
+    detections.write(detections.load(PICTURES[1]).select([]))
+    overrides = [f"detections={folder}", f"images={tiny_competition}/train", "plots=false"]
+    return Path(report.main(wiring.compose("report", overrides))).resolve()
+
+
+@pytest.fixture
+def unscored(browser: Any, unscored_page: Path) -> Iterator[Any]:
+    """The page of predictions without truth."""
+    yield from visited(browser, unscored_page)
 
 
 @pytest.fixture
@@ -159,6 +176,26 @@ def test_order_and_filter(page: Any) -> None:
     assert names(page) == PICTURES[4:8]
     choose(page, "#type", "")
     assert names(page) == PICTURES[:12]
+
+
+def test_images_without_truth_are_sorted_by_what_they_hold(unscored: Any) -> None:
+    script = "return [...document.querySelectorAll('.card')].map(c => [c.dataset.name, {...c.dataset}])"
+    cards = dict(unscored.execute_script(script))
+    assert cards[PICTURES[0]]["marked"] == "3" and cards[PICTURES[1]]["marked"] == "1"
+    assert seen(unscored, ".mark") == 2 and seen(unscored, ".card.bad") == 1
+    for order, key, sign in (("cells", "cells", -1), ("fewest", "cells", 1), ("confluent", "confluence", -1),
+                             ("sparse", "confluence", 1), ("sure", "mean", -1), ("unsure", "mean", 1),
+                             ("marked", "marked", -1)):  # fmt: skip
+        choose(unscored, "#order", order)
+        assert names(unscored) == sorted(cards, key=lambda name: (sign * float(cards[name].get(key, 0)), name)), order
+    click(unscored, ".card.bad .open")
+    assert seen(unscored, "#large") == 1, "without an image too"
+    click(unscored, "#close")
+    click(unscored, ".card:not(.bad, .empty) .open")
+    hover = "document.querySelector('#large path.hit').dispatchEvent(new PointerEvent('pointerover', {bubbles: true}))"
+    unscored.execute_script(hover)
+    said = unscored.find_element("id", "large-cell").text
+    assert said.startswith("predicted, score 0.") and said.rpartition(", ")[2] in ("astro", "cort", "shsy5y")
 
 
 def test_one_image_enlarged(page: Any) -> None:

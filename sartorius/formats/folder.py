@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from sartorius.errors import InputError
 from sartorius.files import write_json, write_text
 from sartorius.formats import coco, geojson, labels, outlines, overlays, rois, tables
 from sartorius.formats.cells import Cells
+from sartorius.formats.large_cells import LargeCells
 from sartorius.structures.reading import read_json
 
+log = logging.getLogger(__name__)
 _EACH: Mapping[str, tuple[str, Callable[[Cells, Path], None]]] = {  # format: file of an image, and its writer
     "labels": ("labels/{}.tif", labels.write),
     "outlines": ("outlines/{}.txt", outlines.write),
@@ -21,6 +24,7 @@ _EACH: Mapping[str, tuple[str, Callable[[Cells, Path], None]]] = {  # format: fi
     "overlay": ("overlays/{}.png", overlays.write),
 }
 FORMATS = (*_EACH, "coco", "table")
+LARGE = ("labels", "table")  # those of images that are larger than memory
 _REMEDY = "delete it and give the command again"
 
 
@@ -40,8 +44,10 @@ class CellsFolder:
             raise InputError(f"write: expected formats of {', '.join(FORMATS)}, got {', '.join(unknown)}")
         self._parts = self.folder / ".cells"
 
-    def add(self, cells: Cells) -> None:
-        """Write the files of an image."""
+    def add(self, cells: Cells | LargeCells) -> None:
+        """Write the files of an image; of a large one the label image and its part of the tables alone."""
+        if isinstance(cells, LargeCells):
+            return self._add_large(cells)
         for path, write in self._files(cells.image_id):
             if write == overlays.write:
                 overlays.write(cells, path, self.scale)
@@ -52,9 +58,20 @@ class CellsFolder:
             if "coco" in self.formats:
                 part["coco"] = coco.part_of(cells)
             if "table" in self.formats:
-                part["image"] = tables.image_row(cells)
-                part["cells"] = cells.table().to_csv(index=False, header=False)
+                part |= {"image": tables.image_row(cells), "cells": _csv(cells)}
             write_json(self._part(cells.image_id), part)
+
+    def _add_large(self, cells: LargeCells) -> None:
+        if others := [name for name in self.formats if name not in LARGE]:
+            log.warning(
+                "image %s of %d x %d px (height x width): too large for %s; %s are written", cells.image_id,
+                cells.runs.height, cells.runs.width, ", ".join(others), " and ".join(LARGE),
+            )  # fmt: skip
+        if "labels" in self.formats:
+            labels.write_large(cells, self.folder / _EACH["labels"][0].format(cells.image_id))
+        rows = {"image": cells.image_row(), "cells": _csv(cells)} if "table" in self.formats else {}
+        write_json(self._part(cells.image_id), {"coco": None, **rows})
+        write_text(self._large(cells.image_id), "")
 
     def missing(self, image_ids: Sequence[str]) -> list[str]:
         """List the images of which a file, or the part in the files of all, is not there."""
@@ -73,7 +90,8 @@ class CellsFolder:
         """
         ids = sorted(image_ids)
         if "coco" in self.formats:
-            coco.write_parts(self.folder / "coco.json", lambda: self._read("coco", ids))
+            parts = lambda: (part for part in self._read("coco", ids) if part is not None)  # noqa: E731
+            coco.write_parts(self.folder / "coco.json", parts)
         if "table" in self.formats:
             bad_rows = [tables.bad_row(image_id, problem) for image_id, problem in (bad or {}).items()]
             rows = sorted([*self._read("image", ids), *bad_rows], key=lambda row: row["image"])
@@ -86,10 +104,17 @@ class CellsFolder:
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _files(self, image_id: str) -> list[tuple[Path, Callable[[Cells, Path], None]]]:
-        return [(self.folder / _EACH[n][0].format(image_id), _EACH[n][1]) for n in self.formats if n in _EACH]
+        names = LARGE if self._large(image_id).is_file() else _EACH
+        return [
+            (self.folder / _EACH[n][0].format(image_id), _EACH[n][1]) for n in self.formats if n in _EACH and n in names
+        ]
 
     def _part(self, image_id: str) -> Path:
         return self._parts / f"{image_id}.json"
+
+    def _large(self, image_id: str) -> Path:
+        """The mark of an image that is written as a large one."""
+        return self._parts / f"{image_id}.large"
 
     def _read(self, what: str, image_ids: Sequence[str]) -> Iterator[Any]:
         for image_id in image_ids:
@@ -98,3 +123,9 @@ class CellsFolder:
                 yield read_json(path, _REMEDY)[what]
             except (KeyError, TypeError) as error:
                 raise InputError(f"{path}: damaged ({error!r}); {_REMEDY}") from error
+
+
+def _csv(cells: Cells | LargeCells) -> str:
+    """Format the rows of cells.csv of an image."""
+    text: str = cells.table().to_csv(index=False, header=False)
+    return text

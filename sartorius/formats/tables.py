@@ -14,6 +14,7 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_csv
 from sartorius.formats.measures import measure
+from sartorius.structures.arrays import Ints, Scores
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -62,20 +63,31 @@ def cells_table(cells: Cells, pixel_size: float | None = None) -> DataFrame:
 
 def image_row(cells: Cells) -> dict[str, Any]:
     """Summarise an image as its row of images.csv."""
-    counts = np.bincount(cells.instances.cell_types, minlength=len(cells.cell_type_names)).tolist()
-    mean_area = float(cells.instances.areas.mean()) if len(cells) else None
+    of, names = cells.instances, cells.cell_type_names
+    covered = int(of.foreground().sum())
+    size = (cells.height, cells.width)
+    return row_of(cells.image_id, size, cells.pixel_size, of.areas, covered, cells.scores, of.cell_types, names)
+
+
+def row_of(
+    image_id: str, size: tuple[int, int], pixel_size: float | None, areas: Ints, covered: int, scores: Scores,
+    cell_types: Ints, cell_type_names: tuple[str, ...],
+) -> dict[str, Any]:  # fmt: skip
+    """Make the row of an image of this size (height, width) from its cells; covered: pixels of any cell."""
+    counts = np.bincount(cell_types, minlength=len(cell_type_names)).tolist()
+    mean_area = float(areas.mean()) if len(areas) else None
     return {
-        "image": cells.image_id,
-        "height": cells.height,
-        "width": cells.width,
-        "pixel_size": cells.pixel_size,
-        "cells": len(cells),
-        **{f"cells_{name}": count for name, count in zip(cells.cell_type_names, counts, strict=True)},
-        "confluence": float(cells.instances.foreground().mean()),
+        "image": image_id,
+        "height": size[0],
+        "width": size[1],
+        "pixel_size": pixel_size,
+        "cells": len(areas),
+        **{f"cells_{name}": count for name, count in zip(cell_type_names, counts, strict=True)},
+        "confluence": covered / (size[0] * size[1]),
         "mean_area": mean_area,
-        "mean_area_um2": None if mean_area is None or cells.pixel_size is None else mean_area * cells.pixel_size**2,
-        "mean_score": float(cells.scores.mean(dtype=np.float64)) if len(cells) else None,
-        "status": "ok" if len(cells) else "empty",
+        "mean_area_um2": None if mean_area is None or pixel_size is None else mean_area * pixel_size**2,
+        "mean_score": float(scores.mean(dtype=np.float64)) if len(scores) else None,
+        "status": "ok" if len(areas) else "empty",
         "problem": None,
     }
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.postprocess.candidates import Candidates
-from sartorius.postprocess.finalise import Postprocess
+from sartorius.postprocess.finalise import Keeping, Postprocess
 from sartorius.postprocess.step import Step
 from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Boxes, Ints, Scores
@@ -41,13 +41,15 @@ class CellRuns:
         return len(self.scores)
 
 
-def finalise_by_blocks(postprocess: Postprocess, detections: Detections, block: int, halo: int) -> CellRuns:
+def finalise_by_blocks(
+    postprocess: Postprocess, detections: Detections, block: int, halo: int, overlaps: Keeping = "remove"
+) -> CellRuns:
     """Return the cells of one image; no detections give no cells. Memory: a block's masks, and the runs of all cells.
 
-    block: side of the squares, pixels. halo: pixels around them, see the module. Raises InputError for a step that
-    needs the whole image's masks, and as the steps do.
+    block: side of the squares, pixels. halo: pixels around them, see the module. overlaps: see `Postprocess`. Raises
+    InputError for a step that needs the whole image's masks, and as Postprocess does.
     """
-    before, steps = _split(postprocess)
+    before, steps = _split(postprocess, overlaps)
     candidates = Candidates.of(detections)
     for step in before:
         candidates = step(candidates)
@@ -59,7 +61,7 @@ def finalise_by_blocks(postprocess: Postprocess, detections: Detections, block: 
         )
     parts = [np.zeros((3, 0), np.int64)]
     for own, around in _blocks(candidates.boxes, detections.height, detections.width, block, halo):
-        parts.append(_own_runs(candidates, own, around, steps))
+        parts.append(_own_runs(candidates, own, around, steps, overlaps))
     start, length, place = np.concatenate(parts, axis=1)
     order = np.argsort(place, kind="stable")  # a cell's runs are together already, and sorted
     kept, cell = np.unique(place[order], return_inverse=True)
@@ -68,9 +70,9 @@ def finalise_by_blocks(postprocess: Postprocess, detections: Detections, block: 
     return CellRuns(detections.image_id, runs, detections.cell_types[source], detections.scores[source], source)
 
 
-def _split(postprocess: Postprocess) -> tuple[list[Step], list[Step]]:
+def _split(postprocess: Postprocess, overlaps: Keeping) -> tuple[list[Step], list[Step]]:
     """Split the steps behind the last one that needs the whole image."""
-    steps = list(postprocess.steps.values())
+    steps = list(postprocess.chosen(overlaps).values())
     first = max((k + 1 for k, step in enumerate(steps) if step.of_image), default=0)
     return steps[:first], steps[first:]
 
@@ -85,7 +87,7 @@ def _blocks(boxes: Boxes, height: int, width: int, block: int, halo: int) -> Ite
         yield own, ((boxes[:, :2] <= high) & (boxes[:, 2:] >= low)).all(axis=1)
 
 
-def _own_runs(candidates: Candidates, own: Bools, around: Bools, steps: list[Step]) -> Ints:
+def _own_runs(candidates: Candidates, own: Bools, around: Bools, steps: list[Step], overlaps: Keeping) -> Ints:
     """Apply the steps to the candidates `around`; returns start, length and place of the runs of those that are `own`.
 
     int64 [3, R]: runs within a row of the image; places among the candidates.
@@ -98,6 +100,8 @@ def _own_runs(candidates: Candidates, own: Bools, around: Bools, steps: list[Ste
     result = Candidates(cropped, np.arange(len(near)), near.types)
     for step in steps:
         result = step(result)
+    if overlaps == "remove":
+        result.check_disjoint()
     place = np.flatnonzero(around)[result.source]
     start, end, cell = rle.in_rows(rle.from_layers(result.layers(), len(result)), exactly=True)
     chosen = np.flatnonzero(own[place[cell]])

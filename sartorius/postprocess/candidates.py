@@ -105,6 +105,11 @@ class Candidates:
         changed = replace(self, masks=np.asarray(layers, dtype=np.uint16))
         return changed.select(changed.areas() > 0)
 
+    def check_disjoint(self) -> None:
+        """Raise InputError unless no pixel belongs to two candidates."""
+        if not self.disjoint:
+            raise InputError("postprocess: no step removes overlaps, and a cell's pixels must be its own; add overlaps")
+
     def _masks(self) -> PastedMasks | Layers:
         if self.masks is None:
             raise InputError("postprocess: a step needs the masks before they are pasted; move it behind `mask`")

@@ -73,20 +73,22 @@ class Postprocess:
         source, types = candidates.source, detections.cell_types[candidates.source]
         if overlaps == "keep":
             instances = Instances.from_runs(Instances(candidates.layers(), types).to_runs(), types)  # in few layers
-        elif candidates.disjoint:
-            instances = Instances.from_label_map(candidates.layers()[0], types)
         else:
-            raise InputError("postprocess: no step removes overlaps, and a cell's pixels must be its own; add overlaps")
+            candidates.check_disjoint()
+            instances = Instances.from_label_map(candidates.layers()[0], types)
         return Finalised(detections.image_id, instances, detections.scores[source], source)
 
     def run(self, detections: Detections, overlaps: Keeping = "remove") -> Iterator[tuple[str, Candidates]]:
         """Yield "" with all detections, then each step's name with the candidates that remain after it."""
         candidates = Candidates.of(detections)
         yield "", candidates
-        for name, step in self.steps.items():
-            if overlaps == "remove" or not isinstance(step, Overlaps):
-                candidates = step(candidates)
-                yield name, candidates
+        for name, step in self.chosen(overlaps).items():
+            candidates = step(candidates)
+            yield name, candidates
+
+    def chosen(self, overlaps: Keeping) -> dict[str, Step]:
+        """Return the steps that run: without `Overlaps` where these are kept."""
+        return {k: step for k, step in self.steps.items() if overlaps == "remove" or not isinstance(step, Overlaps)}
 
     def find(self, kind: type[S]) -> S | None:
         """Return the first step of a class, None where there is none."""

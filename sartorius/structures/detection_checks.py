@@ -14,7 +14,7 @@ from sartorius.structures.arrays import Bools, SoftMasks
 if TYPE_CHECKING:
     from sartorius.structures.detections import Detections
 
-MOST_PIXELS = 2**28  # of an image; those that are read have fewer
+MOST_PIXELS = 2**36  # of an image
 ROUNDING = 1e-5  # of means of probabilities
 OUTSIDE = 1.0  # pixels by which a box may leave the image: other programs count from the middle of pixels
 _FLOATS = dict.fromkeys(("boxes", "scores", "agreement"), np.float32)
@@ -47,9 +47,9 @@ def check_size(size: Any, source: object) -> tuple[int, int]:
 def most_bytes(height: int, width: int) -> int:
     """Return the bytes that detections of such an image may take: at 28 x 28 bins, a mask for every 25 pixels.
 
-    And some 40,000 for the smallest image; 2 GiB for the largest.
+    And some 40,000 for the smallest image. Of large ones 2 GiB or, if that is more, a mask for every 200 pixels.
     """
-    return min(2**26 + 64 * height * width, 2**31)
+    return min(2**26 + 64 * height * width, max(2**31, 8 * height * width))
 
 
 def as_dtypes(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -69,7 +69,7 @@ class Instances:
             raise ValueError(f"{runs.count} cells but {len(types)} cell types")
         if runs.count > MAX_CELLS:
             raise InputError(f"{runs.count} cells in one image, at most {MAX_CELLS} fit a uint16 label map")
-        layer_of = _colour(runs)
+        layer_of = colour(runs)
         size = runs.height * runs.width
         layers = np.zeros((int(layer_of.max(initial=0)) + 1) * size, np.uint16)
         pixel, cell = runs.pixels()
@@ -164,7 +164,7 @@ def _covered(flat: LabelMap) -> Ints:
     return np.flatnonzero(flat != 0)
 
 
-def _colour(runs: Runs) -> Ints:
+def colour(runs: Runs) -> Ints:
     """Assign each cell to a layer, int64 [count]: first fit in the cells' order, among cells that overlap."""
     layer_of = np.zeros(runs.count, np.int64)
     i, j, _ = rle.overlaps(runs)

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from sartorius.formats.folder import CellsFolder
     from sartorius.postprocess.finalise import Keeping
     from sartorius.running.saved_cells import SavedCells
+    from sartorius.structures.blocks import Blocks
 
 
-def convert(saved: SavedCells, files: CellsFolder, images: ImageFolder | None, overlaps: Keeping) -> int:
+def convert(saved: SavedCells, files: CellsFolder, images: ImageFolder | None, overlaps: Keeping, large: Blocks) -> int:
     """Write the files of all images; returns the number of cells. Raises InputError for an image of another size."""
     from sartorius.formats.cells import Cells
+    from sartorius.formats.large_cells import LargeCells
 
     count = 0
     for detections in saved.read_all("writing"):
@@ -37,7 +39,13 @@ def convert(saved: SavedCells, files: CellsFolder, images: ImageFolder | None, o
                 f"image {detections.image_id}: detections of {detections.width}x{detections.height} pixels, the image "
                 f"has {grey.shape[1]}x{grey.shape[0]}; give the images that were predicted"
             )
-        cells = Cells.of(saved.cells(detections, overlaps), detections, grey)
+        cells: Cells | LargeCells
+        if large.needed(detections.height, detections.width):
+            read = None if grey is None else lambda rows, columns, of=grey: of[rows, columns]
+            runs = saved.large_cells(detections, large, overlaps)
+            cells = LargeCells.of(runs, detections, read, large.block)
+        else:
+            cells = Cells.of(saved.cells(detections, overlaps), detections, grey)
         files.add(cells)
         count += len(cells)
     files.finish(saved.image_ids)
@@ -71,7 +79,9 @@ def main(cfg: DictConfig) -> None:
         raise InputError(f"{', '.join(folders)}: no detections in it; `predict` writes them")
     print_saved_filters(folders, cfg.filter)
     images = open_images(cfg, saved.image_ids)
-    count = convert(saved, CellsFolder(Path(str(cfg.output)), cfg.write), images, cfg.overlaps)
+    count = convert(
+        saved, CellsFolder(Path(str(cfg.output)), cfg.write), images, cfg.overlaps, wiring.instantiate(cfg.large)
+    )
     print(f"{count} cells in {len(saved.image_ids)} images: {', '.join(cfg.write)} in {cfg.output}")
 
 

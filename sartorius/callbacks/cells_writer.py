@@ -11,9 +11,13 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from sartorius.data.dataset import Batch
 from sartorius.formats.cells import Cells
 from sartorius.formats.folder import CellsFolder
+from sartorius.formats.large_cells import LargeCells
+from sartorius.postprocess.blocks import finalise_by_blocks
 from sartorius.postprocess.finalise import Keeping, Postprocess
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections, DetectionsFolder
+from sartorius.structures.large_image import LargeImage
 
 
 class CellsWriter(Callback):
@@ -21,7 +25,7 @@ class CellsWriter(Callback):
 
     folder: that gets them. detections: the folder that `PredictionWriter` fills. formats: of `formats.folder.FORMATS`.
     postprocess: turns detections into cells. overlaps: `remove` gives a pixel of several cells to the best of them,
-    `keep` leaves each cell whole. scale: enlargement of overlays.
+    `keep` leaves each cell whole. large: of images that are processed by blocks. scale: enlargement of overlays.
     """
 
     def __init__(
@@ -30,18 +34,19 @@ class CellsWriter(Callback):
         detections: str | Path,
         formats: Sequence[str],
         postprocess: Postprocess,
+        large: Blocks,
         overlaps: Keeping = "remove",
         scale: int = 2,
     ) -> None:
         self.files, self.detections = CellsFolder(folder, formats, scale), DetectionsFolder(detections)
-        self.postprocess, self.overlaps = postprocess, overlaps
+        self.postprocess, self.overlaps, self.large = postprocess, overlaps, large
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections], batch: Batch, *_: Any
     ) -> None:
         """Write the files of a batch."""
         for image, detections in zip(batch.images, outputs, strict=True):
-            self._add(detections, image[0].cpu().numpy())
+            self._add(detections, image if isinstance(image, LargeImage) else image[0].cpu().numpy())
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files of all images, and those that a stopped prediction did not come to; a collective call."""
@@ -52,6 +57,13 @@ class CellsWriter(Callback):
                 self._add(self.detections.load(image_id), datamodule.source.image(image_id))
             self.files.finish(datamodule.images)
 
-    def _add(self, detections: Detections, grey: GreyImage) -> None:
-        if self.files.formats:
+    def _add(self, detections: Detections, image: GreyImage | LargeImage) -> None:
+        if not self.files.formats:
+            return
+        read = image.read if isinstance(image, LargeImage) else lambda rows, columns: image[rows, columns]
+        if self.large.needed(detections.height, detections.width):
+            runs = finalise_by_blocks(self.postprocess, detections, self.large, self.overlaps)
+            self.files.add(LargeCells.of(runs, detections, read, self.large.block))
+        else:
+            grey = read(slice(None), slice(None))
             self.files.add(Cells.of(self.postprocess(detections, self.overlaps), detections, grey))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,13 +11,17 @@ import numpy as np
 
 from sartorius.formats import tables
 from sartorius.formats.cells import Cells
-from sartorius.structures.arrays import GreyImage, Ints, Scores
+from sartorius.structures.arrays import Ints, Scores
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 from sartorius.structures.windows import Window
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from sartorius.postprocess.blocks import CellRuns
+    from sartorius.structures.detections import Detections
+    from sartorius.structures.large_image import ReadRegion
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,14 @@ class LargeCells:
     scores: Scores
     cell_type_names: tuple[str, ...]
     pixel_size: float | None
-    read: Callable[[slice, slice], GreyImage] | None
+    read: ReadRegion | None
     block: int
+
+    @classmethod
+    def of(cls, found: CellRuns, detections: Detections, read: ReadRegion | None, block: int) -> LargeCells:
+        """Make the cells that post-processing by blocks made of detections."""
+        names, pixel_size = detections.cell_type_names, detections.pixel_size
+        return cls(found.image_id, found.runs, found.cell_types, found.scores, names, pixel_size, read, block)
 
     def __len__(self) -> int:
         return self.runs.count

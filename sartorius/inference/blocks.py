@@ -26,8 +26,8 @@ def detect_by_blocks(image: LargeImage, image_id: str, decode: Callable[[Window]
     Warns of cells that a region cuts: they are too large for the halo, and incomplete.
     """
     parts, cut = [], 0
-    for block in blocks(image.height, image.width, image.block):
-        region = block.grown(image.halo, image.height, image.width)
+    for block in blocks(image.height, image.width, image.by.block):
+        region = block.grown(image.by.halo, image.height, image.width)
         detections = decode(region)
         boxes = detections.boxes + np.array([region.left, region.top] * 2, np.float32)
         column, row = (boxes[:, :2] + boxes[:, 2:]).T / 2
@@ -44,6 +44,6 @@ def detect_by_blocks(image: LargeImage, image_id: str, decode: Callable[[Window]
     if cut:
         log.warning(
             "image %s: %d cells reach %d pixels or more beyond their block and are incomplete; give a larger "
-            "data.large.halo=", image_id, cut, image.halo,
+            "large.halo=", image_id, cut, image.by.halo,
         )  # fmt: skip
     return Detections.concatenate(parts)

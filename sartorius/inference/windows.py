@@ -52,7 +52,7 @@ def in_memory(image: Pixels, option: str) -> Tensor:
     if isinstance(image, LargeImage):
         raise InputError(
             f"{option} needs the whole image in memory, and one of {image.height} x {image.width} px (height x width) "
-            "is read window by window; give inference=tiles, or a higher data.large.pixels="
+            "is read window by window; give inference=tiles, or a higher large.pixels="
         )
     return image
 

@@ -18,6 +18,7 @@ from sartorius.postprocess.finalise import Keeping, Postprocess
 from sartorius.postprocess.step import Step
 from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Boxes, Ints, Scores
+from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 from sartorius.structures.windows import Window
@@ -42,12 +43,12 @@ class CellRuns:
 
 
 def finalise_by_blocks(
-    postprocess: Postprocess, detections: Detections, block: int, halo: int, overlaps: Keeping = "remove"
+    postprocess: Postprocess, detections: Detections, by: Blocks, overlaps: Keeping = "remove"
 ) -> CellRuns:
     """Return the cells of one image; no detections give no cells. Memory: a block's masks, and the runs of all cells.
 
-    block: side of the squares, pixels. halo: pixels around them, see the module. overlaps: see `Postprocess`. Raises
-    InputError for a step that needs the whole image's masks, and as Postprocess does.
+    by: the blocks, and the halo of the module's docstring. overlaps: see `Postprocess`. Raises InputError for a step
+    that needs the whole image's masks, and as Postprocess does.
     """
     before, steps = _split(postprocess, overlaps)
     candidates = Candidates.of(detections)
@@ -60,7 +61,7 @@ def finalise_by_blocks(
             "by block; leave it out (filter=none), or put it before `mask`"
         )
     parts = [np.zeros((3, 0), np.int64)]
-    for own, around in _blocks(candidates.boxes, detections.height, detections.width, block, halo):
+    for own, around in _blocks(candidates.boxes, detections.height, detections.width, by):
         parts.append(_own_runs(candidates, own, around, steps, overlaps))
     start, length, place = np.concatenate(parts, axis=1)
     order = np.argsort(place, kind="stable")  # a cell's runs are together already, and sorted
@@ -77,13 +78,13 @@ def _split(postprocess: Postprocess, overlaps: Keeping) -> tuple[list[Step], lis
     return steps[:first], steps[first:]
 
 
-def _blocks(boxes: Boxes, height: int, width: int, block: int, halo: int) -> Iterator[tuple[Bools, Bools]]:
+def _blocks(boxes: Boxes, height: int, width: int, by: Blocks) -> Iterator[tuple[Bools, Bools]]:
     """Yield, for each block that boxes [N, 4] have their middle in, which these are, and which are near them."""
-    middle = ((boxes[:, :2] + boxes[:, 2:]) / 2).clip(0, (width - 1, height - 1)).astype(np.int64) // block
-    place = middle[:, 1] * (width // block + 1) + middle[:, 0]
+    middle = ((boxes[:, :2] + boxes[:, 2:]) / 2).clip(0, (width - 1, height - 1)).astype(np.int64) // by.block
+    place = middle[:, 1] * (width // by.block + 1) + middle[:, 0]
     for index in np.unique(place):
         own = place == index
-        low, high = boxes[own, :2].min(axis=0) - halo, boxes[own, 2:].max(axis=0) + halo
+        low, high = boxes[own, :2].min(axis=0) - by.halo, boxes[own, 2:].max(axis=0) + by.halo
         yield own, ((boxes[:, :2] <= high) & (boxes[:, 2:] >= low)).all(axis=1)
 
 

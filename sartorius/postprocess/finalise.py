@@ -11,6 +11,7 @@ from sartorius.postprocess.candidates import Candidates
 from sartorius.postprocess.step import SearchRange, Step
 from sartorius.postprocess.steps import Overlaps
 from sartorius.structures.arrays import Ints, Scores
+from sartorius.structures.detection_checks import MOST_IN_ONE_PIECE
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 
@@ -69,6 +70,12 @@ class Postprocess:
         other cells would leave too little. Raises InputError where a cell type of the detections has no threshold, and
         where overlaps are to be removed and no step does so.
         """
+        height, width = detections.height, detections.width
+        if height * width > MOST_IN_ONE_PIECE:
+            raise InputError(
+                f"image {detections.image_id}: {height} x {width} px (height x width) are too many for cells in one "
+                "piece; `predict` and `convert` write them with a lower large.pixels="
+            )
         *_, (_, candidates) = self.run(detections, overlaps)
         source, types = candidates.source, detections.cell_types[candidates.source]
         if overlaps == "keep":

@@ -15,9 +15,11 @@ from sartorius.structures.progress import progress_bar
 if TYPE_CHECKING:
     from sartorius.data.competition.folder import Competition
     from sartorius.postprocess import Finalised
+    from sartorius.postprocess.blocks import CellRuns
     from sartorius.postprocess.finalise import Keeping
     from sartorius.reports.explanation import Explanation
     from sartorius.structures.arrays import Ints
+    from sartorius.structures.blocks import Blocks
     from sartorius.structures.rle import Runs
 
 
@@ -71,6 +73,12 @@ class SavedCells:
     def cells(self, detections: Detections, overlaps: Keeping = "remove") -> Finalised:
         """Turn detections that were read here into cells, as their folder does; overlaps: see `Postprocess`."""
         return self._postprocess[self.folder_of[detections.image_id]](detections, overlaps)
+
+    def large_cells(self, detections: Detections, large: Blocks, overlaps: Keeping) -> CellRuns:
+        """Do the same block by block, for an image that is larger than memory."""
+        from sartorius.postprocess.blocks import finalise_by_blocks
+
+        return finalise_by_blocks(self._postprocess[self.folder_of[detections.image_id]], detections, large, overlaps)
 
     def explain(self, image_id: str, truth: Runs) -> Explanation:
         """Explain the cells of an image beside the annotated ones, see `reports.explanation.explain`."""

@@ -14,7 +14,8 @@ from sartorius.structures.arrays import Bools, SoftMasks
 if TYPE_CHECKING:
     from sartorius.structures.detections import Detections
 
-MOST_PIXELS = 2**36  # of an image
+MOST_PIXELS = 2**32  # of an image
+MOST_IN_ONE_PIECE = 2**28  # of one that is not processed by blocks
 ROUNDING = 1e-5  # of means of probabilities
 OUTSIDE = 1.0  # pixels by which a box may leave the image: other programs count from the middle of pixels
 _FLOATS = dict.fromkeys(("boxes", "scores", "agreement"), np.float32)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.blocks import Blocks
 
 ReadRegion = Callable[[slice, slice], GreyImage]  # rows, columns -> uint8 [h, w]
 
@@ -18,15 +19,13 @@ ReadRegion = Callable[[slice, slice], GreyImage]  # rows, columns -> uint8 [h, w
 class LargeImage:
     """The place of an image tensor uint8 [1, H, W] of which only regions are ever read, by indexing.
 
-    height, width: pixels. read: reads a region. block: side of the squares that are decoded and post-processed at once,
-    pixels. halo: pixels around a block that are decoded with it; cells of up to twice as many pixels come out whole.
+    height, width: pixels. read: reads a region. by: the blocks in which dense maps are decoded.
     """
 
     height: int
     width: int
     read: ReadRegion
-    block: int
-    halo: int
+    by: Blocks
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ from sartorius.formats.folder import CellsFolder
 from sartorius.formats.labels import write_large
 from sartorius.formats.large_cells import LargeCells
 from sartorius.postprocess.blocks import finalise_by_blocks
+from sartorius.structures.blocks import Blocks
 from sartorius.structures.rle import Runs
 from tests.postprocess.pipelines import pipeline
 from tests.postprocess.test_blocks import crowd
@@ -28,7 +29,7 @@ def both(overlaps: Any) -> tuple[Cells, LargeCells]:
     detections = crowd(900, 700, 1100)
     grey = np.random.default_rng(1).integers(0, 256, (700, 1100), dtype=np.uint8)
     cells = Cells.of(POST(detections, overlaps), detections, grey)
-    runs = finalise_by_blocks(POST, detections, 256, 64, overlaps)
+    runs = finalise_by_blocks(POST, detections, Blocks(1, 256, 64), overlaps)
     names = detections.cell_type_names
     read = lambda rows, columns: grey[rows, columns]  # noqa: E731
     return cells, LargeCells("crowd", runs.runs, runs.cell_types, runs.scores, names, None, read, block=256)

@@ -15,6 +15,7 @@ from sartorius.inference.enlarged import Enlarged
 from sartorius.inference.tta import Augmented
 from sartorius.inference.windows import FiveCrops, Tiles, Whole, Windows
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections
 from sartorius.structures.large_image import LargeImage
 from sartorius.structures.windows import Window
@@ -117,14 +118,14 @@ def test_tiles_read_no_more_of_a_large_image_than_windows() -> None:
         sizes.append((rows.stop - rows.start, columns.stop - columns.start))
         return image[0].numpy()[rows, columns]
 
-    large = LargeImage(*image.shape[-2:], read, block=40, halo=8)
+    large = LargeImage(*image.shape[-2:], read, by=Blocks(1, 40, 8))
     assert torch.equal(WINDOWS["tiles"].maps(whole_numbers, large), WINDOWS["tiles"].maps(whole_numbers, image))
     assert set(sizes) == {(32, 32)}
 
 
 @pytest.mark.parametrize("windows", [Whole(), Augmented(symmetries=["none", "left_right"], scales=[1.0], fuse=None)])
 def test_a_large_image_is_refused_where_all_of_it_would_be_read(windows: Windows) -> None:
-    large = LargeImage(30_000, 20_000, lambda rows, columns: np.zeros((1, 1), np.uint8), block=40, halo=8)
+    large = LargeImage(30_000, 20_000, lambda rows, columns: np.zeros((1, 1), np.uint8), by=Blocks(1, 40, 8))
     with pytest.raises(InputError, match="30000 x 20000 px .* give inference=tiles"):
         windows.maps(whole_numbers, large)
     with pytest.raises(InputError, match="give inference=tiles"):

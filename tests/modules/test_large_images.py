@@ -19,6 +19,7 @@ from sartorius.networks.cell_maps import MapLayout
 from sartorius.postprocess.blocks import finalise_by_blocks
 from sartorius.postprocess.decoders import Components, OffsetVoting, Watershed
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.structures.large_image import LargeImage
@@ -76,7 +77,7 @@ def large(pixels: GreyImage, block: int = 200, halo: int = 96) -> LargeImage:
         assert rows.stop - rows.start <= TILES.size and columns.stop - columns.start <= TILES.size
         return pixels[rows, columns]
 
-    return LargeImage(*pixels.shape, read, block, halo)
+    return LargeImage(*pixels.shape, read, Blocks(1, block, halo))
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -92,7 +93,7 @@ def test_cells_of_dense_maps_are_those_of_the_image_in_memory(decoder: str) -> N
     post = pipeline(score=0.5, mask=0.6, mask_nms=0.3, min_area=20, types="image", fill_holes=True)
     cells = post(whole)
     assert len(cells) > 150
-    assert np.array_equal(labels_of(finalise_by_blocks(post, found, 200, 96)), cells.instances.layers[0])
+    assert np.array_equal(labels_of(finalise_by_blocks(post, found, Blocks(1, 200, 96))), cells.instances.layers[0])
 
 
 def test_cells_that_a_halo_cuts_are_named(caplog: pytest.LogCaptureFixture) -> None:

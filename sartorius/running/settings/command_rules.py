@@ -49,6 +49,7 @@ RULES: Table = {
     "filter": text | nothing,
     "write": list_of(one_of("labels", "outlines", "rois", "geojson", "coco", "table", "overlay"), least=0),
     "overlaps": one_of("remove", "keep"),
+    "large": {"": part, "pixels": whole(1, 2**32), "block": PIXELS, "halo": whole(0, 65_536)},
     "skip_bad": flag,
     "data.root": EMPTY_OR_PATH,
     "bootstrap": {"": part, "samples": whole(1, 10_000_000), "seed": SEED, "level": number(above=0, high=0.9999)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +12,8 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.formats import coco, geojson, labels, outlines, overlays, rois, tables
+from sartorius.formats.measures import Measures, measure
+from sartorius.formats.polygons import Polygon, trace
 from sartorius.structures.arrays import AnyInts, GreyImage, Scores
 from sartorius.structures.instances import Instances
 
@@ -103,6 +106,16 @@ class Cells:
         """The label image, cell k as k + 1: [H, W] where no cells overlap, else layers [L, H, W]."""
         layers = self.instances.layers
         return np.asarray(layers[0] if len(layers) == 1 else layers)
+
+    @cached_property
+    def measures(self) -> Measures:
+        """The measurements of the cells, see `measures.measure`."""
+        return measure(self.instances, self.grey)
+
+    @cached_property
+    def polygons(self) -> list[list[Polygon]]:
+        """The outlines of the cells, see `polygons.trace`."""
+        return trace(self.instances)
 
     def table(self, pixel_size: float | None = None) -> DataFrame:
         """Measure the cells, a row each: see `tables.CELL_COLUMNS`.

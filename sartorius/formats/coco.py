@@ -23,8 +23,10 @@ Part = Mapping[str, Any]  # what an image adds to a file: image, types (their na
 
 def part_of(cells: Cells) -> Part:
     """Describe the cells of an image. Categories are counted from 1, in the order of the types."""
-    runs = cells.instances.to_runs()
-    boxes, areas, types = cells.instances.boxes, runs.areas.tolist(), cells.instances.cell_types.tolist()
+    instances = cells.instances
+    columns = rle.from_layers(instances.layers.transpose(0, 2, 1), len(cells))  # COCO's runs go down the columns
+    boxes, areas, types = instances.boxes, instances.areas.tolist(), instances.cell_types.tolist()
+    scores = [None if np.isnan(score) else round(score, 6) for score in cells.scores.tolist()]
     sizes = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1).astype(np.int64).tolist()
     annotations = [
         {
@@ -32,10 +34,10 @@ def part_of(cells: Cells) -> Part:
             "bbox": sizes[k],
             "area": areas[k],
             "iscrowd": 0,
-            "score": _number(cells.scores[k]),
+            "score": scores[k],
             "segmentation": {"size": [cells.height, cells.width], "counts": code["counts"].decode("ascii")},  # type: ignore[attr-defined]
         }
-        for k, code in enumerate(coco_rle.encode(rle.transposed(runs)))
+        for k, code in enumerate(coco_rle.encode(columns))
     ]
     image = {
         "file_name": cells.image_id, "height": cells.height, "width": cells.width, "pixel_size": cells.pixel_size
@@ -45,7 +47,8 @@ def part_of(cells: Cells) -> Part:
 
 def write(cells: Cells, path: Path) -> None:
     """Write the file of a single image."""
-    write_parts(path, lambda: [part_of(cells)])
+    part = part_of(cells)
+    write_parts(path, lambda: [part])
 
 
 def write_parts(path: Path, parts: Callable[[], Iterable[Part]]) -> None:
@@ -100,8 +103,3 @@ def read(path: Path) -> dict[str, Any]:
 def _annotations(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
     for number, part in enumerate(parts, start=1):
         yield from ({"image_id": number, **annotation} for annotation in part["annotations"])
-
-
-def _number(score: Any) -> float | None:
-    """Return a score as JSON can hold it."""
-    return None if np.isnan(score) else round(float(score), 6)

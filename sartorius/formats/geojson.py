@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import colorsys
 import json
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,7 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.files import write_text
-from sartorius.formats.measures import measure
-from sartorius.formats.polygons import Polygon, fill, flat, trace
+from sartorius.formats.polygons import Polygon, fill, flat
 from sartorius.structures.instances import Instances
 from sartorius.structures.reading import read_json
 
@@ -41,20 +39,17 @@ def write(cells: Cells, path: Path) -> None:
         json.dumps(
             {
                 "type": "Feature",
-                "id": str(uuid.uuid5(uuid.NAMESPACE_URL, f"{cells.image_id}/{k + 1}")),
                 "geometry": _geometry(polygons),
                 "properties": {
                     "objectType": "detection",
                     "name": str(k + 1),
                     "classification": types[numbers[k]],
-                    "measurements": {
-                        name: round(values[k], 4) for name, values in measures.items() if values[k] == values[k]
-                    },
+                    "measurements": {name: values[k] for name, values in measures},
                 },
             },
             separators=(",", ":"),
         )
-        for k, polygons in enumerate(trace(cells.instances))
+        for k, polygons in enumerate(cells.polygons)
     ]
     image = {"id": cells.image_id, "height": cells.height, "width": cells.width, "pixel_size": cells.pixel_size}
     head = f'{{"type":"FeatureCollection","image":{json.dumps(image)},"features":[\n'
@@ -95,9 +90,9 @@ def read(path: Path, height: int | None = None, width: int | None = None) -> dic
     }
 
 
-def _measurements(cells: Cells) -> dict[str, list[float]]:
-    """Measure the cells; names and units as QuPath's shape features have them."""
-    found, pixel = measure(cells.instances, cells.grey), cells.pixel_size
+def _measurements(cells: Cells) -> list[tuple[str, list[float]]]:
+    """List the measurements that are known of all cells; names and units as QuPath's shape features have them."""
+    found, pixel = cells.measures, cells.pixel_size
     unit, scale = ("px", 1.0) if pixel is None else ("µm", pixel)
     measures = {
         _SCORE: cells.scores.astype(np.float64),
@@ -109,7 +104,7 @@ def _measurements(cells: Cells) -> dict[str, list[float]]:
         "Solidity": found.solidity,
         **({} if found.intensity is None else {"Mean grey": found.intensity}),
     }
-    return {name: values.tolist() for name, values in measures.items()}
+    return [(name, values.round(4).tolist()) for name, values in measures.items() if not np.isnan(values).any()]
 
 
 def _geometry(polygons: list[Polygon]) -> dict[str, Any]:

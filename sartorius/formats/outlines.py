@@ -13,7 +13,7 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.files import write_text
-from sartorius.formats.polygons import Polygon, fill, trace
+from sartorius.formats.polygons import Polygon, fill
 from sartorius.structures.arrays import Ints
 from sartorius.structures.instances import Instances
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def write(cells: Cells, path: Path) -> None:
     """Write the outlines; an empty file where there are no cells."""
-    lines = (",".join(map(str, _joined(polygons).ravel().tolist())) for polygons in trace(cells.instances))
+    lines = (",".join(map(str, _joined(polygons).ravel().tolist())) for polygons in cells.polygons)
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 

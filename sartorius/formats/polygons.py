@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage
 
-from sartorius.structures.arrays import AnyInts, Ints, LabelMap, Points
+from sartorius.structures.arrays import Bools, Ints, LabelMap, Points
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -57,40 +57,63 @@ def fill(rings: Sequence[Points | Ints], cell: Sequence[int], count: int, height
     return Runs(start[some], (end - start)[some], owner[edge][order][::2][some], count, height, width)
 
 
-def _rings_of(layer: LabelMap) -> dict[int, list[Ring]]:
-    """Trace the rings of each cell of a label map [H, W], by cell.
+def _rings_of(layer: LabelMap) -> dict[int, list[tuple[Ring, bool]]]:
+    """Trace the rings of each cell of a label map [H, W], by cell, and tell which are outer ones.
 
     An edge between a pixel of a cell and another runs with the cell on its right. Where two pixels of a cell touch only
     at a corner, the ring turns right there, around its own pixel; a ring that comes back to such a corner is parted.
     """
     label, start, way = _edges(layer)
-    width, size = layer.shape[1] + 1, (layer.shape[0] + 1) * (layer.shape[1] + 1)
+    if not len(label):
+        return {}
+    width = layer.shape[1] + 1
+    leaving = np.full((layer.shape[0] + 1) * width * 4, -1, np.int32)  # the edge that leaves a vertex in a direction
+    leaving[start * 4 + way] = np.arange(len(label))
     end = start + np.array([1, width, -1, -width])[way]
-    key = (label * size + start) * 4 + way
-    order = np.argsort(key, kind="stable")
-    key, end, label, way, start = key[order], end[order], label[order], way[order], start[order]
-    follows = np.zeros(len(key), np.int64)
+    follows = np.zeros(len(label), np.int64)
     for turn in (-1, 0, 1):  # the last that there is stays
-        wanted = (label * size + end) * 4 + (way + turn) % 4
-        at = np.minimum(np.searchsorted(key, wanted), max(len(key) - 1, 0))
-        there = key[at] == wanted
-        follows[there] = at[there]
-    rings: dict[int, list[Ring]] = {}
-    after, corner, ways, labels = follows.tolist(), start.tolist(), way.tolist(), label.tolist()
-    done = bytearray(len(after))
-    for i in range(len(after)):
-        corners: list[int] = []
-        while not done[i]:
-            done[i] = 1
-            following = after[i]
-            if ways[following] != ways[i]:
-                corners.append(corner[following])
-            i = following
-        if corners:
-            rings.setdefault(labels[i] - 1, []).extend(
-                np.stack(np.divmod(ring, width)[::-1], axis=1) for ring in _parted(corners)
-            )
+        edge = leaving[end * 4 + (way + turn) % 4]
+        there = (edge >= 0) & (label[edge] == label)
+        follows[there] = edge[there]
+    opposite = leaving[start * 4 + (way + 2) % 4]
+    crossing = (opposite >= 0) & (label[opposite] == label)  # vertices where a cell touches itself
+    turns = np.zeros(len(label), bool)
+    turns[follows] = way[follows] != way
+    order, ring = _in_order(follows, turns)
+    begins = np.flatnonzero(np.diff(ring, prepend=-1))
+    ends = [*begins[1:].tolist(), len(order)]
+    corners = np.stack(np.divmod(start[order], width)[::-1], axis=1)
+    touches = np.logical_or.reduceat(crossing[order], begins).tolist()
+    behind = np.arange(1, len(corners) + 1)
+    behind[np.array(ends) - 1] = begins
+    turning = corners[:, 0] * corners[behind, 1] - corners[behind, 0] * corners[:, 1]
+    outer = (np.add.reduceat(turning, begins) > 0).tolist()
+    rings: dict[int, list[tuple[Ring, bool]]] = {}
+    for i, k in enumerate(label[order[begins]].tolist()):
+        whole = corners[begins[i] : ends[i]]
+        parts = [(part, _runs_clockwise(part)) for part in _parted(whole)] if touches[i] else [(whole, outer[i])]
+        rings.setdefault(k - 1, []).extend(parts)
     return rings
+
+
+def _in_order(follows: Ints, chosen: Bools) -> tuple[Ints, Ints]:
+    """Order the chosen elements of a permutation by cycle and along it; returns their indices and their cycles.
+
+    By doubling of pointers: the first of each cycle is found, then the way from each element to it.
+    """
+    first, onward, count = np.arange(len(follows)), follows, len(follows)
+    for _ in range(count.bit_length()):
+        smaller = np.minimum(first, first[onward])
+        if np.array_equal(smaller, first):
+            break
+        first, onward = smaller, onward[onward]
+    heads = first == np.arange(count)
+    left, onward = np.where(heads, 0, 1), np.where(heads, first, follows)
+    while not np.array_equal(onward, first):
+        left, onward = left + left[onward], onward[onward]
+    elements = np.flatnonzero(chosen)
+    elements = elements[np.argsort(first[elements] * count - left[elements])]
+    return elements, first[elements]
 
 
 def _edges(layer: LabelMap) -> tuple[Ints, Ints, Ints]:
@@ -113,27 +136,23 @@ def _edges(layer: LabelMap) -> tuple[Ints, Ints, Ints]:
     return label, start, way
 
 
-def _parted(corners: list[int]) -> list[Ints]:
+def _parted(ring: Ring) -> list[Ring]:
     """Part a ring where it comes back to a corner, into rings that do not touch themselves."""
-    if len(set(corners)) == len(corners):
-        return [np.array(corners)]
-    rings, open_ring, place = [], [], {}
-    for corner in corners:
-        if corner in place:
-            rings.append(np.array(open_ring[place[corner] :]))
-            for left in open_ring[place[corner] + 1 :]:
-                del place[left]
-            del open_ring[place[corner] + 1 :]
+    rings: list[Ring] = []
+    open_ring: list[tuple[int, int]] = []
+    for x, y in ring.tolist():
+        if (x, y) in open_ring:
+            place = open_ring.index((x, y))
+            rings.append(np.array(open_ring[place:]))
+            del open_ring[place + 1 :]
         else:
-            place[corner] = len(open_ring)
-            open_ring.append(corner)
+            open_ring.append((x, y))
     return [*rings, np.array(open_ring)]
 
 
-def _grouped(cells: Instances, k: int, rings: list[Ring]) -> list[Polygon]:
+def _grouped(cells: Instances, k: int, rings: list[tuple[Ring, bool]]) -> list[Polygon]:
     """Give each hole to the piece that it lies in."""
-    outer = [ring for ring in rings if _area(ring) > 0]
-    holes = [ring for ring in rings if _area(ring) < 0]
+    outer, holes = [ring for ring, is_outer in rings if is_outer], [ring for ring, is_outer in rings if not is_outer]
     if not holes or len(outer) == 1:
         return [[outer[0], *holes]] if len(outer) == 1 else [[ring] for ring in outer]
     top, left, mask = cells.crop_mask(k)
@@ -147,7 +166,6 @@ def _grouped(cells: Instances, k: int, rings: list[Ring]) -> list[Polygon]:
     return [[ring, *(hole for hole in holes if piece(hole) == piece(ring))] for ring in outer]
 
 
-def _area(ring: AnyInts) -> int:
-    """Return twice the area, positive for a ring that runs clockwise on the screen."""
+def _runs_clockwise(ring: Ring) -> bool:
     x, y = ring.T
-    return int((x * np.roll(y, -1) - y * np.roll(x, -1)).sum())
+    return bool((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() > 0)

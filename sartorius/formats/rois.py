@@ -6,6 +6,7 @@ Its name is its label and type, its group the place of its type from 1; score an
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
-from sartorius.formats.polygons import Polygon, fill, trace
+from sartorius.formats.polygons import Polygon, Ring, fill
 from sartorius.structures.arrays import Floats32
 from sartorius.structures.instances import Instances
 
@@ -23,19 +24,23 @@ if TYPE_CHECKING:
 
     from sartorius.formats.cells import Cells
 
+_LARGEST = 60_535  # coordinate that ImageJ holds as a whole number; beyond it takes fractions too
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # steps of a path in a composite ROI
 
 
 def write(cells: Cells, path: Path) -> None:
     """Write the cells in their order; a zip without entries where there are none."""
     numbers = cells.instances.cell_types.tolist()
-    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-        for k, polygons in enumerate(trace(cells.instances)):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for k, polygons in enumerate(cells.polygons):
             roi = _simple(polygons[0][0]) if len(polygons) == len(polygons[0]) == 1 else _composite(polygons)
             kind = cells.cell_type_names[numbers[k]]
             roi.name, roi.group = f"{k + 1:05d}_{kind}", numbers[k] + 1
             roi.props = f"score: {cells.scores[k]}\ntype: {kind}\n"
-            archive.writestr(f"{k + 1:05d}.roi", roi.tobytes())
+            archive.writestr(zipfile.ZipInfo(f"{k + 1:05d}.roi"), roi.tobytes())  # without the time of writing
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 def read(path: Path, height: int, width: int) -> dict[str, Any]:
@@ -69,27 +74,35 @@ def read(path: Path, height: int, width: int) -> dict[str, Any]:
     }
 
 
-def _simple(ring: Any) -> ImagejRoi:
+def _simple(ring: Ring) -> ImagejRoi:
     import roifile
 
-    roi = roifile.ImagejRoi.frompoints(ring)  # of large coordinates with subpixels, which hold them
-    roi.roitype = roifile.ROI_TYPE.TRACED
-    roi.options &= ~(roifile.ROI_OPTIONS.OVERLAY_BACKGROUNDS | roifile.ROI_OPTIONS.OVERLAY_LABELS)
-    corners = ring.max(axis=0)
-    roi.right, roi.bottom = corners.tolist()  # an edge, not a pixel
+    roi = _around(ring)
+    roi.roitype, roi.n_coordinates = roifile.ROI_TYPE.TRACED, len(ring)
+    roi.integer_coordinates = (ring - (roi.left, roi.top)).astype(np.int32)
+    if max(roi.right, roi.bottom) > _LARGEST:
+        roi.options |= roifile.ROI_OPTIONS.SUB_PIXEL_RESOLUTION
+        roi.subpixel_coordinates = ring.astype(np.float32)
     return roi
 
 
 def _composite(polygons: list[Polygon]) -> ImagejRoi:
     import roifile
 
-    roi = roifile.ImagejRoi()
     rings = [ring for polygon in polygons for ring in polygon]
-    points = np.concatenate(rings)
-    (roi.left, roi.top), (roi.right, roi.bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    roi = _around(np.concatenate(rings))
     roi.roitype = roifile.ROI_TYPE.RECT
     roi.multi_coordinates = np.concatenate([_path(ring.astype(np.float32)) for ring in rings])
     roi.shape_roi_size = len(roi.multi_coordinates)
+    return roi
+
+
+def _around(points: Ring) -> ImagejRoi:
+    """Make a ROI with the rectangle around points."""
+    import roifile
+
+    roi = roifile.ImagejRoi()
+    (roi.left, roi.top), (roi.right, roi.bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
     return roi
 
 

@@ -13,7 +13,6 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_csv
-from sartorius.formats.measures import measure
 from sartorius.structures.arrays import Ints, Scores
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def cells_table(cells: Cells, pixel_size: float | None = None) -> DataFrame:
     """Measure the cells of an image, a row each with CELL_COLUMNS; pixel_size: in place of that of the image."""
     import pandas as pd
 
-    found, pixel = measure(cells.instances, cells.grey), cells.pixel_size if pixel_size is None else pixel_size
+    found, pixel = cells.measures, cells.pixel_size if pixel_size is None else pixel_size
     unknown = np.full(len(cells), np.nan)
     columns: dict[str, Any] = {
         "image": [cells.image_id] * len(cells),

@@ -28,6 +28,7 @@ MODULES = (
     "copy_paste",
     "submission",
     "decode",
+    "formats",
     "fusion",
     "loader",
     "logging",

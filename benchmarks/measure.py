@@ -65,9 +65,13 @@ def expect(agrees: bool, what: str) -> str:
 
 
 def side_by_side(
-    ours: Callable[[], object], peer: Callable[[], object], seconds: float = 6.0, at_most: int = 50
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    seconds: float = 6.0,
+    at_most: int = 50,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[float, float]:
-    """Median milliseconds of both, called in turn so that a busy machine slows both.
+    """Median milliseconds of both by the clock, called in turn so that a busy machine slows both.
 
     Each runs at least three times and at most `at_most` times, as often as `seconds` in all allow. What both need to
     have loaded must have been called once before.
@@ -76,9 +80,9 @@ def side_by_side(
     began = time.perf_counter()
     while len(spent[0]) < 3 or (len(spent[0]) < at_most and time.perf_counter() - began < seconds):
         for times, side in zip(spent, (ours, peer), strict=True):
-            start = time.perf_counter()
+            start = clock()
             side()
-            times.append(1e3 * (time.perf_counter() - start))
+            times.append(1e3 * (clock() - start))
     return statistics.median(spent[0]), statistics.median(spent[1])
 
 

@@ -70,6 +70,10 @@ class Cells:
             raise ValueError(
                 f"image {self.image_id}: {len(self.instances)} cells but scores of shape {self.scores.shape}"
             )
+        if self.instances.cell_types.max(initial=-1) >= len(self.cell_type_names):
+            raise ValueError(
+                f"image {self.image_id}: a cell of type {self.instances.cell_types.max()} has no type name"
+            )
         if (self.instances.areas == 0).any():
             raise ValueError(f"image {self.image_id}: cell {int(np.argmin(self.instances.areas))} has no pixels")
         if self.grey is not None and self.grey.shape != (self.height, self.width):

@@ -127,5 +127,5 @@ class CellsFolder:
 
 def _csv(cells: Cells | LargeCells) -> str:
     """Format the rows of cells.csv of an image."""
-    text: str = cells.table().to_csv(index=False, header=False)
+    text: str = cells.table().round(tables.DECIMALS).to_csv(index=False, header=False)
     return text

@@ -37,7 +37,7 @@ def write(cells: Cells, path: Path) -> None:
             roi = _simple(polygons[0][0]) if len(polygons) == len(polygons[0]) == 1 else _composite(polygons)
             kind = cells.cell_type_names[numbers[k]]
             roi.name, roi.group = f"{k + 1:05d}_{kind}", numbers[k] + 1
-            roi.props = f"score: {cells.scores[k]}\ntype: {kind}\n"
+            roi.props = f"score: {round(float(cells.scores[k]), 6)}\ntype: {kind}\n"
             archive.writestr(zipfile.ZipInfo(f"{k + 1:05d}.roi"), roi.tobytes())  # without the time of writing
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from sartorius.formats.cells import Cells
 
+DECIMALS = 6  # of numbers in csv files
 # of cells.csv. label: the cell's value in the label image, from 1. area in pixels, area_um2 in square micrometres,
 # lengths and centroids in pixels; empty where not known
 CELL_COLUMNS = (
@@ -122,7 +123,7 @@ def write(cells: Cells, path: Path) -> None:
 def write_table(table: DataFrame, path: Path) -> None:
     """Write a table as .csv or .parquet, atomically; raises InputError for .parquet without pyarrow."""
     if path.suffix.lower() != ".parquet":
-        return write_csv(path, table)
+        return write_csv(path, table.round(DECIMALS))
     if not parquet_installed():
         raise InputError(f"{path}: Parquet needs pyarrow; `pip install pyarrow`, or write .csv")
     with atomic_path(path) as temporary:

@@ -125,11 +125,9 @@ def outlines(label_map: AnyInts) -> Bools:
 
 def _paint(canvas: ColourImage, layer: NDArray[np.uint16], colours: ColourImage, opacity: float) -> None:
     """Fill the cells of one layer translucently and draw their outlines, in place."""
-    inside = layer > 0
-    colour = colours[layer[inside]]
-    canvas[inside] = ((1 - opacity) * canvas[inside] + opacity * colour).astype(np.uint8)
-    edge = outlines(layer)
-    canvas[edge] = colours[layer[edge]]
+    colour = colours[layer]
+    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, colour, opacity, 0), (layer > 0).view(np.uint8), canvas)
+    cv2.copyTo(colour, outlines(layer).view(np.uint8), canvas)
 
 
 def grey_limits(*images: NDArray[np.uint8]) -> tuple[float, float]:

@@ -68,8 +68,8 @@ def run_folders(cfg: DictConfig) -> list[str]:
             "detections= what was predicted, without truth"
         )
     if cfg.detections is not None:
-        folders = [detections_folder(folder) for folder in wiring.path_list(cfg.detections)]
-        given = [str(folder.parent if folder.name == "detections" else folder) for folder in folders]
+        places = [detections_folder(folder) for folder in wiring.path_list(cfg.detections)]
+        given = [str(place.parent if place.name == "detections" else place) for place in places]
     folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.path_list(given)
     if not folders:
         raise InputError("run=[]: name at least one run folder")

@@ -13,7 +13,10 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 
 from sartorius import plates
+from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError
+from sartorius.formats.cells import Cells
+from sartorius.formats.folder import CellsFolder
 from sartorius.reports.plates import drawings
 from sartorius.running import wiring
 from tests.reports.elements import Page
@@ -91,6 +94,14 @@ def test_the_smallest_plate_that_holds_the_wells() -> None:
     assert drawings.format_of(["A1"], 96) == (8, 12) and drawings.format_of(["H12"], 24) is None
 
 
+def test_wells_without_the_last_time_and_plates_of_like_names(run: Write) -> None:
+    rows = [row(f"{p}_{w}_t{t}", 4) for p in ("a b", "a-b") for w, t in (("A1", 0), ("A1", 1), ("A2", 0), ("A2", 1))]
+    found = run([*rows, row("a b_A3_t0", 4)], r"well='(?P<plate>.+)_(?P<well>.+)_t(?P<time>.)'")
+    assert "1 wells of plate a b have no image at 1 h: they are empty" in found.text
+    maps = [str(tag["id"]) for _, tag in found.tags if str(tag.get("id")).startswith("plot-heat_cells")]
+    assert len(set(maps)) == len(maps) == 2 == len([*Path("out/plots").glob("heat_cells_*.png")])
+
+
 def test_a_pattern_is_typed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the command line without quotes of Hydra's own."""
     monkeypatch.chdir(tmp_path)
@@ -100,3 +111,24 @@ def test_a_pattern_is_typed_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "argv", ["plates", "tables=images.csv", pattern, "output=out", "bootstrap.samples=10"])
     importlib.import_module("sartorius.plates").main()
     assert np.allclose(pd.read_csv("out/wells.csv").hours.unique(), range(5))
+
+
+def test_tables_of_the_real_writer(tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts by hand from the annotated cells; the images are named as the competition's unlabelled ones."""
+    monkeypatch.chdir(tmp_path)
+    truth, folder = Competition(tiny_competition), CellsFolder(tmp_path / "out", ["table"])
+    places = (("B2-1", 3, "astro00"), ("B2-2", 3, "astro02"), ("B2-1", 4, "shsy5y02"), ("B3-1", 3, "cort03"))
+    names = {f"x[y]_{well}_Vessel-7_2020-11-0{day}_09h00m00s_Ph_1": image_id for well, day, image_id in places}
+    for name, image_id in names.items():
+        cells = truth.instances(image_id)
+        folder.add(Cells(name, cells, np.full(len(cells), 0.5, np.float32), truth.cell_type_names))
+    folder.finish(list(names), {"x[y]_B3-2_Vessel-7_2020-11-03_09h00m00s_Ph_1": "cut off"})
+    plates.main(wiring.compose("plates", ["tables=out", "well=competition", "output=p", "bootstrap.samples=50"]))
+    wells = pd.read_csv("p/wells.csv").set_index(["well", "hours", "measure"])["mean"]
+    count = {image_id: len(truth.instances(image_id)) for image_id in names.values()}
+    assert wells["B2", 0, "cells"] == wells["B2", 0, "cells_astro"] == (count["astro00"] + count["astro02"]) / 2
+    assert wells["B2", 24, "cells_shsy5y"] == count["shsy5y02"] and wells["B3", 0, "cells"] == count["cort03"] == 0
+    covered = [truth.instances(image_id).foreground().mean() for image_id in ("astro00", "astro02")]
+    assert wells["B2", 0, "confluence"] == pytest.approx(np.mean(covered))
+    text = Page(Path("p/plates.html")).text
+    assert "left out as bad, 1 images: x[y]_B3-2_Vessel-7_2020-11-03_09h00m00s_Ph_1 (cut off)" in text

@@ -148,7 +148,12 @@ def read_table(path: str | Path) -> DataFrame:
     columns = IMAGE_COLUMNS if "status" in table.columns else CELL_COLUMNS
     if missing := [name for name in columns if name not in table.columns]:
         raise InputError(f"{path}: without the columns {', '.join(missing)}; write it again with `convert`")
-    return _typed(table)
+    try:
+        return _typed(table)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: counts that are no whole numbers ({error}); write it again with `convert`"
+        ) from error
 
 
 def parquet_installed() -> bool:

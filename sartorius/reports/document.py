@@ -43,13 +43,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading: plots, then tables."""
+    """A part of the page under a heading: plots, then tables, which `fold` folds away under these words."""
 
     anchor: str
     title: str
     plots: Sequence[Plot] = ()
     tables: Sequence[Table] = ()
-    open: bool = True
+    fold: str = ""
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@
 
   // One image, enlarged: its grouped outlines are taken apart into cells, which say what they are.
   let current = null, scale = 1;
-  const frame = byId("large-frame"), pane = byId("large-view");
+  const frame = byId("large-frame"), pane = byId("large-view"), hint = byId("large-cell").textContent;
   const percent = (text) => (text === "" ? "?" : (Number(text) / 100).toFixed(2));
   const words = (classes, text) => {
     const index = Number(large.dataset.view);
@@ -133,7 +133,7 @@
     frame.replaceChildren(copy);
     byId("large-name").textContent = card.dataset.name;
     byId("large-facts").replaceChildren(...[...card.querySelectorAll("figcaption > :not(b)")].map((part) => part.cloneNode(true)).flatMap((part) => [part, " "]));
-    byId("large-cell").textContent = "Point at a cell to read its score and IoU.";
+    byId("large-cell").textContent = hint;
     if (!large.open) large.showModal();
     fit();
   };

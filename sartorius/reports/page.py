@@ -149,7 +149,7 @@ def _sections(
         Section("scores", "Scores", score_plots(views, types, plots), [*(t for t in by_threshold if t.rows), *fields]),
         Section("curves", "Training", curves, [t for t in (tables.pixel_scores(runs), tables.timings(runs)) if t]),
         Section("cells", "Cells", cell_plots(views, types, plots), confusions),
-        Section("every", "Every image", (), every, open=False),
+        Section("every", "Every image", (), every, f"A line an image, {len(every[0].rows)} of them" if every else ""),
     ]
     return [section for section in sections if section.plots or section.tables]
 

@@ -18,7 +18,7 @@ Row = Mapping[str, Any]  # of images.csv
 
 def count_images(predicted: Predicted, images: Sequence[str], bad: Mapping[str, str], what: str) -> dict[str, Row]:
     """Return the row of images.csv of each image, under a progress bar; bad: those without a prediction, and why."""
-    known, rows = set(predicted.images), {}
+    known, rows = set(predicted.images), dict[str, Row]()
     for image_id in progress_bar([*images], what):
         if image_id in known:
             cells, scores = predicted.cells(image_id)

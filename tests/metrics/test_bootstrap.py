@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from sartorius.errors import InputError
-from sartorius.metrics.bootstrap import Interval, bootstrap_interval, paired_bootstrap
+from sartorius.metrics.bootstrap import Interval, bootstrap_interval, bootstrap_intervals, paired_bootstrap
 
 
 def test_agrees_with_scipy_percentile_bootstrap() -> None:
@@ -45,3 +45,11 @@ def test_bad_arguments() -> None:
             bootstrap_interval(np.zeros(3), **arguments)
     with pytest.raises(ValueError, match="one score per image"):
         bootstrap_interval(np.zeros((3, 2)))
+
+
+def test_several_quantities_of_the_same_images_are_each_as_alone() -> None:
+    scores = np.random.default_rng(3).random((3, 7))
+    every = bootstrap_intervals(scores, samples=300, seed=2, level=0.8)
+    assert every == [bootstrap_interval(row, samples=300, seed=2, level=0.8) for row in scores]
+    assert bootstrap_intervals(scores[:, :1]) == [Interval(x, x, x) for x in scores[:, 0].tolist()]
+    assert bootstrap_intervals(scores[:0]) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -82,7 +83,9 @@ def curves(
 
 
 def _name(kind: str, measure: str, plate: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{kind}_{measure}{f'_{plate}' if plate else ''}")[:80]
+    full = f"{kind}_{measure}{f'_{plate}' if plate else ''}"
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", full)[:80]
+    return name if name == full else f"{name}_{zlib.crc32(full.encode()):08x}"  # two plates may be alike so far
 
 
 def _number(measure: str, value: float) -> str:
@@ -129,7 +132,7 @@ def _paint_wells(axes: Axes, measure: str, values: Mapping[str, float], shape: t
         if value is None:
             axes.add_patch(Circle((column, row), 0.44, fill=False, edgecolor=_GREY, linewidth=0.6))
             return
-        face = colour.to_rgba(value)
+        face = colour.to_rgba(np.array(value))
         ink = "#ffffff" if np.dot(face[:3], (0.299, 0.587, 0.114)) < 0.5 else "#000000"  # ITU-R BT.601
         axes.add_patch(Circle((column, row), 0.44, facecolor=face, edgecolor="none"))
         axes.text(column, row, _number(measure, value), ha="center", va="center", color=ink, fontsize=min(11, points))
@@ -137,7 +140,7 @@ def _paint_wells(axes: Axes, measure: str, values: Mapping[str, float], shape: t
     _paint_grid(axes, shape, well, right=0.87)
     assert axes.figure is not None
     bar = axes.figure.colorbar(colour, cax=axes.inset_axes((1.03, 0.05, 0.025, 0.85)))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     if measure == "confluence":
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
 

@@ -66,7 +66,7 @@ def growth_of(wells: pd.DataFrame, hours: Sequence[float] | None, level: float) 
     """
     counts = wells[(wells.measure == "cells") & wells.time.notna()]
     if hours is not None:
-        counts = counts[counts.time.between(*hours)]
+        counts = counts[counts.time.between(hours[0], hours[1])]
     rows = []
     for (plate, well), group in counts.groupby(KEYS[:2], sort=False):
         found = fit(group.time.to_numpy(float), group["mean"].to_numpy(float), level)

@@ -146,8 +146,8 @@ def _time(image_id: str, text: str, interval: float) -> float | datetime | None:
         return None
     if match := _DATE.fullmatch(text):
         try:
-            year, month, day, *clock = (int(part or 0) for part in match.groups())
-            return datetime(year, month, day, *clock)
+            year, month, day, hour, minute, second = (int(part or 0) for part in match.groups())
+            return datetime(year, month, day, hour, minute, second)
         except ValueError as error:
             raise InputError(f"image {image_id}: time '{text}': {error}; rename the image") from error
     if _NUMBER.fullmatch(text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,7 @@ from sartorius.reports.plates.growth import LEAST
 from sartorius.reports.plates.tables import Fields
 
 _NAMED = 5  # images that a note names
+_OPEN = 24  # lines of a table that is not folded
 
 
 @dataclass(frozen=True)
@@ -51,16 +53,17 @@ def write_page(plates: Plates, output: Path, facts: dict[str, str], folder: Path
     maps, lines, notes = _drawings(plates, folder)
     times = plates.wells.time.nunique()
     table = plates.fields.table
-    wells, places = (len(table[keys].drop_duplicates()) for keys in (["plate", "well"], ["plate", "well", "field"]))
-    tiles = [(str(wells), "wells", _counted(plates.names, "plate")),
+    count, places = (len(table[keys].drop_duplicates()) for keys in (["plate", "well"], ["plate", "well", "field"]))
+    tiles = [(str(count), "wells", _counted(plates.names, "plate")),
              (str(int(table.images.sum())), "images", f"{places} fields of view")]  # fmt: skip
     if times:
         span = f"{plates.wells.time.min():g} to {plates.wells.time.max():g} hours"
         tiles.append((str(times), "time points", span))
+    growth, wells = [_doubling_times(plates)] if len(plates.growth) else [], [_last(plates)]
     sections = [
         Section("plates", "Plates", maps),
-        Section("growth", "Growth", lines, [_doubling_times(plates)] if len(plates.growth) else []),
-        Section("wells", "Wells", (), [_last(plates)]),
+        Section("growth", "Growth", lines, growth, _fold(growth)),
+        Section("wells", "Wells", (), wells, _fold(wells)),
     ]
     document = Document(
         title="Plates",
@@ -72,6 +75,12 @@ def write_page(plates: Plates, output: Path, facts: dict[str, str], folder: Path
     html = document.html()
     write_text(output, html)
     return len(html.encode())
+
+
+def _fold(tables: Sequence[Table]) -> str:
+    """Return the words that many lines are folded under, "" for few."""
+    lines = sum(len(table.rows) for table in tables)
+    return f"A line a well, {lines} of them" if lines > _OPEN else ""
 
 
 def _counted(names: Sequence[str], what: str) -> str:
@@ -101,7 +110,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _drawings(plates: Plates, folder: Path | None) -> tuple[list[Plot], list[Plot], list[str]]:
-    """Return heat maps, curves and notes; maps are of the last time that is common to a plate's wells."""
+    """Return heat maps, curves and notes; maps are of `_last_time` of each plate."""
     maps, lines, notes = [], [], []
     for plate in plates.names:
         of_plate = plates.wells[plates.wells.plate == plate]
@@ -111,27 +120,36 @@ def _drawings(plates: Plates, folder: Path | None) -> tuple[list[Plot], list[Plo
             notes.append(f"no heat map{f' of plate {plate}' if plate else ''}: its wells are not all on {what}")
         when = "" if of_plate.time.isna().all() else f" at {_last_time(of_plate):g} h"
         chosen = of_plate if not when else of_plate[of_plate.time == _last_time(of_plate)]
+        if lacking := of_plate.well.nunique() - chosen.well.nunique():
+            of = f" of plate {plate}" if plate else ""
+            notes.append(f"{lacking} wells{of} have no image{when}: they are empty in the maps")
         for measure in plates.shown:
             if shape is not None:
-                values = chosen[chosen.measure == measure].set_index("well")["mean"].dropna().to_dict()
+                values = _by_well(chosen[chosen.measure == measure], "mean")
                 maps += [heat_map(plate, measure, values, shape, when, folder)] if values else []
             if (drawn := curves(plate, measure, of_plate[of_plate.measure == measure], shape, folder)) is not None:
                 lines.append(drawn)
-        doubling = plates.growth[plates.growth.plate == plate].set_index("well").doubling_hours.dropna().to_dict()
+        doubling = _by_well(plates.growth[plates.growth.plate == plate], "doubling_hours")
         if shape is not None and len(doubling) > 1:
             maps.append(heat_map(plate, "doubling_hours", doubling, shape, "", folder))
     return maps, lines, notes
 
 
+def _by_well(rows: pd.DataFrame, column: str) -> dict[str, float]:
+    known = rows[rows[column].notna()]
+    return dict(zip(known.well.astype(str), known[column].astype(float), strict=True))
+
+
 def _last_time(wells: pd.DataFrame) -> float:
-    """Return the last time at which the most wells have been imaged."""
+    """Return the last time at which at least half of the wells have been imaged."""
     counts = wells.drop_duplicates(["well", "time"]).groupby("time").size()
-    return float(counts.index[counts == counts.max()].max())
+    return float(counts.index[counts >= counts.max() / 2].max())
 
 
 def _doubling_times(plates: Plates) -> Table:
     several = len(plates.names) > 1
     rows: list[list[Value]] = []
+    row: Any
     for row in plates.growth.itertuples(index=False):
         between = "" if row.remark else f"{row.doubling_low:.1f} to {row.doubling_high:.1f}"
         fitted = [row.rate_per_hour, row.r_squared, None if row.remark else row.doubling_hours, between, row.remark]

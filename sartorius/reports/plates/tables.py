@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from sartorius.errors import InputError, raise_all
-from sartorius.metrics.bootstrap import bootstrap_interval
+from sartorius.formats.tables import read_table
+from sartorius.metrics.bootstrap import bootstrap_interval, bootstrap_intervals
 from sartorius.reports.plates.names import Place, position
 
-NEEDED = ("image", "height", "width", "pixel_size", "cells", "confluence", "mean_area", "status", "problem")
 KEYS = ["plate", "well", "time"]
 _FIELD = [*KEYS, "field"]
 
@@ -89,11 +89,14 @@ def wells_of(fields: Fields, bootstrap: Mapping[str, Any]) -> pd.DataFrame:
     """
     rows = []
     for key, group in fields.table.groupby(KEYS, dropna=False, sort=False):
-        for measure in fields.measures:
-            values = group[measure].dropna().to_numpy(float)
-            found = bootstrap_interval(values, **bootstrap)
-            low, high = (found.low, found.high) if len(values) > 1 else (np.nan, np.nan)
-            rows.append((*key, measure, found.mean, low, high, len(group), int(group.images.sum())))
+        values = group[[*fields.measures]].to_numpy(float).T
+        whole = ~np.isnan(values).any(axis=1)
+        found = dict(zip(np.flatnonzero(whole), bootstrap_intervals(values[whole], **bootstrap), strict=True))
+        for k, measure in enumerate(fields.measures):
+            known = values[k][~np.isnan(values[k])]  # no mean area without cells
+            interval = found.get(k) or bootstrap_interval(known, **bootstrap)
+            low, high = (interval.low, interval.high) if len(known) > 1 else (np.nan, np.nan)
+            rows.append((*key, measure, interval.mean, low, high, len(group), int(group.images.sum())))
     return pd.DataFrame(rows, columns=[*KEYS, "measure", "mean", "low", "high", "fields", "images"])
 
 
@@ -106,16 +109,14 @@ def _file(path: str | Path) -> Path:
 
 
 def _read(file: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(file, dtype={"image": str}, keep_default_na=False, na_values=[""])  # NA is an id
-    except ValueError as error:  # of pandas, and of text that is not UTF-8
-        raise InputError(f"{file}: not a readable csv file ({error}); write it again") from error
-    if missing := [name for name in NEEDED if name not in table]:
-        raise InputError(f"{file}: no column {', '.join(missing)}; expected an images.csv of `predict` or `convert`")
+    """Read a table; raises InputError naming all rows with values out of range."""
+    table = read_table(file)
+    if "status" not in table:
+        raise InputError(f"{file}: a table of cells; give images.csv, which is written beside it")
     problems = []
     given = ["height", "width", "cells", *_types(table), "confluence"]
     for name in (*given, "pixel_size", "mean_area"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
+        numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
         most = 1.0 if name == "confluence" else np.inf
         wanted = (table.status != "bad") & (table[name].notna() | (name in given))
         for k in np.flatnonzero(wanted & ~numbers.between(0, most)):

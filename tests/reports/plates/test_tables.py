@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sartorius.errors import InputError
+from sartorius.formats.tables import CELL_COLUMNS
 from sartorius.metrics.bootstrap import bootstrap_interval
 from sartorius.reports.plates.names import places_of
 from sartorius.reports.plates.tables import Fields, fields_of, read_images, wells_of
@@ -82,16 +83,17 @@ def test_several_tables_are_joined(tmp_path: Path) -> None:
     [
         ({"cells": -1}, "row 2: cells -1, expected a number from 0 to inf"),
         ({"confluence": 1.5}, "row 2: confluence 1.5, expected a number from 0 to 1"),
-        ({"cells": "many"}, "row 2: cells many"),
+        ({"cells": "many"}, "counts that are no whole numbers"),
+        ({"cells": 1.5}, "counts that are no whole numbers"),
         ({"pixel_size": "x"}, "row 2: pixel_size x"),
-        ({"height": None}, "row 2: height nan"),
+        ({"height": None}, "row 2: height <NA>"),
         ({"status": "good"}, "row 2: image A1, status good; expected a name, and ok, empty or bad"),
         ({"image": None}, "row 2: image nan"),
     ],
 )
 def test_rows_that_cannot_be(tmp_path: Path, change: dict[str, object], message: str) -> None:
     file = write(tmp_path / "images.csv", {**row("A1"), **change})
-    with pytest.raises(InputError, match=f"images.csv {message}"):
+    with pytest.raises(InputError, match=f"images.csv:? {message}"):
         read_images([file])
 
 
@@ -101,11 +103,14 @@ def test_tables_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="name at least one"):
         read_images([])
     file = tmp_path / "x.csv"
-    file.write_text("image,cells\nA1,3\n")
-    with pytest.raises(InputError, match="no column height, width, pixel_size, confluence"):
+    file.write_text("image,status,cells\nA1,ok,3\n")
+    with pytest.raises(InputError, match="without the columns height, width, pixel_size, confluence"):
+        read_images([file])
+    file.write_text(",".join(CELL_COLUMNS) + "\n")
+    with pytest.raises(InputError, match=r"a table of cells; give images.csv, which is written beside it"):
         read_images([file])
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="not a readable csv file"):
+    with pytest.raises(InputError, match="not a readable table"):
         read_images([file])
     file.write_text(",".join(row("A1")) + "\n")
     with pytest.raises(InputError, match="no rows"):

@@ -17,6 +17,7 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.files import write_text
 from sartorius.formats.polygons import Polygon, fill, flat
+from sartorius.structures.arrays import Points
 from sartorius.structures.instances import Instances
 from sartorius.structures.reading import read_json
 
@@ -113,7 +114,7 @@ def _geometry(polygons: list[Polygon]) -> dict[str, Any]:
     return {"type": "Polygon" if one else "MultiPolygon", "coordinates": closed[0] if one else closed}
 
 
-def _polygons(geometry: Mapping[str, Any]) -> list[Polygon]:
+def _polygons(geometry: Mapping[str, Any]) -> list[list[Points]]:
     kind, coordinates = geometry["type"], geometry["coordinates"]
     if kind not in ("Polygon", "MultiPolygon"):
         raise ValueError(f"expected a Polygon or a MultiPolygon, got {kind}")

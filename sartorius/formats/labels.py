@@ -83,7 +83,8 @@ def read(path: Path) -> dict[str, Any]:
         with tifffile.TiffFile(path) as file:
             layers = file.asarray()
             tags = file.pages.first.tags
-            unit, across = (tags[name].value if name in tags else None for name in ("ResolutionUnit", "XResolution"))
+            unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else None
+            above, below = tags["XResolution"].value if "XResolution" in tags else (0, 1)
     except (OSError, ValueError, KeyError) as error:  # TiffFileError is a ValueError
         raise InputError(f"{path}: not a readable label image ({error})") from error
     layers = layers[None] if layers.ndim == 2 else layers
@@ -97,9 +98,8 @@ def read(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: expected at most {MAX_CELLS} cells, each on one page, got {count} on {len(layers)} pages"
         )
-    sized = unit == tifffile.RESUNIT.CENTIMETER and across is not None and across[0] > 0
     return {
         "image_id": path.stem,
         "instances": Instances(np.searchsorted(labels, layers).astype(np.uint16), np.zeros(count, np.int64)),
-        "pixel_size": _MICROMETRES * across[1] / across[0] if sized else None,
+        "pixel_size": _MICROMETRES * below / above if unit == tifffile.RESUNIT.CENTIMETER and above else None,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +14,8 @@ from sartorius.structures.rle import Runs
 
 Ring = Ints  # x, y of corners in pixel edges, [P, 2]; the last is joined to the first
 Polygon = list[Ring]  # the outer ring, clockwise on the screen, and the holes in it, counter-clockwise
+
+R = TypeVar("R", Ring, Points)
 
 _RIGHT, _DOWN, _LEFT, _UP = range(4)
 
@@ -29,7 +32,7 @@ def trace(cells: Instances) -> list[list[Polygon]]:
     return polygons
 
 
-def flat(polygons: Sequence[Sequence[Polygon]]) -> tuple[list[Ring], list[int]]:
+def flat(polygons: Sequence[Sequence[Sequence[R]]]) -> tuple[list[R], list[int]]:
     """List the rings of all cells, and the cell of each: the arguments of `fill`."""
     rings = [(ring, k) for k, of_cell in enumerate(polygons) for polygon in of_cell for ring in polygon]
     return [ring for ring, _ in rings], [k for _, k in rings]
@@ -132,8 +135,8 @@ def _edges(layer: LabelMap) -> tuple[Ints, Ints, Ints]:
             some = label > 0
             start = vertex[some] + (step if way in (_LEFT, _UP) else 0)
             found.append((label[some], start, np.full(len(start), way)))
-    label, start, way = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return label, start, way
+    labels, starts, directions = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return labels, starts, directions
 
 
 def _parted(ring: Ring) -> list[Ring]:

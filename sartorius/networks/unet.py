@@ -88,9 +88,28 @@ class UNet(nn.Module):
         x, reduction = features[-1], self.divisor
         for block in self.blocks:
             reduction //= 2
+            skip = skips.get(reduction)
+            if not self.training and x.device.type == "cpu":
+                x = block[1:](upsampled_conv(block[0], x, skip))
+                continue
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, skips[reduction]], dim=1) if reduction in skips else x)
+            x = block(x if skip is None else torch.cat([x, skip], dim=1))
         return x
+
+
+def upsampled_conv(conv: nn.Conv2d, x: Tensor, skip: Tensor | None) -> Tensor:
+    """Apply a 3x3 convolution to `x` [B, C, H, W] at twice its size, followed by the channels of `skip` [B, S, 2H, 2W].
+
+    The result, [B, out, 2H, 2W], is that of nearest-neighbour upsampling and concatenation, to rounding. Each pixel of
+    `x` stands four times side by side, so a transposed 4x4 convolution with sums of the weights, 4 products an output
+    instead of 9, does the same on `x` itself.
+    """
+    weight = conv.weight[:, : x.shape[1]]
+    for axis in (2, 3):
+        first, middle, last = weight.unbind(axis)
+        weight = torch.stack([last, middle + last, first + middle, first], axis)
+    result = F.conv_transpose2d(x, weight.transpose(0, 1), conv.bias, stride=2, padding=1)
+    return result if skip is None else result + F.conv2d(skip, conv.weight[:, x.shape[1] :], padding=1)
 
 
 def reflect_to_multiple(images: Tensor, divisor: int) -> Tensor:

@@ -14,6 +14,7 @@ from sartorius.data import provenance
 from sartorius.errors import InputError
 from sartorius.running import loading
 from sartorius.running.building import resolve_precision
+from sartorius.running.freed_memory import keep_freed_memory
 from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate_all, plain
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Train
     from sartorius.callbacks.sigterm import Sigterm
 
     resolve_precision(trainer)
+    keep_freed_memory()
     return build_trainer(trainer, callbacks=[*callbacks, OutOfMemory(), Sigterm()], **NOTHING_ELSE)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder, TimmEncoder
-from sartorius.networks.unet import UNet, reflect_to_multiple
+from sartorius.networks.unet import UNet, reflect_to_multiple, upsampled_conv
 
 
 def plain(**changes: object) -> UNet:
@@ -28,6 +28,23 @@ def test_fewer_blocks_are_interpolated() -> None:
     assert plain(channels=[8])(torch.zeros(1, 1, 37, 51)).shape == (1, 3, 37, 51)
     with pytest.raises(ValueError, match="3 decoder blocks double more often than the encoder halves"):
         plain(channels=[8, 8, 8])
+
+
+@pytest.mark.parametrize("skipped", [0, 3])
+@pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 6)])
+def test_the_first_convolution_of_a_block_is_that_of_the_upsampled_map(size: tuple[int, int], skipped: int) -> None:
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(4 + skipped, 5, 3, padding=1)
+    x, skip = torch.randn(2, 4, *size), torch.randn(2, skipped, 2 * size[0], 2 * size[1]) if skipped else None
+    large = x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    expected = conv(large if skip is None else torch.cat([large, skip], 1))
+    torch.testing.assert_close(upsampled_conv(conv, x, skip), expected)
+
+
+def test_a_prediction_is_the_training_s_forward_pass() -> None:
+    """Group norm does the same in both; only the decoder's convolutions are computed in another way."""
+    network, image = plain(), torch.randint(0, 255, (1, 1, 37, 51), dtype=torch.uint8)
+    torch.testing.assert_close(network(image), network.train()(image))
 
 
 def test_a_scale_comes_back_in_image_pixels() -> None:

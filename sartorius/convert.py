@@ -79,9 +79,9 @@ def main(cfg: DictConfig) -> None:
         raise InputError(f"{', '.join(folders)}: no detections in it; `predict` writes them")
     print_saved_filters(folders, cfg.filter)
     images = open_images(cfg, saved.image_ids)
-    count = convert(
-        saved, CellsFolder(Path(str(cfg.output)), cfg.write), images, cfg.overlaps, wiring.instantiate(cfg.large)
-    )
+    files = CellsFolder(Path(str(cfg.output)), cfg.write)
+    files.check_others(saved.image_ids)
+    count = convert(saved, files, images, cfg.overlaps, wiring.instantiate(cfg.large))
     print(f"{count} cells in {len(saved.image_ids)} images: {', '.join(cfg.write)} in {cfg.output}")
 
 

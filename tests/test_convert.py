@@ -70,6 +70,17 @@ def test_other_thresholds_and_folders(run: Callable[..., Path], folder: Path) ->
     assert tables.read_table(out / "tables" / "images.csv")["cells"].tolist() == [0, 1, 0]
 
 
+def test_again_into_the_same_folder(run: Callable[..., Path], folder: Path) -> None:
+    """Other thresholds replace every file; files of other images would be mixed with them."""
+    run()
+    out = run("postprocess.score.threshold.default=0.7")
+    assert tables.read_table(out / "tables" / "images.csv")["cells"].tolist() == [1, 0]
+    assert len(Cells.load(out / "labels" / "test00.tif")) == 1
+    (folder / "test01.npz").unlink()
+    with pytest.raises(InputError, match=r"labels: holds files of 1 other images \(test01, ...\); delete them"):
+        run()
+
+
 def test_what_does_not_fit_is_named(
     run: Callable[..., Path], folder: Path, tiny_competition: Path, own_competition: Path
 ) -> None:

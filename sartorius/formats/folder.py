@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.files import write_json, write_text
+from sartorius.files import atomic_path, write_json, write_text
 from sartorius.formats import coco, geojson, labels, outlines, overlays, rois, tables
 from sartorius.formats.cells import Cells
 from sartorius.formats.large_cells import LargeCells
@@ -73,6 +73,18 @@ class CellsFolder:
         write_json(self._part(cells.image_id), {"coco": None, **rows})
         write_text(self._large(cells.image_id), "")
 
+    def check_others(self, image_ids: Sequence[str]) -> None:
+        """Raise InputError where the folder holds files of images that are not among these: they would be mixed."""
+        for name in self.formats:
+            if name in _EACH and self.folder.is_dir():
+                place = self.folder / _EACH[name][0]
+                files = {path.stem for path in place.parent.glob(f"*{place.suffix}") if path.name[0] != "."}
+                if others := sorted(files - set(image_ids)):
+                    raise InputError(
+                        f"{place.parent}: holds files of {len(others)} other images ({others[0]}, ...); delete them, "
+                        "or give another output="
+                    )
+
     def missing(self, image_ids: Sequence[str]) -> list[str]:
         """List the images of which a file, or the part in the files of all, is not there."""
         joined = "coco" in self.formats or "table" in self.formats
@@ -96,9 +108,10 @@ class CellsFolder:
             bad_rows = [tables.bad_row(image_id, problem) for image_id, problem in (bad or {}).items()]
             rows = sorted([*self._read("image", ids), *bad_rows], key=lambda row: row["image"])
             tables.write_table(tables.images_table(rows), self.folder / "tables" / "images.csv")
-            text = "".join(self._read("cells", ids))
             path = self.folder / "tables" / "cells.csv"
-            write_text(path, ",".join(tables.CELL_COLUMNS) + "\n" + text)
+            with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+                file.write(",".join(tables.CELL_COLUMNS) + "\n")
+                file.writelines(self._read("cells", ids))
             if tables.parquet_installed():
                 tables.write_table(tables.read_table(path), path.with_suffix(".parquet"))
         shutil.rmtree(self._parts, ignore_errors=True)

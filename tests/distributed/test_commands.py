@@ -92,8 +92,8 @@ def test_two_processes_evaluate_and_predict_the_same(checkpoint: Path, tiny_comp
     for name, more in (("one", ["trainer.accelerator=cpu"]), ("two", TWO)):
         run(tmp_path, "evaluate", *both, *more, f"output={name}/evaluated")
         run(tmp_path, "predict", *predicted, *more, f"output={name}/predicted")
-    kinds = ("evaluated/detections", "predicted/detections", "predicted/overlays")
-    for kind, count in zip(kinds, (3 + 1, 12 + 1, 12), strict=True):
+    kinds = ("evaluated/detections", *(f"predicted/{of}" for of in ("detections", "overlays", "labels", "tables")))
+    for kind, count in zip(kinds, (3 + 1, 12 + 1, 12, 12, 2), strict=True):
         files = [sorted((tmp_path / name / kind).iterdir()) for name in ("one", "two")]
         assert [file.name for file in files[0]] == [file.name for file in files[1]]
         assert len(files[0]) == count

@@ -49,10 +49,10 @@ def draw_overlay(
         raise ValueError(f"{len(np.asarray(scores))} scores for {len(cells)} cells")
     size = (cells.width * scale, cells.height * scale)
     grey = cv2.resize(stretched(image, limits), size, interpolation=cv2.INTER_CUBIC)
-    canvas: ColourImage = np.repeat(np.asarray(grey, np.uint8)[..., None], 3, axis=2)
+    canvas: ColourImage = np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), np.uint8)
     colours = cell_colours(cells.boxes)
     for layer in cells.layers:
-        _paint(canvas, layer.repeat(scale, axis=0).repeat(scale, axis=1), colours, opacity)
+        _paint(canvas, layer, colours, opacity)
     if labels and len(cells):
         short = len(cells) > _CROWDED
         canvas = _write_labels(canvas, cells, _texts(cells, scores, names, short), scale, short)
@@ -66,7 +66,7 @@ def draw_overlay(
 
 def write_png(path: Path, image: ColourImage) -> None:
     """Write an RGB image atomically; raises OSError when it cannot be written."""
-    done, data = cv2.imencode(".png", np.ascontiguousarray(image[..., ::-1]))
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise OSError(f"{path}: OpenCV could not encode an image of shape {image.shape}")
     with atomic_path(path) as temporary:
@@ -124,10 +124,11 @@ def outlines(label_map: AnyInts) -> Bools:
 
 
 def _paint(canvas: ColourImage, layer: NDArray[np.uint16], colours: ColourImage, opacity: float) -> None:
-    """Fill the cells of one layer translucently and draw their outlines, in place."""
-    colour = colours[layer]
-    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, colour, opacity, 0), (layer > 0).view(np.uint8), canvas)
-    cv2.copyTo(colour, outlines(layer).view(np.uint8), canvas)
+    """Fill the cells of one layer translucently and draw their outlines, in place; the canvas may be larger."""
+    size = canvas.shape[1::-1]
+    colour, large = (cv2.resize(of, size, interpolation=cv2.INTER_NEAREST) for of in (colours[layer], layer))
+    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, colour, opacity, 0), (large > 0).view(np.uint8), canvas)
+    cv2.copyTo(colour, outlines(large).view(np.uint8), canvas)
 
 
 def grey_limits(*images: NDArray[np.uint8]) -> tuple[float, float]:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sartorius import report
+from sartorius import plates, report
 from sartorius.running import wiring
 from sartorius.structures.detections import DetectionsFolder
 from tests.reports.folders import write_run
+from tests.reports.plates.tables import row, write
 
 webdriver = pytest.importorskip("selenium.webdriver")
 PICTURES = [f"{kind}{k:02d}" for kind in ("astro", "cort", "shsy5y") for k in range(4)]
@@ -265,3 +266,19 @@ def test_dark_where_the_person_likes_it_dark(page: Any) -> None:
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
     assert page.execute_script(ground) != light
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_plates_stay_within_the_window(browser: Any, tmp_path: Path, width: int) -> None:
+    rows = [row(f"{letter}{k}_t{t}", k + t) for letter in "AH" for k in (1, 12) for t in range(3)]
+    table = write(tmp_path / "images.csv", *rows)
+    overrides = [f"tables={table}", r"well='(?P<well>.+)_t(?P<time>.)'", f"output={tmp_path}/out", "plots=false"]
+    for _ in visited(browser, Path(plates.main(wiring.compose("plates", overrides)))):
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+        assert seen(browser, ".plot.wide svg text") > 50 and seen(browser, "#wells tbody tr") == 4
+        click(browser, "#wells th:nth-child(4) button")
+        script = "return [...document.querySelectorAll('#wells tbody th')].map(cell => cell.textContent)"
+        assert browser.execute_script(script) == ["A1", "H1", "A12", "H12"], "sorted by cells"
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

@@ -31,7 +31,11 @@ _LABELS = {
 
 def label_of(measure: str) -> str:
     """Name a measure in words, with its unit."""
-    return _LABELS.get(measure) or f"{measure.removeprefix('cells_')} cells an image"
+    return _LABELS.get(measure) or f"cells an image, {measure.removeprefix('cells_')}"
+
+
+def _title_of(measure: str) -> str:
+    return label_of(measure)[0].upper() + label_of(measure)[1:]
 
 
 def format_of(wells: Sequence[str], chosen: int | None = None) -> tuple[int, int] | None:
@@ -54,7 +58,7 @@ def heat_map(
     when: of the title, "" or " at 12 h".
     """
     low, high = min(values.values()), max(values.values())
-    title = f"{label_of(measure).capitalize()}{f', plate {plate}' if plate else ''}{when}"
+    title = f"{_title_of(measure)}{f', plate {plate}' if plate else ''}{when}"
     alt = f"Heat map of {len(values)} wells, {label_of(measure)}: {_number(measure, low)} to {_number(measure, high)}"
     paint = partial(_paint_wells, measure=measure, values=values, shape=shape)
     return draw(_name("heat", measure, plate), title, alt, paint, folder, _size(shape, bar=1.0))
@@ -70,7 +74,7 @@ def curves(
     if wells.time.nunique() < 2:
         return None
     lines = {str(well): group for well, group in wells.groupby("well", sort=False)}
-    title = f"{label_of(measure).capitalize()} by time{f', plate {plate}' if plate else ''}"
+    title = f"{_title_of(measure)} by time{f', plate {plate}' if plate else ''}"
     alt = f"{label_of(measure)} of {len(lines)} wells over {wells.time.min():g} to {wells.time.max():g} hours"
     name = _name("curves", measure, plate)
     if len(lines) <= _OVERLAID or shape is None:
@@ -96,7 +100,7 @@ def _number(measure: str, value: float) -> str:
 
 def _unit(shape: tuple[int, int]) -> float:
     """Inches between two wells."""
-    return min(0.9, max(0.34, 7 / (shape[1] + 1)))
+    return min(0.72, max(0.34, 7 / (shape[1] + 1)))
 
 
 def _size(shape: tuple[int, int], bar: float = 0.0) -> tuple[float, float]:

@@ -146,6 +146,10 @@ def _last_time(wells: pd.DataFrame) -> float:
     return float(counts.index[counts >= counts.max() / 2].max())
 
 
+def _hours(time: float) -> float:
+    return int(time) if time == int(time) else float(time)
+
+
 def _doubling_times(plates: Plates) -> Table:
     several = len(plates.names) > 1
     rows: list[list[Value]] = []
@@ -173,7 +177,7 @@ def _last(plates: Plates) -> Table:
         last = group[group.time == group.time.max()] if timed else group
         values = last.set_index("measure")
         line: list[Value] = [*([str(plate)] if several else []), str(well)]
-        line += [*([float(last.time.iloc[0])] if timed else []), int(last.fields.iloc[0])]
+        line += [*([_hours(last.time.iloc[0])] if timed else []), int(last.fields.iloc[0])]
         for measure in measures:
             low, high = float(values.low[measure]), float(values.high[measure])
             line += [float(values["mean"][measure]), "" if low != low else f"{low:.3g} to {high:.3g}"]

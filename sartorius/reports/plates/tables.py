@@ -91,7 +91,7 @@ def wells_of(fields: Fields, bootstrap: Mapping[str, Any]) -> pd.DataFrame:
     for key, group in fields.table.groupby(KEYS, dropna=False, sort=False):
         values = group[[*fields.measures]].to_numpy(float).T
         whole = ~np.isnan(values).any(axis=1)
-        found = dict(zip(np.flatnonzero(whole), bootstrap_intervals(values[whole], **bootstrap), strict=True))
+        found = dict(zip(np.flatnonzero(whole).tolist(), bootstrap_intervals(values[whole], **bootstrap), strict=True))
         for k, measure in enumerate(fields.measures):
             known = values[k][~np.isnan(values[k])]  # no mean area without cells
             interval = found.get(k) or bootstrap_interval(known, **bootstrap)

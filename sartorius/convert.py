@@ -19,14 +19,14 @@ from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 
 if TYPE_CHECKING:
-    from sartorius.data.images import ImageFolder
+    from sartorius.data.files.source import FileImages
     from sartorius.formats.folder import CellsFolder
     from sartorius.postprocess.finalise import Keeping
     from sartorius.running.saved_cells import SavedCells
     from sartorius.structures.blocks import Blocks
 
 
-def convert(saved: SavedCells, files: CellsFolder, images: ImageFolder | None, overlaps: Keeping, large: Blocks) -> int:
+def convert(saved: SavedCells, files: CellsFolder, images: FileImages | None, overlaps: Keeping, large: Blocks) -> int:
     """Write the files of all images; returns the number of cells. Raises InputError for an image of another size."""
     from sartorius.formats.cells import Cells
     from sartorius.formats.large_cells import LargeCells
@@ -52,15 +52,17 @@ def convert(saved: SavedCells, files: CellsFolder, images: ImageFolder | None, o
     return count
 
 
-def open_images(cfg: DictConfig, image_ids: list[str]) -> ImageFolder | None:
-    """Open the folder of images, None without one; raises InputError where one of the images is missing in it."""
+def open_images(cfg: DictConfig, image_ids: list[str]) -> FileImages | None:
+    """Open the images, None without any; raises InputError where one of the images is missing in it."""
     if cfg.images is None:
         if "overlay" in cfg.write:
             raise InputError("write=[overlay] draws over the images: give images=FOLDER, or leave overlay out")
         return None
-    from sartorius.data.images import ImageFolder
+    from sartorius.data.files.source import predicted_images
+    from sartorius.structures.detections import DetectionsFolder
 
-    images = ImageFolder(str(cfg.images), levels=cfg.levels)
+    first = DetectionsFolder(wiring.path_list(cfg.detections)[0])
+    images = predicted_images(wiring.path_list(cfg.images), first.meta)
     if missing := sorted(set(image_ids) - set(images.ids)):
         raise InputError(f"{cfg.images}: of {len(image_ids)} predicted images {len(missing)} are missing: {missing[0]}")
     return images

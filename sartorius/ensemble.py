@@ -26,23 +26,24 @@ if TYPE_CHECKING:
 _LISTED = 5  # unreadable files that are printed
 
 
-def ensemble(joiner: Ensemble, images: Sequence[str], folder: JoinedFolder, skip_bad: bool) -> None:
+def ensemble(joiner: Ensemble, images: Sequence[str], folder: JoinedFolder, on_error: str) -> None:
     """Join the images into `folder`; those in it that are newer than the files they are made of are kept.
 
-    skip_bad: leave out a file that cannot be read, and an image of which no file can be read; see `Ensemble.join`.
-    Otherwise raises InputError, after the last image, for all such files, and their images are left as they are.
+    on_error: `skip` leaves out a file that cannot be read, and an image of which no file can be read; see
+    `Ensemble.join`. `stop` raises InputError, after the last image, for all such files; their images are left as they
+    are.
     """
     bad: list[str] = []
     left = resume(joiner.join, images, lambda image_id: folder.keep(image_id, joiner.files(image_id)), "joining")
     for image_id, (joined, problems) in left:
-        if problems and not skip_bad:
+        if problems and on_error == "stop":
             bad += problems
         else:
             folder.add(image_id, joined, problems)
     raise_all(bad)
 
 
-@command("ensemble")
+@command("ensemble", skipped=lambda folder: len(folder.problems))
 def main(cfg: DictConfig) -> JoinedFolder:
     """Build the ensemble of the config and join all images; returns the folder with its counts."""
     from sartorius.data import provenance
@@ -67,7 +68,7 @@ def main(cfg: DictConfig) -> JoinedFolder:
         "ensemble": {**joiner.settings, "fusion": plain["fusion"], "submissions": plain["submissions"]},
     }
     folder = JoinedFolder(Path(str(cfg.output)) / "detections", about, images, cfg.overwrite)
-    ensemble(joiner, images, folder, cfg.skip_bad)
+    ensemble(joiner, images, folder, cfg.on_error)
     for problem in folder.problems[:_LISTED]:
         print(f"skipped: {problem}")
     kept = f", {folder.kept} of them by an earlier run" if folder.kept else ""

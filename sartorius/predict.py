@@ -9,6 +9,9 @@ overlays unless others are named. `convert` writes further ones later.
 
 `tta=flips | d4 | scales` predicts several views of each image; with `tta.fuse=null` the detections of each view, in the
 image's own coordinates, go to `<output>/detections_<view>/`, for `ensemble` to join.
+
+The same command with the same `output=` continues a stopped prediction. Images that cannot be read are named together;
+`on_error=skip` leaves them out and ends with exit code 3.
 """
 
 from __future__ import annotations
@@ -19,57 +22,53 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius.errors import InputError
-from sartorius.running import building, outputs, wiring
+from sartorius.running import building
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
-from sartorius.running.predicting import Prediction, build_predictions, model_source, run_prediction
+from sartorius.running.predicting import Prediction, build_images, build_predictions, load_model, run_prediction
 from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
-    from pytorch_lightning import LightningDataModule
-
+    from sartorius.data.loading.images import ImagesDataModule
     from sartorius.modules.base import SegmentationModule
 
+_LISTED = 10  # problems that are printed
 
-def predict(
-    module: SegmentationModule, datamodule: LightningDataModule, predictions: Sequence[Prediction]
-) -> list[Path]:
+
+def predict(module: SegmentationModule, images: ImagesDataModule, predictions: Sequence[Prediction]) -> list[Path]:
     """Apply the module to all images once for each prediction; returns the folders of detections."""
     for prediction in predictions:
         if prediction.view is not None:
             module.use_windows(prediction.view)
-        run_prediction(module, datamodule, prediction.trainer)
+        run_prediction(module, images, prediction.trainer)
     return [prediction.folder for prediction in predictions]
 
 
-def check_folder(cfg: DictConfig) -> None:
-    """Raise InputError where the output holds detections or overlays of an earlier run."""
-    from sartorius.structures.detections import DetectionsFolder
-
-    output = Path(str(cfg.output))
-    for folder in (output / "detections", *sorted(output.glob("detections_*"))):
-        DetectionsFolder(folder).check_empty()
-    if any(output.glob("overlays/*.png")):
-        raise InputError(f"{output / 'overlays'}: holds overlays already; delete them or give another output=")
-
-
-@command("predict", outputs.Output(outputs.run_folder, check=check_folder))
+@command("predict", skipped=len)
 @run_on_devices("predict")
-def main(cfg: DictConfig) -> None:
-    """Build the objects of the config and the checkpoint, and predict."""
-    model_source(cfg.checkpoint, wiring.plain(cfg.get("model")))  # before images are read
-    output = Path(str(cfg.output))
-    datamodule = wiring.instantiate(cfg.data)
-    datamodule.setup("predict")  # bad images are named before a network is built
+def main(cfg: DictConfig) -> dict[str, str]:
+    """Build the objects of the config and the checkpoint, and predict; returns the problems of skipped images."""
     building.seed_everything(cfg.seed)
-    module, predictions = build_predictions(cfg, datamodule.images)
-    folders = predict(module, datamodule, predictions)
-    if predictions[0].view is None:
-        print(f"{len(datamodule.images)} images: {', '.join(['detections', *cfg.write])} in {output}")
+    module = load_model(cfg)
+    images = build_images(cfg, module)
+    predictions = build_predictions(cfg, module, images)
+    folders = predict(module, images, predictions)
+    _tell(images, folders, cfg, predictions[0].view is None)
+    return images.problems
+
+
+def _tell(images: ImagesDataModule, folders: Sequence[Path], cfg: DictConfig, joined: bool) -> None:
+    for problem in list(images.problems.values())[:_LISTED]:
+        print(f"skipped: {problem}")
+    done = len(images.images) - len(images.left)
+    earlier = f", {done} of them by an earlier run" if done else ""
+    lost = f"; {len(images.problems)} that cannot be read are skipped" if images.problems else ""
+    count = f"{len(images.images)} images{earlier}{lost}"
+    if joined:
+        print(f"{count}: {', '.join(['detections', *cfg.write])} in {cfg.output}")
         print_next("submit", {"detections": folders[0], "output": "submission.csv"})
     else:
-        print(f"{len(datamodule.images)} images: detections of each view in {', '.join(map(str, folders))}")
+        print(f"{count}: detections of each view in {', '.join(map(str, folders))}")
         print_next("ensemble", {"members": folders, "output": "joined"})
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, raise_all
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
 from sartorius.running.resume import resume
@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from sartorius.rescoring.pseudo_labels import PseudoLabeller, Texts
 
 
-def pseudo_label(labeller: PseudoLabeller, truth: Texts | None, workers: int = 1) -> Report:
+def pseudo_label(labeller: PseudoLabeller, truth: Texts | None, workers: int = 1, on_error: str = "stop") -> Report:
     """Write the file, one image in memory at a time; images that a stopped run finished are not done again.
 
     truth: of all images, to compare with. workers: processes that share the images; the file is the same with any
-    number.
+    number. on_error: `skip` leaves out images whose detections cannot be read or do not fit; `stop` raises InputError
+    for all of them, after the last image.
 
     Raises InputError for fewer than one worker, as the labeller does, where agreement is known of some images only, and
     where no cell is left to write (the parts are deleted then).
@@ -35,10 +36,12 @@ def pseudo_label(labeller: PseudoLabeller, truth: Texts | None, workers: int = 1
     from sartorius.rescoring.pseudo_labels import count
 
     image_ids, file, report = labeller.folder.image_ids(), labeller.file, Report()
-    report.unpredicted = sorted(set(labeller.images.ids if labeller.images else ()) - set(image_ids))
+    report.unpredicted = sorted(set(labeller.images or ()) - set(image_ids))
     for image_id, problem in resume(labeller, image_ids, labeller.is_done, "labelling", workers):
         if problem is not None:
             report.bad[image_id] = problem
+    if on_error == "stop":
+        raise_all(list(report.bad.values()))
     done = [image_id for image_id in image_ids if image_id not in report.bad]
     known = count(report, (file.read(image_id) for image_id in done), truth)
     if len(report.empty) == len(done):
@@ -56,10 +59,10 @@ def pseudo_label(labeller: PseudoLabeller, truth: Texts | None, workers: int = 1
     return report
 
 
-@command("pseudo_label", outputs.FILE)
+@command("pseudo_label", outputs.FILE, skipped=lambda report: len(report.bad))
 def main(cfg: DictConfig) -> Report:
     """Write the pseudo-labels of a folder of detections, and print the counts of cells."""
-    from sartorius.data.images import ImageFolder
+    from sartorius.data.images import list_images
     from sartorius.data.pseudo_labels.settings import PseudoLabels
     from sartorius.formats.pseudo_labels import PseudoLabelFile
     from sartorius.postprocess.saved import from_saved
@@ -69,14 +72,14 @@ def main(cfg: DictConfig) -> Report:
     folder = DetectionsFolder(str(cfg.detections))
     settings: PseudoLabels = wiring.instantiate(cfg.pseudo_labels)
     postprocess = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
-    images = None if cfg.images is None else ImageFolder(str(cfg.images))
+    images = None if cfg.images is None else {path.stem: path for path in list_images(cfg.images)}
     if not folder.image_ids():
         raise InputError(f"{cfg.detections}: no detections in it; `ensemble` and `predict` write them")
     truth = None if cfg.truth is None else read_truth(str(cfg.truth), folder.image_ids())
     made_with = {"detections": str(folder.folder.resolve()), **settings.limits, "postprocess": repr(postprocess)}
     file = PseudoLabelFile(str(cfg.output), made_with)
-    labeller = PseudoLabeller(folder, postprocess, settings, file, images, cfg.skip_bad)
-    report = pseudo_label(labeller, truth, cfg.workers)
+    labeller = PseudoLabeller(folder, postprocess, settings, file, images)
+    report = pseudo_label(labeller, truth, cfg.workers, cfg.on_error)
     print("\n".join([*report.lines(truth is not None), f"written: {cfg.output}"]))
     print_next("train", {"data": "pseudo_labelled", "pseudo_labels.file": cfg.output})
     return report

@@ -40,10 +40,8 @@ class ToyModule(SegmentationModule):
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.images))
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
+    def detect(self, batch: Batch) -> list[Detections]:
         return [self._detect(image, target.image_id) for image, target in zip(batch.images, batch.targets, strict=True)]
-
-    predict_step = validation_step
 
     def _detect(self, image: Tensor, image_id: str) -> Detections:
         height, width = image.shape[-2:]

@@ -182,30 +182,30 @@ def test_a_corrupt_file_is_named_or_skipped(run: Run, two: list[str], output: Pa
         run(two)
     assert not loaded(output)
     DetectionsFolder(two[1]).write(make_image("p2", BOX))
-    outcome = run(two, "skip_bad=true")
+    outcome = run(two, "on_error=skip")
     assert outcome.joined == 2 and list(outcome.skipped) == ["p1"] and "a/p1.npz" in outcome.skipped["p1"][0]
     np.testing.assert_allclose(loaded(output)["p1"].agreement, 1)
     assert DetectionsFolder(output / "detections").meta["skipped"] == outcome.skipped
     (Path(two[1]) / "p1.npz").write_bytes(b"")
-    again = run(two, "skip_bad=true")
+    again = run(two, "on_error=skip")
     assert set(loaded(output)) == {"p2"} and len(again.problems) == 2, "p1 was made of a file that is gone"
     for member in two:
         DetectionsFolder(member).write(make_image("p1", BOX))
-    assert run(two, "skip_bad=true").skipped == {} == DetectionsFolder(output / "detections").meta["skipped"]
+    assert run(two, "on_error=skip").skipped == {} == DetectionsFolder(output / "detections").meta["skipped"]
 
 
 def test_skipping_does_not_hide_what_is_wrong_with_others(run: Run, two: list[str], tmp_path: Path) -> None:
     (Path(two[0]) / "p1.npz").write_bytes(b"half a file")
     large = write_folder(tmp_path / "large", replace(make_image("p1"), width=61), replace(make_image("p2"), width=61))
     with pytest.raises(InputError, match="image p1: 61x40 pixels in .*large, 60x40 in .*b"):
-        run([*two, str(large)], "skip_bad=true")
+        run([*two, str(large)], "on_error=skip")
 
 
 def test_a_submission_alone_does_not_know_the_size(run: Run, tmp_path: Path, output: Path) -> None:
     a = write_folder(tmp_path / "a", make_image("p1", BOX), make_image("p2", BOX))
     write_submission(tmp_path / "theirs.csv", {"p1": ["1 5"], "p2": ["1 5"]})
     (a / "p1.npz").write_bytes(b"half a file")
-    outcome = run([str(a), str(tmp_path / "theirs.csv")], "skip_bad=true")
+    outcome = run([str(a), str(tmp_path / "theirs.csv")], "on_error=skip")
     assert outcome.joined == 1 and set(loaded(output)) == {"p2"} and len(outcome.problems) == 1
 
 

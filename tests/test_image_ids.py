@@ -13,7 +13,7 @@ from PIL import Image
 
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import make_folds, read_folds
-from sartorius.data.images import ImageFolder
+from sartorius.data.images import list_images
 from sartorius.data.livecell.folder import LiveCell
 from sartorius.data.pseudo_labels.source import PseudoLabelled
 from sartorius.errors import InputError
@@ -24,6 +24,7 @@ from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.bad_ids import BAD_IDS
 from tests.conftest import write_competition
+from tests.data.files.reading import source
 from tests.data.livecell.livecell_folder import edit, write_livecell
 from tests.data.pseudo_folder import CELLS, row, settings, write_file, write_images
 
@@ -114,9 +115,9 @@ def test_names_of_image_files(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.png"
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
     with pytest.raises(InputError, match="cannot be an image id|no images in it"):
-        ImageFolder(tmp_path)
+        list_images(tmp_path) or source(tmp_path)
     with pytest.raises(InputError, match="cannot be an image id"):
-        ImageFolder(tmp_path, [path])
+        source(path)
 
 
 def test_ids_of_a_coco_file_in_folders_are_their_names(tmp_path: Path) -> None:

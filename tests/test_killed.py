@@ -16,9 +16,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from sartorius import ensemble, pseudo_label, tune
+from sartorius import ensemble, predict, pseudo_label, tune
 from sartorius.data.competition.folder import Competition
 from sartorius.fusion.join import Ensemble
+from sartorius.modules.unet import UNetModule
 from sartorius.networks import checkpoints
 from sartorius.running import building, wiring
 from sartorius.structures.cell_types import CELL_TYPES
@@ -26,8 +27,9 @@ from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import toy_config
 from tests.postprocess.pipelines import saved
 from tests.postprocess.shapes import random_detections
+from tests.test_light_install import save_checkpoint
 
-COMMANDS: dict[str, Any] = {"ensemble": ensemble, "pseudo_label": pseudo_label, "tune": tune}
+COMMANDS: dict[str, Any] = {"ensemble": ensemble, "predict": predict, "pseudo_label": pseudo_label, "tune": tune}
 POST = saved(score=0.2, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 PICTURES = 40
 
@@ -92,7 +94,7 @@ def content(path: Path) -> dict[str, bytes]:
 def test_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     members = [write_folder(tmp_path / "a"), write_folder(tmp_path / "b", 100)]
     (members[0] / "p03.npz").write_bytes(b"half a file")
-    given = f"members=[{members[0]},{members[1]}]", "skip_bad=true"
+    given = f"members=[{members[0]},{members[1]}]", "on_error=skip"
     kill("ensemble", BEFORE_THE_NAME.format(n=20), *given, f"output={tmp_path / 'killed'}")
     there = DetectionsFolder(tmp_path / "killed" / "detections")
     before = there.image_ids()
@@ -107,6 +109,34 @@ def test_an_ensemble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run("ensemble", *given, f"output={tmp_path / 'whole'}")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
     assert len(content(tmp_path / "whole")) == PICTURES + 1
+
+
+@pytest.mark.slow
+def test_a_prediction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path / "a.ckpt")
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    pixels = np.random.default_rng(0).normal(128, 12, (60, 30, 40)).astype(np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "images" / ("sub" * (number % 2)) / f"{number:02d}.png")
+    given = (
+        f"checkpoint={tmp_path / 'a.ckpt'}", f"images={tmp_path / 'images'}", "data.num_workers=0",
+        "trainer.accelerator=cpu", "write=[labels,table]",
+    )  # fmt: skip
+    kill("predict", BEFORE_THE_NAME.format(n=96), *given, f"output={tmp_path / 'killed'}")
+    there = DetectionsFolder(tmp_path / "killed" / "detections")
+    before = there.image_ids()
+    assert 20 < len(before) < 40 and list(there.folder.parent.rglob(".*.partial*")), "a file had no name yet"
+    asked: list[str] = []
+    detect = UNetModule.detect
+    monkeypatch.setattr(
+        UNetModule, "detect", lambda self, batch: asked.extend(t.image_id for t in batch.targets) or detect(self, batch)
+    )
+    run("predict", *given, f"output={tmp_path / 'killed'}")
+    assert sorted([*asked, *before]) == there.image_ids() and len(there.image_ids()) == 60
+    run("predict", *given, f"output={tmp_path / 'whole'}")
+    for folder in (tmp_path / "killed", tmp_path / "whole"):
+        assert not list(folder.rglob(".*.partial*"))
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 
 def test_pseudo_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

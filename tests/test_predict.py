@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -24,6 +29,7 @@ from sartorius.rescoring.saved import postprocess_of
 from sartorius.running import building, wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.callbacks.test_out_of_memory import CPU
+from tests.data.files.test_source import KINDS
 from tests.doubles import ToyModule, toy_config
 from tests.rescoring.size_filter import larger_than
 
@@ -149,12 +155,12 @@ def test_views_are_joined(config: Compose, tmp_path: Path) -> None:
 def test_views_in_folders_of_their_own(config: Compose, tmp_path: Path) -> None:
     main(config("tta=scales", "tta.symmetries=[none,turn_90]", "tta.scales=[1,2]", "tta.fuse=null"))
     names = ["none", "none_x2", "turn_90", "turn_90_x2"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"detections_{name}" for name in names]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*/")) == [f"detections_{name}" for name in names]
     turned = DetectionsFolder(tmp_path / "out" / "detections_turn_90")
     assert turned.image_ids() == ["test00", "test01"] and turned.meta["view"] == "turn_90"
     # counterclockwise: what is 5 from the left of the view is 5 from the top, and what is at its top is at the right
     assert turned.load("test00").boxes.tolist() == [[64 - 10, 5, 64 - 4, 20]]
-    with pytest.raises(InputError, match="detections_none: holds detections already"):
+    with pytest.raises(InputError, match="detections_[a-z0-9_]+: holds detections already"):
         main(config("tta=flips"))
 
 
@@ -172,25 +178,183 @@ def test_a_bad_image_is_named(config: Compose, tmp_path: Path) -> None:
         main(config(f"images={tmp_path / 'nowhere'}"))
 
 
-def test_images_of_sub_folders_are_not_missed_in_silence(config: Compose, tmp_path: Path) -> None:
+def test_images_of_sub_folders_and_of_a_glob(config: Compose, tmp_path: Path) -> None:
     (tmp_path / "images" / "x.png").mkdir(parents=True)
     image = Image.fromarray(np.full((30, 50), 128, np.uint8))
     image.save(tmp_path / "images" / "x.png" / "b.png")
-    with pytest.raises(InputError, match=r"no images in it, only in its sub-folders \(x\.png\)"):
-        main(config(f"images={tmp_path / 'images'}"))
     image.save(tmp_path / "images" / "a.tif")
-    with pytest.warns(match=r"the images of its sub-folders \(x\.png\) are left out"):
-        main(config(f"images={tmp_path / 'images'}"))
-    assert DetectionsFolder(tmp_path / "out" / "detections").image_ids() == ["a"]
+    main(config(f"images={tmp_path / 'images'}"))
+    assert DetectionsFolder(tmp_path / "out" / "detections").image_ids() == ["a", "x.png__b"]
+    main(config(f"images='{tmp_path}/images/**/*.png'", f"output={tmp_path / 'globbed'}"))
+    assert DetectionsFolder(tmp_path / "globbed" / "detections").image_ids() == ["x.png__b"]
 
 
-def test_old_detections_are_not_mixed_with_new_ones(config: Compose, tmp_path: Path) -> None:
+def test_results_of_other_settings_are_not_mixed(config: Compose, tmp_path: Path, tiny_competition: Path) -> None:
     main(config())
-    with pytest.raises(InputError, match="holds detections already"):
-        main(config())
+    other = tmp_path / "b.ckpt"
+    content = torch.load(tmp_path / "a.ckpt", weights_only=False)
+    torch.save({**content, "state_dict": {name: value + 1 for name, value in content["state_dict"].items()}}, other)
+    for changes, what in (
+        ([f"checkpoint={other}"], "checkpoint"),
+        (["postprocess.score.threshold.default=0.99"], "postprocess"),
+        (["data.levels=range"], "reading"),
+        (["pixel_size=0.5", "scale=2"], "reading"),
+    ):
+        with pytest.raises(InputError, match=f"detections: was predicted with another {what}; give another output="):
+            main(config(*changes))
+    with pytest.raises(InputError, match=r"holds detections of 1 images that are not among these 1 \(test01, ...\)"):
+        main(config(f"images={tiny_competition / 'test' / 'test00.png'}"))
+    shutil.move(tmp_path / "a.ckpt", tmp_path / "moved.ckpt")
+    main(config(f"checkpoint={tmp_path / 'moved.ckpt'}"))
     shutil.rmtree(tmp_path / "out" / "detections")
     with pytest.raises(InputError, match="overlays: holds overlays already; delete them or give another output="):
-        main(config())
+        main(config(f"checkpoint={tmp_path / 'moved.ckpt'}"))
+
+
+def test_the_same_command_predicts_nothing_twice(
+    config: Compose, tmp_path: Path, tiny_competition: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(config())
+    seen: list[str] = []
+    detect = ToyModule._detect
+    monkeypatch.setattr(ToyModule, "_detect", lambda self, image, name: seen.append(name) or detect(self, image, name))
+    main(config())
+    assert seen == []
+    (tmp_path / "out" / "detections" / "test01.npz").unlink()
+    (tmp_path / "out" / "detections" / ".test01.99.partial.npz").write_bytes(b"cut off")
+    later = (tmp_path / "out" / "detections" / "test00.npz").stat().st_mtime + 10
+    main(config())
+    assert seen == ["test01"] and not list((tmp_path / "out").rglob("*.partial*"))
+    os.utime(tiny_competition / "test" / "test00.png", (later, later))
+    main(config())
+    assert seen == ["test01", "test00"], "its file is newer"
+
+
+def test_one_damaged_file_among_a_hundred(config: Compose, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the same command again, with the file mended, predicts that one alone."""
+    (tmp_path / "many").mkdir()
+    image = Image.fromarray(np.random.default_rng(0).normal(128, 12, (20, 24)).astype(np.uint8))
+    for number in range(100):
+        image.save(tmp_path / "many" / f"{number:02d}.png")
+    whole = (tmp_path / "many" / "17.png").read_bytes()
+    (tmp_path / "many" / "17.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "many" / "53.png").write_text("no image")
+    given = (f"images={tmp_path / 'many'}", "write=[]")
+    with pytest.raises(InputError, match=r"53\.png: not a readable image.*; .*17\.png: cut off or damaged") as error:
+        main(config(*given))
+    assert "\n" not in str(error.value)
+    (tmp_path / "many" / "53.png").write_bytes(whole)
+    assert list(main(config(*given, "on_error=skip"))) == ["17"]
+    out = capsys.readouterr().out
+    assert "skipped: " in out and "17.png: cut off" in out
+    assert "99 images; 1 that cannot be read are skipped: detections" in out
+    folder = DetectionsFolder(tmp_path / "out" / "detections")
+    assert len(folder.image_ids()) == 99 and list(folder.meta["skipped"]) == ["17"]
+    assert len(main(config(*given, "on_error=skip"))) == 1
+    (tmp_path / "many" / "17.png").write_bytes(whole)
+    assert main(config(*given, "on_error=skip")) == {} == folder.meta["skipped"]
+    assert len(folder.image_ids()) == 100 and "100 images, 99 of them by an earlier run" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("own_logging")
+def test_bad_images_that_are_skipped_end_in_exit_code_3(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.full((30, 50), 128, np.uint8)).save(tmp_path / "images" / f"{name}.png")
+    (tmp_path / "images" / "bad.tif").write_bytes(b"II*\0")
+    given = [f"checkpoint={tmp_path / 'a.ckpt'}", f"images={tmp_path / 'images'}", f"output={tmp_path / 'out'}"]
+    for more, code in (("on_error=skip", 3), ("on_error=stop", 1)):
+        monkeypatch.setattr(sys, "argv", ["predict", *given, "data.num_workers=0", "trainer.accelerator=cpu", more])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == code
+    out, err = capsys.readouterr()
+    assert "2 images; 1 that cannot be read are skipped" in out and "bad.tif: not a readable" in out
+    assert "error: " in err and "bad.tif: not a readable" in err.splitlines()[-1]
+    table = tables.read_table(tmp_path / "out" / "tables" / "images.csv")
+    assert table.set_index("image")["status"].to_dict() == {"a": "ok", "b": "ok", "bad": "bad"}
+
+
+def see(self: ToyModule, image: torch.Tensor, image_id: str) -> Detections:
+    """Detect one box, whose score depends on every pixel."""
+    weights = torch.arange(image.numel()).reshape(image.shape) % 97
+    score = float((image.double() * weights).sum() / (255 * weights).sum())
+    return replace(DETECT(self, image, image_id), scores=np.array([score], np.float32))
+
+
+DETECT = ToyModule._detect
+
+
+def test_ten_kinds_of_file_of_one_image_give_the_same_cells(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyModule, "_detect", see)
+    (tmp_path / "kinds").mkdir()
+    for name, (write, pixels) in KINDS.items():
+        write(tmp_path / "kinds" / f"{name.replace('.', '_', 1)}{Path(name).suffix}", pixels)
+    main(config(f"images={tmp_path / 'kinds'}", "write=[]"))
+    found = list(DetectionsFolder(tmp_path / "out" / "detections"))
+    assert len(found) == len(KINDS) > 10
+    assert {detections.scores.tobytes() for detections in found} == {found[0].scores.tobytes()}
+    assert len({(detections.height, detections.width) for detections in found}) == 1
+
+
+def test_images_are_brought_to_the_scale_of_the_training(
+    config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The toy's box, 5 4 20 10 of what it sees, is twice as large in a file that is seen at half its size."""
+    content = torch.load(tmp_path / "a.ckpt", weights_only=False)
+    content[checkpoints.KEY]["pixel_size"] = 1.3
+    torch.save(content, tmp_path / "known.ckpt")
+    image = np.random.default_rng(0).normal(128, 12, (41, 60)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "fine.tif", image, imagej=True, resolution=(1 / 0.65,) * 2, metadata={"unit": "um"})
+    Image.fromarray(image).save(tmp_path / "unknown.png")
+    given = (f"images=[{tmp_path / 'fine.tif'},{tmp_path / 'unknown.png'}]", "write=[]")
+    seen = set[tuple[int, ...]]()
+    detect = ToyModule._detect
+    monkeypatch.setattr(
+        ToyModule, "_detect", lambda self, image, name: seen.add(tuple(image.shape)) or detect(self, image, name)
+    )
+    with caplog.at_level(logging.INFO):
+        main(config(*given, f"checkpoint={tmp_path / 'known.ckpt'}"))
+    assert seen == {(1, 20, 30), (1, 41, 60)}
+    fine, unknown = DetectionsFolder(tmp_path / "out" / "detections")
+    assert (fine.height, fine.width, fine.pixel_size, unknown.pixel_size) == (41, 60, 0.65, None)
+    np.testing.assert_allclose(fine.boxes, [[10, 4 * 41 / 20, 40, 10 * 41 / 20]], rtol=1e-6)
+    assert unknown.boxes.tolist() == [[5, 4, 20, 10]]
+    assert "scale: 1 of 2 images are resized by 0.5 for the network" in caplog.text
+    assert "without the pixel size of 1 of 2 images (pixel_size=0.65 gives it)" in caplog.text
+    for options, sizes, pixel_size in (
+        (["pixel_size=2.6"], {(1, 82, 120)}, 2.6),
+        (["scale=1.0"], {(1, 41, 60)}, 0.65),
+        (["scale=3"], {(1, 123, 180)}, 0.65),
+    ):
+        seen.clear()
+        output = tmp_path / options[0]
+        main(config(*given, f"checkpoint={tmp_path / 'known.ckpt'}", f"output='{output}'", *options))
+        assert seen == sizes and DetectionsFolder(output / "detections").load("fine").pixel_size == pixel_size
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        main(config(*given, f"output={tmp_path / 'plain'}"))
+    assert "without the pixel size of the network's training (data.pixel_size of a training)" in caplog.text
+
+
+def test_the_log_says_what_becomes_of_grey_levels(
+    config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "many").mkdir()
+    image = np.random.default_rng(0).normal(128, 12, (30, 40)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "many" / "a.png")
+    Image.fromarray(image.astype(np.uint16) * 9).save(tmp_path / "many" / "b.png")
+    Image.fromarray(image - 60).save(tmp_path / "many" / "c.png")
+    with caplog.at_level(logging.INFO):
+        main(config(f"images={tmp_path / 'many'}", "write=[]"))
+    assert (
+        "grey levels: 2 of 3 images are standardised to mean 128 and deviation 11.58, the others stay as they are "
+        "(1 uint16, 1 another mean or deviation)"
+    ) in caplog.text
 
 
 @pytest.mark.parametrize(

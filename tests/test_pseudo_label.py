@@ -174,7 +174,7 @@ def test_parts_of_unknown_settings_are_made_again(run: Run, folder: Path, tmp_pa
     with pytest.raises(InputError, match="not a readable"):
         run(folder)
     (tmp_path / ".p.csv.parts" / "settings.json").unlink()
-    run(folder, "skip_bad=true", "pseudo_labels.min_score.cort=0.8")
+    run(folder, "on_error=skip", "pseudo_labels.min_score.cort=0.8")
     assert table(tmp_path)["ignore"].tolist() == ["false", "true", "true"], "0.9, 0.7, 0.5"
 
 
@@ -182,7 +182,7 @@ def test_a_corrupt_file_is_named_or_counted(run: Run, folder: Path, tmp_path: Pa
     (folder / "new.npz").write_bytes(b"nothing")
     with pytest.raises(InputError, match=r"new\.npz: not a readable detections file"):
         run(folder)
-    report = run(folder, "skip_bad=true")
+    report = run(folder, "on_error=skip")
     assert list(report.bad) == ["new"] and set(table(tmp_path)["id"]) == {NAMES[0]}
 
 
@@ -190,7 +190,9 @@ def test_images_that_do_not_fit(run: Run, folder: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "more", [*NAMES, "other"])
     assert run(folder, f"images={tmp_path / 'more'}").unpredicted == ["other"]
     (tmp_path / "more" / "new.png").unlink()
-    with pytest.raises(InputError, match="more: no image new, of which there are detections"):
+    with pytest.raises(
+        InputError, match="image new, of which there are detections, is not in images=; give their folder"
+    ):
         run(folder, f"images={tmp_path / 'more'}")
 
 
@@ -266,7 +268,7 @@ def test_workers_share_the_images_and_write_the_same_file(run: Run, tmp_path: Pa
         (folder / f"{name}.npz").write_bytes(b"no image")
     with pytest.raises(InputError, match=r"p04\.npz"):  # the first of them, whoever is faster
         run(folder, "workers=2")
-    report = run(folder, "workers=2", "skip_bad=true")  # goes on from what is done
+    report = run(folder, "workers=2", "on_error=skip")  # goes on from what is done
     assert list(report.bad) == ["p04", "p17"]
     kept = [line for line in one.splitlines() if not line.startswith((b"p04", b"p17"))]
     assert (tmp_path / "p.csv").read_bytes().splitlines() == kept

@@ -296,7 +296,7 @@ def test_predictions_need_their_images(write: Write, tiny_competition: Path, tmp
     folder = predicted(tmp_path / "p", tiny_competition, {"test00": 2})
     with pytest.raises(InputError, match="does not tell its images; give their folder with images="):
         write(f"detections={folder}")
-    with pytest.raises(InputError, match="no such folder of images"):
+    with pytest.raises(InputError, match="no such file or folder of images"):
         write(f"detections={folder}", f"images={tmp_path}/gone")
     with pytest.raises(InputError, match=r"run=None, detections=None: expected one of them"):
         write()

@@ -9,6 +9,7 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from sartorius.data.dataset import Batch
+from sartorius.data.loading.images import ImagesDataModule
 from sartorius.formats.cells import Cells
 from sartorius.formats.folder import CellsFolder
 from sartorius.formats.large_cells import LargeCells
@@ -51,11 +52,15 @@ class CellsWriter(Callback):
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the files of all images, and those that a stopped prediction did not come to; a collective call."""
         trainer.strategy.barrier("cells written")
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
-        if trainer.is_global_zero and self.files.formats:
-            for image_id in self.files.missing(datamodule.images):
-                self._add(self.detections.load(image_id), datamodule.source.image(image_id))
-            self.files.finish(datamodule.images)
+        if trainer.is_global_zero:
+            self.finish(trainer.datamodule)  # type: ignore[attr-defined]
+
+    def finish(self, images: ImagesDataModule) -> None:
+        """Write the files of all images, and those that a stopped prediction did not come to."""
+        if self.files.formats:
+            for image_id in self.files.missing(images.images):
+                self._add(self.detections.load(image_id), images.source.image(image_id))
+            self.files.finish(images.images, images.problems)
 
     def _add(self, detections: Detections, image: GreyImage | LargeImage) -> None:
         if not self.files.formats:

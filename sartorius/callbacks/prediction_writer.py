@@ -39,6 +39,11 @@ class PredictionWriter(ImageCallback):
         if not validation.in_fit:
             self._write(validation.trainer, validation.module, [image.detections])
 
+    def on_predict_start(self, trainer: Trainer, pl_module: SegmentationModule) -> None:
+        """Write meta.json: it tells whether a command continues this one where it is stopped."""
+        if trainer.is_global_zero:
+            self._describe(pl_module)
+
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: SegmentationModule, outputs: Any, batch: Any, *_: Any, **__: Any
     ) -> None:
@@ -59,13 +64,16 @@ class PredictionWriter(ImageCallback):
 
     def _write(self, trainer: Trainer, pl_module: SegmentationModule, outputs: Sequence[Detections]) -> None:
         if not self._described and trainer.is_global_zero and outputs:
-            about: dict[str, Any] = {
-                "cell_types": list(outputs[0].cell_type_names),
-                "mask_size": outputs[0].mask_size,
-                **{key: pl_module.hparams.get(key) for key in ("data", "model", "postprocess")},
-                "export_settings": pl_module.export_settings,
-            }
-            self.folder.write_meta(**{**about, **self.meta})
+            self._describe(pl_module, mask_size=outputs[0].mask_size)
             self._described = True
         for detections in outputs:
             self.folder.write(detections)
+
+    def _describe(self, module: SegmentationModule, **more: Any) -> None:
+        about: dict[str, Any] = {
+            "cell_types": list(module.cell_type_names),
+            **more,
+            **{key: module.hparams.get(key) for key in ("data", "model", "postprocess")},
+            "export_settings": module.export_settings,
+        }
+        self.folder.write_meta(**{**about, **self.meta})

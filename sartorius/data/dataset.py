@@ -78,6 +78,7 @@ class Target(_Movable):
     chosen: int64 [n], indices (0 to N - 1) of the cells to train on; None for all.
     ignored: bool [H, W], pixels of doubtful cells: neither cell nor background to any loss; None for none.
     weight: of this image in every loss.
+    scale: factor by which the network sees a predicted image larger.  pixel_size: micrometres; None where not known.
     """
 
     image_id: str
@@ -91,6 +92,8 @@ class Target(_Movable):
     chosen: Tensor | None = None
     ignored: Tensor | None = None
     weight: float = 1.0
+    scale: float = 1.0
+    pixel_size: float | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from sartorius.data.tiff import MAGIC, TiffImage
+from sartorius.data.tiff import MAGIC, TiffImage, only_image
 from sartorius.errors import InputError
 
 MAX_PIXELS = 178_956_970  # from here on Pillow suspects a file that is made to fill the memory
@@ -60,16 +60,23 @@ def decode(path: str | Path) -> tuple[Header, NDArray[Any]]:
     Channels beyond grey or RGB are left out. Raises InputError as `read_header`, and where the file is cut off or
     damaged or such a channel may be part of the image.
     """
-    with _opened(path) as image:
-        try:
-            return _header(image), upright(image.pixels(), image.orientation)
-        except (InputError, MemoryError):
-            raise
-        except Exception as error:  # of many kinds: Pillow's, tifffile's, those of the codecs
-            raise InputError(f"{path}: cut off or damaged ({error}); copy or download it again") from error
+    with _opened(path) as image, explained(path, "cut off or damaged", "copy or download it again"):
+        return _header(image), upright(image.pixels(), image.orientation)
 
 
-def _file(path: str | Path) -> BinaryIO:
+@contextmanager
+def explained(path: str | Path, problem: str, remedy: str) -> Iterator[None]:
+    """Raise InputError in place of the errors of a decoder, of which there are many kinds; a full memory is left."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # Pillow's, tifffile's, those of the codecs
+        raise InputError(f"{path}: {problem} ({' '.join(str(error).split())}); {remedy}") from error
+
+
+def open_file(path: str | Path) -> BinaryIO:
+    """Open a file of any content; raises InputError where it is missing or cannot be read."""
     try:
         return open(path, "rb")
     except FileNotFoundError as error:
@@ -78,29 +85,36 @@ def _file(path: str | Path) -> BinaryIO:
         raise InputError(f"{path}: not a readable image ({error.strerror}); copy it again") from error
 
 
+def is_tiff(file: BinaryIO) -> bool:
+    """Whether an open file is a TIFF, by its first bytes."""
+    magic = file.read(4)
+    file.seek(0)
+    return magic in MAGIC
+
+
+NO_IMAGE = ("not a readable image", "copy it again, or save it as PNG")  # problem and remedy
+
+
 @contextmanager
-def _opened(path: str | Path) -> Iterator[TiffImage | _PillowImage]:
-    with _file(path) as file:
-        magic = file.read(4)
-        file.seek(0)
-        try:
-            image = TiffImage(file) if magic in MAGIC else _PillowImage(file)
+def _opened(path: str | Path) -> Iterator[TiffImage | PillowImage]:
+    with open_file(path) as file:
+        with explained(path, *NO_IMAGE):
+            image = only_image(file) if is_tiff(file) else PillowImage(file)
             if image.height * image.width > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-        except InputError:
-            raise
-        except Exception as error:
-            raise InputError(f"{path}: not a readable image ({error}); copy it again, or save it as PNG") from error
         yield image
 
 
-def _header(image: TiffImage | _PillowImage) -> Header:
+def _header(image: TiffImage | PillowImage) -> Header:
     size = (image.height, image.width)
     return Header(*(size[::-1] if image.orientation > 4 else size), image.sample, image.colour)
 
 
-class _PillowImage:
-    """An open image of any format but TIFF; its attributes are those of a `TiffImage`."""
+class PillowImage:
+    """An open image of any format but TIFF; its attributes are those of a `TiffImage`.
+
+    dots: its resolution, pixels an inch (x, y); None where it has none.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         with warnings.catch_warnings():
@@ -115,14 +129,31 @@ class _PillowImage:
             self.sample, self.colour = "16-bit", "grey"
         elif any(";16" in str(tile[3]) for tile in image.tile):
             self.sample = "16-bit"
+        self.dots: tuple[float, float] | None = image.info.get("dpi")
         self.orientation = _orientation(image, file.name)  # last: it may decode the pixels
 
-    def pixels(self) -> NDArray[Any]:
-        """Decode as stored: numbers [H, W] of a grey image, uint8 [H, W, 3] of any other."""
+    def pixels(self, channel: int | None = None) -> NDArray[Any]:
+        """Decode as stored: numbers [H, W] of a grey image, uint8 [H, W, 3] of any other.
+
+        channel: decode only this one, counted from 0. Raises InputError where there is no such one.
+        """
+        if channel is not None and channel >= (bands := len(self._image.getbands())):
+            raise InputError(f"{self.name}: no channel {channel}, it has {bands}; give channel=0 to {bands - 1}")
         if self.sample == "16-bit" and self.colour != "grey":
-            raise InputError(f"{self.name}: 16 bits in each of several channels; save it with one channel, or as TIFF")
+            return self._deep(channel)
+        if channel is not None and self.colour not in ("grey", "palette"):
+            return np.array(self._image.getchannel(channel))
         exact = self.colour == "grey" and self.sample != "1-bit"
         return np.array(self._image if exact else self._image.convert("L" if self.colour == "grey" else "RGB"))
+
+    def _deep(self, channel: int | None) -> NDArray[Any]:
+        """Decode a PNG of 16 bits in each of several channels, of which Pillow keeps eight."""
+        import imagecodecs
+
+        if self._image.format != "PNG":
+            raise InputError(f"{self.name}: 16 bits in each of several channels; save it as PNG or TIFF")
+        pixels: NDArray[Any] = imagecodecs.png_decode(Path(self.name).read_bytes())
+        return pixels[..., 0 if self.colour == "grey+1" else slice(3)] if channel is None else pixels[..., channel]
 
 
 def _orientation(image: Image.Image, path: str) -> int:

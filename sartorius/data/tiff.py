@@ -20,27 +20,37 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF 
 _WHITE, _BLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
 _PUBLIC = 350  # codes of tags below are those of TIFF 6.0 and its supplements
 _JPEG = 7  # Compression; tifffile makes RGB of it
+_APART = 2  # PlanarConfiguration
 _MULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
 _SAMPLES = {"u": "{}-bit", "b": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}  # by NumPy's kind
 
 
+def open_tiff(file: BinaryIO) -> tifffile.TiffFile:
+    """Open a TIFF, without the other files of its set; raises ValueError for a damaged directory of its first page."""
+    tiff = tifffile.TiffFile(file, _multifile=False)
+    _check_directory(tiff)
+    return tiff
+
+
+def only_image(file: BinaryIO) -> TiffImage:
+    """Open a TIFF of one image; raises InputError for several pages, and as `TiffImage` does."""
+    tiff = open_tiff(file)
+    if (count := _count(tiff)) > 1:
+        raise InputError(f"{file.name}: {count} pages; expected one image a file: save the pages apart")
+    return TiffImage(file.name, tiff.pages.first)
+
+
 class TiffImage:
-    """The one image of an open file.
+    """An image of an open file: a page, or `stored` numbers behind it, [H, W], [H, W, channels] or [channels, H, W].
 
     height, width: pixels, as stored.  orientation: 1 (the image is stored upright) to 8.  sample, colour: see
     `image_files.Header`; 2 and 4 bits are scaled to 8.
 
-    Raises InputError for several pages and for what has no certain meaning in grey or RGB. A damaged file raises any
-    exception.
+    Raises InputError for what has no certain meaning in grey or RGB. A damaged file raises any exception.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.name = file.name
-        tiff = tifffile.TiffFile(file)
-        self.page = page = tiff.pages.first
-        _check_directory(tiff)
-        if (count := _count(tiff)) > 1:
-            raise self._refused(f"{count} pages; expected one image a file: save the pages apart")
+    def __init__(self, name: str, page: tifffile.TiffPage, stored: NDArray[Any] | None = None) -> None:
+        self.name, self.page, self.stored = name, page, stored
         if page.dtype is None or page.dtype.kind not in _SAMPLES or not isinstance(page.bitspersample, int):
             form = f"{page.bitspersample} bits in SampleFormat {page.sampleformat}"
             raise self._refused(f"pixels of {form}; save them as integers or floats")
@@ -67,20 +77,36 @@ class TiffImage:
     def _refused(self, problem: str) -> InputError:
         return InputError(f"{self.name}: {problem}")
 
-    def pixels(self) -> NDArray[Any]:
-        """Decode as stored: numbers [H, W], the lowest black, or [H, W, 3] of colours, uint8 from a palette."""
+    def pixels(self, channel: int | None = None) -> NDArray[Any]:
+        """Decode as stored: numbers [H, W], the lowest black, or [H, W, 3] of colours, uint8 from a palette.
+
+        channel: decode only this one, colours and others counted from 0. Raises InputError where there is no such one.
+        """
+        page, pixels = self.page, self._stored()
+        if channel is not None:
+            if channel >= (count := self.channels + self.others):
+                raise self._refused(f"no channel {channel}, it has {count}; give channel=0 to {count - 1}")
+            pixels = pixels[..., channel]
+        else:
+            for k in range(self.others):
+                self._check_other(k, pixels[..., self.channels + k])
+            pixels = pixels[..., 0] if self.channels == 1 else pixels[..., :3]
+        if self.colour == "palette":
+            return _palette(np.asarray(page.tags.valueof(320)))[pixels.astype(np.intp)]
+        return _from_black(pixels, page.bitspersample, page.photometric == _WHITE)
+
+    def _stored(self) -> NDArray[Any]:
+        """Read the numbers as they are stored, [H, W, channels]."""
         page = self.page
+        if self.stored is not None:
+            if page.planarconfig == _APART and page.samplesperpixel > 1:
+                return np.moveaxis(self.stored, 0, -1)
+            return self.stored.reshape(self.height, self.width, -1)
         ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False))
         if page.compression != 1 and max(ends, default=0) > page.parent.filehandle.size:
             raise ValueError("the file ends within the pixels")  # some codecs invent the rest
         planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [channels apart, H, W, channels together]
-        pixels = np.moveaxis(planes[..., 0], 0, -1) if len(planes) > 1 else planes[0]
-        for k in range(self.others):
-            self._check_other(k, pixels[..., self.channels + k])
-        pixels = pixels[..., 0] if self.channels == 1 else pixels[..., :3]
-        if self.colour == "palette":
-            return _palette(np.asarray(page.tags.valueof(320)))[pixels.astype(np.intp)]
-        return _from_black(pixels, page.bitspersample, page.photometric == _WHITE)
+        return np.moveaxis(planes[..., 0], 0, -1) if len(planes) > 1 else planes[0]
 
     def _check_other(self, k: int, channel: NDArray[Any]) -> None:
         """Refuse a channel that may belong to the image: only alpha and one of a single value may be left out."""
@@ -90,7 +116,9 @@ class TiffImage:
             raise self._refused("colours that are multiplied by alpha; save it without alpha")
         if meaning not in (_MULTIPLIED, _ALPHA) and not flat:
             number = self.channels + k + 1
-            raise self._refused(f"channel {number} is neither colour nor alpha; save one channel a file")
+            raise self._refused(
+                f"channel {number} is neither colour nor alpha; save one channel a file, or give channel="
+            )
 
 
 def _check_directory(tiff: tifffile.TiffFile) -> None:

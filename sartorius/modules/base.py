@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from sartorius.errors import InputError
+from sartorius.inference.scaled import detect_scaled
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
@@ -48,8 +49,8 @@ class SegmentationModule(pl.LightningModule):
         return self.detect(batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
-        """Detect the cells of every image of the batch."""
-        return self.detect(batch)
+        """Detect the cells of every image of the batch at its target's scale, in the pixels of its file."""
+        return detect_scaled(self.detect, batch)
 
     def take_capped(self) -> str | None:
         """Name the images, detected since the last call, of which not all detections were kept; None for none."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sartorius.data import provenance
 from sartorius.errors import InputError
+from sartorius.inference.scaled import resized, scaled_size
 from sartorius.inference.windows import in_memory
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
@@ -46,13 +47,13 @@ class StoredDetections(SegmentationModule):
     def detect(self, batch: Batch) -> list[Detections]:
         """Load the folder's detections of every image."""
         stored = [self.folder.load(target.image_id) for target in batch.targets]
-        for detections, image in zip(stored, batch.images, strict=True):
-            if (detections.height, detections.width) != tuple(image.shape[-2:]):
+        for detections, image, target in zip(stored, batch.images, batch.targets, strict=True):
+            if scaled_size(detections.height, detections.width, target.scale) != tuple(image.shape[-2:]):
                 raise InputError(
                     f"{self.folder.folder}: {detections.image_id} was {detections.width}x{detections.height} pixels "
                     f"when it was predicted, the image here has {image.shape[-1]}x{image.shape[-2]}; predict it again"
                 )
-        return stored
+        return [resized(detections, *image.shape[-2:]) for detections, image in zip(stored, batch.images, strict=True)]
 
 
 @constructible
@@ -101,7 +102,7 @@ class TwoStageModule(SegmentationModule):
             "combine": combine,
             "mask_size": mask_size,
         }
-        self.hparams.update({key: stage.hparams.get(key) for key in ("postprocess", "data")}, model=model)
+        self.hparams.update({key: stage.hparams.get(key) for key in ("postprocess", "data", "pixel_size")}, model=model)
         seen = [part.hparams.get(provenance.KEY) or {} for part in (stage, second)]
         self.hparams[provenance.KEY] = {**seen[0], **seen[1]}
 

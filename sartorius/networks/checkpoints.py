@@ -1,9 +1,9 @@
 """Checkpoint metadata beside the weights, read without running code from the file.
 
 The metadata are the module's `hparams`, which Lightning stores: `format_version`, `model` (the resolved config of the
-module), `cell_types`, `postprocess`, `data` (its name), `config` (the whole resolved config) and, after a fit,
-`trained_on` and `images` (see `data.provenance`): of a training on all labelled images, which nothing has scored, the
-list of validation images is empty.
+module), `cell_types`, `postprocess`, `data` (its name), `pixel_size` (of its images in micrometres, None where not
+known), `config` (the whole resolved config) and, after a fit, `trained_on` and `images` (see `data.provenance`): of a
+training on all labelled images, which nothing has scored, the list of validation images is empty.
 """
 
 from __future__ import annotations
@@ -82,6 +82,18 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
     except RuntimeError as error:
         text = textwrap.shorten(str(error), 300, placeholder="...")
         raise InputError(f"{checkpoint}: the weights do not fit the model of its metadata: {text}") from error
+
+
+def grey_levels(metadata: Mapping[str, Any]) -> dict[str, float]:
+    """Return `mean` and `std` of the images that a network was trained on; {} where its metadata tell none."""
+    model = metadata.get("model") or {}
+    network = (model.get("first") or model).get("network") or {}
+    found = {key: network.get(key) for key in ("mean", "std")}
+    return {
+        key: float(value)
+        for key, value in found.items()
+        if isinstance(value, int | float) and None not in found.values()
+    }
 
 
 def without_weights(node: Any) -> Any:

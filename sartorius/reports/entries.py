@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
 from sartorius.data.competition.folder import Competition
-from sartorius.data.images import ImageFolder, list_images
+from sartorius.data.files.source import predicted_images
 from sartorius.data.livecell.folder import LiveCell
 from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
@@ -40,14 +39,13 @@ def images_of(run: Run, root: str | None, fallback: str, images: str | None = No
     root, images: given by the person, in place of the run's own. fallback: where none is known. Raises InputError where
     the images cannot be read.
     """
-    if images is None and root is None and run.detections:
-        images = DetectionsFolder(run.detections[0]).meta.get("images")  # of `predict`
+    meta = DetectionsFolder(run.detections[0]).meta if run.detections else {}
+    if images is None and root is None:
+        images = meta.get("images")  # of `predict`
     if run.unscored and images is None:
         raise InputError(f"{run.detections[0]}: does not tell its images; give their folder with images=")
     if images is not None:
-        path = Path(images)
-        paths = [path] if path.is_file() else list_images(path)
-        return ImageFolder(path, paths, run.get("data", "levels") or "exact"), False
+        return predicted_images(images, meta), False
     place = root or run.get("data", "root") or fallback
     if str(run.get("data", "_target_")).endswith(".LiveCellDataModule"):
         files, names, repeated = (run.get("data", key) for key in ("annotation_files", "cell_type_names", "repeated"))

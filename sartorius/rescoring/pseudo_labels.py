@@ -10,7 +10,6 @@ import numpy as np
 
 from sartorius.data.annotation_rows import read_table, well_of
 from sartorius.data.image_files import read_header
-from sartorius.data.images import ImageFolder
 from sartorius.data.pseudo_labels.settings import PseudoLabels
 from sartorius.errors import InputError
 from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
@@ -72,16 +71,14 @@ def check_order(settings: PseudoLabels) -> None:
 class PseudoLabeller:
     """Labels the images of a folder of detections, each into its part of the file; picklable.
 
-    images: that must hold the images, at the size of their detections; None accepts any. skip_bad: an image whose
-    detections cannot be read, or do not fit, is a problem to report; otherwise it raises InputError.
+    images: files by id, that must hold the images, at the size of their detections; None accepts any.
     """
 
     folder: DetectionsFolder
     postprocess: Postprocess
     settings: PseudoLabels
     file: PseudoLabelFile
-    images: ImageFolder | None
-    skip_bad: bool
+    images: Mapping[str, Path] | None
 
     def __post_init__(self) -> None:
         check_order(self.settings)
@@ -91,13 +88,11 @@ class PseudoLabeller:
         return self.file.has(image_id, self.folder.file(image_id))
 
     def __call__(self, image_id: str) -> str | None:
-        """Label an image; returns the problem with a bad one, None for a good one."""
+        """Label an image; returns the problem where its detections cannot be read or do not fit, else None."""
         try:
             detections = self.folder.load(image_id)
             self._check_size(detections)
         except InputError as error:
-            if not self.skip_bad:
-                raise
             return str(error)
         self._check_agreement(detections)
         self.file.add(label(detections, self.postprocess, self.settings))
@@ -107,10 +102,9 @@ class PseudoLabeller:
         """Raise InputError unless the image is there, at the size of its detections."""
         if self.images is None:
             return
-        image_id, path = detections.image_id, self.images.paths.get(detections.image_id)
-        if path is None:
+        if (path := self.images.get(detections.image_id)) is None:
             raise InputError(
-                f"{self.images.folder}: no image {image_id}, of which there are detections; give their folder"
+                f"image {detections.image_id}, of which there are detections, is not in images=; give their folder"
             )
         height, width = read_header(path)[:2]
         if (height, width) != (detections.height, detections.width):

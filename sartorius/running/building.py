@@ -79,6 +79,7 @@ def build_module(cfg: DictConfig, pretrained: bool = True) -> SegmentationModule
         cell_types=list(module.cell_type_names),
         postprocess=plain(cfg.get("postprocess")),
         data=OmegaConf.select(cfg, "data.name"),
+        pixel_size=OmegaConf.select(cfg, "data.pixel_size"),
         config=plain(cfg),
     )
     return module

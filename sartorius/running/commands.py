@@ -19,14 +19,19 @@ from sartorius.running.settings.typed import as_typed
 from sartorius.running.signals import Terminated, sigterm_raises
 from sartorius.sweeps.task import MembersFailed, in_multirun, run_member
 
+SKIPPED = 3  # exit code
 
-def command(config_name: str, output: Output = FOLDER) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
+
+def command(
+    config_name: str, output: Output = FOLDER, skipped: Callable[[Any], int] = lambda result: 0
+) -> Callable[[Callable[[DictConfig], Any]], Callable[..., Any]]:
     """Decorate `main(cfg)`: a Hydra program over conf/<config_name>.yaml; `main(cfg)` can still be called in Python.
 
     Bad input, a mistyped option, a missing value and a file that cannot be read or written end in one line
     `error: ...` on stderr and exit code 1, Ctrl-C in exit code 130, SIGTERM in 143; a bug keeps its traceback. In a
     multirun a failed member does not stop the others, whatever its error; the exit code is 1 all the same (see
-    `sweeps`). `output` is claimed while `main` runs, called in Python too.
+    `sweeps`). skipped: counts, in what `main` returns, the bad files that were left out: with any, the exit code is 3.
+    `output` is claimed while `main` runs, called in Python too.
     """
 
     def decorate(main: Callable[[DictConfig], Any]) -> Callable[..., Any]:
@@ -43,10 +48,7 @@ def command(config_name: str, output: Output = FOLDER) -> Callable[[Callable[[Di
             if in_multirun():
                 tame_warnings()  # in this process too, which a launcher may have started
                 return run_member(checked, cfg, failures.line_of)
-            try:
-                return checked(cfg)
-            except Exception as error:
-                _end(error)
+            return _ended(checked, cfg, skipped)
 
         @functools.wraps(main)
         def program(cfg: DictConfig | None = None) -> Any:
@@ -55,6 +57,17 @@ def command(config_name: str, output: Output = FOLDER) -> Callable[[Callable[[Di
         return program
 
     return decorate
+
+
+def _ended(checked: Callable[[DictConfig], Any], cfg: DictConfig, skipped: Callable[[Any], int]) -> Any:
+    """Run a command to its exit code; a bug is raised."""
+    try:
+        result = checked(cfg)
+    except Exception as error:
+        _end(error)
+    if skipped(result):
+        sys.exit(SKIPPED)
+    return result
 
 
 def _run_hydra(job: Callable[[DictConfig], Any], config_name: str) -> Any:

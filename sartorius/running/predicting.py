@@ -12,17 +12,19 @@ from omegaconf import DictConfig
 
 from sartorius.data import provenance
 from sartorius.errors import InputError
-from sartorius.running import loading
+from sartorius.networks import checkpoints
+from sartorius.running import continued, loading, processes
 from sartorius.running.building import resolve_precision
 from sartorius.running.freed_memory import keep_freed_memory
-from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate_all, plain
+from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
+    from pytorch_lightning import Callback, Trainer
 
+    from sartorius.data.loading.images import ImagesDataModule
     from sartorius.inference.tta import Augmented
     from sartorius.modules.base import SegmentationModule
-    from sartorius.postprocess.finalise import Finalised
+    from sartorius.postprocess.finalise import Finalised, Postprocess
     from sartorius.structures.arrays import GreyImage
 
 log = logging.getLogger(__name__)
@@ -53,46 +55,81 @@ def model_source(checkpoint: str | None, stages: Mapping[str, Any] | None) -> st
     return f"{stages['first']} + {stages['second']}"
 
 
-def build_predictions(cfg: DictConfig, images: Sequence[str]) -> tuple[SegmentationModule, list[Prediction]]:
-    """Load the model of a config and build its pass over the images: one a view where `tta.fuse` is null, else one.
+def load_model(cfg: DictConfig) -> SegmentationModule:
+    """Load the model of a config; raises InputError as `model_source` does and for what does not fit the checkpoint."""
+    model_source(cfg.checkpoint, plain(cfg.get("model")))
+    if cfg.checkpoint is not None:
+        return loading.load_module(cfg.checkpoint, cfg.inference)
+    return loading.load_stages(cfg.model, cfg.inference)
 
-    images: ids. Those that the model was trained on are warned of, and named in meta.json for whoever scores them.
-    Detections are saved with the post-processing and the filter that the config adds to those of the checkpoint; a
-    single pass writes the cells of `write` too. Raises InputError as `model_source` does, and for what does not fit the
-    checkpoint.
+
+def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModule:
+    """Build the images of a config, at the grey levels and the scale that the module was trained on."""
+    images: ImagesDataModule = instantiate(
+        cfg.data, **checkpoints.grey_levels(module.hparams), trained_at=module.hparams.get("pixel_size")
+    )
+    return images
+
+
+def build_predictions(cfg: DictConfig, module: SegmentationModule, images: ImagesDataModule) -> list[Prediction]:
+    """Build the pass of a module over the images: one a view where `tta.fuse` is null, else one; sets the images up.
+
+    Those that an earlier run of the same command predicted are left out. Those that the model was trained on are warned
+    of, and named in meta.json for whoever scores them. Detections are saved with the post-processing and the filter
+    that the config adds to those of the checkpoint; a single pass writes the cells of `write` too. Raises InputError as
+    `Continued` and the setup of the images do, and for what does not fit the checkpoint.
     """
-    from sartorius.postprocess.saved import from_saved, to_saved
+    from sartorius.postprocess.saved import from_saved
     from sartorius.rescoring import saved as saved_filter
 
     source = model_source(cfg.checkpoint, plain(cfg.get("model")))
-    if cfg.checkpoint is not None:
-        module = loading.load_module(cfg.checkpoint, cfg.inference)
-    else:
-        module = loading.load_stages(cfg.model, cfg.inference)
     postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
-    meta: dict[str, Any] = {
-        "checkpoint": source,
-        "images": str(cfg.images),
-        "tta": plain(cfg.tta) or None,
-        "postprocess": to_saved(postprocess),
-        "overlaps": cfg.overlaps,
-        saved_filter.KEY: saved_filter.to_save(cfg.filter, module.cell_type_names),
-        provenance.KEY: _trained_on(module, images, source),
-    }
+    fitted = saved_filter.to_save(cfg.filter, module.cell_type_names)
+    meta = _describe(cfg, images, postprocess, fitted)
+    meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source.ids, source)}
     folder = Path(cfg.callbacks.prediction_writer.folder)
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
-    if views is None or views.fuse is not None:
-        shown = saved_filter.with_filter(postprocess, saved_filter.from_entry(meta[saved_filter.KEY], source))
+    apart = views.apart() if views is not None and views.fuse is None else {}
+    folders = [folder.with_name(f"{folder.name}_{name}") for name in apart] or [folder]
+    earlier = continued.Continued(Path(str(cfg.output)), folders, meta[continued.KEY], images.source.ids)
+    images.setup("predict", earlier.is_done(images.source.path))
+    meta["skipped"] = images.problems
+    if not apart:
+        shown = saved_filter.with_filter(postprocess, saved_filter.from_entry(fitted, source))
         callbacks = instantiate_all(cfg.callbacks, cells={"postprocess": shown}, prediction_writer={"meta": meta})
-        return module, [Prediction(folder, build_predictor(cfg.trainer, callbacks))]
+        return [Prediction(folder, build_predictor(cfg.trainer, callbacks))]
     without_cells = DictConfig({**plain(cfg.callbacks), "cells": None})
     predictions = []
-    for name, view in views.apart().items():
-        own = folder.with_name(f"{folder.name}_{name}")
+    for own, (name, view) in zip(folders, apart.items(), strict=True):
         writer = {"folder": str(own), "meta": {**meta, "view": name}}
         callbacks = instantiate_all(without_cells, prediction_writer=writer)
         predictions.append(Prediction(own, build_predictor(cfg.trainer, callbacks), view))
-    return module, predictions
+    return predictions
+
+
+def _describe(
+    cfg: DictConfig, images: ImagesDataModule, postprocess: Postprocess, fitted: dict[str, str] | None
+) -> dict[str, Any]:
+    """Make the entries of meta.json that tell how the images are predicted, and which command continues this one."""
+    from sartorius.postprocess.saved import to_saved
+    from sartorius.rescoring import saved as saved_filter
+
+    shared = {
+        "reading": images.settings,
+        "tta": plain(cfg.tta) or None,
+        "postprocess": to_saved(postprocess),
+        "overlaps": cfg.overlaps,
+    }
+    model = plain(cfg.get("model")) or {}
+    files = [cfg.checkpoint] if cfg.checkpoint is not None else [model["first"], model["second"]]
+    made_with = {
+        "checkpoint": [continued.fingerprint(file) for file in files],
+        "model": {key: value for key, value in model.items() if key not in ("first", "second")},
+        "inference": plain(cfg.inference) or None,
+        saved_filter.KEY: fitted and fitted["content"],
+        **shared,
+    }
+    return {**shared, "images": images.files, saved_filter.KEY: fitted, continued.KEY: made_with}
 
 
 def _trained_on(module: SegmentationModule, images: Sequence[str], source: str) -> dict[str, str]:
@@ -115,16 +152,22 @@ def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Train
     return build_trainer(trainer, callbacks=[*callbacks, OutOfMemory(), Sigterm()], **NOTHING_ELSE)
 
 
-def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
+def run_prediction(module: SegmentationModule, images: ImagesDataModule, trainer: Trainer) -> None:
     """Apply the module to the images, of which each process takes its share; the trainer's callbacks write the results.
 
-    Returns when all processes are done. Raises KeyboardInterrupt when a person stops it, InputError where memory runs
-    out.
+    Where no image is left, only what is made of all of them is written. Returns when all processes are done. Raises
+    KeyboardInterrupt when a person stops it, InputError where memory runs out.
     """
+    from sartorius.callbacks.cells_writer import CellsWriter
     from sartorius.callbacks.out_of_memory import explain_memory
 
+    if not images.left:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, CellsWriter) and processes.rank() == 0:
+                callback.finish(images)
+        return
     try:
-        trainer.predict(module, datamodule, return_predictions=False)
+        trainer.predict(module, images, return_predictions=False)
         trainer.strategy.barrier("predicted")
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None

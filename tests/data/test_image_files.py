@@ -16,6 +16,8 @@ from PIL import Image, ImageOps
 from sartorius.data.image_files import Header, decode, read_header
 from sartorius.data.images import read_grey
 from sartorius.errors import InputError
+from tests.data.files.reading import read as read_image
+from tests.data.files.reading import source
 
 SHAPE = (38, 53)
 RAMP = np.arange(38 * 53).reshape(SHAPE)
@@ -91,7 +93,7 @@ def test_rgb(tmp_path: Path, dtype: str, planar: str, layout: dict[str, Any]) ->
     if dtype in ("uint16", "int8", "float32"):
         grey = pixels.astype(np.float64) @ [0.299, 0.587, 0.114]
         expected = (grey - grey.mean()) / grey.std() * 11.58 + 128
-        np.testing.assert_allclose(read_grey(path, levels="standardise"), expected, atol=0.51)
+        np.testing.assert_allclose(read_image(path, "standardise"), expected, atol=0.51)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -100,8 +102,8 @@ def test_white_is_the_lowest_value(tmp_path: Path, dtype: str) -> None:
     path = write(tmp_path / "a.tif", pixels, photometric="miniswhite")
     np.testing.assert_array_equal(decode(path)[1], -pixels if pixels.dtype.kind == "f" else np.invert(pixels))
     np.testing.assert_array_equal(
-        read_grey(path, levels="standardise"),
-        read_grey(write(tmp_path / "b.tif", decode(path)[1], photometric="minisblack"), levels="standardise"),
+        read_image(path, "standardise"),
+        read_image(write(tmp_path / "b.tif", decode(path)[1], photometric="minisblack"), "standardise"),
     )
 
 
@@ -142,7 +144,7 @@ def test_palette(tmp_path: Path, bits: int, old: bool) -> None:
     assert read_header(path) == (*SHAPE, f"{bits}-bit", "palette")
     np.testing.assert_array_equal(decode(path)[1][..., 0], colours[values])
     if bits == 8:
-        np.testing.assert_array_equal(read_grey(path, accept_rgb=True), colours[values])
+        np.testing.assert_array_equal(read_image(path), colours[values])
         with pytest.raises(InputError, match="kind 8-bit palette; expected 8-bit grey"):
             read_grey(path)
 
@@ -190,7 +192,7 @@ def test_orientation_of_header_and_pixels(tmp_path: Path, suffix: str, orientati
         write(path, stored, extratags=[(274, 3, 1, orientation, True)], **kind)
     else:
         Image.fromarray(pixels).save(path, exif=exif, quality=100)
-    found = read_grey(path, accept_rgb=True)
+    found = read_image(path)
     assert read_header(path)[:2] == found.shape == expected.shape
     np.testing.assert_allclose(found.astype(int), expected, atol=2 if suffix == "jpg" else 0)
 
@@ -243,17 +245,17 @@ def test_further_channels(
         with pytest.raises(InputError, match=f"a.tif: .*{message}"):
             decode(path)
     else:
-        np.testing.assert_array_equal(read_grey(path, accept_rgb=True), numbers("uint8"))
+        np.testing.assert_array_equal(read_image(path), numbers("uint8"))
 
 
-@pytest.mark.parametrize("levels", ["exact", "standardise"])
 @pytest.mark.parametrize("kind", ["pages", "imagej", "shaped", "ome", "depth", "two sizes", "stk"])
-def test_several_images_in_a_file(tmp_path: Path, kind: str, levels: str) -> None:
-    path, stack = tmp_path / "a.tif", np.stack([numbers("uint8")] * 3)
+def test_several_images_in_a_file(tmp_path: Path, kind: str) -> None:
+    """Refused where one image is expected; every plane is read elsewhere."""
+    path, stack = tmp_path / "a.tif", np.stack([numbers("uint8"), numbers("uint8")[::-1], 255 - numbers("uint8")])
     if kind == "pages":
         tifffile.imwrite(path, stack, photometric="minisblack", metadata=None)
     elif kind == "imagej":
-        tifffile.imwrite(path, stack, imagej=True, truncate=True)
+        tifffile.imwrite(path, stack, imagej=True, truncate=True, metadata={"axes": "ZYX"})
     elif kind == "shaped":
         tifffile.imwrite(path, stack, photometric="minisblack", truncate=True)
     elif kind == "ome":
@@ -276,11 +278,21 @@ def test_several_images_in_a_file(tmp_path: Path, kind: str, levels: str) -> Non
             raw.write(struct.pack("<I", 3))
             raw.seek(0, 2)
             raw.write(stack[1:].tobytes())
-    for read in (read_header, lambda path: read_grey(path, accept_rgb=True, levels=levels)):
+    for read_one in (read_header, read_grey):
         with pytest.raises(
             InputError, match=r"a\.tif: (2|3|16) pages; expected one image a file: save the pages apart"
         ):
-            read(path)
+            read_one(path)
+    if kind == "depth":
+        with pytest.raises(InputError, match=r"a\.tif: 16 planes in one page; save them as pages"):
+            source(path)
+        return
+    planes, axis = source(path), {"ome": "z", "imagej": "z", "two sizes": "s"}.get(kind, "p")
+    expected = [stack[0], stack[0][:20]] if kind == "two sizes" else list(stack)
+    assert planes.ids == tuple(f"a_{axis}{k:03d}" for k in range(len(expected)))
+    for image_id, plane in zip(planes.ids, expected, strict=True):
+        np.testing.assert_array_equal(planes.image(image_id), plane)
+        assert planes.size(image_id) == plane.shape
 
 
 def test_one_image_of_every_kind_of_file(tmp_path: Path) -> None:

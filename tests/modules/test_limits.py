@@ -30,7 +30,10 @@ from tests.postprocess.pipelines import pipeline
 
 def batch(*images: str) -> Any:
     pixels = torch.from_numpy(np.random.default_rng(0).integers(100, 156, (1, 64, 96)).astype(np.uint8))
-    return SimpleNamespace(images=[pixels for _ in images], targets=[SimpleNamespace(image_id=name) for name in images])
+    return SimpleNamespace(
+        images=[pixels for _ in images],
+        targets=[SimpleNamespace(image_id=name, scale=1.0, pixel_size=None) for name in images],
+    )
 
 
 def mask_rcnn(network: MaskRCNN) -> MaskRCNNModule:

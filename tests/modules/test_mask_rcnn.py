@@ -26,7 +26,7 @@ class Toy(nn.Module):
 
 
 def batch(n: int = 2) -> SimpleNamespace:
-    targets = [SimpleNamespace(image_id=f"p{k}") for k in range(n)]
+    targets = [SimpleNamespace(image_id=f"p{k}", scale=1.0, pixel_size=None) for k in range(n)]
     return SimpleNamespace(images=[torch.zeros(1, 12, 10, dtype=torch.uint8)] * n, targets=targets)
 
 

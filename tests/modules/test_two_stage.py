@@ -31,7 +31,7 @@ def given(image_id: str = "a", size: int = 28, count: int = 3) -> Detections:
 
 
 def batch(*images: str) -> SimpleNamespace:
-    targets = [SimpleNamespace(image_id=image_id) for image_id in images]
+    targets = [SimpleNamespace(image_id=image_id, scale=1.0, pixel_size=None) for image_id in images]
     return SimpleNamespace(
         images=[torch.full((1, HEIGHT, WIDTH), 128, dtype=torch.uint8)] * len(images), targets=targets
     )

@@ -43,7 +43,8 @@ class LabelledDataModule(pl.LightningDataModule):
     Training samples are transformed, drawn anew each epoch as a function of (seed, epoch, image); validation images
     come whole, with the truth as annotated.
 
-    name: of the data, for the checkpoint.  cell_type_names: what class indices count in.
+    name: of the data, for the checkpoint.  cell_type_names: what class indices count in.  pixel_size: of the images,
+    micrometres, for the checkpoint; None: not known.
     copy_paste: puts cells of other training images into each.  pseudo_labels: pseudo-labelled images to train on, too.
     train_repeats: samples of each image an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
@@ -57,6 +58,7 @@ class LabelledDataModule(pl.LightningDataModule):
         *,
         name: str,
         cell_type_names: Sequence[str],
+        pixel_size: float | None = None,
         train_transform: Transform | None = None,
         copy_paste: Mix | None = None,
         pseudo_labels: PseudoLabels | None = None,
@@ -70,7 +72,7 @@ class LabelledDataModule(pl.LightningDataModule):
         cache_mb: int = 0,
     ) -> None:
         super().__init__()
-        self.name, self.cell_type_names = name, tuple(cell_type_names)
+        self.name, self.cell_type_names, self.pixel_size = name, tuple(cell_type_names), pixel_size
         self.copy_paste, self.pseudo_labels = copy_paste, pseudo_labels
         self.train_transform, self.train_repeats = train_transform, train_repeats
         self.seed, self.cache_mb = seed, cache_mb

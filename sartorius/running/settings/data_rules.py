@@ -1,6 +1,6 @@
 """Rules of the data's groups: data, cleaning, copy_paste, pseudo_labels and transform, albumentations' too."""
 
-from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, FOLD, PIXELS, SEED, SIZE, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, FOLD, MICROMETRES, PIXELS, SEED, SIZE, Table
 from sartorius.structures.rules import (
     built,
     by_name,
@@ -40,9 +40,11 @@ RULES: Table = {
         "cache_mb": SIZE,
         "annotation_files": map_of(path),
         "repeated": text,
-        "levels": one_of("exact", "range", "standardise"),
+        "levels": one_of("auto", "exact", "range", "standardise"),
+        "mean_tolerance": number(0, 255),
+        "std_factor": number(1, 1000),
+        "pixel_size": MICROMETRES | nothing,
         "limits": map_of(COUNT | nothing) | nothing,
-        "folder": path,
     },
     "cleaning": {
         "holes": flag,

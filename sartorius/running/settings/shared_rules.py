@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sartorius.structures.rules import Rule, list_of, nothing, one_of, path, text, whole
+from sartorius.structures.rules import Rule, list_of, nothing, number, one_of, path, text, whole
 
 # Rules by the end of a setting's key, `*` for any one part of it; the longest end counts. A key may be several with
 # blanks between, a value the table of what is below. The first part of a key is the command.
@@ -15,6 +15,7 @@ PIXELS = whole(1, 65_536)
 SEED = whole(0, 2**32 - 1)
 WORKERS = whole(1, 256)
 FOLD = whole(0, 1_000_000) | one_of("all") | nothing
+MICROMETRES = number(0.001, 1000)  # of a pixel
 SIZE = whole(0, 10_000_000)  # MB
 PATHS: Rule = path | list_of(path)
 EMPTY_OR_PATH = path | nothing

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sartorius.data.competition.folder import Competition
-from sartorius.data.images import GREY_STD
+from sartorius.data.levels import GREY_STD
 from sartorius.running import wiring
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances

@@ -65,7 +65,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
         ("tune trials=abc", "trials", "a whole number from 1 to 1000000, got 'abc'"),
         ("ensemble members=[a,b] min_score=abc", "min_score", "a number from 0 to 1, got 'abc'"),
         ("submit limit=abc", "limit", "a whole number from 1 to 1000000, got 'abc'"),
-        ("predict images=null", "images", "a path, got None"),
+        ("predict images=null", "images", "a path, or a list with each entry a path, got None"),
         ("report run=a images=-1", "images", "a whole number from 0"),
         ("pseudo_label detections=a output=b workers=0", "workers", "a whole number from 1 to 256, got 0"),
         ("fit_filter thresholds=[0.1,2]", "thresholds", "a list with each entry a number from 0 to 1, got [0.1, 2]"),
@@ -127,14 +127,14 @@ UGLY = [
 def test_names_stay_as_they_are_typed(name: str) -> None:
     """Of one path; a comma is a sweep, brackets are a list, and such names are quoted as the message shows."""
     try:
-        (argument,) = as_typed("predict", [f"images=/data/{name}"])
+        (argument,) = as_typed("predict", [f"output=/data/{name}"])
     except InputError as error:
         argument = in_shell(str(error).partition("typed ")[2])
     if name == "a,b":
-        (argument,) = as_typed("predict", [f'images="/data/{name}"'])
+        (argument,) = as_typed("predict", [f'output="/data/{name}"'])
     assert OverridesParser.create().parse_override(argument).value() == f"/data/{name}"
     try:
-        (argument,) = as_typed("predict", [f"images={name}"])
+        (argument,) = as_typed("predict", [f"output={name}"])
     except InputError as error:
         argument = in_shell(str(error).partition("typed ")[2])
     if name != "a,b":
@@ -164,6 +164,6 @@ def test_an_option_without_a_rule_that_cannot_be_read(run: Run) -> None:
 
 def test_hydras_folder_is_as_typed_too(run: Run, tmp_path: Path) -> None:
     name = "Jörg's (1) #=[2]"
-    assert run("predict", [f"images={name}", "output=2021_11", "checkpoint=a"]).endswith("no such folder of images")
-    assert run("predict", ["images=a", f"output={name}", "checkpoint=a"]).endswith("no such folder of images")
+    assert "a: no such checkpoint" in run("predict", [f"images={name}", "output=2021_11", "checkpoint=a"])
+    assert "a: no such checkpoint" in run("predict", ["images=a", f"output={name}", "checkpoint=a"])
     assert {path.name for path in tmp_path.iterdir()} >= {"2021_11", name}

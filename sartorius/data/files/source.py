@@ -1,0 +1,191 @@
+"""Images of any files, as grey levels that a network was trained on: the images to predict on."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.data.files.listing import list_files
+from sartorius.data.files.stacks import Index, Stack, open_stacks
+from sartorius.data.image_files import MAX_PIXELS, explained
+from sartorius.data.levels import Levels
+from sartorius.errors import InputError
+from sartorius.structures import checks
+from sartorius.structures.arrays import GreyImage
+from sartorius.structures.instances import Instances
+
+PAGES = ("each", "first", "max", "mean")
+
+
+@dataclass(frozen=True)
+class FileImage:
+    """An image of a file: a plane of one of its stacks, or several joined.
+
+    height, width: pixels. pixel_size: micrometres, None where not known. planes: their places in stack `stack`.
+    """
+
+    path: Path
+    stack: int
+    planes: tuple[Index, ...]
+    height: int
+    width: int
+    pixel_size: float | None
+
+
+def split_planes(axes: Mapping[str, int], pages: str) -> Iterator[tuple[Index, list[Index]]]:
+    """Yield each image of a stack with these axes: its place on the axes that stay apart, and its planes.
+
+    pages: see `FileImages`.
+    """
+    if pages == "first":
+        yield {}, [{}]
+        return
+    within = [axis for axis in ("z", "p") if axis in axes and pages in ("max", "mean")]
+    apart = [axis for axis in "tzp" if axis in axes and axis not in within]
+    for place in _places(axes, apart):
+        yield place, [{**place, **inner} for inner in _places(axes, within)]
+
+
+def _places(axes: Mapping[str, int], names: Sequence[str]) -> Iterator[dict[str, int]]:
+    """Yield all places on some of the axes; one empty place on none of them."""
+    return (dict(zip(names, place, strict=True)) for place in product(*(range(axes[name]) for name in names)))
+
+
+def joined(planes: Iterator[NDArray[Any]], how: str) -> NDArray[Any]:
+    """Join at least one plane of one shape by `max` or `mean`, in the planes' type; one plane stays as it is."""
+    first = next(planes)
+    if how != "mean":
+        return functools.reduce(np.maximum, planes, first)
+    total, count = first.astype(np.float64), 1
+    for plane in planes:
+        total, count = total + plane, count + 1
+    return (np.rint(total / count) if first.dtype.kind in "iu" else total / count).astype(first.dtype)
+
+
+class FileImages:
+    """Images of any files, an `ImageSource` with empty `instances`.
+
+    images, output: see `listing.list_files`. levels: what the grey levels become. channel: which of several, counted
+    from 0. pages: of stacks, `each` plane becomes an image, its id ending in `_t000_z000` with the axes that the stack
+    has (t time, z focus, p pages, s one of several stacks of a file); `first` takes the first plane of a file; `max`
+    and `mean` join focus and pages, and time stays apart. pixel_size: micrometres, in place of what files tell.
+
+    ids: sorted. problems: of files that cannot be opened, by id.
+    """
+
+    def __init__(
+        self,
+        images: str | Sequence[str],
+        *,
+        levels: Levels,
+        channel: int | None = None,
+        pages: str = "each",
+        pixel_size: float | None = None,
+        output: str | Path | None = None,
+    ) -> None:
+        checks.one_of("", PAGES, pages=pages)
+        self.levels, self.channel, self.pages, self.pixel_size = levels, channel, pages, pixel_size
+        self.entries: dict[str, FileImage] = {}
+        self.problems: dict[str, str] = {}
+        for image_id, path in list_files(images, output).items():
+            try:
+                found = self._images_of(path)
+            except InputError as error:
+                self.problems[image_id] = str(error)
+                continue
+            for suffix, image in found.items():
+                if image_id + suffix in self.entries:
+                    raise InputError(f"{path}: its image '{image_id + suffix}' has the id of another file; rename one")
+                self.entries[image_id + suffix] = image
+        self.entries = dict(sorted(self.entries.items()))
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the images, sorted."""
+        return tuple(self.entries)
+
+    def _images_of(self, path: Path) -> dict[str, FileImage]:
+        """List the images of a file by what is added to its id."""
+        found: dict[str, FileImage] = {}
+        with open_stacks(path) as stacks:
+            for number, stack in enumerate(stacks[:1] if self.pages == "first" else stacks):
+                channel = self._place_of_channel(path, stack)
+                size = self.pixel_size if self.pixel_size is not None else stack.pixel_size
+                for place, planes in split_planes(stack.axes, self.pages):
+                    where = {"s": number, **place} if len(stacks) > 1 and self.pages != "first" else place
+                    suffix = "".join(f"_{axis}{k:03d}" for axis, k in where.items())
+                    chosen = tuple({**channel, **plane} for plane in planes)
+                    found[suffix] = FileImage(path, number, chosen, stack.height, stack.width, size)
+        return found
+
+    def _place_of_channel(self, path: Path, stack: Stack) -> Index:
+        """Return the place on the axis of channels; empty without that axis. Raises InputError where none is chosen."""
+        if (count := stack.axes.get("c", 1)) == 1:
+            return {}
+        if self.channel is None or self.channel >= count:
+            came = "" if self.channel is None else f", not {self.channel}"
+            raise InputError(f"{path}: {count} channels; give channel=0 to {count - 1}, the one to predict on{came}")
+        return {"c": self.channel}
+
+    def image(self, image_id: str) -> GreyImage:
+        """Read the pixels of an image, uint8 [H, W]; raises InputError where its file cannot be read."""
+        return self.image_and_reason(image_id)[0]
+
+    def image_and_reason(self, image_id: str) -> tuple[GreyImage, str]:
+        """Read the pixels, and why their levels do not stay as they are in the file; "" where they do."""
+        path = self.entries[image_id].path
+        try:
+            pixels = self._pixels(image_id)
+            mapping = self.levels.mapping([pixels], str(path))
+            return mapping(pixels), mapping.reason
+        except MemoryError as error:
+            raise InputError(f"{path}: too large for the memory ({error}); cut the image into parts") from error
+
+    def _pixels(self, image_id: str) -> NDArray[Any]:
+        """Read numbers [H, W], or [H, W, 3] of colours."""
+        image = self.entries[image_id]
+        with self._stack(image) as stack:
+            if image.height * image.width > MAX_PIXELS:
+                raise InputError(f"{image.path}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+            channel = None if "c" in stack.axes else self.channel
+            return joined((stack.read(plane, channel) for plane in image.planes), self.pages)
+
+    @contextmanager
+    def _stack(self, image: FileImage) -> Iterator[Stack]:
+        with (
+            open_stacks(image.path) as stacks,
+            explained(image.path, "cut off or damaged", "copy or download it again"),
+        ):
+            yield stacks[image.stack]
+
+    def path(self, image_id: str) -> Path:
+        """Return the file, or OME-Zarr folder, of an image."""
+        return self.entries[image_id].path
+
+    def size(self, image_id: str) -> tuple[int, int]:
+        """Return height and width in pixels."""
+        image = self.entries[image_id]
+        return image.height, image.width
+
+    def instances(self, image_id: str) -> Instances:
+        """Return no cells, at the size of the image."""
+        return Instances.empty(*self.size(image_id))
+
+    def cell_type(self, image_id: str) -> str:
+        """Return "": not known."""
+        return ""
+
+
+def predicted_images(images: str | Sequence[str], meta: Mapping[str, Any]) -> FileImages:
+    """Open images as a network was shown them, whose detections came with this meta.json; else by default settings."""
+    reading = meta.get("reading") or {}
+    given = {key: reading[key] for key in ("channel", "pages", "pixel_size") if key in reading}
+    return FileImages(images, levels=Levels(**reading.get("levels", {})), **given)

@@ -1,0 +1,95 @@
+"""OME-Zarr images (NGFF 0.1 to 0.5) and plain Zarr arrays; read with `zarr`, of which only the needed chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sartorius.data.files import axes, pixel_sizes
+from sartorius.errors import InputError
+from sartorius.structures.reading import read_json
+
+_OF_VERSIONS_WITHOUT_AXES = "tczyx"
+
+
+def is_image(folder: Path) -> bool:
+    """Whether a folder is an image: an OME-Zarr one, an array, or one whose metadata are damaged."""
+    try:
+        is_array = (folder / ".zarray").is_file() or _json(folder / "zarr.json").get("node_type") == "array"
+        return is_array or bool(_ome(folder))
+    except InputError:
+        return True
+
+
+class ZarrStack:
+    """An image in a folder; see `stacks.Stack`. Its finest resolution is read.
+
+    Raises InputError where `zarr` is not installed, and for an array that is no image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import zarr
+        except ImportError as error:
+            raise InputError(f"{folder}: needs the package zarr; pip install 'sartorius[zarr]'") from error
+        scale, names = None, None
+        place = folder
+        if ome := _ome(folder):
+            data = ome["datasets"][0]
+            place = folder / str(data["path"])
+            names, scale = _axes(ome), _scale(data)
+        array = zarr.open_array(str(place), mode="r")
+        names = names or ["p"] * (array.ndim - 2) + ["y", "x"]
+        if len(names) != array.ndim or names[-2:] != ["y", "x"] or array.dtype.kind not in "uifb":
+            raise InputError(
+                f"{folder}: an array of {array.dtype} with axes {', '.join(names)}, expected numbers whose last two "
+                "axes are y and x"
+            )
+        self.name, self._array = str(folder), array
+        self.height, self.width = array.shape[-2:]
+        self._dims = [
+            (name if name in "tzc" else "p", length) for name, length in zip(names[:-2], array.shape[:-2], strict=True)
+        ]
+        self.axes = axes.lengths(self._dims)
+        units = {axis.get("name"): axis.get("unit") for axis in ome.get("axes", ()) if isinstance(axis, dict)}
+        self.pixel_size = None
+        if scale is not None and len(scale) == len(names):
+            x, y = (pixel_sizes.in_micrometres(scale[k], units.get(names[k]), self.name) for k in (-1, -2))
+            self.pixel_size = pixel_sizes.square(x, y, self.name)
+
+    def read(self, index: Mapping[str, int], channel: int | None) -> NDArray[Any]:
+        """Read a plane [H, W]; see `stacks.Stack`."""
+        return self.region(index, slice(None), slice(None))
+
+    def region(self, index: Mapping[str, int], rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a part of a plane [h, w]; see `stacks.Stack`."""
+        return np.asarray(self._array[(*axes.places(self._dims, index), rows, columns)])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = read_json(path, "copy it again") if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _ome(folder: Path) -> dict[str, Any]:
+    """Return the first entry of `multiscales` in the attributes of a group; {} where it has none."""
+    attributes = _json(folder / ".zattrs") or _json(folder / "zarr.json").get("attributes") or {}
+    found = (attributes.get("ome") or attributes).get("multiscales")
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
+
+
+def _axes(ome: Mapping[str, Any]) -> list[str]:
+    names = ome.get("axes") or list(_OF_VERSIONS_WITHOUT_AXES)
+    return [str(name["name"] if isinstance(name, dict) else name).lower() for name in names]
+
+
+def _scale(data: Mapping[str, Any]) -> list[float] | None:
+    """Return the sizes of a pixel along all axes."""
+    for transform in data.get("coordinateTransformations") or ():
+        if transform.get("type") == "scale":
+            return [float(number) for number in transform["scale"]]
+    return None

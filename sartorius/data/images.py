@@ -10,30 +10,37 @@ import warnings
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from sartorius.data.image_files import decode
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
 
+_GREY_IN_COLOUR = ("grey", "grey+1", "RGB", "RGB+1", "palette")  # colours that grey images come in
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 
 
-def read_grey(path: str | Path) -> GreyImage:
+def read_grey(path: str | Path, accept_rgb: bool = False) -> GreyImage:
     """Read the pixels of an 8-bit grey image, uint8 [H, W], 0 to 255, as they are.
 
-    Raises InputError as `image_files.decode`, for other images and for one too large for the memory.
+    accept_rgb: also take RGB(A), palette and 1-bit images whose three channels are equal (alpha is ignored). Raises
+    InputError as `image_files.decode`, for other images and for one too large for the memory.
     """
     try:
         header, pixels = decode(path)
     except MemoryError as error:
         raise InputError(f"{path}: too large for the memory ({error}); cut the image into parts") from error
-    if not header.is_plain:
-        raise InputError(
-            f"{path}: an image of kind {header.sample} {header.colour}; expected 8-bit grey; convert it (scale the "
-            "values to 0..255, one channel)"
-        )
-    return pixels
+    remedy = "expected 8-bit grey; convert it (scale the values to 0..255, one channel)"
+    in_colour = header.sample in ("1-bit", "8-bit") and header.colour in _GREY_IN_COLOUR
+    if not header.is_plain and not (accept_rgb and in_colour):
+        raise InputError(f"{path}: an image of kind {header.sample} {header.colour}; {remedy}")
+    if pixels.ndim == 2:
+        return pixels
+    if not (pixels == pixels[..., :1]).all():
+        raise InputError(f"{path}: a coloured image; {remedy}, for instance `convert in.png -colorspace gray out.png`")
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def list_images(folder: str | Path) -> list[Path]:

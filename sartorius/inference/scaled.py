@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch.nn import functional as F
@@ -16,7 +17,7 @@ from sartorius.structures.large_image import Pixels
 
 def detect_scaled(detect: Callable[[Batch], list[Detections]], batch: Batch) -> list[Detections]:
     """Detect the cells of each image, resized by its target's `scale`; in its own pixels, with its pixel size."""
-    images = [resize(image, target.scale) for image, target in zip(batch.images, batch.targets, strict=True)]
+    images: list[Any] = [resize(image, target.scale) for image, target in zip(batch.images, batch.targets, strict=True)]
     found = detect(Batch(images, batch.targets))
     return [
         replace(resized(detections, *image.shape[-2:]), pixel_size=target.pixel_size)
@@ -34,8 +35,9 @@ def resize(image: Pixels, scale: float) -> Pixels:
 
     Raises InputError for a LargeImage at another scale than 1.
     """
-    size = scaled_size(*image.shape[-2:], scale)
-    if size == tuple(image.shape[-2:]):
+    _, height, width = image.shape
+    size = scaled_size(height, width, scale)
+    if size == (height, width):
         return image
     pixels = in_memory(image, "scale=")
     values = F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0]

@@ -178,7 +178,7 @@ class Detections:
                 raise InputError(f"{path}: format version {about['version']}, this program reads {FORMAT_VERSION}")
             names = tuple(about["cell_type_names"].tolist())
             size = check_size(about["size"].tolist(), path)
-            arrays = as_dtypes(read_arrays(path, most_bytes(*size), (*_ARRAYS, "agreement")))
+            arrays: dict[str, Any] = as_dtypes(read_arrays(path, most_bytes(*size), (*_ARRAYS, "agreement")))
             image_id = check_image_id(str(about["image_id"]), path)
             pixel_size = float(about["pixel_size"]) if "pixel_size" in about else None
             detections = cls(image_id, *size, cell_type_names=names, pixel_size=pixel_size, **arrays)

@@ -34,6 +34,15 @@ def test_anything_but_8_bit_grey_is_refused(tmp_path: Path, pixels: np.ndarray) 
         read_grey(path)
 
 
+@pytest.mark.parametrize("channels", [3, 4])
+def test_equal_channels_are_grey_where_accepted(tmp_path: Path, channels: int) -> None:
+    path = save(tmp_path / "a.png", np.stack([GREY] * 3 + [np.full_like(GREY, 255)] * (channels - 3), axis=-1))
+    np.testing.assert_array_equal(read_grey(path, accept_rgb=True), GREY)
+    save(path, np.stack([GREY, GREY, 255 - GREY], axis=-1))
+    with pytest.raises(InputError, match="coloured image.*convert"):
+        read_grey(path, accept_rgb=True)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (37, 51), (1, 9)])
 def test_any_size(tmp_path: Path, shape: tuple[int, int]) -> None:
     pixels = np.arange(shape[0] * shape[1]).reshape(shape).astype(np.uint8)

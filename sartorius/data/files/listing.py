@@ -31,7 +31,9 @@ def list_files(images: str | Sequence[str], output: str | Path | None = None) ->
     wanted = [images] if isinstance(images, str) else [str(image) for image in images]
     if not wanted:
         raise InputError("images: an empty list; give a folder, a glob, files or an OME-Zarr folder")
-    bases, found, left_out = [], [], []
+    bases: list[Path] = []
+    found: list[Path] = []
+    left_out: list[Path] = []
     for name in wanted:
         base, paths = _expanded(name)
         bases.append(base)

@@ -27,7 +27,7 @@ class Stack(Protocol):
     axes: their lengths. height, width: pixels of a plane, upright. pixel_size: micrometres, None where not known.
     """
 
-    axes: Mapping[str, int]
+    axes: dict[str, int]
     height: int
     width: int
     pixel_size: float | None
@@ -65,10 +65,8 @@ def open_stacks(path: Path) -> Iterator[Sequence[Stack]]:
 class _SingleImage:
     """An image of a format that has one a file."""
 
-    axes: Mapping[str, int] = {}
-
     def __init__(self, image: PillowImage) -> None:
-        self.image = image
+        self.image, self.axes = image, dict[str, int]()
         self.height, self.width = (image.height, image.width)[:: -1 if image.orientation > 4 else 1]
         if self.height * self.width > MAX_PIXELS:
             raise ValueError(f"{self.width}x{self.height} pixels, more than {MAX_PIXELS}")
@@ -122,4 +120,4 @@ class _TiffStack:
         page = series.keyframe
         dtype = np.dtype(series.dtype).newbyteorder(page.parent.byteorder)
         shape = (self._count, *page.shape)
-        return page, np.memmap(self.name, dtype, "r", series.dataoffset, shape)[place]
+        return page, np.memmap(self.name, dtype, "r", series.dataoffset or 0, shape)[place]

@@ -67,7 +67,8 @@ class ZarrStack:
 
     def region(self, index: Mapping[str, int], rows: slice, columns: slice) -> NDArray[Any]:
         """Read a part of a plane [h, w]; see `stacks.Stack`."""
-        return np.asarray(self._array[(*axes.places(self._dims, index), rows, columns)])
+        place: Any = (*axes.places(self._dims, index), rows, columns)
+        return np.asarray(self._array[place])
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -30,21 +30,22 @@ def convert(saved: SavedCells, files: CellsFolder, images: FileImages | None, ov
     """Write the files of all images; returns the number of cells. Raises InputError for an image of another size."""
     from sartorius.formats.cells import Cells
     from sartorius.formats.large_cells import LargeCells
+    from sartorius.structures.large_image import reader_of
 
     count = 0
     for detections in saved.read_all("writing"):
-        grey = None if images is None else images.image(detections.image_id)
-        if grey is not None and grey.shape != (detections.height, detections.width):
+        image = None if images is None else images.load(detections.image_id)
+        if image is not None and image.shape[-2:] != (detections.height, detections.width):
             raise InputError(
                 f"image {detections.image_id}: detections of {detections.width}x{detections.height} pixels, the image "
-                f"has {grey.shape[1]}x{grey.shape[0]}; give the images that were predicted"
+                f"has {image.shape[-1]}x{image.shape[-2]}; give the images that were predicted"
             )
         cells: Cells | LargeCells
         if large.needed(detections.height, detections.width):
-            read = None if grey is None else lambda rows, columns, of=grey: of[rows, columns]
             runs = saved.large_cells(detections, large, overlaps)
-            cells = LargeCells.of(runs, detections, read, large.block)
+            cells = LargeCells.of(runs, detections, None if image is None else reader_of(image), large.block)
         else:
+            grey = None if image is None else reader_of(image)(slice(None), slice(None))
             cells = Cells.of(saved.cells(detections, overlaps), detections, grey)
         files.add(cells)
         count += len(cells)
@@ -62,7 +63,7 @@ def open_images(cfg: DictConfig, image_ids: list[str]) -> FileImages | None:
     from sartorius.structures.detections import DetectionsFolder
 
     first = DetectionsFolder(wiring.path_list(cfg.detections)[0])
-    images = predicted_images(wiring.path_list(cfg.images), first.meta)
+    images = predicted_images(wiring.path_list(cfg.images), first.meta, wiring.instantiate(cfg.large))
     if missing := sorted(set(image_ids) - set(images.ids)):
         raise InputError(f"{cfg.images}: of {len(image_ids)} predicted images {len(missing)} are missing: {missing[0]}")
     return images

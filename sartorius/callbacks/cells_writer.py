@@ -18,7 +18,7 @@ from sartorius.postprocess.finalise import Keeping, Postprocess
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections, DetectionsFolder
-from sartorius.structures.large_image import LargeImage
+from sartorius.structures.large_image import LargeImage, reader_of
 
 
 class CellsWriter(Callback):
@@ -46,6 +46,7 @@ class CellsWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Sequence[Detections], batch: Batch, *_: Any
     ) -> None:
         """Write the files of a batch."""
+        image: Any
         for image, detections in zip(batch.images, outputs, strict=True):
             self._add(detections, image if isinstance(image, LargeImage) else image[0].cpu().numpy())
 
@@ -59,16 +60,15 @@ class CellsWriter(Callback):
         """Write the files of all images, and those that a stopped prediction did not come to."""
         if self.files.formats:
             for image_id in self.files.missing(images.images):
-                self._add(self.detections.load(image_id), images.source.image(image_id))
+                self._add(self.detections.load(image_id), images.source.load(image_id))
             self.files.finish(images.images, images.problems)
 
     def _add(self, detections: Detections, image: GreyImage | LargeImage) -> None:
         if not self.files.formats:
             return
-        read = image.read if isinstance(image, LargeImage) else lambda rows, columns: image[rows, columns]
         if self.large.needed(detections.height, detections.width):
             runs = finalise_by_blocks(self.postprocess, detections, self.large, self.overlaps)
-            self.files.add(LargeCells.of(runs, detections, read, self.large.block))
+            self.files.add(LargeCells.of(runs, detections, reader_of(image), self.large.block))
         else:
-            grey = read(slice(None), slice(None))
+            grey = reader_of(image)(slice(None), slice(None))
             self.files.add(Cells.of(self.postprocess(detections, self.overlaps), detections, grey))

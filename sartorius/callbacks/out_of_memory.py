@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ class OutOfMemory(Callback):
         """Note the batch, and warn of its first image that is large."""
         self.stage, self.batch = "prediction", _describe(batch)
         whole = isinstance(pl_module, SegmentationModule) and isinstance(pl_module.inference, Whole)
-        if whole and any(image.numel() > self.large for image in batch.images):
+        if whole and any(math.prod(image.shape[-2:]) > self.large for image in batch.images):
             warnings.warn(f"{self.batch}: large for one piece; if memory runs out: inference=tiles", stacklevel=2)
             self.large = sys.maxsize
 

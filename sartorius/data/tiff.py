@@ -20,9 +20,19 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF 
 _WHITE, _BLACK, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6  # PhotometricInterpretation
 _PUBLIC = 350  # codes of tags below are those of TIFF 6.0 and its supplements
 _JPEG = 7  # Compression; tifffile makes RGB of it
+MAX_CHUNK = 2**24  # pixels of a large image that are decoded at once
 _APART = 2  # PlanarConfiguration
 _MULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
 _SAMPLES = {"u": "{}-bit", "b": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}  # by NumPy's kind
+
+
+def zarr_array(store: Any, name: str) -> Any:
+    """Open an array of a file or folder, `name`; raises InputError where `zarr` is not installed."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(f"{name}: needs the package zarr; pip install 'sartorius[zarr]'") from error
+    return zarr.open_array(store, mode="r")
 
 
 def open_tiff(file: BinaryIO) -> tifffile.TiffFile:
@@ -77,12 +87,16 @@ class TiffImage:
     def _refused(self, problem: str) -> InputError:
         return InputError(f"{self.name}: {problem}")
 
-    def pixels(self, channel: int | None = None) -> NDArray[Any]:
+    def pixels(
+        self, channel: int | None = None, rows: slice = slice(None), columns: slice = slice(None)
+    ) -> NDArray[Any]:
         """Decode as stored: numbers [H, W], the lowest black, or [H, W, 3] of colours, uint8 from a palette.
 
-        channel: decode only this one, colours and others counted from 0. Raises InputError where there is no such one.
+        channel: decode only this one, colours and others counted from 0. rows, columns: of a part, of which only the
+        tiles or strips are decoded that it lies in. Raises InputError where there is no such channel.
         """
-        page, pixels = self.page, self._stored()
+        page = self.page
+        pixels = self._stored() if rows == columns == slice(None) else self._stored_part(rows, columns)
         if channel is not None:
             if channel >= (count := self.channels + self.others):
                 raise self._refused(f"no channel {channel}, it has {count}; give channel=0 to {count - 1}")
@@ -107,6 +121,37 @@ class TiffImage:
             raise ValueError("the file ends within the pixels")  # some codecs invent the rest
         planes = page.asarray(squeeze=False, maxworkers=1)[:, 0]  # [channels apart, H, W, channels together]
         return np.moveaxis(planes[..., 0], 0, -1) if len(planes) > 1 else planes[0]
+
+    def _stored_part(self, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read the numbers of a part as they are stored, [h, w, channels]."""
+        page = self.page
+        if self.stored is None and page.is_memmappable:
+            dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+            self.stored = np.memmap(self.name, dtype, "r", page.dataoffsets[0], page.shape)
+        if self.stored is not None:
+            return self._stored()[rows, columns]  # a view of the file
+        planes = zarr_array(page.aszarr(), self.name)
+        if page.samplesperpixel == 1:
+            return np.asarray(planes[rows, columns])[..., None]
+        if page.planarconfig == _APART:
+            return np.moveaxis(np.asarray(planes[:, rows, columns]), 0, -1)
+        return np.asarray(planes[rows, columns])
+
+    def check_parts(self, channel: int | None) -> None:
+        """Raise InputError unless parts of the image are read like the whole, and in memory for them alone."""
+        page = self.page
+        if self.orientation != 1:
+            raise self._refused("too large to be turned upright; save it upright")
+        if self.others and channel is None:
+            raise self._refused(f"{self.channels + self.others} channels; give channel=, the one to predict on")
+        at_once = page.chunks[0] * page.chunks[1]
+        if self.stored is None and not page.is_memmappable and at_once > MAX_CHUNK:
+            raise self._refused(
+                f"its pixels are decoded {at_once:,} at once, expected {MAX_CHUNK:,} at most; save it in tiles"
+            )
+        ends = (start + length for start, length in zip(page.dataoffsets, page.databytecounts, strict=False))
+        if max(ends, default=0) > page.parent.filehandle.size:
+            raise ValueError("the file ends within the pixels")
 
     def _check_other(self, k: int, channel: NDArray[Any]) -> None:
         """Refuse a channel that may belong to the image: only alpha and one of a single value may be left out."""

@@ -8,11 +8,10 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
-from sartorius.inference.windows import DetectFn, NetworkFn, Windows
+from sartorius.inference.windows import DetectFn, NetworkFn, Pixels, Windows
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
-from sartorius.structures.large_image import Pixels
 from sartorius.structures.windows import Window
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch.nn import functional as F
 
 from sartorius.data.dataset import Batch
-from sartorius.inference.windows import in_memory
+from sartorius.inference.windows import Pixels
+from sartorius.structures.arrays import Floats32, GreyImage
 from sartorius.structures.detections import Detections
-from sartorius.structures.large_image import Pixels
+from sartorius.structures.large_image import LargeImage
 
 
 def detect_scaled(detect: Callable[[Batch], list[Detections]], batch: Batch) -> list[Detections]:
@@ -33,15 +35,39 @@ def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
 def resize(image: Pixels, scale: float) -> Pixels:
     """Resize an image uint8 [1, H, W], pixel centres at +0.5; smoothed before it is made smaller.
 
-    Raises InputError for a LargeImage at another scale than 1.
+    Regions of a LargeImage are resized when they are read; their pixels are those of the whole image but for rounding.
     """
     _, height, width = image.shape
     size = scaled_size(height, width, scale)
     if size == (height, width):
         return image
-    pixels = in_memory(image, "scale=")
-    values = F.interpolate(pixels[None].float(), size, mode="bilinear", antialias=True)[0]
-    return values.round().clamp(0, 255).to(pixels.dtype)
+    if isinstance(image, LargeImage):
+        return replace(image, height=size[0], width=size[1], read=partial(_resized_region, image, size))
+    values = F.interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
+    return values.round().clamp(0, 255).to(image.dtype)
+
+
+def _resized_region(image: LargeImage, size: tuple[int, int], rows: slice, columns: slice) -> GreyImage:
+    """Read a region of an image resized to (height, width), uint8 [h, w]."""
+    down, rows = _weights(image.height, size[0], rows)
+    across, columns = _weights(image.width, size[1], columns)
+    values = down @ image.read(rows, columns).astype(np.float32) @ across.T
+    return np.asarray(np.rint(values).clip(0, 255).astype(np.uint8))
+
+
+def _weights(old: int, new: int, part: slice) -> tuple[Floats32, slice]:
+    """Make the weights [n, m] of pixels of an old axis in `part` of a new one, and tell which of them it takes.
+
+    They are those of `F.interpolate`, bilinear with `antialias`: a triangle as wide as two pixels of the coarser axis.
+    """
+    reach = max(old / new, 1.0)
+    centre = (np.arange(new)[part] + 0.5) * (old / new)
+    low = (centre - reach + 0.5).astype(int).clip(0)
+    high = (centre + reach + 0.5).astype(int).clip(max=old)
+    at = np.arange(low[0], high[-1])
+    triangle = (1 - np.abs(at + 0.5 - centre[:, None]) / reach).clip(0)
+    triangle *= (at >= low[:, None]) & (at < high[:, None])
+    return (triangle / triangle.sum(axis=1, keepdims=True)).astype(np.float32), slice(int(low[0]), int(high[-1]))
 
 
 def resized(detections: Detections, height: int, width: int) -> Detections:

@@ -16,9 +16,8 @@ from torch import Tensor
 
 from sartorius.errors import InputError
 from sartorius.inference.views import ImageView
-from sartorius.inference.windows import DetectFn, NetworkFn, Whole, Windows, in_memory
+from sartorius.inference.windows import DetectFn, NetworkFn, Pixels, Whole, Windows, in_memory
 from sartorius.structures.detections import Detections
-from sartorius.structures.large_image import Pixels
 from sartorius.structures.windows import Window
 
 
@@ -68,7 +67,7 @@ class Augmented:
 
         Memory: two image-sized maps, whatever the number of views.
         """
-        image = in_memory(image, "tta=")
+        image = in_memory(image, "tta=", "give tta=none")
         height, width = image.shape[-2:]
         result: Tensor | None = None
         for count, view in enumerate(self.views, start=1):
@@ -83,7 +82,7 @@ class Augmented:
 
         Raises InputError for several views without `fuse`.
         """
-        image = in_memory(image, "tta=")
+        image = in_memory(image, "tta=", "give tta=none")
         height, width = image.shape[-2:]
         mapped_back = [
             view.detections_back(self.windows.detect(detect_fn, view.apply(image), image_id), image_id, height, width)

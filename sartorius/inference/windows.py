@@ -19,9 +19,10 @@ from sartorius.inference.merge import merge
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
-from sartorius.structures.large_image import LargeImage, Pixels
+from sartorius.structures.large_image import LargeImage
 from sartorius.structures.windows import Window, five_crops, tiles
 
+Pixels = Tensor | LargeImage  # of an image [1, H, W]
 NetworkFn = Callable[[Tensor], Tensor]  # [B, 1, h, w] -> [B, C, h, w]
 DetectFn = Callable[[Tensor], Detections]  # [1, h, w] -> detections of that crop, in its pixels
 
@@ -47,12 +48,12 @@ class Windows(Protocol):
         """Detect the cells of an image [1, H, W] with this id by a function of one crop [1, h, w]."""
 
 
-def in_memory(image: Pixels, option: str) -> Tensor:
+def in_memory(image: Pixels, option: str, instead: str) -> Tensor:
     """Return an image that is a tensor; raises InputError, naming the option that needs one, for a LargeImage."""
     if isinstance(image, LargeImage):
         raise InputError(
             f"{option} needs the whole image in memory, and one of {image.height} x {image.width} px (height x width) "
-            "is read window by window; give inference=tiles, or a higher large.pixels="
+            f"is read by regions; {instead}, or a higher large.pixels="
         )
     return image
 
@@ -66,12 +67,12 @@ class Whole:
         self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None
     ) -> Tensor:
         """Apply the network to the image; see `Windows`."""
-        maps = network_fn(in_memory(image, "inference=whole")[None])[0]
+        maps = network_fn(in_memory(image, "inference=whole", "give inference=tiles")[None])[0]
         return maps if region is None else maps[:, region.rows, region.columns]
 
     def detect(self, detect_fn: DetectFn, image: Pixels, image_id: str) -> Detections:
         """Apply the detector to the image; see `Windows`."""
-        return detect_fn(in_memory(image, "inference=whole"))
+        return detect_fn(in_memory(image, "inference=whole", "give inference=tiles"))
 
 
 @dataclass(frozen=True, kw_only=True)

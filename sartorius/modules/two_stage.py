@@ -123,7 +123,7 @@ class TwoStageModule(SegmentationModule):
     def detect(self, batch: Batch) -> list[Detections]:
         """Detect the cells of every image: NumPy, on the CPU; an image may have none."""
         for image in batch.images:
-            in_memory(image, "model=two_stage")
+            in_memory(image, "model=two_stage", "give the checkpoint of one stage")
         first = self.first.detect(batch)
         return [self._segment(image, given) for image, given in zip(batch.images, first, strict=True)]
 

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from sartorius.errors import InputError
 from sartorius.inference.blocks import detect_by_blocks
-from sartorius.inference.windows import Whole, Windows
+from sartorius.inference.windows import Pixels, Whole, Windows
 from sartorius.modules.optimisation import TrainedModule, TrainingOptions
 from sartorius.networks import losses
 from sartorius.networks.cell_maps import MapLayout, map_targets
@@ -23,7 +23,7 @@ from sartorius.postprocess.maps import CellMaps, Decoded
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
-from sartorius.structures.large_image import LargeImage, Pixels
+from sartorius.structures.large_image import LargeImage
 from sartorius.structures.windows import Window
 from sartorius.visualise.targets import Panel, map_panels
 

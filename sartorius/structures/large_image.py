@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.blocks import Blocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ReadRegion = Callable[[slice, slice], GreyImage]  # rows, columns -> uint8 [h, w]
 
@@ -34,8 +37,16 @@ class LargeImage:
 
     def __getitem__(self, region: tuple[slice, slice, slice]) -> Tensor:
         """Read rows and columns as image[:, rows, columns], uint8 [1, h, w] on the CPU."""
+        import torch  # seconds, and `convert` does without
+
         _, rows, columns = region
         return torch.from_numpy(np.ascontiguousarray(self.read(rows, columns)))[None]
 
 
-Pixels = Tensor | LargeImage  # of an image [1, H, W]
+def reader_of(image: GreyImage | LargeImage) -> ReadRegion:
+    """Return what reads regions of an image [H, W] or of a large one; it may be sent to another process."""
+    return image.read if isinstance(image, LargeImage) else partial(_part, image)
+
+
+def _part(image: GreyImage, rows: slice, columns: slice) -> GreyImage:
+    return image[rows, columns]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor, nn
 
 from sartorius.data.dataset import Target
 from sartorius.inference.windows import Tiles
@@ -23,6 +22,8 @@ from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.structures.large_image import LargeImage
+from tests.bright_unet import Brightness, blobs
+from tests.inference.perfect import coded, detector
 from tests.postprocess.pipelines import pipeline
 from tests.postprocess.test_blocks import labels_of
 
@@ -32,32 +33,6 @@ DECODERS = {
     "offset voting": OffsetVoting(0.5, 1.0, 0.1, 20, largest_piece=True),
     "components": Components(0.7, 20),
 }
-
-
-def blobs(height: int = 600, width: int = 640, seed: int = 0) -> GreyImage:
-    """Bright cells of some 15 px, some touching, in an image uint8 [H, W]."""
-    rng, plane = np.random.default_rng(seed), np.zeros((height, width))
-    number = height * width // 500
-    plane[rng.integers(0, height, number), rng.integers(0, width, number)] = rng.uniform(0.6, 1.4, number)
-    plane = ndimage.gaussian_filter(plane, 5) * 2 * np.pi * 25
-    return np.rint((plane * 110).clip(0, 255)).astype(np.uint8)
-
-
-class Brightness(nn.Module):
-    """Logits of maps that follow the brightness of a blurred image, with offsets up its slope."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        grid = torch.arange(-4.0, 5)
-        kernel = torch.exp(-(grid[:, None] ** 2 + grid**2) / 8)
-        self.register_buffer("kernel", (kernel / kernel.sum())[None, None])
-
-    def forward(self, images: Tensor) -> Tensor:
-        light = nn.functional.conv2d(images.float(), self.kernel, padding=4) / 255
-        rows, columns = (torch.gradient(light, dim=axis)[0] * 40 for axis in (2, 3))
-        foreground, centre = light * 20 - 5, light * 10 - 3
-        types = torch.cat([rows.abs(), columns.abs(), light], dim=1)
-        return torch.cat([foreground, -foreground.abs(), centre, rows, columns, types], dim=1)
 
 
 def unet(decoder: str = "watershed") -> UNetModule:
@@ -102,3 +77,14 @@ def test_cells_that_a_halo_cuts_are_named(caplog: pytest.LogCaptureFixture) -> N
         assert not caplog.messages
         detect(unet(), large(blobs(), halo=4))
     assert "cells reach 4 pixels or more beyond their block and are incomplete" in caplog.text
+
+
+def test_detections_of_windows_are_those_of_the_image_in_memory() -> None:
+    """Those of a network that detects, each of a window, merged."""
+    truth = Instances.from_label_map(ndimage.label(blobs() > 120)[0], np.zeros(ndimage.label(blobs() > 120)[1], int))
+    image, detect_fn = coded(truth.height, truth.width), detector(truth)
+    whole = TILES.detect(detect_fn, image, "p")
+    found = TILES.detect(detect_fn, large(image[0].numpy()), "p")
+    assert len(whole) == len(found) > 100
+    for name in ("boxes", "scores", "cell_types", "masks"):
+        assert np.array_equal(getattr(whole, name), getattr(found, name)), name

@@ -70,3 +70,11 @@ class OtherStack:
         if pixels.ndim == 2:
             return pixels
         return pixels[..., 0 if pixels.shape[-1] < 3 else slice(3)] if channel is None else pixels[..., channel]
+
+    def rows_at_once(self, index: Mapping[str, int], channel: int | None) -> int:
+        """Return 0; see `stacks.Stack`."""
+        return 0
+
+    def region(self, index: Mapping[str, int], channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a part of a plane; see `stacks.Stack`."""
+        return self.read(index, channel)[rows, columns]

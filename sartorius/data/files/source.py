@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.files.listing import list_files
+from sartorius.data.files.regions import FileImage, RegionReader, joined
 from sartorius.data.files.stacks import Index, Stack, open_stacks
-from sartorius.data.image_files import MAX_PIXELS, explained
+from sartorius.data.image_files import MAX_PIXELS
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.blocks import Blocks
 from sartorius.structures.instances import Instances
+from sartorius.structures.large_image import LargeImage, reader_of
 
 PAGES = ("each", "first", "max", "mean")
-
-
-@dataclass(frozen=True)
-class FileImage:
-    """An image of a file: a plane of one of its stacks, or several joined.
-
-    height, width: pixels. pixel_size: micrometres, None where not known. planes: their places in stack `stack`.
-    """
-
-    path: Path
-    stack: int
-    planes: tuple[Index, ...]
-    height: int
-    width: int
-    pixel_size: float | None
 
 
 def split_planes(axes: Mapping[str, int], pages: str) -> Iterator[tuple[Index, list[Index]]]:
@@ -59,17 +43,6 @@ def _places(axes: Mapping[str, int], names: Sequence[str]) -> Iterator[dict[str,
     return (dict(zip(names, place, strict=True)) for place in product(*(range(axes[name]) for name in names)))
 
 
-def joined(planes: Iterator[NDArray[Any]], how: str) -> NDArray[Any]:
-    """Join at least one plane of one shape by `max` or `mean`, in the planes' type; one plane stays as it is."""
-    first = next(planes)
-    if how != "mean":
-        return functools.reduce(np.maximum, planes, first)
-    total, count = first.astype(np.float64), 1
-    for plane in planes:
-        total, count = total + plane, count + 1
-    return (np.rint(total / count) if first.dtype.kind in "iu" else total / count).astype(first.dtype)
-
-
 class FileImages:
     """Images of any files, an `ImageSource` with empty `instances`.
 
@@ -77,6 +50,8 @@ class FileImages:
     from 0. pages: of stacks, `each` plane becomes an image, its id ending in `_t000_z000` with the axes that the stack
     has (t time, z focus, p pages, s one of several stacks of a file); `first` takes the first plane of a file; `max`
     and `mean` join focus and pages, and time stays apart. pixel_size: micrometres, in place of what files tell.
+
+    large: of images that are read by regions; None reads all whole.
 
     ids: sorted. problems: of files that cannot be opened, by id.
     """
@@ -90,9 +65,12 @@ class FileImages:
         pages: str = "each",
         pixel_size: float | None = None,
         output: str | Path | None = None,
+        large: Blocks | None = None,
     ) -> None:
         checks.one_of("", PAGES, pages=pages)
         self.levels, self.channel, self.pages, self.pixel_size = levels, channel, pages, pixel_size
+        self.large = large
+        self._readers: dict[str, RegionReader] = {}  # of large images, once measured
         self.entries: dict[str, FileImage] = {}
         self.problems: dict[str, str] = {}
         for image_id, path in list_files(images, output).items():
@@ -137,10 +115,32 @@ class FileImages:
 
     def image(self, image_id: str) -> GreyImage:
         """Read the pixels of an image, uint8 [H, W]; raises InputError where its file cannot be read."""
-        return self.image_and_reason(image_id)[0]
+        return self._whole(image_id)[0]
 
-    def image_and_reason(self, image_id: str) -> tuple[GreyImage, str]:
-        """Read the pixels, and why their levels do not stay as they are in the file; "" where they do."""
+    def load(self, image_id: str) -> GreyImage | LargeImage:
+        """Do the same, of a large image by regions later."""
+        return self.load_and_reason(image_id)[0]
+
+    def load_and_reason(self, image_id: str) -> tuple[GreyImage | LargeImage, str]:
+        """Load an image, and why its levels do not stay as they are in the file; "" where they do."""
+        image = self.entries[image_id]
+        if self.large is None or not self.large.needed(image.height, image.width):
+            return self._whole(image_id)
+        with image.opened() as stack:
+            by_parts = all(stack.rows_at_once(plane, self._channel(stack)) for plane in image.planes)
+        if not by_parts:
+            grey, reason = self._whole(image_id)
+            return LargeImage(image.height, image.width, reader_of(grey), self.large), reason
+        if image_id not in self._readers:
+            with image.opened() as stack:
+                reader = RegionReader(image, self._channel(stack), self.pages)
+            reader.mapping = self.levels.mapping(reader.raw(), str(image.path))
+            self._readers[image_id] = reader
+        reader = self._readers[image_id]
+        assert reader.mapping is not None
+        return LargeImage(image.height, image.width, reader, self.large), reader.mapping.reason
+
+    def _whole(self, image_id: str) -> tuple[GreyImage, str]:
         path = self.entries[image_id].path
         try:
             pixels = self._pixels(image_id)
@@ -152,19 +152,14 @@ class FileImages:
     def _pixels(self, image_id: str) -> NDArray[Any]:
         """Read numbers [H, W], or [H, W, 3] of colours."""
         image = self.entries[image_id]
-        with self._stack(image) as stack:
+        with image.opened() as stack:
             if image.height * image.width > MAX_PIXELS:
                 raise InputError(f"{image.path}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-            channel = None if "c" in stack.axes else self.channel
-            return joined((stack.read(plane, channel) for plane in image.planes), self.pages)
+            return joined((stack.read(plane, self._channel(stack)) for plane in image.planes), self.pages)
 
-    @contextmanager
-    def _stack(self, image: FileImage) -> Iterator[Stack]:
-        with (
-            open_stacks(image.path) as stacks,
-            explained(image.path, "cut off or damaged", "copy or download it again"),
-        ):
-            yield stacks[image.stack]
+    def _channel(self, stack: Stack) -> int | None:
+        """Return the channel within a pixel; None where channels are planes."""
+        return None if "c" in stack.axes else self.channel
 
     def path(self, image_id: str) -> Path:
         """Return the file, or OME-Zarr folder, of an image."""
@@ -184,8 +179,8 @@ class FileImages:
         return ""
 
 
-def predicted_images(images: str | Sequence[str], meta: Mapping[str, Any]) -> FileImages:
+def predicted_images(images: str | Sequence[str], meta: Mapping[str, Any], large: Blocks | None = None) -> FileImages:
     """Open images as a network was shown them, whose detections came with this meta.json; else by default settings."""
     reading = meta.get("reading") or {}
     given = {key: reading[key] for key in ("channel", "pages", "pixel_size") if key in reading}
-    return FileImages(images, levels=Levels(**reading.get("levels", {})), **given)
+    return FileImages(images, levels=Levels(**reading.get("levels", {})), large=large, **given)

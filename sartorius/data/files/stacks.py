@@ -39,6 +39,15 @@ class Stack(Protocol):
         that is not there, and as `image_files.decode` does.
         """
 
+    def rows_at_once(self, index: Index, channel: int | None) -> int:
+        """Return how many rows of a plane are best read at once; 0 where all of them are decoded for any part.
+
+        Raises InputError where a part would not be what it is in the whole, or take the memory of the whole.
+        """
+
+    def region(self, index: Index, channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
+        """Read a part of a plane, [h, w] or [h, w, 3]; see `read`."""
+
 
 @contextmanager
 def open_stacks(path: Path) -> Iterator[Sequence[Stack]]:
@@ -75,6 +84,12 @@ class _SingleImage:
     def read(self, index: Index, channel: int | None) -> NDArray[Any]:
         return upright(self.image.pixels(channel), self.image.orientation)
 
+    def rows_at_once(self, index: Index, channel: int | None) -> int:
+        return 0
+
+    def region(self, index: Index, channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
+        return self.read(index, channel)[rows, columns]
+
 
 def _tiff_stacks(file: BinaryIO) -> Sequence[Stack]:
     """Open the series of a TIFF: OME's images, or pages of one size and kind. Smaller copies are left out."""
@@ -106,9 +121,19 @@ class _TiffStack:
             raise InputError(f"{name}: {len(series.pages)} pages of {self._count} planes; save one plane a page")
 
     def read(self, index: Index, channel: int | None) -> NDArray[Any]:
-        place = np.ravel_multi_index(axes.places(self._dims, index), self._shape) if self._shape else 0
-        image = TiffImage(self.name, *self._page(int(place)))
+        image = self._image(index)
         return upright(image.pixels(channel), image.orientation)
+
+    def rows_at_once(self, index: Index, channel: int | None) -> int:
+        (image := self._image(index)).check_parts(channel)
+        return 1 if image.page.is_memmappable else int(image.page.chunks[0])
+
+    def region(self, index: Index, channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
+        return self._image(index).pixels(channel, rows, columns)
+
+    def _image(self, index: Index) -> TiffImage:
+        place = np.ravel_multi_index(axes.places(self._dims, index), self._shape) if self._shape else 0
+        return TiffImage(self.name, *self._page(int(place)))
 
     def _page(self, place: int) -> tuple[tifffile.TiffPage, NDArray[Any] | None]:
         """Return a plane's page or, where the planes stand behind one page, that and the plane's numbers."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.files import axes, pixel_sizes
+from sartorius.data.tiff import MAX_CHUNK, zarr_array
 from sartorius.errors import InputError
 from sartorius.structures.reading import read_json
 
@@ -32,17 +33,13 @@ class ZarrStack:
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import zarr
-        except ImportError as error:
-            raise InputError(f"{folder}: needs the package zarr; pip install 'sartorius[zarr]'") from error
         scale, names = None, None
         place = folder
         if ome := _ome(folder):
             data = ome["datasets"][0]
             place = folder / str(data["path"])
             names, scale = _axes(ome), _scale(data)
-        array = zarr.open_array(str(place), mode="r")
+        array = zarr_array(str(place), str(folder))
         names = names or ["p"] * (array.ndim - 2) + ["y", "x"]
         if len(names) != array.ndim or names[-2:] != ["y", "x"] or array.dtype.kind not in "uifb":
             raise InputError(
@@ -63,9 +60,18 @@ class ZarrStack:
 
     def read(self, index: Mapping[str, int], channel: int | None) -> NDArray[Any]:
         """Read a plane [H, W]; see `stacks.Stack`."""
-        return self.region(index, slice(None), slice(None))
+        return self.region(index, channel, slice(None), slice(None))
 
-    def region(self, index: Mapping[str, int], rows: slice, columns: slice) -> NDArray[Any]:
+    def rows_at_once(self, index: Mapping[str, int], channel: int | None) -> int:
+        """Return the rows of a chunk; see `stacks.Stack`."""
+        chunk = self._array.chunks[-2:]
+        if chunk[0] * chunk[1] > MAX_CHUNK:
+            raise InputError(
+                f"{self.name}: chunks of {chunk} px, expected {MAX_CHUNK:,} px at most; save it in smaller"
+            )
+        return int(chunk[0])
+
+    def region(self, index: Mapping[str, int], channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a part of a plane [h, w]; see `stacks.Stack`."""
         place: Any = (*axes.places(self._dims, index), rows, columns)
         return np.asarray(self._array[place])

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from sartorius.data.dataset import Target
@@ -21,6 +20,9 @@ from sartorius.data.loading.labelled import options
 from sartorius.data.loading.sampler import ShareSampler
 from sartorius.errors import InputError, raise_all
 from sartorius.structures import checks
+from sartorius.structures.blocks import Blocks
+from sartorius.structures.instances import Instances
+from sartorius.structures.large_image import LargeImage
 from sartorius.structures.progress import progress_bar
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class ImagesDataModule(pl.LightningDataModule):
     images, output, channel, pages, pixel_size: see `files.source.FileImages`. levels, mean_tolerance, std_factor, mean,
     std: see `levels.Levels`. scale: `auto` brings images to the pixel size of the network's training, `trained_at` in
     micrometres, where both are known; a number is the factor. on_error: `stop` raises for all images that cannot be
-    read together, `skip` leaves them out.
+    read together, `skip` leaves them out. large: of images that are read by regions; None reads all whole.
 
     After `setup`: images (ids, sorted), left (those of them that are not done) and problems (of those left out, by id).
     """
@@ -49,6 +51,7 @@ class ImagesDataModule(pl.LightningDataModule):
         scale: float | str = "auto",
         trained_at: float | None = None,
         on_error: str = "stop",
+        large: Blocks | None = None,
         batch_size: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
@@ -57,7 +60,7 @@ class ImagesDataModule(pl.LightningDataModule):
         super().__init__()
         checks.one_of("", ON_ERROR, on_error=on_error)
         self.files = images if not isinstance(images, Path) else str(images)
-        self.output, self.levels = output, Levels(**levels)
+        self.output, self.levels, self.large = output, Levels(**levels), large
         self.reading: dict[str, Any] = {"channel": channel, "pages": pages, "pixel_size": pixel_size}
         self.scale, self.trained_at, self.on_error = scale, trained_at, on_error
         self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory
@@ -78,7 +81,8 @@ class ImagesDataModule(pl.LightningDataModule):
     def source(self) -> FileImages:
         """The images; the files are listed and opened at first, which raises as `FileImages` does."""
         if self._source is None:
-            self._source = FileImages(self.files, levels=self.levels, output=self.output, **self.reading)
+            options = {**self.reading, "output": self.output, "large": self.large}
+            self._source = FileImages(self.files, levels=self.levels, **options)
         return self._source
 
     def setup(self, stage: str | None = None, is_done: Callable[[str], bool] = lambda image_id: False) -> None:
@@ -93,7 +97,7 @@ class ImagesDataModule(pl.LightningDataModule):
         done = {image_id for image_id in self.source.ids if is_done(image_id)}
         for image_id in progress_bar([image_id for image_id in self.source.ids if image_id not in done], "reading"):
             try:
-                _, reasons[image_id] = self.source.image_and_reason(image_id)
+                _, reasons[image_id] = self.source.load_and_reason(image_id)
             except InputError as error:
                 self.problems[image_id] = str(error)
         if self.on_error == "stop" or not (reasons or done):
@@ -139,8 +143,8 @@ class ImagesDataModule(pl.LightningDataModule):
         return DataLoader(dataset, batch_size=self.batch_size, sampler=ShareSampler(len(dataset)), **loading)
 
 
-class _Samples(Dataset[tuple[Tensor, Target]]):
-    """The images of a data module that was set up: uint8 [1, H, W], with empty targets."""
+class _Samples(Dataset[tuple[Any, Target]]):
+    """The images of a data module that was set up: uint8 [1, H, W], or a LargeImage, with empty targets."""
 
     def __init__(self, of: ImagesDataModule) -> None:
         self.source, self.images = of.source, of.left
@@ -149,8 +153,10 @@ class _Samples(Dataset[tuple[Tensor, Target]]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+    def __getitem__(self, index: int) -> tuple[Any, Target]:
         image_id, scale = self.images[index], self.scales[index]
-        target = Target.from_instances(image_id, index, self.source.instances(image_id))
+        image = self.source.load(image_id)
+        cells = Instances.empty(1, 1) if isinstance(image, LargeImage) else self.source.instances(image_id)
+        target = Target.from_instances(image_id, index, cells)
         target.scale, target.pixel_size = scale, self.source.entries[image_id].pixel_size
-        return torch.from_numpy(self.source.image(image_id))[None], target
+        return image if isinstance(image, LargeImage) else torch.from_numpy(image)[None], target

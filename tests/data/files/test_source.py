@@ -72,7 +72,7 @@ def test_one_image_in_every_kind_of_file(tmp_path: Path, name: str, levels: str)
     write(tmp_path / name, pixels)
     found = source(tmp_path, levels)
     assert found.ids == (name.partition(".")[0],)
-    image, reason = found.image_and_reason(found.ids[0])
+    image, reason = found.load_and_reason(found.ids[0])
     np.testing.assert_array_equal(image, GREY)
     assert reason == "" and found.size(found.ids[0]) == GREY.shape
     assert found.entries[found.ids[0]].pixel_size == (0.65 if "ome" in name else None)

@@ -30,6 +30,7 @@ MODULES = (
     "decode",
     "formats",
     "fusion",
+    "inference",
     "loader",
     "logging",
     "training_memory",

@@ -9,9 +9,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import __main__ as program
-from benchmarks import copy_paste, decode, images, instance_scores, loader, measure, rle_text, score, submission
+from benchmarks import (
+    copy_paste,
+    decode,
+    images,
+    inference,
+    inference_peers,
+    instance_scores,
+    loader,
+    measure,
+    rle_text,
+    score,
+    submission,
+)
 from benchmarks.augmentation import masks_of
 from benchmarks.measure import Disagreement, Row, expect
 from sartorius.data.competition.folder import Competition
@@ -193,6 +206,24 @@ def test_sides_of_copy_paste_agree_on_masks() -> None:
 def test_sides_of_the_loader_agree_on_boxes(tmp_path: Path) -> None:
     competition = Competition(images.competition_folder(tmp_path, 2))
     assert loader.check(competition, list(competition.ids))
+
+
+def test_both_sides_of_inference_are_measured_alike(tmp_path: Path) -> None:
+    """The peers need their own environment; ours runs from a checkpoint that it makes."""
+    path, read = str(tmp_path / "a.png"), []
+    Image.fromarray(images.generated(30).image[:64, :96]).save(path)
+    found = inference_peers.measured(read.append, [path] * 2, repeats=3)
+    assert read == [path] * 7 and found["seconds"] >= 0 and found["megabytes"] > 50
+    inference.save_random(tmp_path / "random.ckpt")
+    mine = inference.ours([path], str(tmp_path / "random.ckpt"), "32-true", repeats=1)
+    assert set(mine) == {"seconds", "megabytes", "cells"}
+
+
+def test_inference_without_the_peers_is_skipped(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SARTORIUS_PEERS", raising=False)
+    assert list(inference.rows()) == [] and "inference_peers.sh" in capsys.readouterr().err
 
 
 def test_real_images(real_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

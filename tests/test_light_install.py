@@ -14,7 +14,6 @@ from PIL import Image
 
 from sartorius.networks import checkpoints
 from sartorius.running import building, wiring
-from tests.layers import commands
 from tests.smoke.test_unet_family import UNET
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,10 +36,15 @@ def distribution_of_others(name):
 
 PathFinder.find_spec, importlib.metadata.distribution = find_others, distribution_of_others
 """
-CONVERT = ["convert", "detections=found/detections", "output=converted"]
 CHAIN = [
     ["predict", "checkpoint=best.ckpt", "images=images", "output=found", "trainer.accelerator=cpu"],
-    *([CONVERT] if "convert" in commands(ROOT) else []),
+    [
+        "convert",
+        "detections=found/detections",
+        "images=images",
+        "output=converted",
+        "write=[labels,rois,table,overlay]",
+    ],
     ["submit", "detections=found/detections", "output=submission.csv"],
     ["submit", "validate=submission.csv"],
 ]
@@ -78,3 +82,5 @@ def test_predict_to_submission_without_the_packages_of_training(folder: Path) ->
     for name, *options in CHAIN:
         python(folder, "-m", f"sartorius.{name}", *options)
     assert (folder / "submission.csv").is_file()
+    program = "import numpy, sartorius; print(len(sartorius.load('best.ckpt', device='cpu')(numpy.eye(40)).table()))"
+    assert int(python(folder, "-c", program).split()[-1]) >= 0

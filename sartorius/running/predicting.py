@@ -1,4 +1,4 @@
-"""Predictions over images, built from the config of a command; and of one image, in Python."""
+"""Predictions over images, built from the config of a command."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from sartorius.data.loading.images import ImagesDataModule
     from sartorius.inference.tta import Augmented
     from sartorius.modules.base import SegmentationModule
-    from sartorius.postprocess.finalise import Finalised, Postprocess
-    from sartorius.structures.arrays import GreyImage
+    from sartorius.postprocess.finalise import Postprocess
 
 log = logging.getLogger(__name__)
 
@@ -175,20 +174,3 @@ def run_prediction(module: SegmentationModule, images: ImagesDataModule, trainer
         if (known := explain_memory(error, trainer)) is not None:
             raise known from error
         raise
-
-
-def predict_image(module: SegmentationModule, image: GreyImage) -> Finalised:
-    """Predict the cells of one grey image, uint8 [H, W], through the module's windows and its own post-processing."""
-    import torch
-
-    from sartorius.data.dataset import Batch, Target
-    from sartorius.postprocess.saved import from_saved
-    from sartorius.structures.instances import Instances
-
-    target = Target.from_instances("image", 0, Instances.empty(*image.shape))
-    trained = module.training
-    with torch.inference_mode():
-        batch = Batch([torch.from_numpy(image)[None].to(module.device)], [target])
-        (detections,) = module.eval().predict_step(batch, 0)
-    module.train(trained)
-    return from_saved(module.hparams.get("postprocess"), None, "the module")(detections)

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hydra
-import numpy as np
 import pytest
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from sartorius.running import building, predicting, wiring
+from sartorius.running import building, wiring
 from tests.conf.test_conf import required
 from tests.layers import commands
 
@@ -34,22 +34,12 @@ def test_a_module_its_data_and_an_image(
     cfg = wiring.compose("train", ["experiment=unet_cpu", f"data.root={tiny_competition}", "data.n_folds=4"])
     training = building.build_training(cfg)
     training.datamodule.setup("fit")
-    sample = next(iter(training.datamodule.val_dataloader()))
-    image = sample.images[0][0].numpy()
-    cells = predicting.predict_image(training.module, image)
-    assert cells.instances.layers.shape[1:] == image.shape == (48, 64)
-    assert len(cells) == len(cells.scores) == len(cells.cell_types)
-    assert training.module.training and training.trainer.max_epochs == 50
+    batch = next(iter(training.datamodule.val_dataloader()))
+    with torch.inference_mode():
+        detections = training.module.eval().predict_step(batch, 0)[0]
+    assert (detections.height, detections.width) == (48, 64)
+    assert training.trainer.max_epochs == 50
     assert Path(cfg.run_dir).parent == Path("runs") and cfg.run_dir.endswith("_UNetModule_fold0_seed0")
-
-
-def test_a_trained_module_predicts_by_its_own_post_processing() -> None:
-    from tests.doubles import toy_config
-
-    module = building.build_module(toy_config())
-    cells = predicting.predict_image(module.eval(), np.zeros((40, 50), np.uint8))
-    assert cells.instances.layers.shape == (1, 40, 50)
-    assert not module.training
 
 
 @pytest.mark.parametrize("command", commands(CONF.parent))

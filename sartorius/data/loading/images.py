@@ -130,11 +130,14 @@ class ImagesDataModule(pl.LightningDataModule):
                 log.info("scale: %d of %d images are resized by %.4g for the network", count, len(sizes), scale)
 
     def scale_of(self, image_id: str) -> float:
-        """Return the factor by which the network sees an image larger than its file; 1 where a size is not known."""
+        """Return the factor by which the network sees an image larger than its file; see `scale_at`."""
+        return self.scale_at(self.source.entries[image_id].pixel_size)
+
+    def scale_at(self, pixel_size: float | None) -> float:
+        """Return the factor for an image with pixels of this size in micrometres; 1 where a size is not known."""
         if self.scale != "auto":
             return float(self.scale)
-        size = self.source.entries[image_id].pixel_size
-        return 1.0 if size is None or self.trained_at is None else size / self.trained_at
+        return 1.0 if pixel_size is None or self.trained_at is None else pixel_size / self.trained_at
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """Load the images that are left, whole, in the order of their ids; of several processes each gets its share."""

@@ -1,0 +1,83 @@
+"""A trained model as a function of one image, for notebooks and programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import ArrayLike, NDArray
+
+from sartorius.data.dataset import Batch, Target
+from sartorius.errors import InputError
+from sartorius.formats.cells import Cells
+from sartorius.postprocess.saved import from_saved
+from sartorius.rescoring import saved as saved_filter
+from sartorius.running import loading, predicting, wiring
+from sartorius.running.building import resolve_precision
+from sartorius.running.freed_memory import keep_freed_memory
+from sartorius.structures.instances import Instances
+
+
+class Model:
+    """A trained model: a function of an image whose cells are those that `predict` finds in its file.
+
+    checkpoint, options, device: see `sartorius.load`. Options of files, of output and of processes do nothing here.
+    """
+
+    def __init__(self, checkpoint: str | Path | None, options: Sequence[str] = (), device: str = "auto") -> None:
+        cfg = wiring.compose("predict", [f"trainer.accelerator={device}", *options])
+        cfg.checkpoint, cfg.images, cfg.output = None if checkpoint is None else str(checkpoint), "", None
+        self._cfg, source = cfg, predicting.model_source(cfg.checkpoint, wiring.plain(cfg.get("model")))
+        self.module = predicting.load_model(cfg)
+        if cfg.tta:
+            loading.add_tta(self.module, cfg.tta, source)
+        fitted = saved_filter.from_entry(saved_filter.to_save(cfg.filter, self.module.cell_type_names), source)
+        postprocess = from_saved(self.module.hparams.get("postprocess"), wiring.plain(cfg.postprocess), source)
+        self.postprocess = saved_filter.with_filter(postprocess, fitted)
+        self._images = predicting.build_images(cfg, self.module)
+        resolve_precision(cfg.trainer)
+        self._fabric = Fabric(accelerator=cfg.trainer.accelerator, devices=1, precision=cfg.trainer.precision)
+        self.module.to(self._fabric.device)
+        keep_freed_memory()
+
+    def __call__(self, image: ArrayLike, *, pixel_size: float | None = None, image_id: str = "image") -> Cells:
+        """Find the cells of an image, numbers [H, W] or [H, W, C] of any type; C: grey, RGB, RGBA or channels.
+
+        pixel_size: micrometres, of the results, and to bring the image to the scale of the training (`scale=auto`).
+        image_id: names it in results and errors. Grey levels become those of the training, as in `predict`.
+
+        Raises InputError for an image of another shape or type, NaN and infinity, and channels of which none is chosen.
+        """
+        grey = self._images.levels(_plane(image, self._cfg.channel, image_id), image_id).copy()
+        target = Target.from_instances(image_id, 0, Instances.empty(*grey.shape))
+        target.pixel_size = self._cfg.pixel_size if pixel_size is None else pixel_size
+        target.scale = self._images.scale_at(target.pixel_size)
+        pixels = torch.from_numpy(grey)[None].to(self._fabric.device)
+        with torch.inference_mode(), self._fabric.autocast():
+            (detections,) = self.module.predict_step(Batch([pixels], [target]), 0)
+        return Cells.of(self.postprocess(detections, self._cfg.overlaps), detections, grey)
+
+
+def _plane(image: ArrayLike, channel: int | None, name: str) -> NDArray[Any]:
+    """Return the values [H, W] of one channel, or [H, W, 3] of colours."""
+    values = np.asarray(image)
+    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
+        raise InputError(
+            f"{name}: an array of shape {values.shape} and type {values.dtype}; expected numbers [height, width] or "
+            "[height, width, channels]"
+        )
+    if values.ndim == 2:
+        return values
+    count = values.shape[2]
+    if channel is not None and channel < count:
+        return values[..., channel]
+    if channel is not None or count not in (1, 3, 4):
+        raise InputError(
+            f'{name}: {count} channels, the last axis of {values.shape}; load the model with "channel=0" to '
+            f'"channel={count - 1}", the one to predict on'
+        )
+    return values[..., 0] if count == 1 else values[..., :3]

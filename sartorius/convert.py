@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 
 def convert(saved: SavedCells, files: CellsFolder, images: FileImages | None, overlaps: Keeping, large: Blocks) -> int:
-    """Write the files of all images; returns the number of cells. Raises InputError for an image of another size."""
+    """Write the files of all images; returns the number of cells. Raises InputError for an image of another size.
+
+    Images that the prediction skipped have their rows in images.csv.
+    """
     from sartorius.formats.cells import Cells
     from sartorius.formats.large_cells import LargeCells
     from sartorius.structures.large_image import reader_of
@@ -49,7 +52,7 @@ def convert(saved: SavedCells, files: CellsFolder, images: FileImages | None, ov
             cells = Cells.of(saved.cells(detections, overlaps), detections, grey)
         files.add(cells)
         count += len(cells)
-    files.finish(saved.image_ids)
+    files.finish(saved.image_ids, saved.skipped)
     return count
 
 

@@ -70,6 +70,16 @@ def test_other_thresholds_and_folders(run: Callable[..., Path], folder: Path) ->
     assert tables.read_table(out / "tables" / "images.csv")["cells"].tolist() == [0, 1, 0]
 
 
+@pytest.mark.parametrize("problems", ["no image", ["no", "image"]])
+def test_images_that_were_skipped_have_their_rows(run: Callable[..., Path], folder: Path, problems: object) -> None:
+    """Of a prediction, and of an ensemble, which names the files of each member."""
+    written = DetectionsFolder(folder)
+    written.write_meta(**{**written.meta, "skipped": {"bad": problems, "test00": problems}})
+    table = tables.read_table(run() / "tables" / "images.csv")
+    assert table["image"].tolist() == ["bad", "test00", "test01"] and table["status"].tolist() == ["bad", "ok", "empty"]
+    assert table["problem"].tolist() == [problems if isinstance(problems, str) else "no; image", "", ""]
+
+
 def test_again_into_the_same_folder(run: Callable[..., Path], folder: Path) -> None:
     """Other thresholds replace every file; files of other images would be mixed with them."""
     run()

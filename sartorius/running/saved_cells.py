@@ -51,6 +51,17 @@ class SavedCells:
         }
 
     @property
+    def skipped(self) -> dict[str, str]:
+        """The images that predictions left out since they could not be read, with their problems."""
+        metas = {folder.folder: folder.meta for folder in self.folder_of.values()}
+        found = {key: problems for meta in metas.values() for key, problems in (meta.get("skipped") or {}).items()}
+        return {
+            image_id: problems if isinstance(problems, str) else "; ".join(problems)  # of several members
+            for image_id, problems in found.items()
+            if image_id not in self.folder_of
+        }
+
+    @property
     def image_ids(self) -> list[str]:
         """The images, in the order of the folders."""
         return list(self.folder_of)

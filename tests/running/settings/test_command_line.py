@@ -66,7 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
         ("ensemble members=[a,b] min_score=abc", "min_score", "a number from 0 to 1, got 'abc'"),
         ("submit limit=abc", "limit", "a whole number from 1 to 1000000, got 'abc'"),
         ("predict images=null", "images", "a path, or a list with each entry a path, got None"),
-        ("report run=a images=-1", "images", "a whole number from 0"),
+        ("report run=a gallery.images=-1", "gallery.images", "a whole number from 0"),
         ("pseudo_label detections=a output=b workers=0", "workers", "a whole number from 1 to 256, got 0"),
         ("fit_filter thresholds=[0.1,2]", "thresholds", "a list with each entry a number from 0 to 1, got [0.1, 2]"),
     ],

@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 from sartorius.running import building
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
-from sartorius.running.predicting import Prediction, build_images, build_predictions, load_model, run_prediction
+from sartorius.running.predicting import Prediction, build_images, build_predictions, load_model, run_left
 from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def predict(module: SegmentationModule, images: ImagesDataModule, predictions: S
     for prediction in predictions:
         if prediction.view is not None:
             module.use_windows(prediction.view)
-        run_prediction(module, images, prediction.trainer)
+        run_left(module, images, prediction.trainer)
     return [prediction.folder for prediction in predictions]
 
 

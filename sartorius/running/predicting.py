@@ -19,7 +19,7 @@ from sartorius.running.freed_memory import keep_freed_memory
 from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate, instantiate_all, plain
 
 if TYPE_CHECKING:
-    from pytorch_lightning import Callback, Trainer
+    from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
     from sartorius.data.loading.images import ImagesDataModule
     from sartorius.inference.tta import Augmented
@@ -93,6 +93,7 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
     earlier = continued.Continued(Path(str(cfg.output)), folders, meta[continued.KEY], images.source.ids)
     images.setup("predict", earlier.is_done(images.source.path))
     meta["skipped"] = images.problems
+    log.info("where this is stopped, the same command with output=%s continues it", cfg.output)
     if not apart:
         shown = saved_filter.with_filter(postprocess, saved_filter.from_entry(fitted, source))
         callbacks = instantiate_all(cfg.callbacks, cells={"postprocess": shown}, prediction_writer={"meta": meta})
@@ -151,22 +152,28 @@ def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Train
     return build_trainer(trainer, callbacks=[*callbacks, OutOfMemory(), Sigterm()], **NOTHING_ELSE)
 
 
-def run_prediction(module: SegmentationModule, images: ImagesDataModule, trainer: Trainer) -> None:
+def run_left(module: SegmentationModule, images: ImagesDataModule, trainer: Trainer) -> None:
+    """Apply the module to the images that are left, see `run_prediction`; without any, write the files of them all."""
+    from sartorius.callbacks.cells_writer import CellsWriter
+
+    if images.left:
+        run_prediction(module, images, trainer)
+        return
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, CellsWriter) and processes.rank() == 0:
+            callback.finish(images)
+
+
+def run_prediction(module: LightningModule, datamodule: LightningDataModule, trainer: Trainer) -> None:
     """Apply the module to the images, of which each process takes its share; the trainer's callbacks write the results.
 
-    Where no image is left, only what is made of all of them is written. Returns when all processes are done. Raises
-    KeyboardInterrupt when a person stops it, InputError where memory runs out.
+    Returns when all processes are done. Raises KeyboardInterrupt when a person stops it, InputError where memory runs
+    out.
     """
-    from sartorius.callbacks.cells_writer import CellsWriter
     from sartorius.callbacks.out_of_memory import explain_memory
 
-    if not images.left:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, CellsWriter) and processes.rank() == 0:
-                callback.finish(images)
-        return
     try:
-        trainer.predict(module, images, return_predictions=False)
+        trainer.predict(module, datamodule, return_predictions=False)
         trainer.strategy.barrier("predicted")
     except SystemExit:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from None

@@ -41,9 +41,10 @@ def open_other(path: Path) -> Sequence[OtherStack]:
 
     try:
         image = bioio.BioImage(path)
-    except bioio.bio_image.exceptions.UnsupportedFileFormatError as error:
+    except Exception as error:  # its readers' own, of many kinds
         raise InputError(
-            f"{path}: bioio has no reader of {path.suffix} files; install one, or save it as TIFF"
+            f"{path}: none of the installed readers of bioio reads it ({' '.join(str(error).split())}); install one of "
+            f"{path.suffix} files, or save it as TIFF"
         ) from error
     return [OtherStack(path, scene) for scene in range(len(image.scenes))]
 

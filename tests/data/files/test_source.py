@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -237,10 +239,52 @@ def test_damaged_files_are_problems(tmp_path: Path) -> None:
     assert all(f"{tmp_path / name}" in found.problems[name[0]] for name in ("b.tif", "c.png", "d.zarr"))
 
 
+class BioImage:
+    """A file of two times and two channels, as `bioio` shows it."""
+
+    scenes = ("a", "b")
+    physical_pixel_sizes = SimpleNamespace(X=0.65, Y=0.65, Z=None)
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix != ".nd2":
+            raise ValueError("no\nreader")
+
+    def set_scene(self, scene: int) -> None:
+        self.scene = scene
+
+    @property
+    def dims(self) -> Any:
+        class Dims(dict[str, tuple[int]]):
+            order, X, Y = "TCZYX", 56, 40
+
+        return Dims(T=(2,), C=(2,), Z=(1,))
+
+    def get_image_data(self, order: str, *, T: int = 0, C: int = 0) -> np.ndarray:
+        assert order == "YX"
+        return GREY + np.uint8(self.scene * 4 + T * 2 + C)
+
+
+def test_files_of_microscopes_through_bioio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bioio", SimpleNamespace(BioImage=BioImage))
+    (tmp_path / "a.nd2").write_bytes(b"")
+    found = source(tmp_path, channel=1)
+    assert found.ids == tuple(f"a_s00{s}_t00{t}" for s in range(2) for t in range(2))
+    for k, image_id in enumerate(found.ids):
+        np.testing.assert_array_equal(found.image(image_id), GREY + np.uint8(2 * k + 1))
+        assert found.entries[image_id].pixel_size == 0.65
+    with pytest.raises(InputError, match=r"a\.nd2: 2 channels; give channel=0 to 1"):
+        source(tmp_path)
+    (tmp_path / "b.czi").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"b\.czi: none of the installed readers of bioio reads it \(no reader\); install"
+    ):
+        source(tmp_path / "b.czi")
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_zarr(tmp_path / "a.zarr", GREY, "yx")
     for name, extra in (("zarr", "zarr"), ("bioio", "formats")):
-        monkeypatch.setitem(__import__("sys").modules, name, None)
+        monkeypatch.setitem(sys.modules, name, None)
         (tmp_path / "a.czi").write_bytes(b"")
         path = tmp_path / ("a.zarr" if name == "zarr" else "a.czi")
         with pytest.raises(InputError, match=rf"{path}: .*{name}.*pip install 'sartorius\[{extra}\]'"):

@@ -2,8 +2,10 @@
 
 Curves, score by threshold and cell type, the images worst first with annotated and predicted cells switched on and
 off, histograms, confusion, timings, config; parts that a folder lacks are left out and noted. `run=[A,B]` puts runs
-side by side with paired intervals; runs that share no image are taken as folds and scored together. Before a page is
-given away: it names the folders of runs and data as this machine does.
+side by side with paired intervals; runs that share no image are taken as folds and scored together.
+`detections=predicted` shows predictions without truth: each image with its outlines, counts, confluence and mean score,
+sorted by any of them, and which images are bad or empty. Before a page is given away: it names the folders of runs and
+data as this machine does.
 """
 
 from __future__ import annotations
@@ -113,7 +115,9 @@ def main(cfg: DictConfig) -> str:
     style = Style(**wiring.plain(cfg.gallery))
     read = read_run if cfg.detections is None else read_detections
     runs = [read(folder, name) for folder, name in zip(folders, names, strict=True)]
-    entries = [entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections, cfg.images) for run in runs]
+    entries = [
+        entry_of(run, cfg.data.root, cfg.paths.data_dir, from_detections, wiring.plain(cfg.images)) for run in runs
+    ]
     output = page_file(cfg)
     plots = output.parent / "plots" if cfg.plots else None
     size = write_report(entries, output, plots, style, wiring.plain(cfg.bootstrap))

@@ -269,21 +269,23 @@ def test_predictions_without_truth(write: Write, tiny_competition: Path, tmp_pat
     shutil.copytree(tiny_competition / "test", images)
     shutil.copy(images / "test00.png", images / "late.png")
     (images / "damaged.png").write_bytes((images / "test00.png").read_bytes()[:60])
-    folder = predicted(tmp_path / "p", tiny_competition, {"test00": 4, "test01": 0}, skipped={"damaged": "cut off <b>"})
+    (images / "gone.png").write_bytes((images / "damaged.png").read_bytes())
+    counts = {"test00": 4, "test01": 0, "gone": 2, "away": 1}
+    folder = predicted(tmp_path / "p", tiny_competition, counts, skipped={"damaged": "cut off <b>"})
     found = write(f"detections={folder}", f"images={images}", "plots=false")
     assert found.path == folder / "report.html" and "no scores" not in found.text and "no curves" not in found.text
     cards = {card["data-name"]: card for card in found.having(class_="card")}
     assert {name: str(card["class"])[5:] for name, card in cards.items()} == {
-        "damaged": "bad", "late": "bad", "test00": "", "test01": "empty",
+        "away": "unreadable", "damaged": "bad", "gone": "unreadable", "late": "bad", "test00": "", "test01": "empty",
     }  # fmt: skip
     confluence = Competition(tiny_competition).instances("astro03").foreground().mean()
     full = cards["test00"]
     assert (full["data-cells"], full["data-mean"]) == ("4", "0.75")
     assert float(str(full["data-confluence"])) == pytest.approx(confluence, rel=1e-5)
     for text in (f"4 cells (3 astro, 1 cort), confluence {confluence:.0%}, mean score 0.75", "no cells", "cut off <b>",
-                 "not predicted", "1 empty, 2 bad"):  # fmt: skip
+                 "not predicted", "1 empty, 2 bad", "gone.png: ", "not among the images"):  # fmt: skip
         assert text in found.text, text
-    assert len([path for path in found.having(class_="hit") if "d" in path]) == 1
+    assert len([path for path in found.having(class_="hit") if "d" in path]) == 3
     assert {"cells", "fewest", "confluent", "sparse", "sure", "unsure", "marked", "name"} == {
         str(option.get("value")) for tag, option in found.tags if tag == "option"
     }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from sartorius.data.competition.folder import Competition
-from sartorius.data.files.source import predicted_images
+from sartorius.data.files.source import FileImages, predicted_images
 from sartorius.data.livecell.folder import LiveCell
 from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
@@ -33,7 +33,9 @@ def from_submission(run: Run, truth: Images) -> Predicted:
     return Predicted(images, cells)
 
 
-def images_of(run: Run, root: str | None, fallback: str, images: str | None = None) -> tuple[Images, bool]:
+def images_of(
+    run: Run, root: str | None, fallback: str, images: str | Sequence[str] | None = None
+) -> tuple[Images, bool]:
     """Open the run's images; the second value tells whether they come with annotated cells.
 
     root, images: given by the person, in place of the run's own. fallback: where none is known. Raises InputError where
@@ -56,19 +58,20 @@ def images_of(run: Run, root: str | None, fallback: str, images: str | None = No
 
 
 def entry_of(
-    run: Run, root: str | None, fallback: str, from_detections: Callable[[Run], Predicted], folder: str | None = None
-) -> Entry:
+    run: Run, root: str | None, fallback: str, from_detections: Callable[[Run], Predicted],
+    given: str | Sequence[str] | None = None,
+) -> Entry:  # fmt: skip
     """Open the cells and images of a run, with a note for each missing part.
 
-    folder: of images without truth; a bad one, a bad `root`, and unscored predictions without images raise InputError.
+    given: images without truth; bad ones, a bad `root`, and unscored predictions without images raise InputError.
     from_detections: opens the cells of a run with folders of detections.
     """
     if not run.detections and not run.predictions:
         return Entry(run, None, None, False)
     try:
-        images, labelled = images_of(run, root, fallback, folder)
+        images, labelled = images_of(run, root, fallback, given)
     except (InputError, OSError) as error:
-        if root is not None or folder is not None or run.unscored:
+        if root is not None or given is not None or run.unscored:
             raise
         note = f"no gallery and no cells, the images cannot be read: {error} (give their folder with data.root=)"
         return Entry(run, None, None, False, (note,))
@@ -79,5 +82,7 @@ def entry_of(
             f"which is among {len(images.ids)} images ({images.ids[0]}, ...); give the predicted ones with images="
         )
     note = "the images have no annotated cells: no scores (give a folder that has them with data.root=)"
-    bad = DetectionsFolder(run.detections[0]).meta.get("skipped", {}) if run.detections and not labelled else {}
+    bad = dict(images.problems) if isinstance(images, FileImages) else {}
+    for folder_of_run in () if labelled else run.detections:
+        bad |= DetectionsFolder(folder_of_run).meta.get("skipped", {})
     return Entry(run, predicted, images, labelled, () if labelled or run.unscored else (note,), bad)

@@ -156,11 +156,12 @@ def _card_without_truth(image_id: str, entry: Entry, views: Sequence[RunView], s
     marks = [str(row["status"]) for row in rows if row and row["status"] != "ok"]
     image, mark = None, max(marks, default="", key=("empty", "bad").index)
     problem = next((str(row["problem"]) for row in rows if row and row["status"] == "bad"), "")
-    if image_id in entry.images.ids:
-        try:
-            image = entry.images.image(image_id)
-        except InputError as error:
-            mark, problem = mark or "unreadable", problem or str(error)
+    try:
+        if image_id not in entry.images.ids:
+            raise InputError(entry.bad.get(image_id, "not among the images"))
+        image = entry.images.image(image_id)
+    except InputError as error:
+        mark, problem = mark or "unreadable", problem or str(error)
     size, layers = None if image is None else image.shape, list[Layer]()
     for k, (view, row) in enumerate(zip(views, rows, strict=True)):
         predicted = view.sources[image_id].predicted if row and row["status"] != "bad" else None

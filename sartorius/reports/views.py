@@ -21,7 +21,7 @@ class Entry:
     """A run with its predicted cells and their images; None where they are not available.
 
     labelled: the images come with annotated cells. notes: what is not available, and why. bad: images that were not
-    predicted, and why.
+    predicted or cannot be shown, and why.
     """
 
     run: Run
@@ -81,7 +81,7 @@ def view_of(entry: Entry) -> tuple[RunView, list[str]]:
     if left := len(entry.predicted.images) - len(shown):
         notes.append(f"{left} of {len(entry.predicted.images)} predicted images are not among those of the data")
     if not entry.labelled:
-        every = sorted({*known, *entry.bad})
+        every = sorted({*known, *entry.bad, *entry.predicted.images})
         counted = count_images(entry.predicted, every, entry.bad, run.name)
         return RunView(run.name, run.table, {}, dict.fromkeys(every, entry), counted), notes
     sources = dict.fromkeys(shown, entry)

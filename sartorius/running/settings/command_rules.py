@@ -149,8 +149,7 @@ RULES: Table = {
     },
     "report": {
         "run": PATHS | map_of(PATHS) | nothing,
-        "detections": EMPTY_OR_PATHS,
-        "images": EMPTY_OR_PATH,
+        "detections images": EMPTY_OR_PATHS,
         "gallery": {
             "": part,
             "images unscored": whole(0, 1_000_000),

@@ -125,10 +125,11 @@ def outlines(label_map: AnyInts) -> Bools:
 
 def _paint(canvas: ColourImage, layer: NDArray[np.uint16], colours: ColourImage, opacity: float) -> None:
     """Fill the cells of one layer translucently and draw their outlines, in place; the canvas may be larger."""
-    size = canvas.shape[1::-1]
-    colour, large = (cv2.resize(of, size, interpolation=cv2.INTER_NEAREST) for of in (colours[layer], layer))
-    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, colour, opacity, 0), (large > 0).view(np.uint8), canvas)
-    cv2.copyTo(colour, outlines(large).view(np.uint8), canvas)
+    colour, enlarged = (
+        cv2.resize(of, canvas.shape[1::-1], interpolation=cv2.INTER_NEAREST) for of in (colours[layer], layer)
+    )
+    cv2.copyTo(cv2.addWeighted(canvas, 1 - opacity, colour, opacity, 0), (enlarged > 0).view(np.uint8), canvas)
+    cv2.copyTo(colour, outlines(enlarged.astype(layer.dtype, copy=False)).view(np.uint8), canvas)
 
 
 def grey_limits(*images: NDArray[np.uint8]) -> tuple[float, float]:

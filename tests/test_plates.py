@@ -132,3 +132,15 @@ def test_tables_of_the_real_writer(tmp_path: Path, tiny_competition: Path, monke
     assert wells["B2", 0, "confluence"] == pytest.approx(np.mean(covered), abs=1e-6)  # tables have six decimals
     text = Page(Path("p/plates.html")).text
     assert "left out as bad, 1 images: x[y]_B3-2_Vessel-7_2020-11-03_09h00m00s_Ph_1 (cut off)" in text
+
+
+def test_images_of_the_competition_are_named_by_train_csv(run: Write, tmp_path: Path) -> None:
+    csv = tmp_path / "train.csv"
+    lines = [f"{name},11h30m00s,2020-09-1{day},astros[cereb]_{well}_Vessel-361_Ph_1"
+             for name, day, well in (("0a", 1, "G11-1"), ("0b", 3, "G11-1"), ("0c", 1, "H2-1"))]  # fmt: skip
+    csv.write_text("\n".join(["id,plate_time,sample_date,sample_id", *lines]) + "\n")
+    run([row("0a", 3), row("0b", 5), row("0c", 7)], "well=competition", f"train_csv={csv}", "plots=false")
+    cells = pd.read_csv("out/wells.csv").query("measure == 'cells'")
+    assert cells[["plate", "well", "hours", "mean"]].to_numpy().tolist() == [
+        [361, "G11", 0, 3], [361, "G11", 48, 5], [361, "H2", 0, 7],
+    ]  # fmt: skip

@@ -90,6 +90,7 @@ class UNet(nn.Module):
             reduction //= 2
             skip = skips.get(reduction)
             if not self.training and x.device.type == "cpu":
+                assert isinstance(block, nn.Sequential) and isinstance(block[0], nn.Conv2d)
                 x = block[1:](upsampled_conv(block[0], x, skip))
                 continue
             x = F.interpolate(x, scale_factor=2.0, mode="nearest")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from sartorius.networks import checkpoints
-from sartorius.postprocess.saved import build as build_postprocess
 from sartorius.running import all_images, precision, resume_check
 from sartorius.running.wiring import build_trainer, instantiate, instantiate_all, plain
 from sartorius.structures.constructible import check_calls
@@ -38,6 +37,8 @@ def build_training(cfg: DictConfig) -> Training:
     Raises InputError for a model or post-processing that its own checkpoints could not be used with, a checkpoint to
     resume that does not fit, and a precision that the device lacks.
     """
+    from sartorius.postprocess.saved import build as build_postprocess  # SciPy: not for --help
+
     seed_everything(cfg.seed)
     resolve_precision(cfg.trainer)
     datamodule = instantiate(cfg.data)

@@ -6,7 +6,7 @@ import ctypes
 import platform
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-MOST, KEPT = 1 << 27, 1 << 30  # bytes of a block that is kept, and of all that is kept free at the heap's end
+MOST, KEPT = 1 << 27, 1 << 28  # bytes of a block that is kept, and of all that is kept free at the heap's end
 
 
 def keep_freed_memory() -> None:

@@ -136,6 +136,15 @@ def test_help_is_light(command: str) -> None:
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("command", ["predict", "convert", "submit"])
+def test_help_of_a_prediction_is_lighter_still(command: str) -> None:
+    program = (
+        f"import sys, sartorius.{command}; sys.exit(str({{'scipy', 'pandas', 'cv2', 'skimage'}} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == "set()\n"
+
+
 def test_the_root_holds_commands_and_packages() -> None:
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
     assert files == {f"{command}.py" for command in COMMANDS} | {"__init__.py", "errors.py", "files.py"}

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
 from sartorius.files import is_current, remove_partial
 from sartorius.running import processes
-from sartorius.structures.detections import DetectionsFolder
+
+if TYPE_CHECKING:
+    from sartorius.structures.detections import DetectionsFolder
 
 KEY = "made_with"  # of meta.json: the settings that decide the result
 
@@ -35,6 +37,8 @@ class Continued:
     """
 
     def __init__(self, output: Path, folders: Sequence[Path], made_with: Mapping[str, Any], ids: Sequence[str]) -> None:
+        from sartorius.structures.detections import DetectionsFolder  # SciPy: not for --help
+
         self.folders = [DetectionsFolder(folder) for folder in folders]
         for other in {output / "detections", *output.glob("detections_*")} - set(folders):
             DetectionsFolder(other).check_empty()

@@ -341,6 +341,18 @@ def test_images_are_brought_to_the_scale_of_the_training(
     assert "without the pixel size of the network's training (data.pixel_size of a training)" in caplog.text
 
 
+def test_trained_images_are_known_in_any_folder(
+    config: Compose, tmp_path: Path, tiny_competition: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    content = torch.load(tmp_path / "a.ckpt", weights_only=False)
+    content[checkpoints.KEY]["trained_on"] = {"test01": "well", "elsewhere": "well"}
+    torch.save(content, tmp_path / "seen.ckpt")
+    shutil.copytree(tiny_competition / "test", tmp_path / "deep" / "test")
+    main(config(f"images={tmp_path / 'deep'}", f"checkpoint={tmp_path / 'seen.ckpt'}", "write=[]"))
+    assert "was trained on 1 of these 2 images (test__test01, ...)" in caplog.text
+    assert DetectionsFolder(tmp_path / "out" / "detections").meta["trained_on"] == {"test__test01": "well"}
+
+
 def test_the_log_says_what_becomes_of_grey_levels(
     config: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -21,6 +21,7 @@ from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate, i
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer
 
+    from sartorius.data.files.source import FileImages
     from sartorius.data.loading.images import ImagesDataModule
     from sartorius.inference.tta import Augmented
     from sartorius.modules.base import SegmentationModule
@@ -85,7 +86,7 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
     postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
     fitted = saved_filter.to_save(cfg.filter, module.cell_type_names)
     meta = _describe(cfg, images, postprocess, fitted)
-    meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source.ids, source)}
+    meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source, source)}
     folder = Path(cfg.callbacks.prediction_writer.folder)
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     apart = views.apart() if views is not None and views.fuse is None else {}
@@ -126,18 +127,24 @@ def _describe(
         "checkpoint": [continued.fingerprint(file) for file in files],
         "model": {key: value for key, value in model.items() if key not in ("first", "second")},
         "inference": plain(cfg.inference) or None,
+        "large": plain(cfg.large),
         saved_filter.KEY: fitted and fitted["content"],
         **shared,
     }
     return {**shared, "images": images.files, saved_filter.KEY: fitted, continued.KEY: made_with}
 
 
-def _trained_on(module: SegmentationModule, images: Sequence[str], source: str) -> dict[str, str]:
-    """Choose those of the images that the model was trained on, id -> place, and warn of them."""
-    if seen := provenance.seen_among(images, module.hparams.get(provenance.KEY)):
+def _trained_on(module: SegmentationModule, images: FileImages, source: str) -> dict[str, str]:
+    """Choose those of the images that the model was trained on, id -> place, and warn of them.
+
+    An image is known by the name of its file, in whatever folder that lies.
+    """
+    names = {images.path(image_id).stem: image_id for image_id in images.ids}
+    found = provenance.seen_among(names, module.hparams.get(provenance.KEY))
+    if seen := {names[name]: place for name, place in found.items()}:
         log.warning(
             "%s: was trained on %d of these %d images (%s, ...): their detections flatter any score and any threshold",
-            source, len(seen), len(images), next(iter(seen)),
+            source, len(seen), len(images.ids), next(iter(seen)),
         )  # fmt: skip
     return seen
 

@@ -8,7 +8,7 @@ long as no cell, nor what decides about its outline, reaches further than the ha
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -25,7 +25,20 @@ def detect_by_blocks(image: LargeImage, image_id: str, decode: Callable[[Window]
 
     Warns of cells that a region cuts: they are too large for the halo, and incomplete.
     """
-    parts, cut = [], 0
+    cut: list[int] = []
+    joined = Detections.concatenate(_own_cells(image, image_id, decode, cut))
+    if sum(cut):
+        log.warning(
+            "image %s: %d cells reach %d pixels or more beyond their block and are incomplete; give a larger "
+            "large.halo=", image_id, sum(cut), image.by.halo,
+        )  # fmt: skip
+    return joined
+
+
+def _own_cells(
+    image: LargeImage, image_id: str, decode: Callable[[Window], Detections], cut: list[int]
+) -> Iterator[Detections]:
+    """Yield the cells of each block, and append the number of those that its region cuts to `cut`."""
     for block in blocks(image.height, image.width, image.by.block):
         region = block.grown(image.by.halo, image.height, image.width)
         detections = decode(region)
@@ -39,11 +52,5 @@ def detect_by_blocks(image: LargeImage, image_id: str, decode: Callable[[Window]
             | (bottom & (boxes[:, 3] >= region.bottom))
             | (right & (boxes[:, 2] >= region.right))
         )
-        cut += int((kept & touches).sum())
-        parts.append(shifted(region, detections.select(kept), image_id, image.height, image.width))
-    if cut:
-        log.warning(
-            "image %s: %d cells reach %d pixels or more beyond their block and are incomplete; give a larger "
-            "large.halo=", image_id, cut, image.by.halo,
-        )  # fmt: skip
-    return Detections.concatenate(parts)
+        cut.append(int((kept & touches).sum()))
+        yield shifted(region, detections.select(kept), image_id, image.height, image.width)

@@ -30,7 +30,7 @@ def merge(
     and lies in the margin altogether is left to the neighbour. join_iou: IoU from which two are one cell. `parts` holds
     one window at least; windows without detections may be among them.
     """
-    everything = WindowDetections(list(parts), image_id, height, width)
+    everything = WindowDetections(parts, image_id, height, width)
     clearance, pairs = everything.clearance, everything.pairs()
     cut = clearance < TOUCHING
     dropped = cut & ((everything.areas_without(margin) == 0) | _fragments(pairs, cut, everything.runs.areas, join_iou))

@@ -5,7 +5,7 @@ Masks are compared as runs (see `rle`), clipped to the pixels that two windows s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -46,13 +46,19 @@ class WindowDetections:
     detections: all of them, those of a window together. owner: int64 [N], index of each one's window.
     """
 
-    def __init__(self, parts: Sequence[tuple[Window, Detections]], image_id: str, height: int, width: int) -> None:
-        self.windows = [window for window, _ in parts]
+    def __init__(self, parts: Iterable[tuple[Window, Detections]], image_id: str, height: int, width: int) -> None:
+        self.windows: list[Window] = []
         self.height, self.width = height, width
-        self.counts = [len(detections) for _, detections in parts]
-        self.owner = np.repeat(np.arange(len(parts)), self.counts)
-        some = [part for part in parts if len(part[1])] or parts[:1]  # an empty one may have another M
-        self.detections = Detections.concatenate([shifted(*part, image_id, height, width) for part in some])
+        self.counts: list[int] = []
+
+        def all_shifted() -> Iterator[Detections]:
+            for window, detections in parts:
+                self.windows.append(window)
+                self.counts.append(len(detections))
+                yield shifted(window, detections, image_id, height, width)
+
+        self.detections = Detections.concatenate(all_shifted())
+        self.owner = np.repeat(np.arange(len(self.windows)), self.counts)
 
     def __len__(self) -> int:
         return len(self.owner)

@@ -132,7 +132,7 @@ class _Overlapping(ABC):
         windows = self.windows(height, width)
         if len(windows) == 1:
             return detect_fn(image[:, :, :])
-        # a generator: `merge` alone holds the parts, and frees them early
+        # a generator: no part is held longer than needed
         parts = ((window, detect_fn(image[:, window.rows, window.columns])) for window in windows)
         return merge(parts, image_id, height, width, margin=self.margin, join_iou=self.join_iou)
 

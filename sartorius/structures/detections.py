@@ -9,7 +9,7 @@ centres lie at +0.5; a mask of M x M cells divides its box evenly, as RoIAlign w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from sartorius.files import atomic_path, write_json
 from sartorius.structures.arrays import Floats32, Ints, LabelMap, SoftMasks
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detection_checks import as_dtypes, check_meta, check_size, check_values, most_bytes
+from sartorius.structures.growing import GrowingArray
 from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
 from sartorius.structures.reading import read_arrays, read_json
@@ -140,14 +141,13 @@ class Detections:
         return replace(self, agreement=agreement, **{name: vars(self)[name][chosen] for name in _ARRAYS})
 
     @classmethod
-    def concatenate(cls, parts: Sequence[Detections]) -> Detections:
-        """Join at least one set of the same image, mask size and cell types, one after the other, without agreement.
-
-        The pixel size is that of the first set that knows it.
-        """
-        arrays: dict[str, Any] = {name: np.concatenate([vars(part)[name] for part in parts]) for name in _ARRAYS}
-        pixel_size = next((part.pixel_size for part in parts if part.pixel_size is not None), None)
-        return replace(parts[0], agreement=None, pixel_size=pixel_size, **arrays)
+    def concatenate(cls, parts: Iterable[Detections]) -> Detections:
+        """Join sets (one or more) of an image, of one M unless empty, without agreement; a known pixel size is kept."""
+        masks = GrowingArray()
+        joined = [replace(part, masks=masks.take(part.masks)) for part in parts]
+        arrays: dict[str, Any] = {name: np.concatenate([vars(part)[name] for part in joined]) for name in _ARRAYS}
+        pixel_size = next((part.pixel_size for part in joined if part.pixel_size is not None), None)
+        return replace(joined[0], pixel_size=pixel_size, agreement=None, **{**arrays, "masks": masks.finish()})
 
     @property
     def prevailing_type(self) -> int:

@@ -180,6 +180,15 @@ def test_agreement_is_kept_where_there_is_one(tmp_path) -> None:
         replace(some(), agreement=agreement[:2])
 
 
+def test_sets_are_joined_from_an_iterator_too() -> None:
+    parts = [Detections.empty("a1", 40, 50, mask_size=9), *(some().select([k, 0]) for k in range(3)), some().select([])]
+    joined = Detections.concatenate(iter(parts))
+    for name in ("boxes", "scores", "cell_types", "masks"):
+        expected = np.concatenate([getattr(part, name) for part in parts[1:]])
+        assert np.array_equal(getattr(joined, name), expected) and getattr(joined, name).dtype == expected.dtype
+    assert Detections.concatenate(iter(parts[:1])).mask_size == 9
+
+
 def test_the_pixel_size_is_kept_where_it_is_known(tmp_path: Path) -> None:
     known = replace(some(), pixel_size=0.65)
     assert Detections.load(known.save(tmp_path)).pixel_size == 0.65

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 from torch.nn import functional as F
 
+from sartorius.inference.scaled import resized
 from sartorius.inference.windows import DetectFn, NetworkFn, Pixels, Windows
 from sartorius.structures import checks
 from sartorius.structures.constructible import constructible
@@ -51,10 +51,7 @@ class Enlarged:
         """Detect the cells of an image [1, H, W]; masks are in box coordinates and stay as they are."""
 
         def shrunk(crop: Tensor) -> Detections:
-            detections, (height, width) = detect_fn(self._enlarge(crop[None])[0]), crop.shape[-2:]
-            scale = np.array([width / detections.width, height / detections.height] * 2, np.float32)
-            boxes = (detections.boxes * scale).clip(0, np.array([width, height] * 2, np.float32))
-            return replace(detections, height=height, width=width, boxes=boxes)
+            return resized(detect_fn(self._enlarge(crop[None])[0]), *crop.shape[-2:])
 
         return self.windows.detect(shrunk, image, image_id)
 

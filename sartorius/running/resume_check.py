@@ -25,7 +25,7 @@ _MAY_DIFFER = (
     "ckpt_path", "run_dir", "paths", "leaderboard", "largest_checkpoint", "logger", "test", "compile",
     "callbacks", "callbacks.best_checkpoint.dirpath", "callbacks.early_stopping.patience",
     "data.root",  # the fit compares its images
-    *(f"data.{key}" for key in ("num_workers", "pin_memory", "cache_mb", "val_batch_size")),
+    *(f"data.{key}" for key in ("num_workers", "pin_memory", "cache_mb", "val_batch_size", "pixel_size")),
     "pseudo_labels.cache_mb", "data.pseudo_labels.cache_mb",
     *(f"trainer.{key}" for key in (
         "accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic", "benchmark", "profiler",

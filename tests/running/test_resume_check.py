@@ -23,7 +23,7 @@ from tests.doubles import toy_config
 
 FREE = (
     "ckpt_path", "run_dir", "leaderboard", "largest_checkpoint", "test", "compile", "logger", "paths", "callbacks",
-    *(f"data.{key}" for key in ("root", "num_workers", "val_batch_size", "pin_memory", "cache_mb")),
+    *(f"data.{key}" for key in ("root", "num_workers", "val_batch_size", "pin_memory", "cache_mb", "pixel_size")),
     *(f"trainer.{key}" for key in (
         "max_epochs", "max_steps", "max_time", "devices", "accelerator", "precision", "check_val_every_n_epoch",
         "limit_test_batches", "num_sanity_val_steps", "log_every_n_steps", "deterministic", "enable_model_summary",

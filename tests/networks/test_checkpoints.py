@@ -148,3 +148,10 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
 )
 def test_grey_levels_of_the_training(model: Any, expected: dict[str, float]) -> None:
     assert checkpoints.grey_levels({"model": model}) == expected
+
+
+def test_the_pixel_size_of_the_training_is_kept() -> None:
+    cfg = toy_config()
+    assert building.build_module(cfg).hparams["pixel_size"] is None
+    cfg.data.pixel_size = 0.65
+    assert building.build_module(cfg).hparams["pixel_size"] == 0.65

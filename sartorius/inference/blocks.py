@@ -14,6 +14,7 @@ import numpy as np
 
 from sartorius.inference.window_detections import shifted
 from sartorius.structures.detections import Detections
+from sartorius.structures.freed_memory import return_freed_memory
 from sartorius.structures.large_image import LargeImage
 from sartorius.structures.windows import Window, blocks
 
@@ -53,4 +54,6 @@ def _own_cells(
             | (right & (boxes[:, 2] >= region.right))
         )
         cut.append(int((kept & touches).sum()))
-        yield shifted(region, detections.select(kept), image_id, image.height, image.width)
+        detections = detections.select(kept)
+        return_freed_memory()  # what stays of one block would keep most of its memory from the next
+        yield shifted(region, detections, image_id, image.height, image.width)

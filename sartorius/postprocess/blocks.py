@@ -20,6 +20,7 @@ from sartorius.structures import rle
 from sartorius.structures.arrays import Bools, Boxes, Ints, Scores
 from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections
+from sartorius.structures.freed_memory import return_freed_memory
 from sartorius.structures.rle import Runs
 from sartorius.structures.windows import Window
 
@@ -63,6 +64,7 @@ def finalise_by_blocks(
     parts = [np.zeros((3, 0), np.int64)]
     for own, around in _blocks(candidates.boxes, detections.height, detections.width, by):
         parts.append(_own_runs(candidates, own, around, steps, overlaps))
+        return_freed_memory()
     start, length, place = np.concatenate(parts, axis=1)
     order = np.argsort(place, kind="stable")  # a cell's runs are together already, and sorted
     kept, cell = np.unique(place[order], return_inverse=True)

@@ -18,7 +18,7 @@ from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring import saved as saved_filter
 from sartorius.running import loading, predicting, wiring
 from sartorius.running.building import resolve_precision
-from sartorius.running.freed_memory import keep_freed_memory
+from sartorius.structures.freed_memory import keep_freed_memory
 from sartorius.structures.instances import Instances
 
 

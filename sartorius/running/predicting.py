@@ -15,8 +15,8 @@ from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.running import continued, loading, processes
 from sartorius.running.building import resolve_precision
-from sartorius.running.freed_memory import keep_freed_memory
 from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate, instantiate_all, plain
+from sartorius.structures.freed_memory import keep_freed_memory
 
 if TYPE_CHECKING:
     from pytorch_lightning import Callback, LightningDataModule, LightningModule, Trainer

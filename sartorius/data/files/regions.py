@@ -18,7 +18,7 @@ from sartorius.data.files.stacks import Index, Stack, open_stacks
 from sartorius.data.image_files import explained
 from sartorius.structures.arrays import GreyImage
 
-_KEPT = 2**28  # bytes of the bands that are kept
+_KEPT = 2**27  # bytes of the bands that are kept
 _LEAST = 256  # rows of a band
 
 

@@ -14,8 +14,16 @@ def keep_freed_memory() -> None:
 
     By itself it returns each to the system, which then clears every page anew: a quarter of the CPU time of a U-Net.
     """
-    if platform.libc_ver()[0] != "glibc":
-        return
-    libc = ctypes.CDLL(None)
-    libc.mallopt(_MMAP_THRESHOLD, MOST)
-    libc.mallopt(_TRIM_THRESHOLD, KEPT)
+    if (libc := _glibc()) is not None:
+        libc.mallopt(_MMAP_THRESHOLD, MOST)
+        libc.mallopt(_TRIM_THRESHOLD, KEPT)
+
+
+def return_freed_memory() -> None:
+    """Return to the system what malloc keeps free between blocks that are in use; does nothing without glibc."""
+    if (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

@@ -9,11 +9,11 @@ import sys
 
 import pytest
 
-from sartorius.running.freed_memory import MOST
+from sartorius.structures.freed_memory import MOST
 
 PROGRAM = """
 import resource, sys
-from sartorius.running.freed_memory import keep_freed_memory
+from sartorius.structures.freed_memory import keep_freed_memory
 if sys.argv[2:]:
     keep_freed_memory()
 size = int(sys.argv[1])

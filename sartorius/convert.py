@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import outputs, wiring
 from sartorius.running.commands import command
+from sartorius.structures.next_step import print_next
 
 if TYPE_CHECKING:
     from sartorius.data.files.source import FileImages
@@ -89,6 +90,7 @@ def main(cfg: DictConfig) -> None:
     files.check_others(saved.image_ids)
     count = convert(saved, files, images, cfg.overlaps, wiring.instantiate(cfg.large))
     print(f"{count} cells in {len(saved.image_ids)} images: {', '.join(cfg.write)} in {cfg.output}")
+    print_next("report", {"detections": folders})
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _tell(images: ImagesDataModule, folders: Sequence[Path], cfg: DictConfig, jo
         print(f"skipped: {problem}")
     done = len(images.images) - len(images.left)
     earlier = f", {done} of them by an earlier run" if done else ""
-    lost = f"; {len(images.problems)} that cannot be read are skipped" if images.problems else ""
+    lost = f" and {len(images.problems)} skipped" if images.problems else ""
     count = f"{len(images.images)} images{earlier}{lost}"
     if joined:
         print(f"{count}: {', '.join(['detections', *cfg.write])} in {cfg.output}")

@@ -247,7 +247,7 @@ def test_one_damaged_file_among_a_hundred(config: Compose, tmp_path: Path, capsy
     assert list(main(config(*given, "on_error=skip"))) == ["17"]
     out = capsys.readouterr().out
     assert "skipped: " in out and "17.png: cut off" in out
-    assert "99 images; 1 that cannot be read are skipped: detections" in out
+    assert "99 images and 1 skipped: detections" in out
     folder = DetectionsFolder(tmp_path / "out" / "detections")
     assert len(folder.image_ids()) == 99 and list(folder.meta["skipped"]) == ["17"]
     assert len(main(config(*given, "on_error=skip"))) == 1
@@ -271,7 +271,7 @@ def test_bad_images_that_are_skipped_end_in_exit_code_3(
             main()
         assert ended.value.code == code
     out, err = capsys.readouterr()
-    assert "2 images; 1 that cannot be read are skipped" in out and "bad.tif: not a readable" in out
+    assert "2 images and 1 skipped" in out and "bad.tif: not a readable" in out
     assert "error: " in err and "bad.tif: not a readable" in err.splitlines()[-1]
     table = tables.read_table(tmp_path / "out" / "tables" / "images.csv")
     assert table.set_index("image")["status"].to_dict() == {"a": "ok", "b": "ok", "bad": "bad"}

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from sartorius.data.tiff import MAGIC, TiffImage, only_image
 from sartorius.errors import InputError
@@ -119,7 +119,10 @@ class PillowImage:
     def __init__(self, file: BinaryIO) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half as many pixels as the error
-            self._image = image = Image.open(file)
+            try:
+                self._image = image = Image.open(file)
+            except UnidentifiedImageError:
+                raise ValueError("of no format that is known") from None  # Pillow's error shows the open file
         self.name, self.height, self.width = file.name, image.height, image.width
         if (pages := getattr(image, "n_frames", 1)) > 1:  # only formats of several pages have it
             raise InputError(f"{self.name}: {pages} pages; expected one image a file: save the pages apart")

@@ -98,7 +98,7 @@ def _check(found: Sequence[Path], left_out: Sequence[Path], images: object) -> N
         others = f"; of formats that are not read: {names} ({remedy})" if left_out else ""
         raise InputError(f"{images}: no images in it; expected files ending in {', '.join(SUFFIXES)}{others}")
     if left_out:
-        log.warning("%d files of formats that are not read are left out: %s; %s", len(left_out), names, remedy)
+        log.warning("left out, of formats that are not read: %d files (%s); %s", len(left_out), names, remedy)
 
 
 def _by_id(paths: Sequence[Path], base: Path) -> dict[str, Path]:

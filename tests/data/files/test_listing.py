@@ -84,7 +84,7 @@ def test_files_that_are_not_read_do_not_vanish(folder: Path, caplog: pytest.LogC
     with caplog.at_level(logging.WARNING):
         assert list(list_files(str(folder))) == ALL
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("3 files of formats that are not read are left out: ")
+    assert line.startswith("left out, of formats that are not read: 3 files (")
     assert all(name in line for name in ("x.czi", "y.webp", "z.gif", "sartorius[formats]"))
     with pytest.raises(InputError, match=r"no images in it.*; of formats that are not read: .*x\.czi"):
         list_files(f"{folder}/*.[cg]*i*")

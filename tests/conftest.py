@@ -22,7 +22,7 @@ settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """Take back what a command sets up in this process, since Hydra configures the logging of the tests after it."""
     root = logging.getLogger()

@@ -256,7 +256,6 @@ def test_one_damaged_file_among_a_hundred(config: Compose, tmp_path: Path, capsy
     assert len(folder.image_ids()) == 100 and "100 images, 99 of them by an earlier run" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("own_logging")
 def test_bad_images_that_are_skipped_end_in_exit_code_3(
     config: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,6 @@ from sartorius.errors import InputError
 from sartorius.running import wiring
 from sartorius.running.settings.typed import as_typed
 
-pytestmark = pytest.mark.usefixtures("own_logging")
 Run = Callable[[str, list[str]], str]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hydra.core.hydra_config import HydraConfig
 
-pytestmark = pytest.mark.usefixtures("own_logging")
 SMALL = [
     "experiment=unet_cpu", "model.network.encoder.levels=2", "model.network.channels=[4,4]",
     "debug=fast", "data.n_folds=2", "data.cache_mb=0",

@@ -50,14 +50,11 @@ class CellsWriter(Callback):
         for image, detections in zip(batch.images, outputs, strict=True):
             self._add(detections, image if isinstance(image, LargeImage) else image[0].cpu().numpy())
 
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the files of all images, and those that a stopped prediction did not come to; a collective call."""
-        trainer.strategy.barrier("cells written")
-        if trainer.is_global_zero:
-            self.finish(trainer.datamodule)  # type: ignore[attr-defined]
-
     def finish(self, images: ImagesDataModule) -> None:
-        """Write the files of all images, and those that a stopped prediction did not come to."""
+        """Write the files of all images, and those that a stopped prediction did not come to.
+
+        Called by one process once all are done; no hook of Lightning, which a process without images does not reach.
+        """
         if self.files.formats:
             for image_id in self.files.missing(images.images):
                 self._add(self.detections.load(image_id), images.source.load(image_id))

@@ -160,12 +160,11 @@ def build_predictor(trainer: DictConfig, callbacks: Sequence[Callback]) -> Train
 
 
 def run_left(module: SegmentationModule, images: ImagesDataModule, trainer: Trainer) -> None:
-    """Apply the module to the images that are left, see `run_prediction`; without any, write the files of them all."""
+    """Apply the module to the images that are left, see `run_prediction`, and write the files of all images."""
     from sartorius.callbacks.cells_writer import CellsWriter
 
     if images.left:
         run_prediction(module, images, trainer)
-        return
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, CellsWriter) and processes.rank() == 0:
             callback.finish(images)

@@ -163,3 +163,4 @@ def test_more_processes_than_images(checkpoint: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((48, 64), 128, np.uint8)).save(tmp_path / "images" / "a.png")
     run(tmp_path, "predict", f"checkpoint={checkpoint}", "images=images", "output=found", "data.num_workers=0", *TWO)
     assert DetectionsFolder(tmp_path / "found" / "detections").image_ids() == ["a"]
+    assert len((tmp_path / "found" / "tables" / "images.csv").read_text().splitlines()) == 2

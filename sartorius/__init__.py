@@ -27,7 +27,7 @@ def load(checkpoint: str | Path | None, *options: str, device: str = "auto") -> 
     "filter=FILE", "overlaps=keep", "channel=0". checkpoint: a file of `sartorius train`; None with the options of two
     stages. device: cpu, gpu, mps, or auto for the best there is.
 
-    Raises InputError as the command does.
+    Raises InputError as the command does, and Hydra's own errors for options and groups that there are not.
     """
     from sartorius.running.model import Model
 

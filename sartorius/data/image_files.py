@@ -100,14 +100,32 @@ def _opened(path: str | Path) -> Iterator[TiffImage | PillowImage]:
     with open_file(path) as file:
         with explained(path, *NO_IMAGE):
             image = only_image(file) if is_tiff(file) else PillowImage(file)
-            if image.height * image.width > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS}")
+            check_pixels(image.height, image.width)
         yield image
 
 
+def check_pixels(height: int, width: int) -> None:
+    """Raise ValueError for an image that is too large to be decoded whole."""
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{width}x{height} pixels, more than {MAX_PIXELS}")
+
+
+@contextmanager
+def within_memory(path: str | Path) -> Iterator[None]:
+    """Raise InputError where the memory is not enough for an image."""
+    try:
+        yield
+    except MemoryError as error:
+        raise InputError(f"{path}: too large for the memory ({error}); cut the image into parts") from error
+
+
 def _header(image: TiffImage | PillowImage) -> Header:
-    size = (image.height, image.width)
-    return Header(*(size[::-1] if image.orientation > 4 else size), image.sample, image.colour)
+    return Header(*upright_size(image), image.sample, image.colour)
+
+
+def upright_size(image: TiffImage | PillowImage) -> tuple[int, int]:
+    """Return height and width of an image once it is upright."""
+    return (image.width, image.height) if image.orientation > 4 else (image.height, image.width)
 
 
 class PillowImage:

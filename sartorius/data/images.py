@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sartorius.data.image_files import decode
+from sartorius.data.image_files import decode, within_memory
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.image_ids import check_image_id
@@ -28,10 +28,8 @@ def read_grey(path: str | Path, accept_rgb: bool = False) -> GreyImage:
     accept_rgb: also take RGB(A), palette and 1-bit images whose three channels are equal (alpha is ignored). Raises
     InputError as `image_files.decode`, for other images and for one too large for the memory.
     """
-    try:
+    with within_memory(path):
         header, pixels = decode(path)
-    except MemoryError as error:
-        raise InputError(f"{path}: too large for the memory ({error}); cut the image into parts") from error
     remedy = "expected 8-bit grey; convert it (scale the values to 0..255, one channel)"
     in_colour = header.sample in ("1-bit", "8-bit") and header.colour in _GREY_IN_COLOUR
     if not header.is_plain and not (accept_rgb and in_colour):

@@ -22,7 +22,7 @@ Part = Mapping[str, Any]  # what an image adds to a file: image, types (their na
 
 
 def part_of(cells: Cells) -> Part:
-    """Describe the cells of an image. Categories are counted from 1, in the order of the types."""
+    """Describe the cells of an image. Categories are counted from 1, in the order of its types."""
     instances = cells.instances
     columns = rle.from_layers(instances.layers.transpose(0, 2, 1), len(cells))  # COCO's runs go down the columns
     boxes, areas, types = instances.boxes, instances.areas.tolist(), instances.cell_types.tolist()
@@ -52,16 +52,17 @@ def write(cells: Cells, path: Path) -> None:
 
 
 def write_parts(path: Path, parts: Callable[[], Iterable[Part]]) -> None:
-    """Write the file of several images of the same types; parts: called twice, so that one is in memory at a time."""
+    """Write the file of several images, with the types of them all; parts: called twice, so that one is in memory."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
-        names: list[str] = []
+        category_of: dict[str, int] = {}
         file.write('{"images":[')
         for number, part in enumerate(parts(), start=1):
-            names = part["types"]
+            for name in part["types"]:
+                category_of.setdefault(name, len(category_of) + 1)
             file.write(("," if number > 1 else "") + "\n" + json.dumps({"id": number, **part["image"]}))
-        categories = [{"id": k, "name": name} for k, name in enumerate(names, start=1)]
+        categories = [{"id": k, "name": name} for name, k in category_of.items()]
         file.write(f'\n],"categories":{json.dumps(categories)},"annotations":[')
-        for number, annotation in enumerate(_annotations(parts()), start=1):
+        for number, annotation in enumerate(_annotations(parts(), category_of), start=1):
             file.write(("," if number > 1 else "") + "\n" + json.dumps({"id": number, **annotation}))
         file.write("\n]}\n")
 
@@ -100,6 +101,8 @@ def read(path: Path) -> dict[str, Any]:
     return images[0]
 
 
-def _annotations(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
+def _annotations(parts: Iterable[Part], category_of: Mapping[str, int]) -> Iterator[dict[str, Any]]:
     for number, part in enumerate(parts, start=1):
-        yield from ({"image_id": number, **annotation} for annotation in part["annotations"])
+        for annotation in part["annotations"]:
+            name = part["types"][annotation["category_id"] - 1]
+            yield {"image_id": number, **annotation, "category_id": category_of[name]}

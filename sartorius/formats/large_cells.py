@@ -14,7 +14,7 @@ from sartorius.formats.cells import Cells
 from sartorius.structures.arrays import Ints, Scores
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
-from sartorius.structures.windows import Window
+from sartorius.structures.windows import Window, group_by_block
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -66,11 +66,8 @@ class LargeCells:
         The window ends a pixel beyond them, and with the image.
         """
         extents, runs = self._extents, self.runs
-        top, left = (extents[:, :2] // self.block).T
-        place = top * (runs.width // self.block + 1) + left
         begin = np.searchsorted(runs.cell, np.arange(len(self) + 1))
-        for index in np.unique(place):
-            chosen = np.flatnonzero(place == index)
+        for chosen in group_by_block(extents[:, 0], extents[:, 1], runs.width, self.block):
             low, high = extents[chosen, :2].min(axis=0), extents[chosen, 2:].max(axis=0)
             box = Window(int(low[0]), int(low[1]), int(high[0] - low[0]), int(high[1] - low[1]))
             window = box.grown(1, runs.height, runs.width)

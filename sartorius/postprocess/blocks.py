@@ -22,7 +22,7 @@ from sartorius.structures.blocks import Blocks
 from sartorius.structures.detections import Detections
 from sartorius.structures.freed_memory import return_freed_memory
 from sartorius.structures.rle import Runs
-from sartorius.structures.windows import Window
+from sartorius.structures.windows import Window, group_by_block
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ def _split(postprocess: Postprocess, overlaps: Keeping) -> tuple[list[Step], lis
 
 def _blocks(boxes: Boxes, height: int, width: int, by: Blocks) -> Iterator[tuple[Bools, Bools]]:
     """Yield, for each block that boxes [N, 4] have their middle in, which these are, and which are near them."""
-    middle = ((boxes[:, :2] + boxes[:, 2:]) / 2).clip(0, (width - 1, height - 1)).astype(np.int64) // by.block
-    place = middle[:, 1] * (width // by.block + 1) + middle[:, 0]
-    for index in np.unique(place):
-        own = place == index
+    column, row = ((boxes[:, :2] + boxes[:, 2:]) / 2).clip(0, (width - 1, height - 1)).astype(np.int64).T
+    for chosen in group_by_block(row, column, width, by.block):
+        own = np.zeros(len(boxes), bool)
+        own[chosen] = True
         low, high = boxes[own, :2].min(axis=0) - by.halo, boxes[own, 2:].max(axis=0) + by.halo
         yield own, ((boxes[:, :2] <= high) & (boxes[:, 2:] >= low)).all(axis=1)
 

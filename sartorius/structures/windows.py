@@ -6,12 +6,13 @@ they fit into one batch; at most the size of the image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sartorius.errors import InputError
+from sartorius.structures.arrays import Ints
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,17 @@ def blocks(height: int, width: int, size: int) -> list[Window]:
     """List square blocks of `size` px that share no pixel, row by row; the last row and column may be smaller."""
     tops, lefts = range(0, height, size), range(0, width, size)
     return [Window(top, left, min(size, height - top), min(size, width - left)) for top in tops for left in lefts]
+
+
+def group_by_block(rows: Ints, columns: Ints, width: int, size: int) -> Iterator[Ints]:
+    """Yield the indices of the points [N] that lie in one block, ascending, of each block that has any, row by row.
+
+    rows, columns: int64 [N], in an image of `width` pixels. size: of the blocks, see `blocks`.
+    """
+    place = rows // size * (width // size + 1) + columns // size
+    order = np.argsort(place, kind="stable")
+    starts = np.flatnonzero(np.diff(place[order])) + 1
+    yield from np.split(order, starts) if len(order) else ()
 
 
 def sharing_pairs(windows: Sequence[Window]) -> list[tuple[int, int]]:

@@ -57,6 +57,20 @@ def test_all_formats_of_all_images_agree(tmp_path: Path) -> None:
     ), "no parts are left"
 
 
+def test_types_of_several_models_keep_their_names(tmp_path: Path) -> None:
+    """The same number stands for another type in each image."""
+    files = CellsFolder(tmp_path, ["coco"])
+    square = Instances.from_label_map(np.ones((4, 4), np.int64), [0])
+    for name, types in (("a", ("neuron", "glia")), ("b", ("glia", "other"))):
+        files.add(Cells(name, square, np.ones(1, np.float32), types))
+    files.finish(["a", "b"])
+    content = json.loads((tmp_path / "coco.json").read_text())
+    assert [category["name"] for category in content["categories"]] == ["neuron", "glia", "other"]
+    assert [annotation["category_id"] for annotation in content["annotations"]] == [1, 2]
+    read = [Cells(**{"scores": np.ones(1, np.float32), **image}) for image in coco.read_all(tmp_path / "coco.json")]
+    assert [cells.types for cells in read] == [["neuron"], ["glia"]]
+
+
 def test_only_what_is_asked_for(tmp_path: Path) -> None:
     files = CellsFolder(tmp_path, ["rois"])
     files.add(crowd())

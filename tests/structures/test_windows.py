@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sartorius.errors import InputError
-from sartorius.structures.windows import Window, blocks, five_crops, sharing_pairs, tiles
+from sartorius.structures.windows import Window, blocks, five_crops, group_by_block, sharing_pairs, tiles
 
 
 def covered(windows: list[Window], height: int, width: int) -> np.ndarray:
@@ -92,6 +92,17 @@ def test_blocks_share_no_pixel() -> None:
     for block in blocks(130, 75, 32):
         covered[block.rows, block.columns] += 1
     assert (covered == 1).all()
+
+
+def test_points_are_grouped_by_their_block() -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = rng.integers(0, 50, 200), rng.integers(0, 70, 200)
+    expected = [
+        [k for k in range(200) if block.top <= rows[k] < block.bottom and block.left <= columns[k] < block.right]
+        for block in blocks(50, 70, 16)
+    ]
+    assert [index.tolist() for index in group_by_block(rows, columns, 70, 16)] == [group for group in expected if group]
+    assert list(group_by_block(rows[:0], columns[:0], 70, 16)) == []
 
 
 def test_a_window_grows_within_the_image() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sartorius.data.files.listing import list_files
 from sartorius.data.files.regions import FileImage, RegionReader, joined
 from sartorius.data.files.stacks import Index, Stack, open_stacks
-from sartorius.data.image_files import MAX_PIXELS
+from sartorius.data.image_files import MAX_PIXELS, within_memory
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.structures import checks
@@ -142,12 +142,10 @@ class FileImages:
 
     def _whole(self, image_id: str) -> tuple[GreyImage, str]:
         path = self.entries[image_id].path
-        try:
+        with within_memory(path):
             pixels = self._pixels(image_id)
             mapping = self.levels.mapping([pixels], str(path))
             return mapping(pixels), mapping.reason
-        except MemoryError as error:
-            raise InputError(f"{path}: too large for the memory ({error}); cut the image into parts") from error
 
     def _pixels(self, image_id: str) -> NDArray[Any]:
         """Read numbers [H, W], or [H, W, 3] of colours."""

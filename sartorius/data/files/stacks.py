@@ -13,7 +13,16 @@ import tifffile
 from numpy.typing import NDArray
 
 from sartorius.data.files import axes, other_formats, pixel_sizes, zarr_images
-from sartorius.data.image_files import MAX_PIXELS, NO_IMAGE, PillowImage, explained, is_tiff, open_file, upright
+from sartorius.data.image_files import (
+    NO_IMAGE,
+    PillowImage,
+    check_pixels,
+    explained,
+    is_tiff,
+    open_file,
+    upright,
+    upright_size,
+)
 from sartorius.data.tiff import TiffImage, open_tiff
 from sartorius.errors import InputError
 
@@ -76,9 +85,8 @@ class _SingleImage:
 
     def __init__(self, image: PillowImage) -> None:
         self.image, self.axes = image, dict[str, int]()
-        self.height, self.width = (image.height, image.width)[:: -1 if image.orientation > 4 else 1]
-        if self.height * self.width > MAX_PIXELS:
-            raise ValueError(f"{self.width}x{self.height} pixels, more than {MAX_PIXELS}")
+        self.height, self.width = upright_size(image)
+        check_pixels(self.height, self.width)
         self.pixel_size = pixel_sizes.of_dots(image.dots)
 
     def read(self, index: Index, channel: int | None) -> NDArray[Any]:
@@ -104,7 +112,7 @@ class _TiffStack:
     def __init__(self, name: str, tiff: tifffile.TiffFile, series: tifffile.TiffPageSeries, number: int) -> None:
         self.name, self._series, page = name, series, series.keyframe
         image = TiffImage(name, page)
-        self.height, self.width = (image.height, image.width)[:: -1 if image.orientation > 4 else 1]
+        self.height, self.width = upright_size(image)
         self.pixel_size = pixel_sizes.of_tiff(tiff, number)
         if page.imagedepth > 1:
             raise InputError(f"{name}: {page.imagedepth} planes in one page; save them as pages")

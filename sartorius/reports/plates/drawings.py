@@ -127,8 +127,8 @@ def _paint_wells(axes: Axes, measure: str, values: Mapping[str, float], shape: t
     from matplotlib.patches import Circle
 
     placed = {position(name): value for name, value in values.items()}
-    low = 0.0 if measure != "doubling_hours" else min(values.values())
-    colour = ScalarMappable(Normalize(low, max(*values.values(), low + 1e-9)), "viridis")
+    low, high = 0.0 if measure != "doubling_hours" else min(values.values()), max(values.values())
+    colour = ScalarMappable(Normalize(low, high if high > low else low + 1), "viridis")
     points = 72 * _unit(shape) * 0.26
 
     def well(row: int, column: int) -> None:

@@ -79,6 +79,12 @@ RULES: Table = {
         "pixel_size": MICROMETRES | nothing,
         "scale data.scale": one_of("auto") | number(0.01, 100),
     },
+    "export": {
+        "checkpoint example score validate": EMPTY_OR_PATH,
+        "format": one_of("bundle", "onnx", "bioimageio"),
+        "name description license cite": text | nothing,
+        "authors": list_of(text, least=0),
+    },
     "convert": {
         "detections": PATHS,
         "images": EMPTY_OR_PATHS,

@@ -1,0 +1,1 @@
+"""Trained models in files for others: bundles, ONNX, BioImage.IO."""

@@ -1,0 +1,1 @@
+"""A trained network in ONNX with a program that finds its cells without torch."""

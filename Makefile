@@ -50,7 +50,7 @@ bench: $(INSTALLED) ## the table of measurements beside other libraries
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks
 
 lock: $(INSTALLED) ## resolve pyproject.toml to requirements.lock (no addresses, no paths)
-	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --extra imagenet --extra launchers --extra tensorboard --extra zarr --quiet --no-header --python-version 3.11 \
+	$(BIN)/python -m uv pip compile pyproject.toml --extra dev --extra imagenet --extra launchers --extra onnx --extra tensorboard --extra zarr --quiet --no-header --python-version 3.11 \
 		--output-file requirements.lock
 
 clean: ## delete .venv, caches and builds; keeps data/ and runs/

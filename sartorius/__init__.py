@@ -12,10 +12,12 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sartorius.structures.version import VERSION as __version__
+
 if TYPE_CHECKING:
     from sartorius.running.model import Model
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load"]
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or importing albumentations asks the network for a newer one
 
@@ -24,8 +26,8 @@ def load(checkpoint: str | Path | None, *options: str, device: str = "auto") -> 
     """Load a trained model, a function that turns an image into its cells.
 
     options: as after `sartorius predict`: "inference=tiles", "tta=d4", "postprocess.score.threshold.cort=0.4",
-    "filter=FILE", "overlaps=keep", "channel=0". checkpoint: a file of `sartorius train`; None with the options of two
-    stages. device: cpu, gpu, mps, or auto for the best there is.
+    "filter=FILE", "overlaps=keep", "channel=0". checkpoint: a file of `sartorius train` or of
+    `sartorius export`; None with the options of two stages. device: cpu, gpu, mps, or auto for the best there is.
 
     Raises InputError as the command does, and Hydra's own errors for options and groups that there are not.
     """

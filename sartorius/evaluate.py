@@ -57,14 +57,16 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     from sartorius.callbacks.prediction_writer import PredictionWriter
     from sartorius.callbacks.progress import Progress
     from sartorius.data.competition.datamodule import validation_data
+    from sartorius.rescoring import saved as saved_filter
 
     folder = Path(str(cfg.output)) / "detections"
     module = loading.load_module(cfg.checkpoint, cfg.inference)
-    if cfg.tta and loading.add_tta(module, cfg.tta, str(cfg.checkpoint)).fuse is None:
+    views = loading.add_tta(module, cfg.tta, str(cfg.checkpoint)) if cfg.tta else None
+    if views is not None and views.fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
-    trained_on = module.hparams.get("config", {}).get("data") or {}
+    trained_on = {"root": cfg.paths.data_dir, **(module.hparams.get("config", {}).get("data") or {})}
     datamodule: Any = validation_data(trained_on, str(cfg.checkpoint), **given)
     datamodule.setup()
     if not datamodule.val_images:
@@ -76,6 +78,9 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     remedy = "Leave out data.fold=, or give other images with data.root="
     provenance.check_unseen(seen, datamodule, f"checkpoint={cfg.checkpoint}", remedy)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
+    about[saved_filter.KEY] = saved_filter.entry_of(
+        "saved", module.hparams, module.cell_type_names, about["checkpoint"]
+    )
     callbacks: Any = [PredictionWriter(folder, about), Progress()]
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))
     if torch.distributed.is_initialized():  # the first process scores alone: no metric may wait for the others

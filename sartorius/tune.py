@@ -37,9 +37,8 @@ if TYPE_CHECKING:
 @command("tune")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Tune on what the config names, write the report and the thresholds. Returns the numbers of metrics.json."""
-    from sartorius.networks.checkpoints import read_checkpoint
     from sartorius.tuning import precision
-    from sartorius.tuning.checkpoint import store
+    from sartorius.tuning.checkpoint import check_store, store
     from sartorius.tuning.inputs import chosen_folders
     from sartorius.tuning.results import FILE, write_results
 
@@ -48,7 +47,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         raise InputError("give detections=[RUN0/detections,...]: folders that `train`, `evaluate` or `predict` wrote")
     checkpoints = wiring.path_list(cfg.checkpoint)
     for checkpoint in checkpoints:
-        read_checkpoint(checkpoint)  # a wrong name is an error before the search, not after it
+        check_store(checkpoint)  # a wrong name is an error before the search, not after it
     names = folders[0].meta.get("cell_types", CELL_TYPES)
     asked = precision.asked_precision(wiring.plain(cfg.pseudo_labels.precision), names)
     truth = Competition(cfg.data.root or cfg.paths.data_dir, names)

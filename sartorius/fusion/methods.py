@@ -18,6 +18,7 @@ from sartorius.postprocess.nms import box_nms, mask_nms
 from sartorius.postprocess.paste import paste_masks
 from sartorius.structures import checks
 from sartorius.structures.arrays import Floats, Floats32, Ints
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from sartorius.structures.resample import resample
 
@@ -34,6 +35,7 @@ class Method(Protocol):
         """Fuse the detections of a pool, which may be empty."""
 
 
+@constructible
 @dataclass(frozen=True, kw_only=True)
 class NMS:
     """Of detections of one cell the one with the largest weight x score stays as it is.
@@ -109,6 +111,7 @@ class _Averaging(ABC):
         return _with_agreement(pool, clusters, fused, thresholds)
 
 
+@constructible
 @dataclass(frozen=True, kw_only=True)
 class WBF(_Averaging):
     """Weighted boxes fusion (Solovyev, Wang, Gabruseva 2021), with masks.
@@ -133,6 +136,7 @@ class WBF(_Averaging):
         return boxes[several], masks
 
 
+@constructible
 @dataclass(frozen=True, kw_only=True)
 class Vote(_Averaging):
     """The members that found a cell vote on each of its pixels.

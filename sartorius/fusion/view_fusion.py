@@ -9,9 +9,11 @@ import numpy as np
 
 from sartorius.fusion.methods import Method
 from sartorius.fusion.pool import MASK_THRESHOLD, MemberDetections, pool
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 
 
+@constructible
 @dataclass(frozen=True, kw_only=True)
 class ViewFusion:
     """Joins the detections of an image's views, all with one weight.

@@ -17,6 +17,7 @@ from torch import Tensor
 from sartorius.errors import InputError
 from sartorius.inference.views import ImageView
 from sartorius.inference.windows import DetectFn, NetworkFn, Pixels, Whole, Windows, in_memory
+from sartorius.structures.constructible import constructible
 from sartorius.structures.detections import Detections
 from sartorius.structures.windows import Window
 
@@ -28,6 +29,17 @@ class JoinViews(Protocol):
         """Join the detections of at least two views, all mapped back to the image."""
 
 
+def unaugmented(windows: Windows) -> Windows:
+    """Return the windows within `Augmented`, others as they are: each image is seen once."""
+    return windows.windows if isinstance(windows, Augmented) else windows
+
+
+def replaced(old: Windows, new: Windows) -> Windows:
+    """Replace windows, under the views that they had."""
+    return replace(old, windows=new) if isinstance(old, Augmented) else new
+
+
+@constructible
 @dataclass(frozen=True, kw_only=True)
 class Augmented:
     """Every symmetry at every scale, each view processed through `windows`.

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sartorius.structures import checks
+from sartorius.structures import checks, rules
 from sartorius.structures.detections import Detections
 
+LARGEST_SCALE = 16
 # The eight symmetries of a rectangle's pixels: transpose, then reverse the rows, then the columns. Turns are
 # counterclockwise.
 SYMMETRIES = {
@@ -30,7 +31,7 @@ SYMMETRIES = {
 class ImageView:
     """An image under one of SYMMETRIES and enlarged `scale` times (below 1: shrunk), and the way back.
 
-    Raises InputError for an unknown symmetry and a scale that is not above 0.
+    Raises InputError for an unknown symmetry and a scale that is not above 0, up to LARGEST_SCALE.
     """
 
     symmetry: str
@@ -38,7 +39,7 @@ class ImageView:
 
     def __post_init__(self) -> None:
         checks.one_of("tta", SYMMETRIES, symmetries=self.symmetry)
-        checks.positive("tta", scales=self.scale)
+        checks.check("tta", rules.number(above=0, high=LARGEST_SCALE), scales=self.scale)
 
     @property
     def name(self) -> str:

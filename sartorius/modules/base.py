@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sartorius.errors import InputError
 from sartorius.inference.scaled import detect_scaled
+from sartorius.structures.constructible import config_of
 
 if TYPE_CHECKING:
     from sartorius.data.dataset import Batch, Target
@@ -56,11 +57,22 @@ class SegmentationModule(pl.LightningModule):
         """Name the images, detected since the last call, of which not all detections were kept; None for none."""
         return None
 
-    def use_windows(self, windows: Windows) -> None:
-        """Predict through these windows from now on; raises InputError where the module takes whole images only."""
+    def change_windows(self, change: Callable[[Windows], Windows]) -> None:
+        """Predict from now on through what `change` makes of each network's windows.
+
+        Raises InputError where the module takes whole images only.
+        """
         if self.inference is None:
             raise InputError(f"a {type(self).__name__} takes whole images only; leave out inference= and tta=")
-        self.inference = windows
+        self.inference = change(self.inference)
+
+    def use_windows(self, windows: Windows) -> None:
+        """Predict through these windows from now on; raises InputError as `change_windows`."""
+        self.change_windows(lambda old: windows)
+
+    def described(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `model`, the config that the module was built from, with the windows that it has now."""
+        return dict(model) if self.inference is None else {**model, "inference": config_of(self.inference)}
 
     def target_panels(self, image: Tensor, target: Target, canvas: ColourImage, scale: int) -> list[Panel]:
         """Draw the training targets of a sample, as in `visualise.targets.DrawsTargets`."""

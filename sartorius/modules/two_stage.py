@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,8 @@ class TwoStageModule(SegmentationModule):
             "combine": combine,
             "mask_size": mask_size,
         }
-        self.hparams.update({key: stage.hparams.get(key) for key in ("postprocess", "data", "pixel_size")}, model=model)
+        kept = ("format_version", "cell_types", "postprocess", "data", "pixel_size", "config", provenance.OWN)
+        self.hparams.update({key: stage.hparams[key] for key in kept if key in stage.hparams}, model=model)
         seen = [part.hparams.get(provenance.KEY) or {} for part in (stage, second)]
         self.hparams[provenance.KEY] = {**seen[0], **seen[1]}
 
@@ -115,10 +117,14 @@ class TwoStageModule(SegmentationModule):
         """Name the images of which the first stage did not keep all detections."""
         return self.first.take_capped()
 
-    def use_windows(self, windows: Windows) -> None:
-        """Let the first stage predict through these windows; raises InputError where it is a folder of detections."""
-        super().use_windows(windows)
-        self.first.use_windows(windows)
+    def change_windows(self, change: Callable[[Windows], Windows]) -> None:
+        """Change the windows of the first stage; raises InputError where it is a folder of detections."""
+        self.first.change_windows(change)
+        self.inference = self.first.inference
+
+    def described(self, model: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `model` with the windows that the first stage has now."""
+        return {**model, "first": self.first.described(model["first"])}
 
     def detect(self, batch: Batch) -> list[Detections]:
         """Detect the cells of every image: NumPy, on the CPU; an image may have none."""

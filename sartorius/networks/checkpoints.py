@@ -3,7 +3,8 @@
 The metadata are the module's `hparams`, which Lightning stores: `format_version`, `model` (the resolved config of the
 module), `cell_types`, `postprocess`, `data` (its name), `pixel_size` (of its images in micrometres, None where not
 known), `config` (the whole resolved config) and, after a fit, `trained_on` and `images` (see `data.provenance`): of a
-training on all labelled images, which nothing has scored, the list of validation images is empty.
+training on all labelled images, which nothing has scored, the list of validation images is empty. Those of a bundle
+have its `card` and may have a `filter` (see `rescoring.saved`); of `config` they hold what decides on the fold.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
+from sartorius.networks import bundles
 from sartorius.structures import constructible
 from sartorius.structures.reading import plain
 
@@ -23,17 +25,20 @@ if TYPE_CHECKING:
 KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
 MOST = 1_000_000  # plain values of metadata: ten a trained image, and the config
-_KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict}
+_KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict, "images": dict}
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of this program (tensors on the CPU, no code is run); raises InputError for another file."""
-    from sartorius.networks.torch_files import check_tensors, read_torch  # torch: not for --help
+    """Read a checkpoint or bundle of this program (tensors on the CPU, no code is run).
+
+    Raises InputError for another file.
+    """
+    from sartorius.networks.torch_files import check_tensors  # torch: not for --help
 
     path = Path(str(checkpoint))
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; expected a file such as runs/<run>/checkpoints/best.ckpt")
-    state: dict[str, Any] = read_torch(path, str(path))
+    state: dict[str, Any] = read_content(path, str(path))
     metadata = metadata_of(state, str(path))
     if metadata is None or not isinstance(state.get("state_dict"), dict):
         raise InputError(f"{path}: not a checkpoint of sartorius.train")
@@ -45,6 +50,16 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
                 f"{path}: not a checkpoint of sartorius.train: '{key}' of its metadata is another kind of value"
             )
     return state
+
+
+def read_content(path: Path, source: str) -> Any:
+    """Read a file of torch or, in the layout of a checkpoint, a bundle; raises as `read_torch` and `read_bundle` do."""
+    from sartorius.networks.torch_files import read_torch
+
+    if not bundles.is_bundle(path):
+        return read_torch(path, source)
+    bundle = bundles.read_bundle(path, source)
+    return {"state_dict": bundle.state, KEY: bundle.metadata}
 
 
 def metadata_of(content: Any, source: str) -> dict[str, Any] | None:
@@ -85,9 +100,12 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
 
 
 def grey_levels(metadata: Mapping[str, Any]) -> dict[str, float]:
-    """Return `mean` and `std` of the images that a network was trained on; {} where its metadata tell none."""
+    """Return `mean` and `std` of the images that a network, of several the first, was trained on; {} where its
+    metadata tell none."""
     model = metadata.get("model") or {}
-    network = (model.get("first") or model).get("network") or {}
+    while inner := model.get("first") or next(iter((model.get("members") or {}).values()), None):
+        model = inner
+    network = model.get("network") or {}
     found = {key: network.get(key) for key in ("mean", "std")}
     return {
         key: float(value)

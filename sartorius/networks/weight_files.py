@@ -14,7 +14,7 @@ from torch import Tensor
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.networks.safe_pickle import read_pickle
-from sartorius.networks.torch_files import UnsafeFileError, check_tensors, read_torch
+from sartorius.networks.torch_files import UnsafeFileError, check_tensors
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,19 @@ class WeightFile:
 
 
 def read_weights(path: Path) -> WeightFile:
-    """Read a checkpoint of `sartorius.train`, a state dict of torch's, or a `.pth` or `.pkl` of detectron2's.
+    """Read a checkpoint of `sartorius.train`, a bundle, a state dict of torch's, or a `.pth` or `.pkl` of detectron2's.
 
-    Nothing in the file is executed. Raises InputError where it is missing, damaged, refused, or holds no tensors.
+    Nothing in the file is executed. Raises InputError where it is missing, damaged, refused, or holds no tensors or
+    several models.
     """
     if not path.is_file():
         raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet or a file of weights")
     content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
     metadata = checkpoints.metadata_of(content, f"model.weights={path}")
+    if several := {"first", "members"} & set((metadata or {}).get("model") or {}):
+        raise InputError(
+            f"model.weights={path}: holds several models ({', '.join(several)}); give the checkpoint or bundle of one"
+        )
     for key in ("state_dict", "model"):  # of Lightning's checkpoints, of detectron2's
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = {str(name).removeprefix("network."): value for name, value in content[key].items()}
@@ -57,7 +62,7 @@ def read_weights(path: Path) -> WeightFile:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return read_torch(path, f"model.weights={path}")
+        return checkpoints.read_content(path, f"model.weights={path}")
     except UnsafeFileError as error:
         raise InputError(
             f"{error}. Where you trust it, save its weights alone: torch.save(torch.load(FILE, weights_only=False)"

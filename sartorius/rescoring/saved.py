@@ -1,4 +1,4 @@
-"""The false-positive filter behind saved post-processing, and its entry in the meta.json of detections.
+"""The false-positive filter behind saved post-processing, and its entry in the meta.json of detections and in bundles.
 
 `predict` and `ensemble` save the filter with their detections, its content and not only its name, so that a folder that
 is moved keeps it; `evaluate` and `submit` apply it by default. Commands that decide about single cells by other means
@@ -41,6 +41,21 @@ def to_save(file: str | None, cell_type_names: Sequence[str]) -> dict[str, str] 
     return {"file": str(path.resolve()), "content": base64.b64encode(path.read_bytes()).decode("ascii")}
 
 
+def entry_of(
+    chosen_filter: str | None, metadata: Mapping[str, Any], cell_type_names: Sequence[str], source: str
+) -> dict[str, str] | None:
+    """Make the entry of a trained model's filter: that of its metadata for `saved`, else as `to_save`; None for none.
+
+    Raises InputError, naming `source`, for an entry that holds no filter or one of other cell types.
+    """
+    if chosen_filter != SAVED:
+        return to_save(chosen_filter, cell_type_names)
+    entry: dict[str, str] | None = metadata.get(KEY)
+    if (fitted := from_entry(entry, source)) is not None:
+        fitted.check_types(cell_type_names, source)
+    return entry
+
+
 def from_entry(entry: Mapping[str, Any] | None, source: str) -> FalsePositiveFilter | None:
     """Read the filter of an entry that `to_save` made; None without one.
 
@@ -50,9 +65,9 @@ def from_entry(entry: Mapping[str, Any] | None, source: str) -> FalsePositiveFil
         return None
     try:
         content = base64.b64decode(entry["content"], validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, binascii.Error) as error:
         raise InputError(
-            f"{source}: the filter in its meta.json cannot be read ({error!r}); give filter=FILE.npz or filter=none"
+            f"{source}: the filter saved with it cannot be read ({error!r}); give filter=FILE.npz or filter=none"
         ) from error
     return FalsePositiveFilter.from_bytes(content, f"{source}: filter {entry.get('file')}")
 

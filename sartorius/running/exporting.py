@@ -1,64 +1,131 @@
-"""A trained model for `export`, built from a config."""
+"""A trained model for `export`, built from a config, and the check of a written one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
 
-from sartorius.exports.trained import ModelCard, TrainedModel
+from sartorius.data.files.source import FileImages
+from sartorius.data.levels import Levels
+from sartorius.errors import InputError
+from sartorius.exports.bundle.card import SCORE, earlier_card, is_score
+from sartorius.exports.bundle.example import read_example
+from sartorius.exports.trained import INTENDED_USE, NOT_FOR, ModelCard, TrainedModel
+from sartorius.networks import bundles, checkpoints
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.rescoring import saved as saved_filter
 from sartorius.running import loading, predicting
+from sartorius.running.model import Model
 from sartorius.running.wiring import plain
 from sartorius.structures.arrays import GreyImage
+from sartorius.structures.large_image import reader_of
+from sartorius.structures.reading import read_json
+
+_DECIDE = ("model", "postprocess", saved_filter.KEY)  # on the cells, beside the weights
 
 
 def build_trained(cfg: DictConfig) -> TrainedModel:
     """Load the model of a config with its views, post-processing, filter, card and example.
 
-    Raises InputError as `predicting.load_model`, `loading.add_tta` and `from_saved` do.
+    Raises InputError as `predicting.load_model`, `loading.add_tta` and `from_saved` do, and for views that nothing
+    joins.
     """
     source = predicting.model_source(cfg.checkpoint, plain(cfg.get("model")))
     module = predicting.load_model(cfg)
-    if cfg.tta:
-        loading.add_tta(module, cfg.tta, source)
+    views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
+    if views is not None and views.fuse is None:
+        raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; an export holds joined ones")
     postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
-    fitted = module.hparams.get(saved_filter.KEY)
-    if cfg.filter != saved_filter.SAVED:
-        fitted = saved_filter.to_save(cfg.filter, module.cell_type_names)
-    example, name = _example(cfg.example, module.cell_type_names)
+    metadata = {
+        **module.hparams,
+        "model": module.described(module.hparams["model"]),
+        "postprocess": to_saved(postprocess),
+        saved_filter.KEY: saved_filter.entry_of(cfg.filter, module.hparams, module.cell_type_names, source),
+    }
+    example, name = _example(cfg.example, metadata)
     return TrainedModel(
         module=module,
-        metadata={**module.hparams, "postprocess": to_saved(postprocess), saved_filter.KEY: fitted},
-        card=_card(cfg, type(module).__name__),
+        metadata=metadata,
+        card=_card(cfg, metadata, module.hparams),
         example=example,
         example_name=name,
         source=source,
     )
 
 
-def _card(cfg: DictConfig, kind: str) -> ModelCard:
-    return ModelCard(
-        name=cfg.name or Path(str(cfg.output)).stem,
-        description=cfg.description or f"{kind} of sartorius",
-        authors=list(cfg.authors),
-        license=cfg.license,
-        cite=cfg.cite,
-        score=None,
-    )
+def _card(cfg: DictConfig, metadata: Mapping[str, Any], before: Mapping[str, Any]) -> ModelCard:
+    """Make the card from the options and, where they are not given, the card of the bundle that is exported anew.
+
+    The score of that one is kept where nothing is changed that decides on the cells.
+    """
+    old = earlier_card(before.get(bundles.CARD_KEY))
+    same = all(metadata.get(key) == before.get(key) for key in _DECIDE)
+    types = ", ".join(metadata["cell_types"])
+    general = {
+        "description": f"Finds every single cell in a grey image ({types}), with sartorius.",
+        "intended_use": INTENDED_USE,
+        "not_for": NOT_FOR,
+        "authors": [],
+        "license": None,
+        "cite": None,
+    }
+    texts: dict[str, Any] = {key: plain(cfg[key]) or old.get(key) or value for key, value in general.items()}
+    score = read_score(Path(str(cfg.score))) if cfg.score is not None else old.get("score") if same else None
+    return ModelCard(name=cfg.name or Path(str(cfg.output)).stem, score=score, **texts)
 
 
-def _example(file: str | None, cell_type_names: Sequence[str]) -> tuple[GreyImage, str]:
-    """Read the example, or generate one of the first cell type that the generator knows; returns it and its name."""
-    from sartorius.data.images import read_grey
+def read_score(folder: Path) -> dict[str, Any]:
+    """Read the mAP, its interval and the number of images of a folder that `evaluate` or `train` wrote.
+
+    Raises InputError where it holds none.
+    """
+    file, remedy = folder / "metrics.json", "give a folder that `evaluate` wrote"
+    if not file.is_file():
+        raise InputError(f"score={folder}: no metrics.json in it; {remedy}")
+    numbers = read_json(file, remedy)
+    if not isinstance(numbers, dict) or not is_score(numbers):
+        raise InputError(f"score={folder}: its metrics.json has no competition_map with an interval; {remedy}")
+    return {key: numbers[key] for key in SCORE}
+
+
+def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, str]:
+    """Read the example, or generate one of the last cell type that the generator knows; returns it and its name."""
     from sartorius.synthetic.cells import POPULATIONS
     from sartorius.synthetic.image import Appearance, draw_image
 
     if file is not None:
-        return read_grey(str(file), accept_rgb=True), Path(str(file)).name
-    known = [name for name in cell_type_names if name in POPULATIONS] or list(POPULATIONS)
+        images = FileImages([str(file)], levels=Levels(**checkpoints.grey_levels(metadata)))
+        if len(images.ids) != 1:
+            problem = next(iter(images.problems.values()), f"{len(images.ids)} images")
+            raise InputError(f"example={file}: expected a file of one image, got {problem}")
+        return np.asarray(reader_of(images.load(images.ids[0]))(slice(None), slice(None))), Path(str(file)).name
+    known = [name for name in metadata["cell_types"] if name in POPULATIONS] or list(POPULATIONS)
     drawn = draw_image(np.random.default_rng(0), np.random.default_rng(1), known[-1], (0.5, 0.5), Appearance())
     return drawn.image, "generated.png"
+
+
+def read_card(file: str) -> str:
+    """Read the model card of a bundle, without characters that a terminal would obey; raises as `validate` does."""
+    _, (text,) = bundles.read_members(_bundle(f"show={file}", Path(file)), file, bundles.CARD)
+    return "".join(sign for sign in text.decode("utf-8", "replace") if sign.isprintable() or sign == "\n")
+
+
+def _bundle(option: str, path: Path) -> Path:
+    if not path.is_file() or not bundles.is_bundle(path):
+        what = "not a bundle" if path.is_file() else "no such file"
+        raise InputError(f"{option}: {what}; `export format=bundle` writes one")
+    return path
+
+
+def validate(file: str) -> str:
+    """Find the cells of a bundle's example anew and describe how far they are the expected ones.
+
+    Raises InputError where they are others, and for a file that is no bundle or a damaged one.
+    """
+    path = _bundle(f"validate={file}", Path(file))
+    example = read_example(path)
+    return example.compare(Model(path)(example.image), str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,16 @@ if TYPE_CHECKING:
 
 
 def load_module(checkpoint: str | Path, inference: Config | None = None) -> SegmentationModule:
-    """Load the module of a checkpoint that `sartorius.train` wrote, on the CPU in eval mode.
+    """Load the module of a checkpoint that `sartorius.train` wrote, or of a bundle, on the CPU in eval mode.
 
-    inference: config of the windows through which it predicts, in place of those in its metadata; None or an empty one
-    (`inference: saved`) changes nothing. Nothing is downloaded: pretrained weights of the metadata are skipped, the
-    checkpoint holds them all.
+    inference: config of the windows through which it predicts, in place of those in its metadata, under the same views;
+    None or an empty one (`inference: saved`) changes nothing. Nothing is downloaded: pretrained weights of the
+    metadata are skipped, the checkpoint holds them all.
 
     Raises InputError as `checkpoints.read_checkpoint` and `build_model` do (a checkpoint may come from anywhere), when
     the weights do not fit the model, and for windows that it does not take.
     """
+    from sartorius.inference.tta import replaced
     from sartorius.modules.base import SegmentationModule
 
     state = checkpoints.read_checkpoint(checkpoint)
@@ -39,8 +41,8 @@ def load_module(checkpoint: str | Path, inference: Config | None = None) -> Segm
     if inference:
         if module.inference is None:
             raise InputError(f"{checkpoint}: a {type(module).__name__} takes whole images only; leave out inference=")
-        module.use_windows(instantiate(inference))
-        module.hparams["model"] = {**metadata["model"], "inference": plain(inference)}
+        module.change_windows(partial(replaced, new=instantiate(inference)))
+        module.hparams["model"] = module.described(metadata["model"])
     return module.eval()
 
 
@@ -65,14 +67,19 @@ def load_stages(model: DictConfig, inference: Config | None = None) -> Segmentat
     return module.eval()
 
 
-def add_tta(module: SegmentationModule, tta: Config, source: str) -> Augmented:
+def add_tta(module: SegmentationModule, tta: Config, source: str) -> Augmented | None:
     """Apply a module to several views of each image, through the windows that it has; returns the `Augmented`.
 
-    Of a two-stage model the first stage takes them. Raises InputError, naming `source`, for a module that takes whole
-    images only and for a first stage that was predicted already.
+    They replace the views that the module came with; `tta=none` removes those and returns None. Of a two-stage model
+    the first stage takes them. Raises InputError, naming `source`, for a module that takes whole images only and for a
+    first stage that was predicted already.
     """
-    if module.inference is None:
+    from sartorius.inference.tta import Augmented, unaugmented
+    from sartorius.inference.windows import Whole
+
+    views = instantiate(tta, windows=unaugmented(module.inference or Whole()))
+    if module.inference is None and isinstance(views, Augmented):
         raise InputError(f"{source}: tta= is for a network, not for a {type(module).__name__}; leave it out")
-    views: Augmented = instantiate(tta, windows=module.inference)
-    module.use_windows(views)
-    return views
+    if module.inference is not None:
+        module.change_windows(lambda windows: instantiate(tta, windows=unaugmented(windows)))
+    return views if isinstance(views, Augmented) else None

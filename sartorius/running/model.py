@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from sartorius.data.dataset import Batch, Target
 from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
+from sartorius.networks.bundles import CARD_KEY
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring import saved as saved_filter
 from sartorius.running import loading, predicting, wiring
@@ -35,7 +36,8 @@ class Model:
         self.module = predicting.load_model(cfg)
         if cfg.tta:
             loading.add_tta(self.module, cfg.tta, source)
-        fitted = saved_filter.from_entry(saved_filter.to_save(cfg.filter, self.module.cell_type_names), source)
+        entry = saved_filter.entry_of(cfg.filter, self.module.hparams, self.module.cell_type_names, source)
+        fitted = saved_filter.from_entry(entry, source)
         postprocess = from_saved(self.module.hparams.get("postprocess"), wiring.plain(cfg.postprocess), source)
         self.postprocess = saved_filter.with_filter(postprocess, fitted)
         self._images = predicting.build_images(cfg, self.module)
@@ -43,6 +45,12 @@ class Model:
         self._fabric = Fabric(accelerator=cfg.trainer.accelerator, devices=1, precision=cfg.trainer.precision)
         self.module.to(self._fabric.device)
         keep_freed_memory()
+
+    @property
+    def card(self) -> Mapping[str, Any] | None:
+        """The model card of a bundle as plain values; None of a checkpoint."""
+        card: Mapping[str, Any] | None = self.module.hparams.get(CARD_KEY)
+        return card
 
     def __call__(self, image: ArrayLike, *, pixel_size: float | None = None, image_id: str = "image") -> Cells:
         """Find the cells of an image, numbers [H, W] or [H, W, C] of any type; C: grey, RGB, RGBA or channels.

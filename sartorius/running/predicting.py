@@ -84,7 +84,9 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
 
     source = model_source(cfg.checkpoint, plain(cfg.get("model")))
     postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
-    fitted = saved_filter.to_save(cfg.filter, module.cell_type_names)
+    fitted = saved_filter.entry_of(cfg.filter, module.hparams, module.cell_type_names, source)
+    if fitted and cfg.filter == saved_filter.SAVED:
+        log.info("%s: its filter, %s, drops false positives; filter=none leaves it out", source, fitted.get("file"))
     meta = _describe(cfg, images, postprocess, fitted)
     meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source, source)}
     folder = Path(cfg.callbacks.prediction_writer.folder)

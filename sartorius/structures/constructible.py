@@ -10,6 +10,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -65,6 +66,16 @@ def build(config: Any, source: str) -> Any:
     config = plain(config, source)
     _walk(config, source, None, _call_nothing)  # all of it, before any of it is called
     return _walk(config, source, None, call)
+
+
+def config_of(part: Any) -> Any:
+    """Return the config from which `build` makes a part again: a dataclass of plain values and of such parts."""
+    if is_dataclass(part) and not isinstance(part, type):
+        values = {field.name: config_of(vars(part)[field.name]) for field in fields(part)}
+        return {"_target_": f"{type(part).__module__}.{type(part).__qualname__}", **values}
+    if isinstance(part, Mapping):
+        return {key: config_of(value) for key, value in part.items()}
+    return [config_of(value) for value in part] if isinstance(part, list | tuple) else part
 
 
 def _walk(node: Any, source: str, key: Any, call: Callable[[Any, Mapping[str, Any], bool], Any]) -> Any:

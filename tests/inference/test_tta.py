@@ -247,7 +247,7 @@ def test_views_one_by_one() -> None:
     ("changes", "message"),
     [
         ({"symmetries": ["rot90"]}, "tta.symmetries: expected one of none, left_right, .*got 'rot90'"),
-        ({"scales": [0.0]}, "tta.scales: expected a number above 0, got 0.0"),
+        ({"scales": [0.0]}, "tta.scales: expected a number above 0, up to 16, got 0.0"),
         ({"scales": ["big"]}, "tta.scales: .*got 'big'"),
         ({"scales": [float("nan")]}, "tta.scales: .*got nan"),
         ({"scales": []}, r"give the views \(none\)"),

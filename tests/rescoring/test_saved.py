@@ -61,7 +61,7 @@ def test_without_a_saved_filter_every_cell_stays(meta: dict[str, Any], file: str
 
 @pytest.mark.parametrize("entry", ["filter.npz", {"file": "a.npz"}, {"content": "no base 64!"}, {"content": 3}])
 def test_an_entry_that_cannot_be_read(entry: Any) -> None:
-    with pytest.raises(InputError, match="here: the filter in its meta.json cannot be read .*filter=none"):
+    with pytest.raises(InputError, match="here: the filter saved with it cannot be read .*filter=none"):
         postprocess_of(saved(filter=entry), None, "saved", "here")
 
 

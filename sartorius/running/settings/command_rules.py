@@ -80,9 +80,10 @@ RULES: Table = {
         "scale data.scale": one_of("auto") | number(0.01, 100),
     },
     "export": {
-        "checkpoint example score validate": EMPTY_OR_PATH,
+        "checkpoint example score show validate": EMPTY_OR_PATH,
         "format": one_of("bundle", "onnx", "bioimageio"),
-        "name description license cite": text | nothing,
+        "weights": one_of("float32", "float16"),
+        "name description intended_use not_for license cite": text | nothing,
         "authors": list_of(text, least=0),
     },
     "convert": {

@@ -1,0 +1,128 @@
+"""The model card of a bundle: as plain values, and as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sartorius.exports.trained import TrainedModel
+from sartorius.structures.rules import is_number
+from sartorius.structures.version import VERSION
+
+SCORE = ("competition_map", "competition_map_interval", "images")  # of metrics.json
+
+
+def card_of(model: TrainedModel, parameters: int, weights: str) -> dict[str, Any]:
+    """Collect the card of a model as plain values; parameters: numbers in its weights, stored as `weights`."""
+    metadata = model.metadata
+    images = {use: len(ids) for use, ids in (metadata.get("images") or {}).items()}
+    return {
+        **asdict(model.card),
+        "authors": list(model.card.authors),
+        "networks": list(networks(metadata["model"])),
+        "cell_types": list(model.module.cell_type_names),
+        "pixel_size": metadata.get("pixel_size"),
+        "data": metadata.get("data"),
+        "trained_on": len(metadata.get("trained_on") or {}),
+        "images": images,
+        "parameters": parameters,
+        "weights": weights,
+        "sartorius": VERSION,
+    }
+
+
+def earlier_card(card: Any) -> dict[str, Any]:
+    """Choose what an export takes over from the card of a bundle, which comes from anywhere: entries of known kinds."""
+    known = card if isinstance(card, dict) else {}
+    texts = ("description", "intended_use", "not_for", "license", "cite")
+    kept: dict[str, Any] = {key: known[key] for key in texts if isinstance(known.get(key), str)}
+    if isinstance(authors := known.get("authors"), list):
+        kept["authors"] = [str(name) for name in authors]
+    if isinstance(score := known.get("score"), dict) and is_score(score):
+        kept["score"] = {key: score[key] for key in SCORE}
+    return kept
+
+
+def is_score(numbers: Mapping[str, Any]) -> bool:
+    """Whether a mapping has SCORE: a number, [low, high] and a number of images."""
+    value, interval, images = (numbers.get(key) for key in SCORE)
+    pair = isinstance(interval, list) and len(interval) == 2 and all(map(is_number, interval))
+    return pair and is_number(value) and isinstance(images, int)
+
+
+def networks(model: Mapping[str, Any], name: str = "") -> Iterator[str]:
+    """Describe each network in the config of a model, such as `UNet (tf_efficientnet_lite0)`."""
+    for key, part in {
+        **(model.get("members") or {}),
+        **{k: model[k] for k in ("first", "second") if k in model},
+    }.items():
+        yield from networks(part or {}, key)
+    if network := model.get("network"):
+        body = network.get("body") or network
+        encoder = body.get("encoder") or network.get("backbone") or {}
+        inner = encoder.get("name") or str(encoder.get("_target_", "")).rpartition(".")[2]
+        kind = str(network.get("_target_", "network")).rpartition(".")[2]
+        yield f"{name}{': ' * bool(name)}{kind}{f' ({inner})' * bool(inner)}"
+
+
+def readme(card: Mapping[str, Any]) -> str:
+    """Write a card as Markdown."""
+    table = "\n".join(f"| {key} | {' '.join(value.split())} |" for key, value in _rows(card).items())
+    return _TEXT.format(**card, table=table)
+
+
+def _rows(card: Mapping[str, Any]) -> dict[str, str]:
+    """Describe the facts of a card by their titles."""
+    size, score = card["pixel_size"], card["score"]
+    trained = f"{card['trained_on']} images" + (f" of the data set `{card['data']}`" if card["data"] else "")
+    if pseudo := card["images"].get("pseudo-labelled"):
+        trained += f", {pseudo} of them with pseudo-labels"
+    measured = "not measured"
+    if score is not None:
+        low, high = score["competition_map_interval"]
+        measured = (
+            f"{score['competition_map']:.3f} ({low:.3f} to {high:.3f}, bootstrap over {score['images']} images): mAP "
+            "at IoU 0.50 to 0.95, the mean over images that the scored model was not trained on"
+        )
+    return {
+        "Networks": "; ".join(card["networks"]),
+        "Cell types": ", ".join(card["cell_types"]),
+        "Pixel size of the training": "not known" if size is None else f"{size:g} micrometres",
+        "Trained on": trained,
+        "Out-of-fold score": measured,
+        "Weights": f"{card['parameters']:,} numbers, {card['weights']}",
+        "Licence": card["license"] or "not chosen: nobody else may use the model before its authors choose one",
+        "Authors": ", ".join(card["authors"]) or "not named",
+        "Cite": card["cite"] or "-",
+        "Written by": f"sartorius {card['sartorius']}",
+    }
+
+
+_TEXT = """\
+# {name}
+
+{description}
+
+| | |
+|---|---|
+{table}
+
+## Intended use
+
+{intended_use}
+
+## What it is not for
+
+{not_for}
+
+## How to use it
+
+    python -m sartorius.predict checkpoint={name}.zip images=FOLDER output=predicted
+    python -m sartorius.export validate={name}.zip     # finds the cells of the example anew, and compares
+
+or in Python:
+
+    import sartorius
+    cells = sartorius.load("{name}.zip")(image)        # an array [H, W] or [H, W, C]
+"""

@@ -1,0 +1,236 @@
+"""The export command: a bundle predicts what its checkpoint does; its card, its example and its check."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import sartorius
+from sartorius import export, predict
+from sartorius.data import provenance
+from sartorius.errors import InputError
+from sartorius.formats.cells import Cells
+from sartorius.inference.tta import Augmented
+from sartorius.inference.windows import Tiles
+from sartorius.networks import checkpoints
+from sartorius.networks.checkpoints import KEY, read_checkpoint
+from sartorius.running import exporting, wiring
+from sartorius.structures.detections import DetectionsFolder
+from sartorius.tuning.checkpoint import check_store
+from tests.bright_unet import blobs, write_checkpoint
+from tests.exports.exporting import SMALL, edit, members, rewrite, write_bundle
+from tests.rescoring.size_filter import larger_than
+from tests.smoke.test_unet_family import UNET
+
+CPU: dict[str, Any] = {"device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bright") / "best.ckpt"
+    write_checkpoint(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def random_unet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A U-Net with random weights, trained on two images, as far as its metadata tell."""
+    torch.manual_seed(0)
+    module = sartorius.running.building.build_module(wiring.compose("train", [*UNET]), pretrained=False)
+    path = tmp_path_factory.mktemp("unet") / "best.ckpt"
+    seen = {provenance.KEY: {"a": "well", "b": "b"}, "images": {"training": ["a", "b"], "validation": ["c"]}}
+    torch.save({"state_dict": module.state_dict(), KEY: {**module.hparams, **seen}}, path)
+    return path
+
+
+def same(ours: Cells, theirs: Cells) -> bool:
+    assert len(theirs) > 5
+    pairs = ((ours.labels, theirs.labels), (ours.scores, theirs.scores))
+    return all(np.array_equal(a, b) for a, b in pairs) and ours.types == theirs.types
+
+
+@pytest.mark.parametrize("options", [[], ["tta=flips"], ["inference=whole", "postprocess.score.threshold.default=0.8"]],
+                         ids=["plain", "views", "windows"])  # fmt: skip
+def test_the_cells_are_the_checkpoint_s(checkpoint: Path, tmp_path: Path, options: list[str]) -> None:
+    path = write_bundle(tmp_path / "a.zip", checkpoint, *options)
+    assert same(sartorius.load(path, **CPU)(SMALL), sartorius.load(checkpoint, *options, **CPU)(SMALL))
+    assert exporting.validate(str(path)).endswith("cells, each pixel as expected")
+    again = write_bundle(tmp_path / "b.zip", path)
+    assert read_checkpoint(again)[KEY] == read_checkpoint(path)[KEY] | {"card": read_checkpoint(again)[KEY]["card"]}
+
+
+def test_the_same_model_gives_the_same_file(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    first, second = (write_bundle(tmp_path / name / "a.zip", checkpoint) for name in ("", "b"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_views_of_a_bundle_are_replaced_and_left_out(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "a.zip", checkpoint, "tta=flips")
+    kept = sartorius.load(path, "inference=tiles", **CPU).module.inference
+    assert isinstance(kept, Augmented) and len(kept.views) == 4
+    assert kept.windows == Tiles(256, 64, margin=16, batch=4, join_iou=0.5)
+    others = sartorius.load(path, "tta=d4", **CPU).module.inference
+    assert isinstance(others, Augmented) and len(others.views) == 8 and isinstance(others.windows, Tiles)
+    none = sartorius.load(path, "tta=none", **CPU)
+    assert isinstance(none.module.inference, Tiles)
+    assert same(none(SMALL), sartorius.load(checkpoint, **CPU)(SMALL))
+    assert same(sartorius.load(checkpoint, "tta=none", **CPU)(SMALL), sartorius.load(checkpoint, **CPU)(SMALL))
+    with pytest.raises(InputError, match=r"tta\.fuse=null joins no views"):
+        write_bundle(tmp_path / "b.zip", checkpoint, "tta=flips", "tta.fuse=null")
+    assert not (tmp_path / "b.zip").exists()
+
+
+def test_a_filter_and_tuned_thresholds_come_along(checkpoint: Path, tmp_path: Path) -> None:
+    whole = sartorius.load(checkpoint, **CPU)(SMALL)
+    larger_than(int(np.median(whole.instances.areas))).save(tmp_path / "size.npz")
+    path = write_bundle(tmp_path / "a.zip", checkpoint, f"filter={tmp_path / 'size.npz'}")
+    assert 0 < len(sartorius.load(path, **CPU)(SMALL)) < len(whole)
+    assert same(sartorius.load(path, "filter=none", **CPU)(SMALL), whole)
+    assert json.loads(members(path)["bundle.json"])["metadata"]["filter"]["file"] == "size.npz", "no path of a machine"
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(members(path)["example/image.png"])
+    fixed = [f"images={tmp_path / 'images'}", "trainer.accelerator=cpu", "data.num_workers=0", "write=[]"]
+    predict.main(wiring.compose("predict", [f"checkpoint={path}", f"output={tmp_path / 'out'}", *fixed]))
+    meta = DetectionsFolder(tmp_path / "out" / "detections").meta
+    assert meta["filter"]["file"] == "size.npz" and meta["tta"] is None
+    with pytest.raises(InputError, match=r"a\.zip: a bundle keeps the thresholds"):
+        check_store(path)
+    check_store(checkpoint)
+
+
+def test_half_precision_rounds_and_comes_back_as_float32(random_unet: Path, tmp_path: Path) -> None:
+    whole, half = (write_bundle(tmp_path / f"{n}.zip", random_unet, f"weights={n}") for n in ("float32", "float16"))
+    assert half.stat().st_size < 0.6 * whole.stat().st_size
+    before, after = read_checkpoint(random_unet)["state_dict"], read_checkpoint(half)["state_dict"]
+    for name, value in before.items():
+        expected = value.half().float() if value.ndim > 1 else value
+        assert after[name].dtype == value.dtype and torch.equal(after[name], expected)
+    assert exporting.validate(str(half)).endswith("each pixel as expected")
+    state = torch.load(random_unet, weights_only=True)
+    state["state_dict"]["network.head.weight"][0, 0, 0, 0] = 1e5
+    torch.save(state, tmp_path / "large.ckpt")
+    with pytest.raises(InputError, match=r"large\.ckpt: 'network.head.weight' holds 100000, float16 holds 65504"):
+        write_bundle(tmp_path / "large.zip", tmp_path / "large.ckpt", "weights=float16")
+    assert not (tmp_path / "large.zip").exists()
+    with pytest.raises(InputError, match="weights=float16: goes with format=bundle"):
+        write_bundle(tmp_path / "large.zip", random_unet, "weights=float16", "format=onnx")
+
+
+def test_a_bundle_is_a_start_for_a_training(random_unet: Path, tmp_path: Path) -> None:
+    """Its tensors, and the images that it was trained on."""
+    path = write_bundle(tmp_path / "a.zip", random_unet)
+    options = [*UNET, f"model.weights={path}"]
+    module: Any = sartorius.running.building.build_module(wiring.compose("train", options))
+    state = read_checkpoint(random_unet)["state_dict"]
+    assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
+    assert provenance.noted(module.started_from.metadata, "a.zip") == {"a": "well", "b": "b"}
+
+
+def test_nothing_of_this_machine_comes_along(random_unet: Path, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "a.zip", random_unet)
+    metadata = json.loads(members(path)["bundle.json"])["metadata"]
+    assert str(random_unet.parent) not in json.dumps(metadata) and str(tmp_path) not in json.dumps(metadata)
+    assert set(metadata["config"]) == {"data"} and "root" not in metadata["config"]["data"]
+    assert metadata["config"]["data"]["fold"] == 0
+
+
+def test_the_card(random_unet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "scored").mkdir()
+    numbers = {"competition_map": 0.25, "competition_map_interval": [0.2, 0.31], "images": 11, "cells": 3}
+    (tmp_path / "scored" / "metrics.json").write_text(json.dumps(numbers))
+    given = ["name=mine", "license=CC-BY-4.0", 'authors=["Ada B","Cé D"]', f"score={tmp_path / 'scored'}", "cite=doi:1"]
+    path = write_bundle(tmp_path / "a.zip", random_unet, *given)
+    card = sartorius.load(path, **CPU).card
+    assert card is not None and card["score"] == {key: numbers[key] for key in list(numbers)[:3]}
+    assert (card["trained_on"], card["weights"], card["license"]) == (2, "float32", "CC-BY-4.0")
+    assert card["networks"] == ["UNet (resnet10t)"] and card["authors"] == ["Ada B", "Cé D"]
+    assert sartorius.load(random_unet, **CPU).card is None
+    capsys.readouterr()
+    export.main(wiring.compose("export", [f"show={path}"]))
+    shown = capsys.readouterr().out
+    for part in ("# mine", "| Trained on | 2 images of the data set", "0.250 (0.200 to 0.310, bootstrap over 11 ima",
+                 "## What it is not for", "Ada B, Cé D", "| Licence | CC-BY-4.0 |"):  # fmt: skip
+        assert part in shown
+    again = write_bundle(tmp_path / "b.zip", path, "weights=float16")
+    assert read_checkpoint(again)[KEY]["card"]["score"] == card["score"], "of the same cells, up to rounding"
+    other = write_bundle(tmp_path / "c.zip", path, "tta=flips", "license=MIT")
+    card = read_checkpoint(other)[KEY]["card"]
+    assert (card["score"], card["license"], card["authors"], card["name"]) == (None, "MIT", ["Ada B", "Cé D"], "c")
+    for content, match in (("{}", "no competition_map with an interval"), ("[", "not valid JSON")):
+        (tmp_path / "scored" / "metrics.json").write_text(content)
+        with pytest.raises(InputError, match=match):
+            write_bundle(tmp_path / "d.zip", random_unet, f"score={tmp_path / 'scored'}")
+    with pytest.raises(InputError, match="no metrics.json in it"):
+        write_bundle(tmp_path / "d.zip", random_unet, f"score={tmp_path}")
+
+
+def test_a_card_that_lies_to_a_terminal_and_to_an_export(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "a.zip", checkpoint)
+    path = rewrite(path, tmp_path / "b.zip", **{"README.md": b"# a\n\x1b]0;evil\x07\x9b2J\xff"})
+    assert not set(exporting.read_card(str(path))) & {"\x1b", "\x07", "\x9b"}
+    wrong = {"score": {"competition_map": "x"}, "authors": 3, "license": ["MIT"], "cite": {"a": 1}}
+    path = write_bundle(tmp_path / "d.zip", edit(path, tmp_path / "c.zip", lambda m: m["card"].update(wrong)))
+    card = read_checkpoint(path)[KEY]["card"]
+    assert (card["score"], card["authors"], card["license"], card["cite"]) == (None, [], None, None)
+
+
+def test_the_check_of_the_example(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_bundle(tmp_path / "a.zip", checkpoint)
+    capsys.readouterr()
+    export.main(wiring.compose("export", [f"validate={path}", f"output={tmp_path / 'none.zip'}"]))
+    assert "cells, each pixel as expected" in capsys.readouterr().out and not (tmp_path / "none.zip").exists()
+    high = {"_target_": "sartorius.postprocess.Score", "threshold": 1.0}
+    changed = edit(path, tmp_path / "b.zip", lambda m: m["metadata"]["postprocess"].update(score=high))
+    with pytest.raises(
+        InputError, match=r"b\.zip: its example gives other cells here: \d+ of \d+ expected cells found"
+    ):
+        exporting.validate(str(changed))
+    types = edit(path, tmp_path / "b.zip", lambda m: m["example"].update(cell_types=["x"] * 3))
+    with pytest.raises(InputError, match="its example is damaged"):
+        exporting.validate(str(types))
+    for content in (b"", b"GIF89a", members(path)["example/cells.png"][:50]):
+        with pytest.raises(InputError, match=r"b\.zip: an image of its example cannot be read"):
+            exporting.validate(str(rewrite(path, tmp_path / "b.zip", **{"example/image.png": content})))
+    with pytest.raises(InputError, match=r"validate=.*best\.ckpt: not a bundle"):
+        exporting.validate(str(checkpoint))
+    with pytest.raises(InputError, match=r"show=.*nothing\.zip: no such file"):
+        exporting.read_card(str(tmp_path / "nothing.zip"))
+
+
+def test_an_example_without_cells_is_told(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from PIL import Image
+
+    Image.fromarray(SMALL[:20, :30]).save(tmp_path / "small.png")
+    strict = ["postprocess.score.threshold.default=1.0", f"example={tmp_path / 'small.png'}"]
+    with caplog.at_level("WARNING"):
+        path = write_bundle(tmp_path / "a.zip", checkpoint, *strict)
+    assert "the model finds no cell in the example" in caplog.text
+    assert exporting.validate(str(path)).startswith("0 cells")
+    with pytest.raises(InputError, match="example=.*: expected a file of one image|no such"):
+        write_bundle(tmp_path / "b.zip", checkpoint, f"example={tmp_path / 'nothing.png'}")
+
+
+def test_sixteen_bits_and_a_generated_example(checkpoint: Path, tmp_path: Path) -> None:
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "deep.tif", blobs(90, 100).astype(np.uint16) * 257)
+    path = write_bundle(tmp_path / "a.zip", checkpoint, f"example={tmp_path / 'deep.tif'}")
+    assert exporting.validate(str(path)).endswith("each pixel as expected")
+    given = wiring.compose("export", [f"checkpoint={checkpoint}", f"output={tmp_path / 'b.zip'}"])
+    export.main(given)
+    assert json.loads(members(tmp_path / "b.zip")["bundle.json"])["example"]["name"] == "generated.png"
+    assert exporting.validate(str(tmp_path / "b.zip")).endswith("each pixel as expected")
+
+
+def test_a_checkpoint_and_stages_at_once(checkpoint: Path, tmp_path: Path) -> None:
+    assert checkpoints.FORMAT_VERSION == 2
+    with pytest.raises(InputError, match="give either checkpoint="):
+        write_bundle(tmp_path / "a.zip", None)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        write_bundle(tmp_path / "a.zip", tmp_path / "none.ckpt")

@@ -138,7 +138,7 @@ def test_every_choice_composes(choice: str) -> None:
 @pytest.mark.parametrize("name", options("tta"))
 @pytest.mark.parametrize("more", [[], ["tta.scales=[0.8,1]", "tta.fuse=null"], ["fusion@tta.fuse.method=nms"]])
 def test_every_choice_of_views_composes(name: str, more: list[str]) -> None:
-    assert check_targets(composed("predict", f"tta={name}", *(more if name != "none" else []))) > 3
+    assert check_targets(composed("predict", f"tta={name}", *(more if name not in ("none", "saved") else []))) > 3
 
 
 def used(cfg: DictConfig) -> set[str]:

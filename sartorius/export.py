@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from sartorius.errors import InputError
 from sartorius.running import outputs
 from sartorius.running.commands import command
-from sartorius.structures.next_step import print_next
+from sartorius.structures.next_step import print_next, print_next_program
 
 
 def written_file(cfg: DictConfig) -> Path | None:
@@ -46,7 +46,10 @@ def main(cfg: DictConfig) -> None:
     else:
         {"onnx": write_onnx, "bioimageio": write_bioimageio}[cfg.format](model, path)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    print_next("export", {"validate": path})
+    if cfg.format == "bioimageio":
+        print_next_program("bioimageio", "test", str(path))  # of bioimageio.core
+    else:
+        print_next("export", {"validate": path})
 
 
 if __name__ == "__main__":

@@ -56,13 +56,13 @@ def write_graph(module: SegmentationModule, path: str | Path, *, activated: bool
     """
     multiple = multiple_of(module) if activated else _network(module).divisor
     assert isinstance(module, UNetModule)
-    graph = _Graph(module, activated).eval()
+    graph = MapsGraph(module, activated).eval()
     with atomic_path(Path(path)) as temporary:
         _export(graph, temporary, multiple)
         _check(graph, temporary, multiple, str(path))
 
 
-class _Graph(nn.Module):
+class MapsGraph(nn.Module):
     """The exported function of images [B, 1, H, W].
 
     source: the network that it stands for.
@@ -80,6 +80,7 @@ class _Graph(nn.Module):
         self.activate = module.activate if activated else None
 
     def forward(self, images: Tensor) -> Tensor:
+        """Compute the output of `write_graph`."""
         return self._maps(self.network(images))
 
     @torch.no_grad()
@@ -118,7 +119,7 @@ def _pad_statically(module: nn.Module) -> None:
         setattr(module, name, nn.Sequential(nn.ZeroPad2d((*columns, *rows)), conv))
 
 
-def _export(graph: _Graph, path: Path, multiple: int) -> None:
+def _export(graph: MapsGraph, path: Path, multiple: int) -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -147,7 +148,7 @@ def _export(graph: _Graph, path: Path, multiple: int) -> None:
         ) from error
 
 
-def _check(graph: _Graph, path: Path, multiple: int, name: str) -> None:
+def _check(graph: MapsGraph, path: Path, multiple: int, name: str) -> None:
     """Raise InputError unless the written graph gives the network's output for noise and a flat image."""
     import onnxruntime
 

@@ -1,0 +1,91 @@
+"""The README of a BioImage.IO package."""
+
+from __future__ import annotations
+
+from sartorius.exports.bioimageio.description import TensorSizes, channel_names
+from sartorius.exports.trained import TrainedModel
+from sartorius.modules.unet import UNetModule
+from sartorius.networks.checkpoints import grey_levels
+from sartorius.rescoring.saved import KEY
+
+_CHANNELS = {
+    "foreground": "probability that a pixel lies in any cell",
+    "border": "probability that it lies between touching cells, or in two that overlap",
+    "centre": "1 at the centre of a cell, about 0.14 at its edge, 0 outside",
+    "offset_y": "pixels down to the centre of its cell",
+    "offset_x": "pixels to the right to the centre of its cell",
+}
+
+
+def document(model: TrainedModel, module: UNetModule, sizes: TensorSizes) -> str:
+    """Write what input, output and settings mean, how cells come of them, and how to validate the model."""
+    card = model.card
+    fitted = " That model drops false positives by a filter, which is not in this package." * bool(
+        model.metadata.get(KEY)
+    )
+    return f"""# {card.name}
+
+{card.description}
+
+A U-Net of sartorius for cell instance segmentation. Cell types: {", ".join(module.cell_type_names)}.
+Cite: {card.cite or "-"}
+
+## Intended use
+
+{card.intended_use}
+
+## What it is not for
+
+{card.not_for}
+
+{_tensors(model, module, sizes)}
+
+## From maps to cells
+
+The maps are no cells yet. Try a seeded watershed: seeds are summits of `centre` above 0.3, the mask is `foreground`
+above 0.5. The settings of this model's own decoder and post-processing are in `rdf.yaml` under `config.sartorius`;
+`python -m sartorius.predict` applies them to a checkpoint or bundle of the same model.{fitted}
+
+## Validation
+
+{_score(model)} Validate it on annotated images of your own: match predicted and
+annotated cells by IoU and compute the mean precision TP / (TP + FP + FN) at IoU 0.5, 0.55, ... 0.95.
+"""
+
+
+def _tensors(model: TrainedModel, module: UNetModule, sizes: TensorSizes) -> str:
+    pixel = model.metadata.get("pixel_size")
+    scale = "" if pixel is None else f" It was trained on pixels of {pixel:g} µm; resize others first."
+    rows = "\n".join(f"| {number} | `{name}` | {_meaning(name)} |" for number, name in enumerate(channel_names(module)))
+    return f"""## Input
+
+`image`: float32 [batch, 1, y, x], grey levels 0 to 255 ({_levels(model)}). Bring images of other types
+to these levels first. Normalisation is a part of the network.{scale}
+
+Heights and widths: {sizes.least} px, and {sizes.step} px more as often as wanted. Tiles: {sizes.halo} px along each
+edge are to be cropped (`halo`).
+
+## Output
+
+`maps`: float32 [batch, channel, y, x] of the input's height and width.
+
+| channel | name | value |
+|---|---|---|
+{rows}"""
+
+
+def _meaning(name: str) -> str:
+    return _CHANNELS.get(name) or f"probability of the cell type {name.removeprefix('type_')}; they sum to 1"
+
+
+def _levels(model: TrainedModel) -> str:
+    if levels := grey_levels(model.metadata):
+        return f"about mean {levels['mean']:g} and standard deviation {levels['std']:g}, as in training"
+    return "each input is normalised by its own mean and standard deviation: choose tiles as large as training crops"
+
+
+def _score(model: TrainedModel) -> str:
+    if (score := model.card.score) is None:
+        return "Not measured out of fold."
+    low, high = score["competition_map_interval"]
+    return f"Out of fold, on {score['images']} images: mAP {score['competition_map']:.3f} ({low:.3f} to {high:.3f})."

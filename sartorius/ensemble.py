@@ -49,13 +49,13 @@ def main(cfg: DictConfig) -> JoinedFolder:
     from sartorius.data import provenance
     from sartorius.fusion.join import Ensemble
     from sartorius.fusion.joined_folder import JoinedFolder
-    from sartorius.fusion.members import chosen_images, open_members, seen_images, shared_names, weight_table
+    from sartorius.fusion.members import chosen_images, names_of, open_members, seen_images, shared_names, weight_table
     from sartorius.rescoring import saved as saved_filter
 
     plain = wiring.plain(cfg)
     members = open_members(plain["members"], **plain["submissions"])
-    names = shared_names(members, cfg.cell_types)
-    weights = weight_table(members, plain["weights"], names)
+    names = shared_names(names_of(members), cfg.cell_types)
+    weights = weight_table({member.name: member.knows(names) for member in members}, plain["weights"], names)
     images = chosen_images(members, cfg.images)
     settings = {key: plain[key] for key in ("min_score", "calibrate", "image_type")}
     joiner = Ensemble(members=members, names=names, weights=weights, method=wiring.instantiate(cfg.fusion), **settings)

@@ -10,6 +10,7 @@ import torch
 
 from sartorius.data.dataset import Batch, Target
 from sartorius.formats.cells import Cells
+from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring import saved as saved_filter
 from sartorius.structures.arrays import GreyImage
@@ -64,8 +65,13 @@ class TrainedModel:
     example_name: str
     source: str
 
+    @property
+    def needs_boxes(self) -> bool:
+        """Whether the module finds no cells by itself: a crop segmenter, the second of two stages."""
+        return isinstance(self.module, CropSegmenterModule)
+
     def find_cells(self, image: GreyImage) -> Cells:
-        """Find the cells of an image [H, W] at its own scale, as `predict` does."""
+        """Find the cells of an image [H, W] at its own scale, as `predict` does; raises InputError if `needs_boxes`."""
         fitted = saved_filter.from_entry(self.metadata.get(saved_filter.KEY), self.source)
         names = self.module.cell_type_names
         post = from_saved(self.metadata.get("postprocess"), None, self.source, names)

@@ -59,17 +59,9 @@ class Ensemble:
         return max(source.mask_size for member in self.members for source in member.sources)
 
     def postprocess(self, changes: Mapping[str, Any]) -> dict[str, Any]:
-        """Choose the post-processing to save: that of the first member with one, and `changes` on top.
-
-        Its mask threshold becomes 0.5 where masks are calibrated or voted and `changes` name none. Raises InputError as
-        `from_saved` does.
-        """
+        """Choose the post-processing to save, see `joined_postprocess`."""
         saved = [source.postprocess for member in self.members for source in member.sources]
-        post = from_saved(next((settings for settings in saved if settings), None), changes, "postprocess")
-        named = {"mask", "_target_"} & changes.keys() or changes.get("file")
-        if (self.calibrate or self.method.voted) and not named:
-            post = post.with_step(PasteMasks(MASK_THRESHOLD))
-        return to_saved(post)
+        return joined_postprocess(saved, changes, self.calibrate or self.method.voted)
 
     def files(self, image_id: str) -> list[Path]:
         """List the files that the image's joined detections are made of."""
@@ -85,10 +77,8 @@ class Ensemble:
         members = self._load(image_id, problems)
         if not members:
             return None, problems
-        everything = pool(members, min_score=self.min_score, calibrate=self.calibrate, image_type=self.image_type)
-        if not len(everything):
-            return replace(everything.detections, agreement=np.zeros(0, np.float32)), problems
-        return self.method(everything), problems
+        how: dict[str, Any] = {key: self.settings[key] for key in ("min_score", "calibrate", "image_type")}
+        return join_detections(members, self.method, **how), problems
 
     def _load(self, image_id: str, problems: list[str]) -> list[MemberDetections]:
         """Load the detections of each member that has the image, in their order; `problems` gets unreadable files.
@@ -113,6 +103,27 @@ class Ensemble:
             thresholds = source.mask_thresholds(self.names)
             loaded[member.name] = MemberDetections(detections, self.weights[member.name], thresholds, source.typed)
         return [loaded[member.name] for member, _ in having if member.name in loaded]
+
+
+def join_detections(members: Sequence[MemberDetections], method: Method, **how: Any) -> Detections:
+    """Join the detections of at least one member on an image, with agreement; how: see `pool.pool`."""
+    everything = pool(members, **how)
+    if not len(everything):
+        return replace(everything.detections, agreement=np.zeros(0, np.float32))
+    return method(everything)
+
+
+def joined_postprocess(
+    saved: Sequence[Mapping[str, Any] | None], changes: Mapping[str, Any], calibrated: bool
+) -> dict[str, Any]:
+    """Choose the post-processing of joined detections: that of the first member with one, and `changes` on top.
+
+    calibrated: the mask threshold becomes 0.5 where `changes` name none. Raises InputError as `from_saved` does.
+    """
+    post = from_saved(next((settings for settings in saved if settings), None), changes, "postprocess")
+    if calibrated and not ({"mask", "_target_"} & changes.keys() or changes.get("file")):
+        post = post.with_step(PasteMasks(MASK_THRESHOLD))
+    return to_saved(post)
 
 
 def _check_size(source: MemberSource, detections: Detections, other: MemberSource, reference: Detections) -> None:

@@ -70,12 +70,17 @@ def open_members(given: Any, **submissions: Any) -> list[EnsembleMember]:
     return members
 
 
-def shared_names(members: Sequence[EnsembleMember], default: Sequence[str]) -> tuple[str, ...]:
-    """Choose the cell types of the result: those of the source with most types, `default` where none names any.
+def names_of(members: Sequence[EnsembleMember]) -> dict[Path, tuple[str, ...]]:
+    """List the cell types of each source that has some, by its path."""
+    sources = [source for member in members for source in member.sources]
+    return {source.path: source.names for source in sources if source.names is not None}
+
+
+def shared_names(known: Mapping[Path, tuple[str, ...]], default: Sequence[str]) -> tuple[str, ...]:
+    """Choose the cell types of the result: those of the file or folder with most types, `default` where there is none.
 
     Others may have fewer of them, in any order. Raises InputError where another has a type that this one lacks.
     """
-    known = {source.path: source.names for member in members for source in member.sources if source.names is not None}
     if not known:
         return tuple(default)
     first, names = max(known.items(), key=lambda item: len(item[1]))
@@ -115,33 +120,36 @@ def seen_images(members: Sequence[EnsembleMember], images: Sequence[str]) -> dic
     return provenance.seen_among(images, known)
 
 
-def weight_table(members: Sequence[EnsembleMember], given: Any, names: Sequence[str]) -> dict[str, Floats]:
+def weight_table(
+    members: Mapping[str, Bools], given: Any, names: Sequence[str], key: str = "weights"
+) -> dict[str, Floats]:
     """Make the weights of each member, float64 [K] over the cell types: 0 for those that it does not know.
 
-    given: None (all 1), a list in the order of the members, or a mapping from their names (others have 1); each a
-    number, or a mapping from cell types with `default`. Raises InputError for unknown names, numbers below 0, and a
-    cell type that no member has a weight for.
+    members: the cell types that each knows, bool [K]. key: the option, for messages. given: None (all 1), a list in the
+    order of the members, or a mapping from their names (others have 1); each a number, or a mapping from cell types
+    with `default`. Raises InputError for unknown names, numbers below 0, and a cell type that no member has a weight
+    for.
     """
-    called = [member.name for member in members]
+    called = list(members)
     if given is not None and not isinstance(given, Mapping) and len(given) != len(called):
-        raise InputError(f"weights: {len(given)} for {len(called)} members")
+        raise InputError(f"{key}: {len(given)} for {len(called)} members")
     by_name = given if isinstance(given, Mapping) else dict(zip(called, given or (), strict=False))
     by_name = {str(key): value for key, value in by_name.items()}
     if unknown := sorted(by_name.keys() - set(called)):
-        raise InputError(f"weights: no member is called {', '.join(unknown)}; there are {', '.join(called)}")
-    table = {m.name: _weights(m.name, by_name.get(m.name, 1.0), names) * m.knows(names) for m in members}
+        raise InputError(f"{key}: no member is called {', '.join(unknown)}; there are {', '.join(called)}")
+    table = {name: _weights(f"{key}.{name}", by_name.get(name, 1.0), names) * known for name, known in members.items()}
     for k, cell_type in enumerate(names):
         if not any(weights[k] > 0 for weights in table.values()):
-            raise InputError(f"weights: no member has a weight above 0 for {cell_type}")
+            raise InputError(f"{key}: no member has a weight above 0 for {cell_type}")
     return table
 
 
-def _weights(member: str, given: Any, names: Sequence[str]) -> Floats:
+def _weights(key: str, given: Any, names: Sequence[str]) -> Floats:
     values = given if isinstance(given, Mapping) else {"default": given}
     if unknown := sorted(values.keys() - {*names, "default"}):
-        raise InputError(f"weights.{member}: no cell type {', '.join(unknown)}; there are {', '.join(names)}")
+        raise InputError(f"{key}: no cell type {', '.join(unknown)}; there are {', '.join(names)}")
     weights = [values.get(name, values.get("default", 1.0)) for name in names]
     for value in weights:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < np.inf:
-            raise InputError(f"weights.{member}: expected numbers of 0 or more, got {value!r}")
+            raise InputError(f"{key}: expected numbers of 0 or more, got {value!r}")
     return np.array(weights, np.float64)

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from sartorius.errors import InputError
 from sartorius.postprocess.paste import PastedMasks, paste_masks
 from sartorius.structures.arrays import AnyFloats, Bools, Floats, Floats32, Ints, SoftMasks
 from sartorius.structures.detections import Detections
@@ -79,6 +80,17 @@ class Pool:
             mask_thresholds=self.mask_thresholds[index],
             votes=self.votes[index],
         )
+
+
+def counted_as(detections: Detections, names: tuple[str, ...], source: object) -> Detections:
+    """Count the cell types of detections as in `names`; raises InputError, naming `source`, where it lacks one."""
+    types = detections.cell_type_names
+    if not set(types) <= set(names):
+        raise InputError(f"{source}: cell types {types}, those of the others {names}")
+    if types == names:
+        return detections
+    position = np.array([names.index(name) for name in types], np.int64)
+    return replace(detections, cell_types=position[detections.cell_types], cell_type_names=names)
 
 
 def pool(members: Sequence[MemberDetections], *, min_score: float, calibrate: bool, image_type: ImageType) -> Pool:

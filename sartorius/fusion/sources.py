@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +18,7 @@ import numpy as np
 from sartorius.data import provenance
 from sartorius.errors import InputError
 from sartorius.formats.submission import Row, read_rows, submission_hint
-from sartorius.fusion.pool import MASK_THRESHOLD
+from sartorius.fusion.pool import MASK_THRESHOLD, counted_as
 from sartorius.postprocess import PasteMasks
 from sartorius.postprocess.saved import from_saved
 from sartorius.postprocess.thresholds import per_type
@@ -89,23 +88,26 @@ class FolderSource(MemberSource):
 
     def load(self, image_id: str, size: Size | None, names: tuple[str, ...]) -> Detections:
         """Read an image; see `MemberSource`."""
-        detections = self.folder.load(image_id)
-        types = detections.cell_type_names
-        if not set(types) <= set(names):
-            raise InputError(f"{self.file(image_id)}: cell types {types}, those of the others {names}")
-        if types == names:
-            return detections
-        position = np.array([names.index(name) for name in types], np.int64)
-        return replace(detections, cell_types=position[detections.cell_types], cell_type_names=names)
+        return counted_as(self.folder.load(image_id), names, self.file(image_id))
 
     def mask_thresholds(self, names: tuple[str, ...]) -> Floats:
         """Return the saved mask threshold of each cell type; 0.5 for a type that the model does not know."""
-        thresholds, types = super().mask_thresholds(names), self.names or names
-        if self.postprocess:
-            step = from_saved(self.postprocess, None, str(self.path)).find(PasteMasks)
-            values = MASK_THRESHOLD if step is None else step.threshold
-            thresholds[[names.index(name) for name in types]] = per_type("mask.threshold", values, types)
-        return thresholds
+        return saved_thresholds(self.postprocess, self.names or names, names, str(self.path))
+
+
+def saved_thresholds(
+    postprocess: Mapping[str, Any] | None, types: Sequence[str], names: Sequence[str], source: str
+) -> Floats:
+    """Return the mask threshold of each of `names`, float64 [K], in saved post-processing of a model of `types`.
+
+    0.5 for a type that the model does not know, and without post-processing. Raises InputError as `from_saved`.
+    """
+    thresholds = np.full(len(names), MASK_THRESHOLD)
+    if postprocess:
+        step = from_saved(postprocess, None, source).find(PasteMasks)
+        values = MASK_THRESHOLD if step is None else step.threshold
+        thresholds[[names.index(name) for name in types]] = per_type("mask.threshold", values, types)
+    return thresholds
 
 
 class SubmissionSource(MemberSource):

@@ -15,6 +15,7 @@ from sartorius.errors import InputError
 from sartorius.exports.bundle.card import SCORE, earlier_card, is_score
 from sartorius.exports.bundle.example import read_example
 from sartorius.exports.trained import INTENDED_USE, NOT_FOR, ModelCard, TrainedModel
+from sartorius.modules.two_stage import StoredDetections, TwoStageModule
 from sartorius.networks import bundles, checkpoints
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.rescoring import saved as saved_filter
@@ -36,6 +37,8 @@ def build_trained(cfg: DictConfig) -> TrainedModel:
     """
     source = predicting.model_source(cfg.checkpoint, plain(cfg.get("model")))
     module = predicting.load_model(cfg)
+    if isinstance(module, TwoStageModule) and isinstance(module.first, StoredDetections):
+        raise InputError(f"model.first={cfg.model.first}: a folder of detections; an export holds the model itself")
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; an export holds joined ones")

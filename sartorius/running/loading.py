@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from omegaconf import DictConfig
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from sartorius.inference.tta import Augmented
     from sartorius.modules.base import SegmentationModule
     from sartorius.structures.detections import DetectionsFolder
+
+
+log = logging.getLogger(__name__)
 
 
 def load_module(checkpoint: str | Path, inference: Config | None = None) -> SegmentationModule:
@@ -65,6 +69,43 @@ def load_stages(model: DictConfig, inference: Config | None = None) -> Segmentat
     options = {key: value for key, value in plain(model).items() if key not in ("first", "second")}
     module: SegmentationModule = instantiate(options, first=first, second=load_module(model.second))
     return module.eval()
+
+
+def load_joined(model: DictConfig, inference: Config | None = None) -> SegmentationModule:
+    """Load several trained models as one (`conf/model/joined.yaml`) in eval mode.
+
+    `members` are checkpoints or bundles, by name or in a list; `inference` replaces the windows of each. Raises
+    InputError as `load_module`, `members.shared_names`, `members.weight_table` and `joined.joined_metadata` do, and
+    for a member that finds no cells by itself.
+    """
+    import numpy as np
+
+    from sartorius.fusion.members import shared_names, weight_table
+    from sartorius.fusion.sources import saved_thresholds
+    from sartorius.modules.crop_segmenter import CropSegmenterModule
+    from sartorius.modules.joined import joined_metadata
+
+    options = plain(model)
+    given, weights = options.pop("members"), options.pop("member_weights")
+    files = {str(name): str(file) for name, file in (given.items() if isinstance(given, dict) else enumerate(given))}
+    modules = {name: load_module(file, inference) for name, file in files.items()}
+    for name, module in modules.items():
+        if isinstance(module, CropSegmenterModule):
+            raise InputError(f"model.members.{name}: {files[name]} is a crop segmenter; give it as model.second=")
+        if module.hparams.get("filter"):
+            log.warning("%s: its filter is of its own cells, and is left out of the joined model", files[name])
+    types = {name: module.cell_type_names for name, module in modules.items()}
+    names = shared_names({Path(files[name]): listed for name, listed in types.items()}, ())
+    known = {name: np.isin(names, listed) for name, listed in types.items()}
+    thresholds = {
+        name: saved_thresholds(module.hparams.get("postprocess"), types[name], names, files[name]).tolist()
+        for name, module in modules.items()
+    }
+    table = {name: w.tolist() for name, w in weight_table(known, weights, names, "model.member_weights").items()}
+    parts = {"member_weights": table, "mask_thresholds": thresholds, "cell_type_names": names}
+    joined = instantiate(options, members=modules, **parts)
+    joined.hparams.update(joined_metadata(joined))
+    return cast("SegmentationModule", joined.eval())
 
 
 def add_tta(module: SegmentationModule, tta: Config, source: str) -> Augmented | None:

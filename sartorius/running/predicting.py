@@ -42,17 +42,31 @@ class Prediction:
     view: Augmented | None = None
 
 
-def model_source(checkpoint: str | None, stages: Mapping[str, Any] | None) -> str:
-    """Describe the model in a few words; raises InputError unless it is either a checkpoint or two trained stages."""
-    stages = stages or {}
-    if not stages and checkpoint is not None:
-        return str(checkpoint)
-    if checkpoint is not None or not stages.get("first") or not stages.get("second"):
+_FILES = ("first", "second", "members")  # settings of a model that is put together
+
+
+def model_source(checkpoint: str | None, model: Mapping[str, Any] | None) -> str:
+    """Describe the model in a few words; raises InputError as `model_files`."""
+    return " + ".join(model_files(checkpoint, model))
+
+
+def model_files(checkpoint: str | None, model: Mapping[str, Any] | None) -> list[str]:
+    """List the files of a model.
+
+    Raises InputError unless it is either a checkpoint, or put together of two trained stages or of several members.
+    """
+    model = model or {}
+    if not model and checkpoint is not None:
+        return [str(checkpoint)]
+    if checkpoint is None and (members := model.get("members")):
+        return [str(file) for file in (members.values() if isinstance(members, dict) else members)]
+    if checkpoint is not None or not model.get("first") or not model.get("second"):
         raise InputError(
             "give either checkpoint=runs/<run>/checkpoints/best.ckpt, or model=two_stage with model.first=<a "
-            "checkpoint or a folder of detections> and model.second=<a crop segmenter's checkpoint>"
+            "checkpoint or a folder of detections> and model.second=<a crop segmenter's checkpoint>, or model=joined "
+            "with 'model.members={a: A.ckpt, b: B.ckpt}'"
         )
-    return f"{stages['first']} + {stages['second']}"
+    return [str(model["first"]), str(model["second"])]
 
 
 def load_model(cfg: DictConfig) -> SegmentationModule:
@@ -60,7 +74,8 @@ def load_model(cfg: DictConfig) -> SegmentationModule:
     model_source(cfg.checkpoint, plain(cfg.get("model")))
     if cfg.checkpoint is not None:
         return loading.load_module(cfg.checkpoint, cfg.inference)
-    return loading.load_stages(cfg.model, cfg.inference)
+    load = loading.load_joined if "members" in cfg.model else loading.load_stages
+    return load(cfg.model, cfg.inference)
 
 
 def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModule:
@@ -124,10 +139,10 @@ def _describe(
         "overlaps": cfg.overlaps,
     }
     model = plain(cfg.get("model")) or {}
-    files = [cfg.checkpoint] if cfg.checkpoint is not None else [model["first"], model["second"]]
+    files = model_files(cfg.checkpoint, model)
     made_with = {
         "checkpoint": [continued.fingerprint(file) for file in files],
-        "model": {key: value for key, value in model.items() if key not in ("first", "second")},
+        "model": {key: value for key, value in model.items() if key not in _FILES},
         "inference": plain(cfg.inference) or None,
         "large": plain(cfg.large),
         saved_filter.KEY: fitted and fitted["content"],

@@ -39,12 +39,14 @@ def write_bundle(model: TrainedModel, path: Path, weights: str = "float32") -> N
     """Write a bundle, atomically, and read it again.
 
     weights: "float32" as they are, or "float16": those of two dimensions and more, the others (biases, norms) as they
-    are; `model.module` gets the rounded ones. Raises InputError for weights that float16 cannot hold, or that are NaN.
+    are; `model.module` gets the rounded ones. The second of two stages has no example, it finds no cells by itself.
+
+    Raises InputError for weights that float16 cannot hold, or that are NaN.
     """
     state = packed(model.module.state_dict(), weights, model.source)
     model.module.load_state_dict({name: value.float() for name, value in state.items()})
-    cells = model.find_cells(model.example)
-    if not len(cells):
+    cells = None if model.needs_boxes else model.find_cells(model.example)
+    if cells is not None and not len(cells):
         log.warning("%s: the model finds no cell in the example, which checks little; give example=FILE", path)
     members = _members(model, state, weights, cells)
     with atomic_path(path) as temporary:
@@ -54,7 +56,7 @@ def write_bundle(model: TrainedModel, path: Path, weights: str = "float32") -> N
         bundles.read_bundle(temporary, str(path))
 
 
-def _members(model: TrainedModel, state: Mapping[str, Tensor], weights: str, cells: Cells) -> dict[str, bytes]:
+def _members(model: TrainedModel, state: Mapping[str, Tensor], weights: str, cells: Cells | None) -> dict[str, bytes]:
     """Make the content of each file in a bundle."""
     content, card = save(dict(state)), card_of(model, sum(value.numel() for value in state.values()), weights)
     manifest = {
@@ -64,15 +66,16 @@ def _members(model: TrainedModel, state: Mapping[str, Tensor], weights: str, cel
         "metadata": shared_metadata(model.metadata),
         "weights": {"sha256": hashlib.sha256(content).hexdigest(), "dtype": weights},
         "card": card,
-        "example": {"name": model.example_name, "cell_types": cells.types},
+        "example": {} if cells is None else {"name": model.example_name, "cell_types": cells.types},
     }
-    return {
+    members = {
         bundles.MANIFEST: json.dumps(manifest, indent=1, allow_nan=False).encode(),
         bundles.WEIGHTS: content,
         bundles.CARD: readme(card).encode(),
-        bundles.EXAMPLE: _png(model.example),
-        bundles.EXAMPLE_CELLS: _png(cells.labels),
     }
+    if cells is not None:
+        members |= {bundles.EXAMPLE: _png(model.example), bundles.EXAMPLE_CELLS: _png(cells.labels)}
+    return members
 
 
 def packed(state: Mapping[str, Tensor], weights: str, source: str) -> dict[str, Tensor]:

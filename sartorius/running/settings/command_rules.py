@@ -10,6 +10,7 @@ from sartorius.running.settings.shared_rules import (
     PIXELS,
     SEED,
     SIZE,
+    WEIGHT,
     WORKERS,
     Table,
 )  # fmt: skip
@@ -29,7 +30,6 @@ from sartorius.structures.rules import (
     whole,
 )  # fmt: skip
 
-_WEIGHT = by_name(number(0, 1e6))  # of a member of an ensemble, or of its cells by type
 _TRAIN: Table = {
     "ckpt_path leaderboard": EMPTY_OR_PATH,
     "test": flag,
@@ -138,7 +138,7 @@ RULES: Table = {
     },
     "ensemble": {
         "members": PATHS | map_of(PATHS),
-        "weights": list_of(_WEIGHT) | map_of(_WEIGHT) | nothing,
+        "weights": list_of(WEIGHT) | map_of(WEIGHT) | nothing,
         "images image_type": text,
         "min_score": fraction,
         "calibrate overwrite": flag,

@@ -1,6 +1,6 @@
 """Rules of what makes and decodes predictions: model, inference, tta, fusion, postprocess, search and baseline."""
 
-from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, PIXELS, Table
+from sartorius.running.settings.shared_rules import COUNT, EMPTY_OR_PATH, PIXELS, WEIGHT, Table
 from sartorius.structures.rules import (
     built,
     by_name,
@@ -12,6 +12,7 @@ from sartorius.structures.rules import (
     number,
     one_of,
     part,
+    path,
     text,
     whole,
 )  # fmt: skip
@@ -37,6 +38,11 @@ RULES: Table = {
         "box_probability": fraction | nothing,
         "crops_at_once": COUNT,
         "first second": EMPTY_OR_PATH,
+        "members": list_of(path) | map_of(path) | nothing,
+        "member_weights": list_of(WEIGHT) | map_of(WEIGHT) | nothing,
+        "method": part,
+        "calibrate": flag,
+        "image_type": text,
         "combine": text,
         "layout": {
             "types": whole(0, 1000),

@@ -18,7 +18,9 @@ from tests.layers import commands
 ROOTS = commands(wiring.CONF_DIR.parent)
 # The commands that options are composed for, where it is not the first that offers their group; further overrides.
 ELSEWHERE = dict.fromkeys(
-    ("data=images", "callbacks=predict", "inference=saved", "postprocess=saved", "trainer=predict", "model=two_stage"),
+    [f"{group}=predict" for group in ("callbacks", "trainer")]
+    + [f"{group}=saved" for group in ("inference", "postprocess")]
+    + ["data=images", "model=two_stage", "model=joined"],
     "predict",
 ) | {"sweep=thresholds": "evaluate"}
 FURTHER = {"sweep=backbones": ["model=maskrcnn_timm"]}

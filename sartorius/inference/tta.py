@@ -7,6 +7,7 @@ cells are decoded from them; detections are joined by an object that is given. `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -71,6 +72,12 @@ class Augmented:
     def apart(self) -> dict[str, Augmented]:
         """Split into one view each, by the view's name."""
         return {view.name: replace(self, symmetries=[view.symmetry], scales=[view.scale]) for view in self.views}
+
+    def limited(self, most: int) -> Augmented:
+        """Keep at most `most` views, 1 or more: symmetries from the first on, then scales from the nearest to 1 on."""
+        nearest = sorted(self.scales, key=lambda scale: abs(math.log(scale)))
+        scales = max(1, min(most // len(self.symmetries), len(nearest)))
+        return replace(self, symmetries=list(self.symmetries)[:most], scales=nearest[:scales])
 
     def maps(
         self, network_fn: NetworkFn, image: Pixels, vectors: slice | None = None, region: Window | None = None

@@ -19,6 +19,7 @@ from sartorius.postprocess.saved import from_saved
 from sartorius.rescoring import saved as saved_filter
 from sartorius.running import loading, predicting, wiring
 from sartorius.running.building import resolve_precision
+from sartorius.running.views import limit_views
 from sartorius.structures.freed_memory import keep_freed_memory
 from sartorius.structures.instances import Instances
 
@@ -36,6 +37,8 @@ class Model:
         self.module = predicting.load_model(cfg)
         if cfg.tta:
             loading.add_tta(self.module, cfg.tta, source)
+        if cfg.views is not None:
+            limit_views(self.module, cfg.views)
         entry = saved_filter.entry_of(cfg.filter, self.module.hparams, self.module.cell_type_names, source)
         fitted = saved_filter.from_entry(entry, source)
         postprocess = from_saved(self.module.hparams.get("postprocess"), wiring.plain(cfg.postprocess), source)

@@ -15,6 +15,7 @@ from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.running import continued, loading, processes
 from sartorius.running.building import resolve_precision
+from sartorius.running.views import limit_views
 from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate, instantiate_all, plain
 from sartorius.structures.freed_memory import keep_freed_memory
 
@@ -106,6 +107,9 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
     meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source, source)}
     folder = Path(cfg.callbacks.prediction_writer.folder)
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
+    if cfg.views is not None:
+        limit_views(module, cfg.views)
+        views = views and views.limited(cfg.views)
     apart = views.apart() if views is not None and views.fuse is None else {}
     folders = [folder.with_name(f"{folder.name}_{name}") for name in apart] or [folder]
     earlier = continued.Continued(Path(str(cfg.output)), folders, meta[continued.KEY], images.source.ids)
@@ -145,6 +149,7 @@ def _describe(
         "model": {key: value for key, value in model.items() if key not in _FILES},
         "inference": plain(cfg.inference) or None,
         "large": plain(cfg.large),
+        "views": cfg.views,
         saved_filter.KEY: fitted and fitted["content"],
         **shared,
     }

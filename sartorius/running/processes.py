@@ -109,7 +109,7 @@ def _start(folder: Path, count: int) -> list[subprocess.Popen[bytes]]:
         for number in range(count):
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(folder)],
-                stdin=subprocess.PIPE,  # never written to; it ends with this process, see `_end_with_starter`
+                stdin=subprocess.PIPE,  # never written to; it ends with this process, see `end_with_starter`
                 stdout=subprocess.DEVNULL if number else None,
                 stderr=files.enter_context(open(_stderr_file(folder, number), "wb")) if number else None,
                 env={**environment, "RANK": str(number), "LOCAL_RANK": str(number)},
@@ -209,7 +209,7 @@ def _stderr_file(folder: Path, number: int) -> Path:
 def run_rank(folder: Path) -> None:
     """Run the function of `launch` as one of its ranks, write the outcome, exit."""
     number = int(os.environ["LOCAL_RANK"])
-    threading.Thread(target=_end_with_starter, daemon=True).start()
+    threading.Thread(target=end_with_starter, daemon=True).start()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
     try:
         function, arguments = pickle.loads((folder / "job").read_bytes())
@@ -231,7 +231,8 @@ def run_rank(folder: Path) -> None:
     sys.exit(outcome.code)
 
 
-def _end_with_starter() -> None:
+def end_with_starter() -> None:
+    """Wait until standard input, a pipe from the process that started this one, is closed; then end at once."""
     while os.read(0, 1):
         pass
     if sys.platform != "win32":

@@ -257,3 +257,11 @@ def test_views_one_by_one() -> None:
 def test_views_that_cannot_be(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         augmented(**changes)
+
+
+def test_fewer_views_are_the_first_symmetries_and_the_scales_near_1() -> None:
+    every = augmented(["none", "turn_90"], [0.5, 1.0, 1.5], windows=TILES)
+    assert every.limited(99).views == [ImageView(s, scale) for scale in (1.0, 1.5, 0.5) for s in ("none", "turn_90")]
+    assert every.limited(4).views == [ImageView(s, scale) for scale in (1.0, 1.5) for s in ("none", "turn_90")]
+    assert every.limited(3).views == [ImageView("none", 1.0), ImageView("turn_90", 1.0)]
+    assert every.limited(1).views == [ImageView("none", 1.0)] and every.limited(1).windows is TILES

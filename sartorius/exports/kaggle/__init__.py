@@ -1,0 +1,1 @@
+"""What a Kaggle notebook without a network needs to use trained models."""

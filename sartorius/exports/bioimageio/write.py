@@ -110,6 +110,7 @@ def _maps(module: UNetModule, image: GreyImage, source: str) -> Tensor:
 def _write_torchscript(module: UNetModule, path: Path, sizes: TensorSizes, source: str) -> None:
     """Trace the network, and compare what it gives at another size; raises InputError where that differs."""
     network = MapsGraph(module, activated=True).eval()
+    del network.source  # its weights would be written twice
     small, large = (
         torch.rand(count, 1, sizes.least + more, sizes.least) * 255 for count, more in [(1, 0), (2, sizes.step)]
     )

@@ -165,6 +165,8 @@ def test_both_weights_give_the_maps_of_the_module(package: Path, tmp_path: Path)
     (output,) = session.run(None, {session.get_inputs()[0].name: wide})
     with pytest.warns(FutureWarning, match="torch.jit.load"):
         script: Any = torch.jit.load(str(tmp_path / description["weights"]["torchscript"]["source"]))
+    kept = sum(weight.numel() for weight in script.parameters())
+    assert kept == sum(weight.numel() for weight in module.network.parameters())  # each once
     np.testing.assert_allclose(script(torch.from_numpy(wide)).detach().numpy(), output, atol=1e-4)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sartorius import export
 from sartorius.networks import checkpoints
 from sartorius.running import building, wiring
 from tests.smoke.test_unet_family import UNET
@@ -35,6 +37,14 @@ def distribution_of_others(name):
     return distribution(name)
 
 PathFinder.find_spec, importlib.metadata.distribution = find_others, distribution_of_others
+"""
+WITHOUT_NETWORK = """
+import socket
+
+def refuse(*arguments, **options):
+    raise OSError("no network here")
+
+socket.getaddrinfo = socket.gethostbyname = refuse
 """
 CHAIN = [
     ["predict", "checkpoint=best.ckpt", "images=images", "output=found", "trainer.accelerator=cpu"],
@@ -84,3 +94,15 @@ def test_predict_to_submission_without_the_packages_of_training(folder: Path) ->
     assert (folder / "submission.csv").is_file()
     program = "import numpy, sartorius; print(len(sartorius.load('best.ckpt', device='cpu')(numpy.eye(40)).table()))"
     assert int(python(folder, "-c", program).split()[-1]) >= 0
+
+
+def test_a_bundle_without_the_packages_of_training_and_a_network(folder: Path) -> None:
+    """Written where they are, used where they are not."""
+    (folder / "here").mkdir()
+    os.rename(folder / "best.ckpt", folder / "here" / "best.ckpt")
+    export.main(wiring.compose("export", [f"checkpoint={folder / 'here' / 'best.ckpt'}", f"output={folder}/model.zip"]))
+    shutil.rmtree(folder / "here")
+    (folder / "light" / "sitecustomize.py").write_text(WITHOUT + WITHOUT_NETWORK)
+    python(folder, "-m", "sartorius.predict", "checkpoint=model.zip", *CHAIN[0][2:])
+    assert (folder / "found" / "labels" / "a.tif").is_file()
+    assert "as expected" in python(folder, "-m", "sartorius.export", "validate=model.zip")

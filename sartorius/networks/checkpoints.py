@@ -10,13 +10,13 @@ have its `card` and may have a `filter` (see `rescoring.saved`); of `config` the
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
 from sartorius.networks import bundles
-from sartorius.structures import constructible
+from sartorius.structures import constructible, rules
 from sartorius.structures.reading import plain
 
 if TYPE_CHECKING:
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
 MOST = 1_000_000  # plain values of metadata: ten a trained image, and the config
-_KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict, "images": dict}
+_KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict}
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "images": lambda value: isinstance(value, dict) and all(isinstance(ids, list) for ids in value.values()),
+    "postprocess": lambda value: isinstance(value, dict),
+    "data": lambda value: isinstance(value, str),
+    "pixel_size": rules.number(above=0).admits,
+}
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
@@ -46,10 +52,15 @@ def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
     state[KEY] = plain(metadata, str(path), MOST)
     for key, kind in _KINDS.items():
         if not isinstance(state[KEY].get(key, kind()), kind):
-            raise InputError(
-                f"{path}: not a checkpoint of sartorius.train: '{key}' of its metadata is another kind of value"
-            )
+            raise InputError(_other_kind(path, key))
+    for key, admits in _OPTIONAL.items():
+        if (value := state[KEY].get(key)) is not None and not admits(value):
+            raise InputError(_other_kind(path, key))
     return state
+
+
+def _other_kind(path: Path, key: str) -> str:
+    return f"{path}: not a checkpoint of sartorius.train: '{key}' of its metadata is another kind of value"
 
 
 def read_content(path: Path, source: str) -> Any:

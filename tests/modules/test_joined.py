@@ -109,7 +109,7 @@ def test_two_stages_whose_first_are_several(folder: Path, tmp_path: Path) -> Non
     """Down to the detections of `predict` by each, `ensemble`, and `predict` by the second stage."""
     joined = write_bundle(tmp_path / "joined.zip", None, "model=joined", members(folder))
     crops = write_bundle(tmp_path / "crops.zip", folder / "crops.ckpt")
-    with pytest.raises(InputError, match=r"crops\.zip: holds no example"):
+    with pytest.raises(InputError, match=r"crops\.zip: holds no example, a crop segmenter finds"):
         exporting.validate(str(crops))
     stages = ["model=two_stage", f"model.first={joined}", f"model.second={crops}"]
     both = write_bundle(tmp_path / "both.zip", None, *stages, "weights=float32")

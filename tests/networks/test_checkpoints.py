@@ -111,7 +111,9 @@ def test_the_shipped_windows_are_trusted(choice: str) -> None:
     check_calls({"_target_": "torch.nn.Identity", "inference": wiring.plain(windows)}, "model")
 
 
-@pytest.mark.parametrize("changes", [{"model": [1]}, {"config": "x"}, {"cell_types": 3}, {"trained_on": [1]}])
+@pytest.mark.parametrize("changes", [{"model": [1]}, {"config": "x"}, {"cell_types": 3}, {"trained_on": [1]},
+                                     {"images": {"a": 1}}, {"postprocess": [1]}, {"data": 1}, {"pixel_size": 0},
+                                     {"pixel_size": "a"}])  # fmt: skip
 def test_metadata_of_another_kind(tmp_path: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"a.ckpt: .*'{next(iter(changes))}' of its metadata is another kind of value"):
         checkpoints.read_checkpoint(save(tmp_path / "a.ckpt", **changes))

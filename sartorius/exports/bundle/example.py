@@ -50,6 +50,10 @@ class ExpectedCells:
 
 def read_example(path: Path) -> ExpectedCells:
     """Read the example of a bundle; raises InputError for a damaged one and images of other kinds."""
+    if not bundles.read_members(path, str(path))[0]["example"]:
+        raise InputError(
+            f"{path}: holds no example, a crop segmenter finds no cells by itself; check both stages in one"
+        )
     manifest, (image, labels) = bundles.read_members(path, str(path), bundles.EXAMPLE, bundles.EXAMPLE_CELLS)
     types: Any = manifest["example"].get("cell_types")
     pixels, cells = (_decode(content, path) for content in (image, labels))

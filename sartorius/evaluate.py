@@ -79,7 +79,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     provenance.check_unseen(seen, datamodule, f"checkpoint={cfg.checkpoint}", remedy)
     about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
     about[saved_filter.KEY] = saved_filter.entry_of(
-        "saved", module.hparams, module.cell_type_names, about["checkpoint"]
+        "saved", module.hparams, module.cell_type_names, str(cfg.checkpoint)
     )
     callbacks: Any = [PredictionWriter(folder, about), Progress()]
     run_prediction(module, datamodule, build_predictor(cfg.trainer, callbacks))

@@ -110,7 +110,7 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
         raise InputError(f"{checkpoint}: the weights do not fit the model of its metadata: {text}") from error
 
 
-def grey_levels(metadata: Mapping[str, Any]) -> dict[str, float]:
+def grey_levels(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return `mean` and `std` of the images that a network, of several the first, was trained on; {} where its
     metadata tell none."""
     model = metadata.get("model") or {}

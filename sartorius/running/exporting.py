@@ -68,7 +68,7 @@ def _card(cfg: DictConfig, metadata: Mapping[str, Any], before: Mapping[str, Any
     old = earlier_card(before.get(bundles.CARD_KEY))
     same = all(metadata.get(key) == before.get(key) for key in _DECIDE)
     types = ", ".join(metadata["cell_types"])
-    general = {
+    general: dict[str, Any] = {
         "description": f"Finds every single cell in a grey image ({types}), with sartorius.",
         "intended_use": INTENDED_USE,
         "not_for": NOT_FOR,

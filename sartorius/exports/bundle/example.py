@@ -60,7 +60,7 @@ def read_example(path: Path) -> ExpectedCells:
     fits = pixels.dtype == np.uint8 and pixels.shape == cells.shape and isinstance(types, list)
     if not fits or int(cells.max(initial=0)) != len(types):
         raise InputError(f"{path}: its example is damaged: image, cells and their types do not fit; fetch it again")
-    return ExpectedCells(pixels, cells.astype(np.uint16), [str(name) for name in types])
+    return ExpectedCells(pixels.astype(np.uint8), cells.astype(np.uint16), [str(name) for name in types])
 
 
 def _decode(content: bytes, path: Path) -> AnyInts:

@@ -33,6 +33,7 @@ MODULES = (
     "inference",
     "loader",
     "logging",
+    "onnx_package",
     "training_memory",
     "tuning",
 )

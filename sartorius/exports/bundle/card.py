@@ -66,10 +66,10 @@ def networks(model: Mapping[str, Any], name: str = "") -> Iterator[str]:
         yield f"{name}{': ' * bool(name)}{kind}{f' ({inner})' * bool(inner)}"
 
 
-def readme(card: Mapping[str, Any]) -> str:
-    """Write a card as Markdown."""
+def readme(card: Mapping[str, Any], usage: str | None = None) -> str:
+    """Write a card as Markdown; usage: how to use the file, None: that of a bundle."""
     table = "\n".join(f"| {key} | {' '.join(value.split())} |" for key, value in _rows(card).items())
-    return _TEXT.format(**card, table=table)
+    return _TEXT.format(**card, table=table) + (_USAGE.format(**card) if usage is None else usage)
 
 
 def _rows(card: Mapping[str, Any]) -> dict[str, str]:
@@ -118,6 +118,8 @@ _TEXT = """\
 
 ## How to use it
 
+"""
+_USAGE = """\
     python -m sartorius.predict checkpoint={name}.zip images=FOLDER output=predicted
     python -m sartorius.export validate={name}.zip     # finds the cells of the example anew, and compares
 

@@ -21,7 +21,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.unet import UNet
 
 INPUT, OUTPUT = "image", "maps"  # names in the graph
-TOLERANCE = 1e-5  # between the graph and torch, of each map: as a share of its largest value where that is above 1
+TOLERANCE = 5e-5  # between the graph and torch, of each map: as a share of its largest value where that is above 1
 _SIZES = ((1, 2, 3), (2, 1, 1), (3, 4, 2))  # batch, and height and width in multiples of `multiple_of`
 _LOG = "onnxscript"
 

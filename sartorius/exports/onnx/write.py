@@ -1,13 +1,159 @@
-"""The writer of ONNX packages."""
+"""The writer of ONNX packages: the network, its settings, and a program that finds cells with them without torch."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+from PIL import Image
+
+from sartorius.data.levels import Levels
 from sartorius.errors import InputError
+from sartorius.exports.bundle.card import card_of, readme
+from sartorius.exports.onnx.graph import write_graph
+from sartorius.exports.onnx.program import program
+from sartorius.exports.onnx.standalone import main as standalone
+from sartorius.exports.onnx.standalone.model import (
+    DECODERS,
+    FORMAT,
+    FORMAT_VERSION,
+    NETWORK,
+    SETTINGS,
+    STEPS,
+    FoundCells,
+)
 from sartorius.exports.trained import TrainedModel
+from sartorius.files import atomic_path, write_json, write_text
+from sartorius.inference.enlarged import Enlarged
+from sartorius.inference.tta import Augmented
+from sartorius.inference.windows import FiveCrops, Tiles, Whole
+from sartorius.modules.mask_rcnn import MaskRCNNModule
+from sartorius.modules.unet import UNetModule
+from sartorius.networks import checkpoints
+from sartorius.networks.unet import UNet
+from sartorius.postprocess.finalise import settings_of
+from sartorius.postprocess.saved import from_saved
+from sartorius.rescoring import saved as saved_filter
+
+_WINDOWS = {kind.__name__: kind for kind in (Whole, Tiles, FiveCrops, Enlarged, Augmented)}
+_TIME = (1980, 1, 1, 0, 0, 0)  # of all members: the same model gives the same file
+_INSTEAD = "write format=bundle, which holds every model"
+_USAGE = """\
+`run.py` needs Python 3.10 or newer with numpy, scipy and onnxruntime, nothing else:
+
+    pip install numpy scipy onnxruntime
+    python run.py --check                      # finds the cells of example/image.png, and compares
+    python run.py IMAGES... --output FOLDER    # label images, and cells.csv with the run-length text of each cell
+
+or in Python:
+
+    from run import Model
+    cells = Model()(image)                     # an array [H, W], or colours [H, W, 3]; cells.labels, .scores, .types
+
+`network.onnx` takes grey levels float32 [B, 1, H, W], H and W multiples of {multiple}, and gives logits [B, C, H, W].
+`settings.json` holds what `run.py` does before and after it.
+"""
 
 
 def write_onnx(model: TrainedModel, path: Path) -> None:
-    """Write a zip of the network in ONNX and a program that runs it."""
-    raise InputError(f"{path}: not written, format=onnx is not there yet")
+    """Write a zip of the network in ONNX and a program that runs it, atomically, once that finds our cells in the example.
+
+    Raises InputError for a model that the program cannot run, as `write_graph` does, and where the program gives other
+    cells here.
+    """
+    module, settings = _supported(model)
+    cells = model.find_cells(model.example)
+    found = FoundCells(cells.labels.astype("uint16"), cells.scores, cells.types)
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        write_graph(module, folder / NETWORK, activated=False)
+        write_json(folder / SETTINGS, settings)
+        write_text(folder / "run.py", program())
+        card = card_of(model, sum(value.numel() for value in module.network.state_dict().values()), "float32")
+        write_text(folder / "README.md", readme(card, _USAGE.format(multiple=settings["network"]["multiple"])))
+        (folder / standalone.EXAMPLE).parent.mkdir()
+        Image.fromarray(model.example).save(folder / standalone.EXAMPLE)
+        table = standalone.table(standalone.rows_of(Path(model.example_name).stem, found))
+        write_text(folder / standalone.EXPECTED, "".join(f"{line}\n" for line in table))
+        _check(folder, path)
+        files = sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+        with atomic_path(path) as zipped, zipfile.ZipFile(zipped, "w") as archive:
+            for file in files:
+                name = f"{path.stem}/{file.relative_to(folder).as_posix()}"
+                archive.writestr(zipfile.ZipInfo(name, _TIME), file.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _check(folder: Path, path: Path) -> None:
+    """Run the written program on the example; raises InputError where it fails or gives other cells."""
+    done = subprocess.run([sys.executable, "-B", "run.py", "--check"], cwd=folder, capture_output=True, text=True)
+    if done.returncode:
+        raise InputError(f"{path}: not written, its run.py fails here: {done.stderr.strip()[-300:]}; {_INSTEAD}")
+
+
+def _supported(model: TrainedModel) -> tuple[UNetModule, dict[str, Any]]:
+    """Return the module and the settings of the program; raises InputError for a model that it cannot run."""
+    module, metadata = model.module, model.metadata
+    if isinstance(module, MaskRCNNModule):
+        raise InputError(
+            f"{model.source}: a Mask R-CNN is not written as ONNX: the number of its proposals, and with it the shapes "
+            f"within the network, depend on the image; {_INSTEAD}"
+        )
+    if not isinstance(module, UNetModule) or not isinstance(module.network, UNet):
+        raise InputError(
+            f"{model.source}: a {type(module).__name__} is not written as ONNX, only one U-Net is; {_INSTEAD}, or "
+            "export a single U-Net with checkpoint="
+        )
+    if metadata.get(saved_filter.KEY):
+        raise InputError(f"{model.source}: run.py has no false-positive filter; give filter=none, or {_INSTEAD}")
+    return module, settings_for(module, metadata, model.source)
+
+
+def settings_for(module: UNetModule, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Collect what `run.py` does before and after the network, as plain values for settings.json.
+
+    Raises InputError for a decoder, windows or a step of post-processing that is not part of `run.py`.
+    """
+    network = module.network
+    assert isinstance(network, UNet)
+    steps = from_saved(metadata.get("postprocess"), None, source, module.cell_type_names).steps
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "cell_types": list(module.cell_type_names),
+        "pixel_size": metadata.get("pixel_size"),
+        "levels": asdict(Levels(**checkpoints.grey_levels(metadata))),
+        "network": {
+            "multiple": network.divisor,
+            "scale": network.scale,
+            "mean": network.mean,
+            "std": network.std,
+            "normalises": None not in (network.mean, network.std),
+        },
+        "maps": {name: [part.start, part.stop] for name, part in module.layout.slices.items()},
+        "offset_scale": module.layout.offset_scale,
+        "windows": _described(module.inference, _WINDOWS, source),
+        "decoder": _described(module.decoder, DECODERS, source),
+        "mask_size": module.mask_size,
+        "postprocess": {name: _described(step, STEPS, source) for name, step in steps.items()},
+    }
+
+
+def _described(part: Any, known: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return `kind` and the settings of a part that `run.py` has."""
+    kind = type(part).__name__
+    if known.get(kind) is not type(part):
+        raise InputError(f"{source}: run.py has no {kind}, only {', '.join(known)}; {_INSTEAD}")
+    if kind == "Augmented":
+        shared = {"symmetries": list(part.symmetries), "scales": list(part.scales)}
+        return {"kind": kind, **shared, "windows": _described(part.windows, known, source)}
+    assert is_dataclass(part)
+    settings = settings_of(part)
+    if "windows" in {field.name for field in fields(part)}:
+        settings["windows"] = _described(part.windows, known, source)  # type: ignore[attr-defined]
+    return {"kind": kind, **settings}

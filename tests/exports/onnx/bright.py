@@ -1,0 +1,68 @@
+"""A U-Net of a few numbers that finds bright cells, as a trained model to export."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from sartorius.exports.trained import ModelCard, TrainedModel
+from sartorius.inference.windows import Whole
+from sartorius.modules.unet import UNetModule
+from sartorius.networks.cell_maps import MapLayout
+from sartorius.networks.encoders import PlainEncoder
+from sartorius.networks.unet import UNet
+from sartorius.postprocess.decoders import Watershed
+from tests.bright_unet import blobs
+from tests.postprocess.pipelines import saved
+
+LAYOUT = MapLayout(types=3, border=2, centre=True, offset_scale=8.0)
+CARD = ModelCard(name="bright", description="Finds bright cells.", authors=["A"], license=None, cite=None, score=None)
+
+
+def bright_module(**options: Any) -> UNetModule:
+    """Channel 0 is the blurred brightness; foreground, centre and types follow it, offsets its slope."""
+    settings = {"norm": "none", "channels": [2], "mean": 35.0, "std": 45.0, "scale": 1.0}
+    network = UNet(PlainEncoder(2, 1, "none"), LAYOUT, **{**settings, **options})  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+        blur = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+        first, block, head = network.encoder.blocks[0], network.blocks[0], network.head
+        first[0].weight[0, 0], first[2].weight[0, 0] = blur, blur
+        first[0].bias.fill_(1.5)
+        block[0].weight[0, 4], block[2].weight[0, 0] = blur, blur  # of the channels of the encoder's first block
+        head.weight[:, 0, 1, 1] = torch.tensor([4.0, 0.5, 3.0, 0, 0, 0.3, -0.2, 0.1])
+        head.weight[3, 0] = torch.tensor([[-0.3, -0.6, -0.3], [0, 0, 0], [0.3, 0.6, 0.3]])
+        head.weight[4, 0] = head.weight[3, 0].T
+        head.bias[:] = torch.tensor([-8.0, -3, -8, 0, 0, 0, 0.5, 0])
+    decoder = Watershed(0.3, 0.3, 0.7, 0.08, 0.2, 20)
+    names = ["shsy5y", "astro", "cort"]
+    built = UNetModule(
+        network,
+        LAYOUT,
+        decoder,
+        torch.optim.SGD,
+        cell_type_names=names,
+        scheduler=None,
+        lr_decay=None,  # type: ignore[arg-type]
+    )
+    built.inference = Whole()
+    return built.eval()
+
+
+def bright_model(module: nn.Module | None = None, **metadata: Any) -> TrainedModel:
+    """A trained model with all that its cells depend on."""
+    known = {
+        "model": {"network": {"mean": 35.0, "std": 45.0}},
+        "postprocess": saved(score={"default": 0.3}, mask={"astro": 0.6, "default": 0.5}, min_area=15, types="image"),
+    }
+    return TrainedModel(
+        module=module or bright_module(),  # type: ignore[arg-type]
+        metadata={**known, **metadata},
+        card=CARD,
+        example=blobs(120, 150),
+        example_name="blobs.png",
+        source="bright.ckpt",
+    )

@@ -62,7 +62,7 @@ or in Python:
 
 
 def write_onnx(model: TrainedModel, path: Path) -> None:
-    """Write a zip of the network in ONNX and a program that runs it, atomically, once that finds our cells in the example.
+    """Write a zip of the network in ONNX and a program that runs it, once that finds the same cells in the example.
 
     Raises InputError for a model that the program cannot run, as `write_graph` does, and where the program gives other
     cells here.

@@ -71,7 +71,7 @@ class FoundCells:
 class OnnxModel:
     """A function of an image that finds its cells: `Model()(image).labels`.
 
-    folder: with network.onnx and settings.json; None: that of this file. threads: of onnxruntime; None: as many as it likes.
+    folder: with network.onnx and settings.json; None: that of this file. threads: of onnxruntime; None: its own choice.
 
     Raises InputError for a folder of another format version and settings that are none.
     """

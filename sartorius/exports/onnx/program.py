@@ -104,7 +104,7 @@ def program(parts: Sequence[Part] = PARTS) -> str:
     for source in sources:
         source.aliases = {name: module for name, module in source.aliases.items() if module in modules}
     new = _new_names(sources, imports)
-    texts, seen = [], set()
+    texts, seen = list[str](), set[str]()
     for source in sources:
         blocks = [text for _, text in source.blocks if text not in seen]
         seen.update(text for text in blocks if "\n" not in text)  # `log = ...` of several parts

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,13 +121,14 @@ def settings_for(module: UNetModule, metadata: Mapping[str, Any], source: str) -
     """
     network = module.network
     assert isinstance(network, UNet)
+    levels: dict[str, Any] = {**checkpoints.grey_levels(metadata)}
     steps = from_saved(metadata.get("postprocess"), None, source, module.cell_type_names).steps
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "cell_types": list(module.cell_type_names),
         "pixel_size": metadata.get("pixel_size"),
-        "levels": asdict(Levels(**checkpoints.grey_levels(metadata))),
+        "levels": asdict(Levels(**levels)),
         "network": {
             "multiple": network.divisor,
             "scale": network.scale,
@@ -152,8 +153,7 @@ def _described(part: Any, known: Mapping[str, Any], source: str) -> dict[str, An
     if kind == "Augmented":
         shared = {"symmetries": list(part.symmetries), "scales": list(part.scales)}
         return {"kind": kind, **shared, "windows": _described(part.windows, known, source)}
-    assert is_dataclass(part)
     settings = settings_of(part)
-    if "windows" in {field.name for field in fields(part)}:
-        settings["windows"] = _described(part.windows, known, source)  # type: ignore[attr-defined]
+    if "windows" in settings:
+        settings["windows"] = _described(settings["windows"], known, source)
     return {"kind": kind, **settings}

@@ -155,14 +155,14 @@ def _built(known: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
 def _normalised(crops: Floats32, mean: float | None, std: float | None) -> Floats32:
     """Shift and scale grey levels; None: by the crop's own statistics."""
     shift = crops.mean(axis=(-2, -1), keepdims=True) if mean is None else np.float32(mean)
-    if std is not None:
-        return (crops - shift) / np.float32(std)
-    return (crops - shift) / crops.std(axis=(-2, -1), keepdims=True).clip(LEAST_STD)
+    spread = crops.std(axis=(-2, -1), keepdims=True).clip(LEAST_STD) if std is None else np.float32(std)
+    return np.asarray((crops - shift) / spread, np.float32)
 
 
 def _rescaled(grey: GreyImage, scale: float) -> GreyImage:
     """Resize an image uint8 [H, W], smoothed before it is made smaller."""
-    size = scaled_size(*grey.shape, scale)
+    height, width = grey.shape
+    size = scaled_size(height, width, scale)
     if size == grey.shape:
         return grey
     return np.rint(bilinear(grey.astype(np.float32), *size, antialias=True)).clip(0, 255).astype(np.uint8)

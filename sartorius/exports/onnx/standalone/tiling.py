@@ -62,9 +62,9 @@ def _turned_back(maps: Floats32, turned: list[bool], size: tuple[int, ...], vect
     maps = _reversed(maps, turned)
     maps = maps.transpose(0, 2, 1) if transpose else maps
     shrink = np.divide(size, maps.shape[-2:]).astype(np.float32).reshape(2, 1, 1)
-    maps = bilinear(np.ascontiguousarray(maps), *size)
+    maps = bilinear(np.ascontiguousarray(maps), size[0], size[1])
     if vectors is not None:
-        pair = maps[vectors] * np.float32([-1 if up_down else 1, -1 if left_right else 1]).reshape(2, 1, 1)
+        pair = maps[vectors] * np.array([-1 if up_down else 1, -1 if left_right else 1], np.float32).reshape(2, 1, 1)
         maps[vectors] = (pair[::-1] if transpose else pair) * shrink
     return maps
 

@@ -49,3 +49,8 @@ def raise_all(problems: Sequence[object]) -> None:
     """Raise InputErrors where there is any problem."""
     if problems:
         raise InputErrors(problems)
+
+
+def one_line(text: str) -> str:
+    """Put text into one line, with ? for what a terminal would obey: it may hold names from a file of anybody's."""
+    return "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from sartorius.errors import InputError, InputErrors, collected, raise_all
+from sartorius.errors import InputError, InputErrors, collected, one_line, raise_all
 
 
 def test_problems_are_noted_flat_and_raised_together() -> None:
@@ -33,3 +33,8 @@ def test_ten_are_named() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(KeyError), collected([]):
         raise KeyError("x")
+
+
+def test_no_text_of_a_file_moves_the_cursor() -> None:
+    assert one_line("a\n  b\tc µm é 细胞") == "a b c µm é 细胞"
+    assert one_line("\x1b[31mred\x07 \u202ecba\x00 \ud800") == "?[31mred? ?cba? ?"

@@ -27,6 +27,8 @@ MANIFEST, WEIGHTS, CARD = "bundle.json", "weights.safetensors", "README.md"
 EXAMPLE, EXAMPLE_CELLS = "example/image.png", "example/cells.png"
 CARD_KEY = "card"  # of the metadata that come from a bundle
 LIMITS = {MANIFEST: 2**24, WEIGHTS: 2**40, CARD: 2**20, EXAMPLE: 2**27, EXAMPLE_CELLS: 2**27, "example/": 0}  # bytes
+DTYPES = ("F32", "F16", "F64", "I64", "I32", "U8", "BOOL")  # of weights and buffers, as safetensors calls them
+DIMENSIONS = 8
 RATIO = 4  # weights hardly shrink: a member that unpacks to more than this many times the file, and ...
 SPARE = 2**24  # ... this many bytes, fills the memory
 
@@ -68,6 +70,7 @@ def read_bundle(path: Path, source: str) -> Bundle:
         content = _read(archive, WEIGHTS)
         if hashlib.sha256(content).hexdigest() != manifest["weights"].get("sha256"):
             raise InputError(f"{source}: {WEIGHTS} has another SHA-256 than its {MANIFEST} tells; fetch the file again")
+        _check_header(content, source)
         state = load(content)
         check_tensors(state, source)
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
@@ -127,6 +130,23 @@ def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     if len(content) != member.file_size:
         raise ValueError(f"{name} ends early")
     return content
+
+
+def _check_header(content: bytes, source: str) -> None:
+    """Raise InputError for tensors of other types than torch's modules have, and of more dimensions: safetensors reads
+    each byte of a type as a number of some kind, and takes minutes over a shape of a million ones."""
+    if (length := int.from_bytes(content[:8], "little")) > LIMITS[MANIFEST]:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(content[8 : 8 + length])
+    for name, tensor in header.items():
+        if name == "__metadata__":
+            continue
+        if tensor["dtype"] not in DTYPES or len(tensor["shape"]) > DIMENSIONS:
+            kind = f"{str(tensor['dtype'])[:20]} of {len(tensor['shape'])} dimensions"
+            raise InputError(
+                f"{source}: refused, its '{name[:100]}' is a {kind}; expected one of {', '.join(DTYPES)} and "
+                f"{DIMENSIONS} dimensions at most"
+            )
 
 
 def _read_manifest(archive: zipfile.ZipFile, source: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from sartorius.structures.arrays import AnyFloats, Floats, Ints, Plane
 from sartorius.structures.constructible import constructible
 from sartorius.structures.instances import MAX_CELLS
 
+_MOST = 1000  # pixels that a map is blurred over, which takes as long as that is wide; and a weight
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +56,8 @@ class Watershed:
 
     def __post_init__(self) -> None:
         checks.fractions("model.decoder", foreground_low=self.foreground_low, depth=self.depth, peak=self.peak)
-        checks.numbers("model.decoder", 0, border_weight=self.border_weight, smooth=self.smooth, min_area=self.min_area)
+        checks.numbers("model.decoder", 0, _MOST, border_weight=self.border_weight, smooth=self.smooth)
+        checks.numbers("model.decoder", 0, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
         """Decode the cells; none where no pixel is foreground. Raises InputError where a map it needs is missing."""
@@ -95,7 +97,8 @@ class OffsetVoting:
 
     def __post_init__(self) -> None:
         checks.fractions("model.decoder", foreground_low=self.foreground_low, depth=self.depth)
-        checks.numbers("model.decoder", 0, smooth=self.smooth, min_area=self.min_area)
+        checks.numbers("model.decoder", 0, _MOST, smooth=self.smooth)
+        checks.numbers("model.decoder", 0, min_area=self.min_area)
 
     def __call__(self, maps: CellMaps) -> Decoded:
         """Decode the cells; none where no pixel is foreground. Raises InputError without the map of offsets."""

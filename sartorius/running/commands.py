@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import hydra
 from omegaconf import DictConfig
 
+from sartorius.errors import one_line
 from sartorius.running import failures, outputs, settings, wiring
 from sartorius.running.outputs import FOLDER, Output
 from sartorius.running.settings.typed import as_typed
@@ -111,7 +112,7 @@ def tame_warnings() -> None:
 
 
 def _print_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr, flush=True)
+    print(f"warning: {one_line(str(message))}", file=sys.stderr, flush=True)
 
 
 def _end(error: Exception) -> NoReturn:

@@ -13,7 +13,7 @@ from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.exports.bundle.card import SCORE, earlier_card, is_score
-from sartorius.exports.bundle.example import read_example
+from sartorius.exports.bundle.example import MOST_PIXELS, read_example
 from sartorius.exports.trained import INTENDED_USE, NOT_FOR, ModelCard, TrainedModel
 from sartorius.modules.two_stage import StoredDetections, TwoStageModule
 from sartorius.networks import bundles, checkpoints
@@ -105,7 +105,13 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
         if len(images.ids) != 1:
             problem = next(iter(images.problems.values()), f"{len(images.ids)} images")
             raise InputError(f"example={file}: expected a file of one image, got {problem}")
-        return np.asarray(reader_of(images.load(images.ids[0]))(slice(None), slice(None))), Path(str(file)).name
+        image = np.asarray(reader_of(images.load(images.ids[0]))(slice(None), slice(None)))
+        if image.size > MOST_PIXELS:
+            raise InputError(
+                f"example={file}: {image.shape[0]} x {image.shape[1]} px (height x width); expected at most "
+                f"{MOST_PIXELS:,} pixels, give a part of it"
+            )
+        return image, Path(str(file)).name
     known = [name for name in metadata["cell_types"] if name in POPULATIONS] or list(POPULATIONS)
     drawn = draw_image(np.random.default_rng(0), np.random.default_rng(1), known[-1], (0.5, 0.5), Appearance())
     return drawn.image, "generated.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, one_line
 from sartorius.running.settings.typed import unreadable
 from sartorius.sweeps.task import PLUGINS
 
@@ -47,7 +47,7 @@ def message(error: Exception) -> str:
     if isinstance(known, OverrideParseException):
         return unreadable(known)
     if isinstance(known, OSError) and known.filename is not None:
-        return f"{known.filename}: {known.strerror}"
+        return one_line(f"{known.filename}: {known.strerror}")
     text = f"trainer: {known}" if known is not None and _of_trainer(known) else str(known)
     for name, extra in _EXTRAS.items():
         if f"'hydra/launcher/{name}'" in text:
@@ -55,7 +55,7 @@ def message(error: Exception) -> str:
     if _NO_SWEEPERS in text:
         return "the sweepers are not installed: pip install --no-deps --editable FOLDER_OF_THE_REPOSITORY"
     detail = f"; {known.__cause__}" if isinstance(known, CompactHydraException) and known.__cause__ else ""
-    return " ".join(f"{text}{detail}".split())
+    return one_line(f"{text}{detail}")
 
 
 def missing(error: MissingMandatoryValue) -> str:

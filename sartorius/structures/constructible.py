@@ -25,6 +25,7 @@ TORCH = frozenset(
     + [f"torch.optim.{name}" for name in ["Adagrad", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop", "SGD"]]
     + ["torch.optim.lr_scheduler.OneCycleLR"]
 )
+PARTIAL = ("optimizer", "scheduler")  # settings that are functions with some of their arguments given
 LARGEST = 10**6  # number in a model's config; seeds may be larger
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 _marked: set[Any] = set()
@@ -93,7 +94,11 @@ def _walk(node: Any, source: str, key: Any, call: Callable[[Any, Mapping[str, An
         if reserved:
             raise InputError(f"{source}: refused, _partial_ without _target_")
         return arguments
-    return call(_find(node["_target_"], source), arguments, _flag(node.get("_partial_", False), source))
+    is_partial = _flag(node.get("_partial_", False), source)
+    part = _find(node["_target_"], source)
+    if is_partial and key not in PARTIAL:
+        raise InputError(f"{source}: refused, {key}: _partial_ is for {' and '.join(PARTIAL)} only")
+    return call(part, arguments, is_partial)
 
 
 def _call_nothing(part: Callable[..., Any], arguments: Mapping[str, Any], is_partial: bool) -> None:

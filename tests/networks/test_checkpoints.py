@@ -121,7 +121,7 @@ def test_metadata_of_another_kind(tmp_path: Path, changes: dict[str, Any]) -> No
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     whole = {"_target_": "sartorius.inference.windows.Whole"}
-    for model, kind in (({}, "dict"), (whole, "Whole"), ({**whole, "_partial_": True}, "partial")):
+    for model, kind in (({}, "dict"), (whole, "Whole")):
         with pytest.raises(InputError, match=f"a.ckpt: refused, its metadata describe a {kind}, which is no model"):
             loading.load_module(save(tmp_path / "a.ckpt", model=model))
 

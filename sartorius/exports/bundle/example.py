@@ -19,7 +19,7 @@ from sartorius.structures.arrays import AnyInts, GreyImage
 # Other processors round otherwise, which moves the edge of a cell, and one in a hundred over a threshold.
 LEAST_IOU = 0.9  # of a cell found with the one expected, to count as the same
 LEAST_SHARE = 0.95  # of the cells of both sides that must be the same
-MOST_PIXELS = 2**26
+MOST_PIXELS = 2**22  # few bytes unpack to more, and finding cells in them takes minutes and gigabytes
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def dry_run(kit: Path, images: Path | None, lacking: Sequence[str]) -> None:
         sandbox = _sandbox(inputs)
         if not sandbox:
             print("this machine permits no sandbox: the network is there, and the inputs can be written")
+        print("dry run: the notebook, by this environment's versions of what Kaggle's image has")
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         environment |= {"SARTORIUS_INPUTS": str(inputs)}
         cells = [str(python), "-u", "-c", _CELLS, str((kit / "notebook" / NOTEBOOK).resolve())]

@@ -28,14 +28,18 @@ from pathlib import Path
 
 started = time.time()
 inputs = Path(os.environ.get("SARTORIUS_INPUTS", "/kaggle/input"))
-kit = next(inputs.rglob("{kit}")).parent
+found = sorted(inputs.rglob("{kit}"))
+assert len(found) == 1, f"add the data set {name} to this notebook, and no other kit: below {inputs} lie {found}"
+kit = found[0].parent
 offline = ["--no-index", "--no-deps", "--find-links", str(kit)]  # and nothing that is installed changes
 subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *offline, {packages}], check=True)
 """
 _RUN = """
 options = [f"run={kit}", f"inputs={inputs}", f"output={Path.cwd()}", f"started={started}"]
-command = [sys.executable, "-u", "-m", "sartorius.kaggle", *options]
-with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run:
+# python -m sartorius.kaggle, in a process that ends with this one, even by a kill
+command = [sys.executable, "-u", "-m", "sartorius.running.budget.jobs", "kaggle", *options]
+streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+with subprocess.Popen(command, **streams, text=True) as run:
     for line in run.stdout:
         print(line, end="", flush=True)
 assert run.returncode in (0, 3), "see the last lines above"  # 3: some images have no prediction
@@ -53,7 +57,7 @@ def write_notebook(path: Path, name: str, members: Sequence[str], hours: float, 
     texts = [
         ("markdown", _ABOUT.format(members=", ".join(members), name=name, hours=hours)),
         ("markdown", "Install what the image lacks."),
-        ("code", _INSTALL.replace("{kit}", KIT).replace("{packages}", quoted)),
+        ("code", _INSTALL.replace("{kit}", KIT).replace("{packages}", quoted).replace("{name}", name)),
         ("markdown", "Predict, join and submit, the most valuable first."),
         ("code", _RUN),
         ("code", _SHOW),

@@ -80,7 +80,7 @@ class Wheelhouse:
             if name in self.installed:
                 version = self.installed[name]
                 if version and not needed.specifier.contains(version, prereleases=True):
-                    self.kept.append(f"{name} {version} stays, though {needed} is required")
+                    self.kept.append(f"{name} stays as it is there, {version}, though {needed} is required")
             elif name not in self.names:
                 self.names.append(name)
                 self.add(list(_requirements_of(self._fetch(needed))))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import signal
 import subprocess
 import sys
 import threading
@@ -46,7 +48,11 @@ class ProcessJob:
 
     def stop(self) -> None:
         """Kill it: its files are whole at any time, and the same command continues it."""
-        self._process.kill()
+        if self._process.poll() is None:
+            if sys.platform == "win32":
+                self._process.kill()
+            else:
+                os.killpg(self._process.pid, signal.SIGKILL)  # with its loaders of data
         self._process.communicate()
 
 
@@ -57,7 +63,9 @@ def start_process(command: str, options: Mapping[str, Any], log: Path) -> Proces
     with open(log, "ab") as file:
         program = [sys.executable, "-m", __name__, command, *arguments]
         pipe = subprocess.PIPE  # never written to, see `processes.end_with_starter`
-        return ProcessJob(subprocess.Popen(program, stdin=pipe, stdout=file, stderr=subprocess.STDOUT))
+        return ProcessJob(
+            subprocess.Popen(program, stdin=pipe, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        )
 
 
 def _overrides(key: str, value: Any) -> list[str]:

@@ -244,6 +244,6 @@ class Session:
             skipped |= DetectionsFolder(self._folder(pass_) / "detections").meta.get("skipped") or {}
         known = {**skipped, **self.rows.problems}
         for image_id in self.rows.missing[:_LISTED]:
-            self._say(f"EMPTY ROW: {image_id}: {known.get(image_id, 'not predicted in time')}")
+            self._say(f"EMPTY ROW: {image_id}: {known.get(image_id, 'no file of it, or not reached in time')}")
         if more := self.rows.missing[_LISTED:]:
             self._say(f"EMPTY ROW: {len(more)} more images")

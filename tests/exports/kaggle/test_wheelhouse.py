@@ -41,7 +41,7 @@ def test_what_is_lacking_comes_with_what_it_needs_and_nothing_else(tmp_path: Pat
     made = house(tmp_path, {"beta-pkg": "1.0", "zeta": ""})
     made.add(["alpha<2", "zeta>=7"])
     assert made.names == ["alpha", "epsilon"]
-    assert made.kept == ["beta-pkg 1.0 stays, though Beta_Pkg>=2 is required"]
+    assert made.kept == ["beta-pkg stays as it is there, 1.0, though Beta_Pkg>=2 is required"]
     assert sorted(path.name for path in (tmp_path / "kit").iterdir()) == [
         "alpha-1.2-py3-none-any.whl",
         "epsilon-1.0-cp312-cp312-manylinux_2_28_x86_64.whl",

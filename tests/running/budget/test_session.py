@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sartorius.formats.submission import read_submission, validate_submission
@@ -106,7 +107,7 @@ def test_the_only_pass_that_does_not_fit_gives_what_it_reached(tmp_path: Path, c
     assert run.passes == ["a_1_view"]
     assert [image_id for image_id, texts in run.rows.items() if texts] == IDS[:reached]
     said = capsys.readouterr().out
-    assert f"EMPTY ROW: {IDS[reached]}: not predicted in time" in said
+    assert f"EMPTY ROW: {IDS[reached]}: no file of it, or not reached in time" in said
 
 
 def test_without_any_time_every_image_has_an_empty_row(tmp_path: Path) -> None:
@@ -158,6 +159,18 @@ def test_a_session_that_is_killed_goes_on_with_the_same_deadline(tmp_path: Path,
 
 def run_metas(folder: Path) -> list[Path]:
     return [path for path in folder.glob("work/*/detections/meta.json") if "joined" not in path.parts]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_takes_long_the_end_is_kept_and_the_file_is_complete(tmp_path: Path, seed: int) -> None:
+    """`Run` checks the file after every sleep, and the end."""
+    random = np.random.default_rng(seed)
+    each = {name: float(2 ** random.uniform(-4, 4)) for name in "abc" if random.random() < 0.8}
+    joining, startup = float(2 ** random.uniform(-6, 3)), float(2 ** random.uniform(-1, 5))
+    run = Run(tmp_path, float(2 ** random.uniform(3, 10)), each, joining=joining, startup=startup)
+    missing = run.run("abc")
+    assert [image_id for image_id in IDS if image_id not in missing] == IDS[: len(IDS) - len(missing)]
+    assert not missing or all(not name.startswith("joined") for name in run.passes)
 
 
 def test_a_join_that_takes_too_long_leaves_the_submission_of_one_member(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 `format=bundle`: everything that the cells depend on in one file without pickle, which `predict checkpoint=` and
 `sartorius.load` take; `weights=float16` makes it half as large. `format=onnx`: the network in ONNX, and a program of
 one file that finds its cells without torch. `format=bioimageio`: a package of the BioImage Model Zoo. `show=FILE`
-prints the model card of a bundle, `validate=FILE` finds the cells of its example anew, and compares.
+prints the model card of a bundle, `validate=FILE` finds the cells of its example anew, and compares. Several models in
+one bundle: `model=joined`, `model=two_stage`, or both: `model.first=` may be a bundle of several.
 """
 
 from __future__ import annotations

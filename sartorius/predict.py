@@ -1,9 +1,12 @@
 """Predict on any images: `python -m sartorius.predict checkpoint=runs/<run>/checkpoints/best.ckpt images=folder`.
 
 `model=two_stage model.first=<checkpoint or folder of detections> model.second=<crop segmenter's checkpoint>`, in place
-of `checkpoint=`, segments each box of a first model anew. Writes `<output>/detections/` (for evaluate, submit and the
-stages after them) and, in the formats of `write=`, the cells that the post-processing keeps: label images, tables and
-overlays unless others are named. `convert` writes further ones later.
+of `checkpoint=`, segments each box of a first model anew; `model=joined "model.members={a: A.ckpt, b: B.ckpt}"` joins
+several models as `ensemble` does. A bundle of `export` may stand for any checkpoint.
+
+Writes `<output>/detections/` (for evaluate, submit and the stages after them) and, in the formats of `write=`, the
+cells that the post-processing keeps: label images, tables and overlays unless others are named. `convert` writes
+further ones later.
 
 `trainer=ddp` shares the images out among all GPUs, with the same result.
 

@@ -26,6 +26,7 @@ from tests.bright_unet import blobs, write_checkpoint
 from tests.exports.exporting import SMALL, edit, members, rewrite, write_bundle
 from tests.rescoring.size_filter import larger_than
 from tests.smoke.test_unet_family import UNET
+from tests.test_views_of_models import MODELS
 
 CPU: dict[str, Any] = {"device": "cpu"}
 
@@ -157,6 +158,11 @@ def test_the_card(random_unet: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     for part in ("# mine", "| Trained on | 2 images of the data set", "0.250 (0.200 to 0.310, bootstrap over 11 ima",
                  "## What it is not for", "Ada B, Cé D", "| Licence | CC-BY-4.0 |"):  # fmt: skip
         assert part in shown
+    begun = edit(path, tmp_path / "e.zip", lambda m: m["metadata"]["trained_on"].update(x="x"))
+    begun = write_bundle(tmp_path / "f.zip", begun)
+    assert "2 images of the data set" in exporting.read_card(str(begun)) and "and 1 others" in exporting.read_card(
+        str(begun)
+    )
     again = write_bundle(tmp_path / "b.zip", path, "weights=float16")
     assert read_checkpoint(again)[KEY]["card"]["score"] == card["score"], "of the same cells, up to rounding"
     other = write_bundle(tmp_path / "c.zip", path, "tta=flips", "license=MIT")
@@ -226,6 +232,19 @@ def test_sixteen_bits_and_a_generated_example(checkpoint: Path, tmp_path: Path) 
     export.main(given)
     assert json.loads(members(tmp_path / "b.zip")["bundle.json"])["example"]["name"] == "generated.png"
     assert exporting.validate(str(tmp_path / "b.zip")).endswith("each pixel as expected")
+
+
+def test_a_mask_rcnn_with_joined_views(tiny_competition: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    cfg = wiring.compose("train", [*MODELS["mask_rcnn"], f"data.root={tiny_competition}"])
+    module = sartorius.running.building.build_module(cfg, pretrained=False)
+    torch.save({"state_dict": module.state_dict(), KEY: dict(module.hparams)}, tmp_path / "best.ckpt")
+    options = ["tta=flips", "fusion@tta.fuse.method=nms", "postprocess.score=null", "postprocess.min_area=null"]
+    path = write_bundle(tmp_path / "a.zip", tmp_path / "best.ckpt", *options)
+    ours, theirs = (sartorius.load(*given, **CPU) for given in ((path,), (tmp_path / "best.ckpt", *options)))
+    assert ours.module.inference == theirs.module.inference
+    a, b = ours(SMALL), theirs(SMALL)
+    assert len(b) and np.array_equal(a.labels, b.labels) and np.array_equal(a.scores, b.scores)
 
 
 def test_a_checkpoint_and_stages_at_once(checkpoint: Path, tmp_path: Path) -> None:

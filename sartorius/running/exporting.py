@@ -137,4 +137,5 @@ def validate(file: str) -> str:
     """
     path = _bundle(f"validate={file}", Path(file))
     example = read_example(path)
-    return example.compare(Model(path)(example.image), str(path))
+    model = Model(path, ["trainer.precision=32-true"])  # as it was written; others would find other cells
+    return example.compare(model(example.image), str(path))

@@ -75,9 +75,12 @@ def readme(card: Mapping[str, Any], usage: str | None = None) -> str:
 def _rows(card: Mapping[str, Any]) -> dict[str, str]:
     """Describe the facts of a card by their titles."""
     size, score = card["pixel_size"], card["score"]
-    trained = f"{card['trained_on']} images" + (f" of the data set `{card['data']}`" if card["data"] else "")
-    if pseudo := card["images"].get("pseudo-labelled"):
-        trained += f", {pseudo} of them with pseudo-labels"
+    pseudo = card["images"].get("pseudo-labelled", 0)
+    own = (card["images"].get("training", 0) + pseudo) or card["trained_on"]
+    trained = f"{own} images" + (f" of the data set `{card['data']}`" if card["data"] else "")
+    trained += f", {pseudo} of them with pseudo-labels" * bool(pseudo)
+    if more := card["trained_on"] - own:
+        trained += f", and {more} others: of the weights that it began with, or of other members"
     measured = "not measured"
     if score is not None:
         low, high = score["competition_map_interval"]

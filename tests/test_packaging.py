@@ -46,7 +46,7 @@ def test_wheel_holds_every_module_and_config(wheel: Path) -> None:
 def test_wheel_holds_nothing_else(wheel: Path) -> None:
     extra = {name for name in names(wheel) if not name.endswith((".py", ".yaml")) and ".dist-info/" not in name}
     page = {f"sartorius/reports/page.{kind}" for kind in ("css", "js", "html.j2")}
-    assert extra == {*page, "sartorius/exports/kaggle/installed.txt"}
+    assert extra == {*page, "sartorius/exports/kaggle/installed.txt", "sartorius/networks/builtin.zip"}
 
 
 def test_wheel_brings_the_program(wheel: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
 from sartorius.networks import bundles
+from sartorius.networks.builtin import NAME, located
 from sartorius.structures import constructible, rules
 from sartorius.structures.reading import plain
 
@@ -35,15 +36,17 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
 
 
 def read_checkpoint(checkpoint: str | Path) -> dict[str, Any]:
-    """Read a checkpoint or bundle of this program (tensors on the CPU, no code is run).
+    """Read a checkpoint or bundle of this program, or `builtin` (tensors on the CPU, no code is run).
 
     Raises InputError for another file.
     """
     from sartorius.networks.torch_files import check_tensors  # torch: not for --help
 
-    path = Path(str(checkpoint))
+    path = located(str(checkpoint))
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; expected a file such as runs/<run>/checkpoints/best.ckpt")
+        raise InputError(
+            f"{path}: no such checkpoint; expected a file such as runs/<run>/checkpoints/best.ckpt, or {NAME}"
+        )
     state: dict[str, Any] = read_content(path, str(path))
     metadata = metadata_of(state, str(path))
     if metadata is None or not isinstance(state.get("state_dict"), dict):

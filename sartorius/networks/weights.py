@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sartorius.errors import InputError
 from sartorius.networks import detectron2_weights
+from sartorius.networks.builtin import located
 from sartorius.networks.class_mapping import ClassMapping
 from sartorius.networks.local_weights import FOLDER, local_download
 from sartorius.networks.mask_rcnn import MaskRCNN
@@ -75,7 +76,7 @@ def load_weights(
     cell_types: Sequence[str] = (),
     class_mapping: Mapping[str, str] | None = None,
 ) -> LoadReport:
-    """Load weights into a MaskRCNN or a UNet from `source`: "coco", "imagenet" or a file, see `read_weights`.
+    """Load weights into a MaskRCNN or a UNet from `source`: "coco", "imagenet", "builtin" or a file, see `read_weights`.
 
     detector, body: torchvision's names of the models whose weights "coco" and "imagenet" are (taken from the folder
     SARTORIUS_WEIGHTS, or else downloaded); None where there are none. cell_types: of the network. Where a checkpoint
@@ -114,7 +115,7 @@ def _tracked(names: Iterable[str]) -> tuple[str, ...]:
 def _content(source: str | Path, detector: str | None, body: str | None) -> WeightFile:
     models = {"coco": detector, "imagenet": body}
     if str(source) not in models:
-        return read_weights(Path(source))
+        return read_weights(located(source))
     model = models[str(source)]
     if model is None:
         raise InputError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sartorius.errors import InputError
 from sartorius.files import is_current, remove_partial
+from sartorius.networks.builtin import located
 from sartorius.running import processes
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ KEY = "made_with"  # of meta.json: the settings that decide the result
 
 def fingerprint(path: str | Path) -> str:
     """Return what tells a checkpoint from others, wherever it lies: a hash of its content; of a folder its path."""
-    path = Path(path)
+    path = located(path)
     if path.is_dir():
         return str(path.resolve())
     with open(path, "rb") as file:

@@ -17,6 +17,7 @@ from sartorius.exports.bundle.example import MOST_PIXELS, read_example
 from sartorius.exports.trained import INTENDED_USE, NOT_FOR, ModelCard, TrainedModel
 from sartorius.modules.two_stage import StoredDetections, TwoStageModule
 from sartorius.networks import bundles, checkpoints
+from sartorius.networks.builtin import located
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.rescoring import saved as saved_filter
 from sartorius.running import loading, predicting
@@ -119,7 +120,7 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
 
 def read_card(file: str) -> str:
     """Read the model card of a bundle, without characters that a terminal would obey; raises as `validate` does."""
-    _, (text,) = bundles.read_members(_bundle(f"show={file}", Path(file)), file, bundles.CARD)
+    _, (text,) = bundles.read_members(_bundle(f"show={file}", located(file)), file, bundles.CARD)
     return "".join(sign for sign in text.decode("utf-8", "replace") if sign.isprintable() or sign == "\n")
 
 
@@ -135,7 +136,7 @@ def validate(file: str) -> str:
 
     Raises InputError where they are others, and for a file that is no bundle or a damaged one.
     """
-    path = _bundle(f"validate={file}", Path(file))
+    path = _bundle(f"validate={file}", located(file))
     example = read_example(path)
     model = Model(path, ["trainer.precision=32-true"])  # as it was written; others would find other cells
     return example.compare(model(example.image), str(path))

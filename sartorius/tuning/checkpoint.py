@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
+from sartorius.networks.builtin import located
 from sartorius.networks.bundles import is_bundle
 from sartorius.networks.checkpoints import KEY, read_checkpoint
 from sartorius.postprocess.finalise import Postprocess
@@ -14,7 +15,7 @@ from sartorius.postprocess.saved import to_saved
 
 def check_store(checkpoint: str | Path) -> None:
     """Raise InputError for a bundle, which is written as a whole, and what is no checkpoint of this program."""
-    if Path(checkpoint).is_file() and is_bundle(Path(checkpoint)):
+    if is_bundle(located(checkpoint)):
         raise InputError(
             f"{checkpoint}: a bundle keeps the thresholds that it was exported with; leave out checkpoint=, then "
             f"export checkpoint={checkpoint} with postprocess.file="

@@ -80,7 +80,7 @@ def test_bad_files(tmp_path) -> None:
     def load(name: str) -> None:
         load_weights(tiny_network(), tmp_path / name, "maskrcnn_resnet50_fpn", "resnet18")
 
-    with pytest.raises(InputError, match="no such file; expected none, coco, imagenet or a file"):
+    with pytest.raises(InputError, match="no such file; expected none, coco, imagenet, builtin or a file"):
         load("missing.pth")
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(InputError, match=r"text\.pth: not a checkpoint or other file of PyTorch weights"):

@@ -14,6 +14,7 @@ import sartorius
 from sartorius.errors import InputError
 from sartorius.exports.kaggle.notebook import KIT
 from sartorius.files import write_json
+from sartorius.networks.builtin import located
 from sartorius.running.budget.deadline import SystemClock, keep_deadline
 from sartorius.running.budget.inputs import expected_ids, find_test
 from sartorius.running.budget.jobs import start_process
@@ -33,7 +34,7 @@ def write_kit(cfg: DictConfig, folder: Path) -> list[str]:
 
     Raises InputError for a file that `predict checkpoint=` does not take, and for weights of another number.
     """
-    paths = [Path(str(path)) for path in plain(cfg.members)]
+    paths = [located(str(path)) for path in plain(cfg.members)]
     names = [f"member{number}_{path.stem}" for number, path in enumerate(paths, start=1)]
     members = []
     for name, path in zip(names, paths, strict=True):

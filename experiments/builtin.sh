@@ -1,0 +1,44 @@
+#!/bin/sh
+# Makes the model that comes along: a U-Net from what ImageNet taught (Apache-2.0), trained on generated images only, so
+# that nobody's images are in it. About 45 minutes of a core. With DATA=FOLDER, in the layout of the competition, it is
+# scored beside Otsu + watershed on those images, none of which it was trained on. See LOG.md (2026-11-30).
+#
+#   OUT=builtin [DATA=FOLDER] sh experiments/builtin.sh
+#
+# A stopped script goes on after the last command that ended well.
+set -eu
+
+python=${PYTHON:-python}
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+out=${OUT:-builtin}
+
+step() { # the folder that it fills, then a command of the package
+    folder=$1
+    shift
+    if [ -e "$folder/done" ]; then return; fi
+    printf '\n$ python -m'
+    printf ' %s' "$@"
+    printf '\n'
+    "$python" -m "$@"
+    mkdir -p "$folder"
+    touch "$folder/done"
+}
+
+step "$out/prepared" sartorius.prepare source=synthetic "paths.synthetic_dir=$out/images" \
+    "source.images={cort: 110, shsy5y: 60, astro: 90}" source.unlabelled=0 source.test=1 seed=12 "output=$out/prepared"
+step "$out/run" sartorius.train experiment=unet_cpu data=synthetic "data.root=$out/images" data.n_folds=10 data.fold=0 \
+    data.train_repeats=4 trainer.max_epochs=40 trainer.check_val_every_n_epoch=40 "hydra.run.dir=$out/run" \
+    "leaderboard=$out/leaderboard.csv"
+score=
+if [ -n "${DATA:-}" ]; then
+    step "$out/predicted" sartorius.predict "checkpoint=$out/run/checkpoints/best.ckpt" "images=$DATA/train" \
+        "write=[]" "output=$out/predicted"
+    step "$out/score" sartorius.evaluate "detections=[$out/predicted/detections]" baseline=otsu_watershed \
+        "data.root=$DATA" "output=$out/score"
+    score=score=$out/score
+fi
+# shellcheck disable=SC2086  # one word, or none
+"$python" -m sartorius.export "checkpoint=$out/run/checkpoints/best.ckpt" format=bundle weights=float16 name=builtin \
+    "description='A U-Net for phase-contrast images of cortical neurons, astrocytes and SH-SY5Y cells'" \
+    license=Apache-2.0 $score "output=$out/builtin.zip"
+echo "the model that comes along: cp $out/builtin.zip sartorius/networks/builtin.zip"

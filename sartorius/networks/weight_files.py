@@ -37,7 +37,9 @@ def read_weights(path: Path) -> WeightFile:
     several models.
     """
     if not path.is_file():
-        raise InputError(f"model.weights={path}: no such file; expected none, coco, imagenet, builtin or a file of weights")
+        raise InputError(
+            f"model.weights={path}: no such file; expected none, coco, imagenet, builtin or a file of weights"
+        )
     content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
     metadata = checkpoints.metadata_of(content, f"model.weights={path}")
     if several := {"first", "members"} & set((metadata or {}).get("model") or {}):

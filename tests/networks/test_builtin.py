@@ -14,7 +14,6 @@ from sartorius.networks import bundles
 from sartorius.networks.builtin import NAME, located
 from sartorius.networks.checkpoints import KEY, read_checkpoint
 from sartorius.running import building, continued, exporting, wiring
-from sartorius.structures.instances import Instances
 from sartorius.synthetic.image import Appearance, draw_image
 from sartorius.tuning.checkpoint import check_store
 

@@ -27,7 +27,8 @@ def load(checkpoint: str | Path | None, *options: str, device: str = "auto") -> 
 
     options: as after `sartorius predict`: "inference=tiles", "tta=d4", "postprocess.score.threshold.cort=0.4",
     "filter=FILE", "overlaps=keep", "channel=0". checkpoint: a file of `sartorius train` or of
-    `sartorius export`, or "builtin"; None with the options of two stages. device: cpu, gpu, mps, or auto for the best there is.
+    `sartorius export`, or "builtin"; None with the options of two stages. device: cpu, gpu, mps, or auto for the best
+    there is.
 
     Raises InputError as the command does, and Hydra's own errors for options and groups that there are not.
     """

@@ -76,7 +76,7 @@ def load_weights(
     cell_types: Sequence[str] = (),
     class_mapping: Mapping[str, str] | None = None,
 ) -> LoadReport:
-    """Load weights into a MaskRCNN or a UNet from `source`: "coco", "imagenet", "builtin" or a file, see `read_weights`.
+    """Load weights into a MaskRCNN or a UNet from `source`: coco, imagenet, builtin or a file, see `read_weights`.
 
     detector, body: torchvision's names of the models whose weights "coco" and "imagenet" are (taken from the folder
     SARTORIUS_WEIGHTS, or else downloaded); None where there are none. cell_types: of the network. Where a checkpoint

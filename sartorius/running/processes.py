@@ -232,14 +232,11 @@ def run_rank(folder: Path) -> None:
 
 
 def end_with_starter() -> None:
-    """Wait until standard input, a pipe from the process that started this one, is closed; then end at once.
-
-    The leader of a group takes it along: loaders of data would hold its locks for seconds.
-    """
+    """Wait until standard input, a pipe from who started this process, is closed; then end, with a group led by it."""
     while os.read(0, 1):
         pass
     if sys.platform != "win32":
-        if os.getpgrp() == os.getpid():
+        if os.getpgrp() == os.getpid():  # or loaders of data would hold its locks for seconds
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
     os._exit(1)

@@ -26,7 +26,7 @@ class SubmissionRows:
         self.sizes: dict[str, tuple[int, int]] = {}
         self.problems: dict[str, str] = {}
         self.each = 0.0
-        self._taken: dict[str, Path] = {}
+        self._taken: dict[str, tuple[Path, int]] = {}  # the folder, and when its file was written
 
     @property
     def missing(self) -> list[str]:
@@ -36,14 +36,17 @@ class SubmissionRows:
     def take(
         self, folder: Path, changes: Mapping[str, Any] | None, chosen_filter: str, until: Callable[[], bool]
     ) -> None:
-        """Make the rows of those images of a folder that were not taken from it before, until there is no time.
+        """Make the rows of those images of a folder that were written since they were taken, until there is no time.
 
         changes, chosen_filter: of the folder's post-processing, see `SavedCells`. Detections that cannot be read, or
         whose cells break a rule of submissions, leave the image's rows as they were.
         """
         cells = SavedCells([folder], changes, chosen_filter)
         for image_id in cells.image_ids:
-            if image_id not in self.texts or self._taken.get(image_id) == folder:
+            if image_id not in self.texts:
+                continue
+            version = folder, cells.folder_of[image_id].file(image_id).stat().st_mtime_ns
+            if self._taken.get(image_id) == version:
                 continue
             if until():
                 return
@@ -55,7 +58,7 @@ class SubmissionRows:
             except InputError as error:
                 self.problems[image_id] = str(error)
                 continue
-            self.texts[image_id], self._taken[image_id] = texts, folder
+            self.texts[image_id], self._taken[image_id] = texts, version
             self.sizes[image_id] = detections.height, detections.width
             self.each = max(self.each, self._clock.now() - begun)
 

@@ -93,7 +93,7 @@ class FakeJobs:
         todo = [image_id for image_id in self.ids if image_id not in {*there, *self.skipped}]
         name = folder.parent.name
         self.started.append((name, len(todo)))
-        seed = 100 if command == "ensemble" else 0
+        seed = 100 * len(self.started)  # every join gives other detections
         begin = self.clock.time, self.startup
         if command == "ensemble":
             return FakeJob(self.clock, *begin, self.joining, todo, lambda i: write(folder, i, seed + self.ids.index(i)))

@@ -58,14 +58,16 @@ def _resized_region(image: LargeImage, size: tuple[int, int], rows: slice, colum
 def _weights(old: int, new: int, part: slice) -> tuple[Floats32, slice]:
     """Make the weights [n, m] of pixels of an old axis in `part` of a new one, and tell which of them it takes.
 
-    They are those of `F.interpolate`, bilinear with `antialias`: a triangle as wide as two pixels of the coarser axis.
+    They are those of `F.interpolate`, bilinear with `antialias`: a triangle as wide as two pixels of the coarser axis,
+    its place rounded to float32 as there.
     """
-    reach = max(old / new, 1.0)
-    centre = (np.arange(new)[part] + 0.5) * (old / new)
-    low = (centre - reach + 0.5).astype(int).clip(0)
-    high = (centre + reach + 0.5).astype(int).clip(max=old)
+    half, step = np.float32(0.5), np.float32(old) / np.float32(new)
+    reach = max(step, np.float32(1))
+    centre = step * (np.arange(new, dtype=np.float32)[part] + half)
+    low = (centre - reach + half).astype(int).clip(0)
+    high = (centre + reach + half).astype(int).clip(max=old)
     at = np.arange(low[0], high[-1])
-    triangle = (1 - np.abs(at + 0.5 - centre[:, None]) / reach).clip(0)
+    triangle = (1 - np.abs(at.astype(np.float32) - centre[:, None] + half) / reach).clip(0)
     triangle *= (at >= low[:, None]) & (at < high[:, None])
     return (triangle / triangle.sum(axis=1, keepdims=True)).astype(np.float32), slice(int(low[0]), int(high[-1]))
 

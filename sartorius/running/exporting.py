@@ -132,11 +132,15 @@ def _bundle(option: str, path: Path) -> Path:
 
 
 def validate(file: str) -> str:
-    """Find the cells of a bundle's example anew and describe how far they are the expected ones.
+    """Find the cells of the example of a bundle or an ONNX package anew; describes how far they are the expected ones.
 
-    Raises InputError where they are others, and for a file that is no bundle or a damaged one.
+    Raises InputError where they are others, and for another file or a damaged one.
     """
-    path = _bundle(f"validate={file}", located(file))
+    from sartorius.exports.onnx.check import check_package, is_package
+
+    if (given := located(file)).is_file() and is_package(given):
+        return check_package(given)
+    path = _bundle(f"validate={file}", given)
     example = read_example(path)
     model = Model(path, ["trainer.precision=32-true"])  # as it was written; others would find other cells
     return example.compare(model(example.image), str(path))

@@ -53,16 +53,25 @@ def test_pieces_are_not_joined_around_the_edge():
 
 
 @pytest.mark.parametrize(
-    ("size", "new"), [((1, 1), (3, 4)), ((9, 14), (18, 28)), ((33, 20), (17, 31)), ((5, 5), (5, 5))]
+    ("size", "new"),
+    [
+        ((1, 1), (3, 4)),
+        ((9, 14), (18, 28)),
+        ((33, 20), (17, 31)),
+        ((520, 704), (416, 563)),
+        ((520, 704), (650, 880)),
+        ((5, 5), (5, 5)),
+    ],
 )
 def test_resizing(size, new):
     values = RNG.random((2, 3, *size), np.float32)
     wanted = F.interpolate(torch.from_numpy(values), new, mode="bilinear").numpy()
-    np.testing.assert_allclose(resizing.bilinear(values, *new), wanted, atol=2e-6)
+    atol = 1e-6 if max(size) < 100 else 5e-5  # torch rounds the places of far pixels, in several ways
+    np.testing.assert_allclose(resizing.bilinear(values, *new), wanted, atol=atol)
     smooth = F.interpolate(torch.from_numpy(values), new, mode="bilinear", antialias=True).numpy()
-    np.testing.assert_allclose(resizing.bilinear(values, *new, antialias=True), smooth, atol=2e-6)
+    np.testing.assert_allclose(resizing.bilinear(values, *new, antialias=True), smooth, atol=atol)
     for factor in (1.5, 2.0, 0.7):
-        if min(size) * factor >= 1:
+        if min(size) * factor >= 1 and max(size) < 100:
             scaled = F.interpolate(torch.from_numpy(values), scale_factor=factor, mode="bilinear").numpy()
             np.testing.assert_allclose(resizing.bilinear(values, *scaled.shape[-2:], factor), scaled, atol=2e-6)
     mirrored = reflect_to_multiple(torch.from_numpy(values), 16).numpy()

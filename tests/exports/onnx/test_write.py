@@ -21,6 +21,7 @@ from sartorius.inference.enlarged import Enlarged
 from sartorius.inference.tta import Augmented
 from sartorius.inference.windows import FiveCrops, Tiles
 from sartorius.postprocess.decoders import Components, OffsetVoting
+from sartorius.running import exporting
 from sartorius.structures import rle
 from tests.bright_unet import blobs
 from tests.exports.onnx.bright import bright_model, bright_module
@@ -78,6 +79,39 @@ def test_check(package):
     changed["format_version"] = 2
     (other / "settings.json").write_text(json.dumps(changed))
     assert "expected sartorius-onnx of version 1; export the model again" in run(other, "--check").stderr
+
+
+def zipped(package, target, **changes):
+    with zipfile.ZipFile(target, "w") as archive:
+        for file in ("network.onnx", "settings.json", "example/image.png", "example/cells.csv"):
+            archive.writestr(f"any/{file}", changes.get(file.partition(".")[0], (package / file).read_bytes()))
+        archive.writestr("any/run.py", "raise SystemExit('run')")
+        archive.writestr("../outside.txt", "text")
+    return str(target)
+
+
+def test_validate(package, tmp_path):
+    assert "cells of" in exporting.validate(zipped(package, tmp_path / "a.zip"))
+    assert not (tmp_path.parent / "outside.txt").exists()
+    settings = json.loads((package / "settings.json").read_text())
+    bad = {"network": b"text", "settings": b"text", "example/image": b"text", "example/cells": b"a,b\n1,2\n"}
+    messages = {
+        "network": "network.onnx: not a network that onnxruntime reads",
+        "settings": "settings.json: not the settings of a model",
+        "example/image": "example/image.png: not a readable image",
+        "example/cells": "damaged",
+    }
+    for name, content in bad.items():
+        file = zipped(package, tmp_path / "bad.zip", **{name: content})
+        with pytest.raises(InputError, match=rf"bad.zip: {messages[name]}"):
+            exporting.validate(file)
+    for decoder, message in (
+        ({**settings["decoder"], "foreground_low": 0.9}, "others here"),
+        ({"kind": "system"}, "not the settings of a model"),
+    ):
+        content = json.dumps({**settings, "decoder": decoder}).encode()
+        with pytest.raises(InputError, match=message):
+            exporting.validate(zipped(package, tmp_path / "bad.zip", settings=content))
 
 
 def test_images_to_cells(package, tmp_path):

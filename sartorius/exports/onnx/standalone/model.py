@@ -95,7 +95,10 @@ class OnnxModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         providers = ["CPUExecutionProvider"]
-        self._session = onnxruntime.InferenceSession(folder / NETWORK, options, providers=providers)
+        try:
+            self._session = onnxruntime.InferenceSession(folder / NETWORK, options, providers=providers)
+        except Exception as error:  # onnxruntime raises a dozen kinds
+            raise InputError(f"{folder / NETWORK}: not a network that onnxruntime reads ({error})") from error
 
     def __call__(self, image: NDArray[Any], pixel_size: float | None = None, name: str = "image") -> FoundCells:
         """Find the cells of an image, numbers [H, W] or colours [H, W, 3]; name: of the image, for errors.

@@ -23,7 +23,8 @@ def bilinear(
             weights, _ = _weights(old, new, slice(None))
             values = values @ weights.T if axis == -1 else weights @ values
             continue
-        at = ((np.arange(new) + 0.5) * (old / new if scale is None else 1 / scale) - 0.5).clip(0)
+        step, half = np.float32(old) / np.float32(new) if scale is None else np.float32(1 / scale), np.float32(0.5)
+        at = (step * (np.arange(new, dtype=np.float32) + half) - half).clip(0)  # rounded to float32 as in torch
         low = np.minimum(at.astype(np.int64), old - 1)
         share = (at - low).astype(np.float32).reshape(-1, *(1,) * (-1 - axis))
         first, second = values.take(low, axis), values.take(np.minimum(low + 1, old - 1), axis)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from sartorius.data.competition.folder import MARKER
 from sartorius.errors import InputError
 from sartorius.files import locked, write_json
 from sartorius.structures.reading import read_json
-
-MARKER = "synthetic.json"  # in the folder: the settings it was made with
 
 
 def write_whole(

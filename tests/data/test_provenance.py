@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -61,6 +63,28 @@ def test_a_well_is_enough(tiny_competition: Path) -> None:
     with pytest.raises(InputError, match=r"1 of the 3 validation images.*shares with another"):
         check_start({"another": well}, here, "a.ckpt")
     check_start({"another": "elsewhere"}, here, "a.ckpt")
+
+
+def test_a_generated_image_is_of_no_real_well(own_competition: Path, tmp_path: Path) -> None:
+    """The generator draws names of real wells; the same seed is the same well, another is not."""
+    real = fold(own_competition, 0)
+    seeds = []
+    for seed in (3, 4):
+        folder = tmp_path / f"seed{seed}"
+        shutil.copytree(own_competition, folder)
+        (folder / "synthetic.json").write_text(json.dumps({"seed": seed}))
+        seeds.append(fold(folder, 0))
+    places = [{datamodule.place_of(image_id) for image_id in datamodule.val_images} for datamodule in (real, *seeds)]
+    assert places[1] == {f"generated with seed 3: {well}" for well in places[0]}
+    assert not places[1] & places[2]
+    other_images = {f"drawn{number}": place for number, place in enumerate(places[1])}
+    check_start(other_images, real, "builtin")
+    check_start(other_images, seeds[1], "builtin")
+    with pytest.raises(InputError, match="generated with seed 3: "):
+        check_start(other_images, seeds[0], "builtin")
+    (tmp_path / "seed4" / "synthetic.json").write_text("{")
+    with pytest.raises(InputError, match="synthetic.json: not valid JSON"):
+        fold(tmp_path / "seed4", 0).place_of("a")
 
 
 def test_without_wells_images_are_compared(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sartorius.synthetic.generated import MARKER, write_whole
+from sartorius.data.competition.folder import MARKER
+from sartorius.synthetic.generated import write_whole
 
 
 def test_two_at_once_write_a_folder_once(tmp_path: Path) -> None:

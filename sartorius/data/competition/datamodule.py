@@ -79,8 +79,11 @@ class SupervisedDataModule(LabelledDataModule):
         self._build_datasets()
 
     def place_of(self, image_id: str) -> str:
-        """Get the plate well, which training and validation must not share; the image itself where it is not known."""
-        return self.competition.wells.get(image_id, well_of(image_id))
+        """Get the plate well, which training and validation must not share; the image itself where it is not known.
+
+        Generated images have the names of real wells, so that their seed tells them apart.
+        """
+        return self.competition.drawn_with + self.competition.wells.get(image_id, well_of(image_id))
 
     def _choose(self) -> tuple[list[str], list[str]]:
         """Choose training and validation images; no validation well is trained on, unless overfitting is asked for."""

@@ -20,7 +20,9 @@ from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures import rle
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.instances import Instances
+from sartorius.structures.reading import read_json
 
+MARKER = "synthetic.json"  # in a folder of generated images: the settings it was made with
 _HOW_TO_GET = (
     "get the data with `kaggle competitions download -c sartorius-cell-instance-segmentation` and unzip it there, give "
     "another folder with data.root=..., or write a synthetic one with `python -m sartorius.prepare source=synthetic`"
@@ -84,6 +86,16 @@ class Competition(AnnotatedImages):
     def _add(self, image_id: str, rows: pd.DataFrame, types: Sequence[str]) -> None:
         path = self.root / "train" / f"{image_id}.png"
         self.images[image_id] = labelled_image(image_id, rows, self.csv, path, self.cell_type_names, types)
+
+    @cached_property
+    def drawn_with(self) -> str:
+        """Describe the seed that the images were generated with; "" for real ones."""
+        marker = self.root / MARKER
+        if not marker.is_file():
+            return ""
+        settings = read_json(marker, "write the images again with `python -m sartorius.prepare source=synthetic`")
+        seed = settings.get("seed") if isinstance(settings, dict) else None
+        return f"generated with seed {seed}: "
 
     @cached_property
     def wells(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ deadline and be continued by another session. Detections, logs and times lie in 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -79,12 +79,20 @@ class Session:
     _written: float = float("-inf")
 
     def run(self) -> list[str]:
-        """Run passes as long as there is time for one; returns the images that have no prediction."""
+        """Run passes as long as there is time for one; returns the images that have no prediction.
+
+        A submission of these images that is there is gone on with: its rows stay until there are others.
+        """
         self._recall()
-        if not self.rows.path.is_file() or not self._done:
+        if self.rows.recall():
+            there = len(self.rows.texts) - len(self.rows.missing)
+            self._say(f"{self.rows.path.name}: goes on with the cells that {there} images have in it")
+        else:
             self.rows.write()
         if self._done:
             self._publish()
+        else:
+            self._refresh(self._folder(Pass(self.members[0], 1)) / "detections")
         while (chosen := self._next()) is not None:
             if self._predict(chosen):
                 self._publish()
@@ -190,14 +198,21 @@ class Session:
             self.rows.write()
 
     def _publish(self) -> None:
-        """Write the submission of the best whole pass of each member; without the time to join them it stays."""
+        """Write the submission of the best whole pass of each member.
+
+        Where they cannot be joined the rows stay, and those that are empty are filled from the passes by themselves.
+        """
         best = [self._done[member.name] for member in self.members if member.name in self._done]
         folder = self._folder(best[0]) / "detections" if len(best) == 1 else self._join(best)
         if folder is None:
+            for pass_ in best:
+                self._take(self._folder(pass_) / "detections", own=True, only=self.rows.missing)
+            self.rows.write()
             return
-        self._take(folder, own=len(best) == 1 and len(self.members) > 1)
+        whole = self._take(folder, own=len(best) == 1 and len(self.members) > 1)
         self.rows.write()
-        self._say(f"{self.rows.path.name}: {', '.join(pass_.name for pass_ in best)}")
+        rest = "" if whole else "; not all images, for want of time: the other rows stay those of earlier passes"
+        self._say(f"{self.rows.path.name}: {', '.join(pass_.name for pass_ in best)}{rest}")
 
     def _join(self, best: Sequence[Pass]) -> Path | None:
         """Join passes by `ensemble`; returns the folder of the detections, None where there is no time or it fails."""
@@ -223,13 +238,15 @@ class Session:
         self._joining = max(self._joining or 0.0, each * (len(best) + 1) / len(best))  # the next joins one more
         return output / "detections"
 
-    def _take(self, folder: Path, own: bool) -> None:
+    def _take(self, folder: Path, own: bool, only: Collection[str] | None = None) -> bool:
+        """Make rows of a folder, see `SubmissionRows.take`; own: by what was saved with it alone."""
         changes, chosen = ({}, "saved") if own else (self.finishing.postprocess, self.finishing.filter)
-        problems: list[str] = []
+        problems, whole = list[str](), False
         with collected(problems):
-            self.rows.take(folder, changes, chosen, lambda: self.deadline.left <= self.settings.spare / 2)
+            whole = self.rows.take(folder, changes, chosen, lambda: self.deadline.left <= self.settings.spare / 2, only)
         for problem in problems:
             self._say(f"{folder}: {problem}")
+        return whole
 
     def _log(self, name: str) -> Path:
         return self.work / f"{name}.log"
@@ -238,7 +255,7 @@ class Session:
         print(f"[{duration(max(self.deadline.left, 0))} left] {text}", flush=True)
 
     def _tell(self) -> None:
-        """Tell which images have no prediction, and why where that is known."""
+        """Tell which images have no prediction, and why where that is known, and whose last one is unusable."""
         skipped: dict[str, Any] = {}
         for pass_ in self._done.values():
             skipped |= DetectionsFolder(self._folder(pass_) / "detections").meta.get("skipped") or {}
@@ -247,3 +264,6 @@ class Session:
             self._say(f"EMPTY ROW: {image_id}: {known.get(image_id, 'no file of it, or not reached in time')}")
         if more := self.rows.missing[_LISTED:]:
             self._say(f"EMPTY ROW: {len(more)} more images")
+        kept = [image_id for image_id in self.rows.problems if self.rows.texts[image_id]]
+        for image_id in kept[:_LISTED]:
+            self._say(f"EARLIER ROW: {image_id}: {self.rows.problems[image_id]}")

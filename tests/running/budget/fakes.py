@@ -80,7 +80,7 @@ class FakeJobs:
     joining: float = 0.2
     startup: float = 5.0
     skipped: Mapping[str, str] = field(default_factory=dict)
-    out_of_memory: Sequence[str] = ()  # names of passes
+    out_of_memory: Sequence[str] = ()  # names of passes, or `joined`
     started: list[tuple[str, int]] = field(default_factory=list)
     options: list[Mapping[str, Any]] = field(default_factory=list)
 
@@ -95,9 +95,9 @@ class FakeJobs:
         self.started.append((name, len(todo)))
         seed = 100 * len(self.started)  # every join gives other detections
         begin = self.clock.time, self.startup
-        if command == "ensemble":
+        if command == "ensemble" and name not in self.out_of_memory:
             return FakeJob(self.clock, *begin, self.joining, todo, lambda i: write(folder, i, seed + self.ids.index(i)))
-        member = Path(options["checkpoint"]).stem
+        member = Path(options.get("checkpoint", name)).stem
         if member not in self.each or name in self.out_of_memory:
             log.write_text("a warning\nerror: memory ran out\n")
             return FakeJob(self.clock, *begin, 0, [], print, 1)

@@ -29,11 +29,14 @@ class Run:
         self.clock = FakeClock(watch=self.check)
         self.jobs = FakeJobs(self.clock, [i for i in ids if i in IDS], each, **more)
         self.folder, self.seconds, self.ids, self.stop_at = folder, seconds, ids, float("inf")
+        self.filled = 0
 
     def check(self) -> None:
         if self.clock.time >= self.stop_at:
             raise KeyboardInterrupt
         assert validate_submission(self.folder / "submission.csv", dict.fromkeys(self.ids, SIZE)) == []
+        before, self.filled = self.filled, sum(map(bool, self.rows.values()))
+        assert self.filled >= before
 
     def run(self, members: str = "ab", views: int = 8, **finishing: Any) -> list[str]:
         deadline = keep_deadline(self.folder / "started.json", self.clock.time, self.seconds / 3600, self.clock)
@@ -186,9 +189,67 @@ def test_damaged_detections_keep_the_row_that_was_there(tmp_path: Path, capsys: 
     before = run.rows
     folder = tmp_path / "work" / "a_1_view" / "detections"
     (folder / "p05.npz").write_bytes(b"half a file")
-    assert run.run("a", views=1) == ["p05"]
-    assert run.rows == {**before, "p05": []}
-    assert "EMPTY ROW: p05: " in capsys.readouterr().out
+    assert run.run("a", views=1) == []
+    assert run.rows == before and all(before.values())
+    assert "EARLIER ROW: p05: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", [10, 6, 1])
+def test_a_restart_without_time_for_anything_keeps_the_submission(tmp_path: Path, left: float) -> None:
+    whole = Run(tmp_path / "whole", 10_000, {"a": 1.0, "b": 1.0})
+    partly = Run(tmp_path / "partly", 1000, {"a": 10.0, "b": 1.0})
+    partly.stop_at = partly.clock.time + 100
+    with pytest.raises(KeyboardInterrupt):
+        partly.run()
+    whole.run(views=1)
+    assert (whole.filled, partly.filled) == (20, 8)
+    for run in (whole, partly):
+        before, run.stop_at = run.rows, float("inf")
+        run.clock.time = 1000 + run.seconds - left
+        assert run.run(views=1) == [image_id for image_id in IDS if not run.rows[image_id]]
+        assert {image_id: run.rows[image_id] for image_id in IDS if before[image_id]} == {
+            image_id: texts for image_id, texts in before.items() if texts
+        }
+
+
+def test_a_restart_takes_what_the_first_pass_had_not_submitted_yet(tmp_path: Path) -> None:
+    run = Run(tmp_path, 1000, {"a": 10.0})
+    run.stop_at = run.clock.time + 49  # 4 images, the last at 45; the file is of 46 and before
+    with pytest.raises(KeyboardInterrupt):
+        run.run(views=1)
+    (tmp_path / "submission.csv").unlink()
+    run.stop_at, run.filled, run.clock.time = float("inf"), 0, 1000 + 1000 - 8
+    assert run.run() == IDS[4:] and all(run.rows[image_id] for image_id in IDS[:4])
+
+
+def test_a_join_that_fails_after_a_restart_keeps_the_submission(tmp_path: Path) -> None:
+    run = Run(tmp_path, 10_000, {"a": 1.0, "b": 1.0})
+    run.run(views=1)
+    before, run.jobs.out_of_memory = run.rows, ["joined"]
+    assert run.run(views=1) == [] and run.rows == before == run.rows_of("joined")
+
+
+@pytest.mark.parametrize("content", [None, "", "id,predicted\nother,\n", "damaged"])
+def test_where_no_submission_is_left_and_the_join_fails_that_of_one_pass_is_taken(
+    tmp_path: Path, content: str | None
+) -> None:
+    run = Run(tmp_path, 10_000, {"a": 1.0, "b": 1.0})
+    run.run(views=1)
+    (tmp_path / "submission.csv").unlink()
+    if content is not None:
+        (tmp_path / "submission.csv").write_text(content)
+    run.jobs.out_of_memory, run.filled = ["joined"], 0
+    assert run.run(views=1) == [] and run.rows == run.rows_of("a_1_view")
+
+
+def test_a_submission_that_lacks_cells_is_filled_from_single_passes(tmp_path: Path) -> None:
+    run = Run(tmp_path, 10_000, {"a": 1.0, "b": 1.0})
+    run.run(views=1)
+    joined, single = run.rows, run.rows_of("a_1_view")
+    text = (tmp_path / "submission.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "submission.csv").write_text("".join(line for line in text if not line.startswith("p07,")) + "p07,\n")
+    run.jobs.out_of_memory, run.filled = ["joined"], 0
+    assert run.run(views=1) == [] and run.rows == {**joined, "p07": single["p07"]}
 
 
 def test_changes_of_thresholds_are_those_of_the_result(tmp_path: Path) -> None:

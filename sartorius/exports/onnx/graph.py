@@ -1,4 +1,4 @@
-"""The network of a U-Net as an ONNX graph, checked against torch before it is kept."""
+"""The networks of a U-Net and of a crop segmenter as ONNX graphs, checked against torch before they are kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import copy
 import itertools
 import logging
 import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +19,12 @@ from torch.export import Dim
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.modules.base import SegmentationModule
+from sartorius.modules.crop_segmenter import CropSegmenterModule
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.unet import UNet
 
 INPUT, OUTPUT = "image", "maps"  # names in the graph
+CROPS, LOGITS = "crops", "logits"  # in that of a crop segmenter
 TOLERANCE = 5e-5  # between the graph and torch, of each map: as a share of its largest value where that is above 1
 _SIZES = ((1, 2, 3), (2, 1, 1), (3, 4, 2))  # batch, and height and width in multiples of `multiple_of`
 _LOG = "onnxscript"
@@ -57,9 +61,24 @@ def write_graph(module: SegmentationModule, path: str | Path, *, activated: bool
     multiple = multiple_of(module) if activated else _network(module).divisor
     assert isinstance(module, UNetModule)
     graph = MapsGraph(module, activated).eval()
+    sizes = {0: Dim("batch"), 2: multiple * Dim("rows"), 3: multiple * Dim("columns")}
+    example = torch.zeros(2, 1, 2 * multiple, 3 * multiple)
     with atomic_path(Path(path)) as temporary:
-        _export(graph, temporary, multiple)
-        _check(graph, temporary, multiple, str(path))
+        _export(graph, temporary, example, sizes, (INPUT, OUTPUT))
+        _check(graph.expected, temporary, _images(graph.source, multiple), str(path))
+
+
+def write_crop_graph(module: CropSegmenterModule, path: str | Path) -> None:
+    """Write the network of a crop segmenter as an ONNX graph of one file, atomically.
+
+    Input `crops`: float32 [B, 1 (2 with prompt), S, S], as `CropNetwork.crops` makes them, any B from 1. Output
+    `logits`: float32 [B, 2, S, S]. Raises InputError as `write_graph` does.
+    """
+    network = module.network
+    shape = (2 if network.prompt else 1, network.size, network.size)
+    with atomic_path(Path(path)) as temporary:
+        _export(network.body, temporary, torch.zeros(2, *shape), {0: Dim("batch")}, (CROPS, LOGITS))
+        _check(network.body, temporary, _crops(shape), str(path))
 
 
 class MapsGraph(nn.Module):
@@ -83,7 +102,6 @@ class MapsGraph(nn.Module):
         """Compute the output of `write_graph`."""
         return self._maps(self.network(images))
 
-    @torch.no_grad()
     def expected(self, images: Tensor) -> Tensor:
         """Compute what the graph must give, by the unchanged network."""
         return self._maps(self.source(images))
@@ -119,21 +137,19 @@ def _pad_statically(module: nn.Module) -> None:
         setattr(module, name, nn.Sequential(nn.ZeroPad2d((*columns, *rows)), conv))
 
 
-def _export(graph: MapsGraph, path: Path, multiple: int) -> None:
+def _export(graph: nn.Module, path: Path, example: Tensor, sizes: Mapping[int, Any], names: tuple[str, str]) -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise InputError(f"writing ONNX needs {error.name}; pip install 'sartorius[onnx]'") from error
-    sizes = {0: Dim("batch"), 2: multiple * Dim("rows"), 3: multiple * Dim("columns")}
-    example = torch.zeros(2, 1, 2 * multiple, 3 * multiple)
     logging.getLogger(_LOG).setLevel(logging.WARNING)
     try:
         with torch.no_grad():
             program = torch.onnx.export(
                 graph, (example,), dynamo=True, dynamic_shapes=(sizes,), verbose=False,
-                input_names=[INPUT], output_names=[OUTPUT], external_data=False,
+                input_names=names[:1], output_names=names[1:], external_data=False,
             )  # fmt: skip
         assert program is not None
         program.save(path)
@@ -148,22 +164,41 @@ def _export(graph: MapsGraph, path: Path, multiple: int) -> None:
         ) from error
 
 
-def _check(graph: MapsGraph, path: Path, multiple: int, name: str) -> None:
-    """Raise InputError unless the written graph gives the network's output for noise and a flat image."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+def _images(network: UNet, multiple: int) -> Iterator[Tensor]:
+    """Make noise and a flat image of several sizes, grey levels."""
     rng = np.random.default_rng(0)
-    mean, std = graph.source.mean or 128.0, graph.source.std or 30.0
+    mean, std = network.mean or 128.0, network.std or 30.0
     for batch, rows, columns in _SIZES:
         images = rng.normal(mean, std, (batch, 1, rows * multiple, columns * multiple)).clip(0, 255).astype(np.float32)
         images[1:2] = mean
-        wanted = graph.expected(torch.from_numpy(images)).numpy()
-        (written,) = session.run([OUTPUT], {INPUT: images})
+        yield torch.from_numpy(images)
+
+
+def _crops(shape: tuple[int, int, int]) -> Iterator[Tensor]:
+    """Make batches of noise and a flat crop, the last channel of two a box."""
+    generator = torch.Generator().manual_seed(0)
+    for batch, *_ in _SIZES:
+        crops = torch.randn((batch, *shape), generator=generator)
+        crops[1:2] = 0
+        if shape[0] == 2:
+            crops[:, 1] = 0
+            crops[:, 1, shape[1] // 4 : -shape[1] // 4, shape[2] // 3 : -shape[2] // 3] = 1
+        yield crops
+
+
+@torch.no_grad()
+def _check(network: Callable[[Tensor], Tensor], path: Path, inputs: Iterator[Tensor], name: str) -> None:
+    """Raise InputError unless the written graph gives the output of the network for these inputs."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for given in inputs:
+        wanted = network(given).numpy()
+        (written,) = session.run(None, {session.get_inputs()[0].name: given.numpy()})
         largest = np.abs(wanted).max(axis=(0, 2, 3), initial=1)
         apart = (np.abs(written - wanted).max(axis=(0, 2, 3)) / largest).max()
         if not apart <= TOLERANCE:
             raise InputError(
-                f"{name}: not written, onnxruntime's output for {images.shape} differs from torch's by {apart:.1e}, "
-                f"expected {TOLERANCE:.0e} at most; write format=bundle"
+                f"{name}: not written, onnxruntime's output for {tuple(given.shape)} differs from torch's by "
+                f"{apart:.1e}, expected {TOLERANCE:.0e} at most; write format=bundle"
             )

@@ -74,6 +74,7 @@ PARTS = (
     Part(f"{_STANDALONE}.resizing"),
     Part(f"{_STANDALONE}.tiling"),
     Part(f"{_STANDALONE}.files"),
+    Part(f"{_STANDALONE}.second"),
     Part(f"{_STANDALONE}.model"),
     Part(f"{_STANDALONE}.main"),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from PIL import Image
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.exports.bundle.card import card_of, readme
-from sartorius.exports.onnx.graph import write_graph
+from sartorius.exports.onnx.graph import write_crop_graph, write_graph
 from sartorius.exports.onnx.program import program
 from sartorius.exports.onnx.standalone import main as standalone
 from sartorius.exports.onnx.standalone.model import (
@@ -24,6 +24,7 @@ from sartorius.exports.onnx.standalone.model import (
     FORMAT,
     FORMAT_VERSION,
     NETWORK,
+    SECOND,
     SETTINGS,
     STEPS,
     FoundCells,
@@ -34,6 +35,7 @@ from sartorius.inference.enlarged import Enlarged
 from sartorius.inference.tta import Augmented
 from sartorius.inference.windows import FiveCrops, Tiles, Whole
 from sartorius.modules.mask_rcnn import MaskRCNNModule
+from sartorius.modules.two_stage import TwoStageModule
 from sartorius.modules.unet import UNetModule
 from sartorius.networks import checkpoints
 from sartorius.networks.unet import UNet
@@ -59,24 +61,37 @@ or in Python:
 `network.onnx` takes grey levels float32 [B, 1, H, W], H and W multiples of {multiple}, and gives logits [B, C, H, W].
 `settings.json` holds what `run.py` does before and after it.
 """
+_SECOND_USAGE = """\
+`second.onnx` segments each cell anew: it takes the square around its box float32 [B, {channels}, {size}, {size}], grey
+levels normalised{prompt}, and gives logits [B, 2, {size}, {size}] of the cell and of its neighbours.
+"""
 
 
 def write_onnx(model: TrainedModel, path: Path) -> None:
     """Write a zip of the network in ONNX and a program that runs it, once that finds the same cells in the example.
 
+    Of two stages it holds both networks.
+
     Raises InputError for a model that the program cannot run, as `write_graph` does, and where the program gives other
     cells here.
     """
-    module, settings = _supported(model)
+    first, stages = _supported(model)
+    settings = settings_for(first, model.metadata, model.source)
+    usage = _USAGE.format(multiple=settings["network"]["multiple"])
     cells = model.find_cells(model.example)
     found = FoundCells(cells.labels.astype("uint16"), cells.scores, cells.types)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        write_graph(module, folder / NETWORK, activated=False)
+        write_graph(first, folder / NETWORK, activated=False)
+        if stages is not None:
+            write_crop_graph(stages.second, folder / SECOND)
+            settings["second"], network = second_settings(stages), stages.second.network
+            channels, prompt = (2, ", and the box") if network.prompt else (1, "")
+            usage += _SECOND_USAGE.format(channels=channels, size=network.size, prompt=prompt)
         write_json(folder / SETTINGS, settings)
         write_text(folder / "run.py", program())
-        card = card_of(model, sum(value.numel() for value in module.network.state_dict().values()), "float32")
-        write_text(folder / "README.md", readme(card, _USAGE.format(multiple=settings["network"]["multiple"])))
+        card = card_of(model, sum(value.numel() for value in model.module.state_dict().values()), "float32")
+        write_text(folder / "README.md", readme(card, usage))
         (folder / standalone.EXAMPLE).parent.mkdir()
         Image.fromarray(model.example).save(folder / standalone.EXAMPLE)
         table = standalone.table(standalone.rows_of(Path(model.example_name).stem, found))
@@ -96,9 +111,15 @@ def _check(folder: Path, path: Path) -> None:
         raise InputError(f"{path}: not written, its run.py fails here: {done.stderr.strip()[-300:]}; {_INSTEAD}")
 
 
-def _supported(model: TrainedModel) -> tuple[UNetModule, dict[str, Any]]:
-    """Return the module and the settings of the program; raises InputError for a model that it cannot run."""
-    module, metadata = model.module, model.metadata
+def _supported(model: TrainedModel) -> tuple[UNetModule, TwoStageModule | None]:
+    """Return the U-Net, and the two stages whose first it is; raises InputError for a model that `run.py` lacks."""
+    if model.needs_boxes:
+        raise InputError(
+            f"{model.source}: a crop segmenter finds no cells by itself; export it behind a U-Net: model=two_stage "
+            "model.first=<the U-Net's checkpoint> model.second=<this one>"
+        )
+    stages = model.module if isinstance(model.module, TwoStageModule) else None
+    module = stages.first if stages is not None else model.module
     if isinstance(module, MaskRCNNModule):
         raise InputError(
             f"{model.source}: a Mask R-CNN is not written as ONNX: the number of its proposals, and with it the shapes "
@@ -109,9 +130,28 @@ def _supported(model: TrainedModel) -> tuple[UNetModule, dict[str, Any]]:
             f"{model.source}: a {type(module).__name__} is not written as ONNX, only one U-Net is; {_INSTEAD}, or "
             "export a single U-Net with checkpoint="
         )
-    if metadata.get(saved_filter.KEY):
+    if model.metadata.get(saved_filter.KEY):
         raise InputError(f"{model.source}: run.py has no false-positive filter; give filter=none, or {_INSTEAD}")
-    return module, settings_for(module, metadata, model.source)
+    return module, stages
+
+
+def second_settings(stages: TwoStageModule) -> dict[str, Any]:
+    """Collect the settings of the second stage of `run.py`, see `standalone.second.SecondStage`."""
+    network = stages.second.network
+    return {
+        "mean": network.mean,
+        "std": network.std,
+        "size": network.size,
+        "margin": network.margin,
+        "min_side": network.min_side,
+        "prompt": network.prompt,
+        "low": stages.second.low,
+        "crops_at_once": stages.second.crops_at_once,
+        "min_score": stages.min_score,
+        "box_probability": stages.box_probability,
+        "combine": stages.combine,
+        "mask_size": stages.mask_size,
+    }
 
 
 def settings_for(module: UNetModule, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:

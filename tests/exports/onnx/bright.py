@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sartorius.exports.trained import ModelCard, TrainedModel
 from sartorius.inference.windows import Whole
+from sartorius.modules.crop_segmenter import CropSegmenterModule
+from sartorius.modules.two_stage import TwoStageModule
 from sartorius.modules.unet import UNetModule
+from sartorius.networks.cell_crops import CropNetwork
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import UNet
@@ -50,6 +53,35 @@ def bright_module(**options: Any) -> UNetModule:
     )
     built.inference = Whole()
     return built.eval()
+
+
+class Inside(nn.Module):
+    """Logits of a cell where the crop is bright, more within the box, and of neighbours outside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur = nn.Conv2d(2, 2, 5, padding=2)
+        with torch.no_grad():
+            self.blur.weight[0, 0], self.blur.weight[0, 1] = 0.05, 0.15
+            self.blur.weight[1, 0], self.blur.weight[1, 1] = 0.05, -0.2
+            self.blur.bias.fill_(-2.0)
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return self.blur(crops)
+
+
+def crop_module(body: nn.Module | None = None, **options: Any) -> CropSegmenterModule:
+    """A crop segmenter of squares of 24 bins."""
+    settings = {"size": 24, "margin": 0.25, "min_side": 12.0, "mean": 35.0, "std": 45.0, "prompt": True}
+    network = CropNetwork(body or Inside(), **{**settings, **options})  # type: ignore[arg-type]
+    built = CropSegmenterModule(network, torch.optim.SGD, jitter=0.0, low=0.1, mask_size=28, crops_at_once=3)
+    return built.eval()
+
+
+def two_stages(first: nn.Module | None = None, second: CropSegmenterModule | None = None, **options: Any) -> Any:
+    """The bright U-Net, and a crop segmenter for its boxes."""
+    settings = {"min_score": 0.6, "box_probability": 0.6, "combine": "mean", "mask_size": 32, **options}
+    return TwoStageModule(first or bright_module(), second or crop_module(), **settings).eval()  # type: ignore[arg-type]
 
 
 def bright_model(module: nn.Module | None = None, **metadata: Any) -> TrainedModel:

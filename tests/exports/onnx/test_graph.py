@@ -5,12 +5,13 @@ import torch
 
 from sartorius.errors import InputError
 from sartorius.exports.onnx import graph
-from sartorius.exports.onnx.graph import multiple_of, write_graph
+from sartorius.exports.onnx.graph import multiple_of, write_crop_graph, write_graph
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder, TimmEncoder
 from sartorius.networks.unet import UNet
 from sartorius.postprocess.decoders import Watershed
+from tests.exports.onnx.bright import crop_module
 
 LAYOUT = MapLayout(types=3, border=2, centre=True, offset_scale=16.0)
 
@@ -84,12 +85,27 @@ def test_enlargement_and_statistics_of_each_image_are_in_the_graph(tmp_path):
     np.testing.assert_allclose(run(tmp_path / "maps.onnx", given), wanted, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("prompt", [True, False])
+def test_logits_of_crops(tmp_path, prompt):
+    body = UNet(TimmEncoder("tf_efficientnet_lite0", levels=2, in_channels=1 + prompt), 2, channels=[8], norm="batch",
+                mean=None, std=None)  # fmt: skip
+    model = crop_module(body.eval(), prompt=prompt, size=30)  # no multiple of the network's 4
+    write_crop_graph(model, tmp_path / "crops.onnx")
+
+    for count in (1, 2, 7):
+        crops = torch.randn(count, 1 + prompt, 30, 30)
+        with torch.no_grad():
+            wanted = model.network(crops).numpy()
+        session = onnxruntime.InferenceSession(tmp_path / "crops.onnx")
+        np.testing.assert_allclose(session.run(["logits"], {"crops": crops.numpy()})[0], wanted, atol=1e-5)
+
+
 def test_graph_that_differs_is_not_kept(tmp_path, monkeypatch):
     original = graph._export
 
-    def wrong(built, path, multiple):
+    def wrong(built, *given):
         torch.nn.init.ones_(built.network.head.bias)
-        original(built, path, multiple)
+        original(built, *given)
 
     monkeypatch.setattr(graph, "_export", wrong)
     with pytest.raises(InputError, match=r"maps.onnx: not written, onnxruntime's output for \(1, 1, 8, 12\) differs"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from scipy.special import expit
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.exports.onnx.standalone.resizing import bilinear, mirror_to_multiple
+from sartorius.exports.onnx.standalone.second import SecondStage, check_finite
 from sartorius.exports.onnx.standalone.tiling import predict_maps
 from sartorius.inference.scaled import resized, scaled_size
 from sartorius.postprocess.cleaning import FillHoles, LargestPiece, ReopenHoles
@@ -36,7 +37,7 @@ from sartorius.structures.arrays import Floats32, GreyImage, LabelMap, Plane, Sc
 from sartorius.structures.detections import Detections
 
 FORMAT, FORMAT_VERSION = "sartorius-onnx", 1
-NETWORK, SETTINGS = "network.onnx", "settings.json"
+NETWORK, SECOND, SETTINGS = "network.onnx", "second.onnx", "settings.json"  # SECOND: where there are two stages
 LEAST_STD = 1.0  # grey levels: what an image without contrast is divided by
 DECODERS: dict[str, Any] = {kind.__name__: kind for kind in (Components, OffsetVoting, Watershed)}
 STEPS: dict[str, Any] = {
@@ -77,8 +78,6 @@ class OnnxModel:
     """
 
     def __init__(self, folder: str | Path | None = None, threads: int | None = None) -> None:
-        import onnxruntime
-
         folder = Path(__file__).resolve().parent if folder is None else Path(folder)
         file = folder / SETTINGS
         try:
@@ -88,17 +87,17 @@ class OnnxModel:
             self.settings, self.cell_type_names = settings, tuple(settings["cell_types"])
             self.network, self.maps = settings["network"], {k: slice(*v) for k, v in settings["maps"].items()}
             self.levels, self.decoder = Levels(**settings["levels"]), _built(DECODERS, settings["decoder"])
+            second = settings.get("second")
             steps = {name: _built(STEPS, step) for name, step in settings["postprocess"].items()}
         except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
             raise InputError(f"{file}: not the settings of a model ({error!r}); export it again") from error
-        self.postprocess = Postprocess(None, **steps)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or 0
-        providers = ["CPUExecutionProvider"]
-        try:
-            self._session = onnxruntime.InferenceSession(folder / NETWORK, options, providers=providers)
-        except Exception as error:  # onnxruntime raises a dozen kinds
-            raise InputError(f"{folder / NETWORK}: not a network that onnxruntime reads ({error})") from error
+        self.postprocess, self._network = Postprocess(None, **steps), _opened(folder / NETWORK, threads)
+        self.second = None
+        if second is not None:
+            try:
+                self.second = SecondStage(network=_opened(folder / SECOND, threads), **second)
+            except TypeError as error:
+                raise InputError(f"{file}: not the settings of a second stage ({error}); export it again") from error
 
     def __call__(self, image: NDArray[Any], pixel_size: float | None = None, name: str = "image") -> FoundCells:
         """Find the cells of an image, numbers [H, W] or colours [H, W, 3]; name: of the image, for errors.
@@ -121,8 +120,7 @@ class OnnxModel:
 
     def _detect(self, image: Plane, name: str) -> Detections:
         logits = predict_maps(self.settings["windows"], self._logits, image, self.maps.get("offset"))
-        if not np.isfinite(logits).all():
-            raise InputError(f"{name}: the network gives values that are not finite")
+        check_finite(name, logits)
         maps = {key: logits[part] for key, part in self.maps.items()}
         single = {key: expit(maps[key][0]) for key in ("foreground", "border", "centre") if key in maps}
         offset, types = maps.get("offset"), maps.get("types")
@@ -133,9 +131,12 @@ class OnnxModel:
             types /= types.sum(axis=0)
         cells = self.decoder(CellMaps(**single, offset=offset, types=types))
         size, names = self.settings["mask_size"], self.cell_type_names
-        return Detections.from_regions(
+        found = Detections.from_regions(
             name, cells.regions, single["foreground"], cells.scores, cells.cell_types, size, names
         )
+        if self.second is None:
+            return found
+        return self.second(_normalised(image, self.second.mean, self.second.std), found)
 
     def _logits(self, crops: Floats32) -> Floats32:
         """Apply the network to crops [B, 1, h, w] of grey levels; logits [B, C, h, w]."""
@@ -145,9 +146,27 @@ class OnnxModel:
         if scale != 1:
             crops = bilinear(crops, int(height * scale), int(width * scale), scale)
         rows, columns = crops.shape[-2:]
-        (logits,) = self._session.run(None, {"image": mirror_to_multiple(crops, self.network["multiple"])})
-        logits = logits[..., :rows, :columns]
+        logits = self._network(mirror_to_multiple(crops, self.network["multiple"]))[..., :rows, :columns]
         return logits if scale == 1 else bilinear(logits, height, width)
+
+
+def _opened(path: Path, threads: int | None) -> Callable[[Floats32], Floats32]:
+    """Open a network of one input and one output; raises InputError for a file that is none."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (name,) = (given.name for given in session.get_inputs())
+    except Exception as error:  # onnxruntime raises a dozen kinds
+        raise InputError(f"{path}: not a network that onnxruntime reads ({error})") from error
+
+    def network(values: Floats32) -> Floats32:
+        (result,) = session.run(None, {name: values})
+        return np.asarray(result)
+
+    return network
 
 
 def _built(known: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:

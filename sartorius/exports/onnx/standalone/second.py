@@ -55,7 +55,7 @@ class SecondStage:
             tight, filled = tighten(probability, regions, self.low, *limits)
             new = resample(probability, regions, tight, self.mask_size)
             if self.combine == "mean":
-                new = (new + resample(old[part], boxes[part], tight, self.mask_size)) / 2
+                new = np.float32(0.5) * (new + resample(old[part], boxes[part], tight, self.mask_size))
             new_boxes[part[filled]], masks[part[filled]] = tight[filled], new[filled]
         return replace(given, boxes=new_boxes, masks=masks.astype(np.float16))
 
@@ -95,7 +95,7 @@ def tighten(probability: Floats32, regions: Boxes, low: float, height: int, widt
     Returns float32 [N, 4], and bool [N], whether anything was above `low`.
     """
     above, size = probability > low, probability.shape[-1]
-    (left, right), (top, bottom) = _span(above.any(axis=1)), _span(above.any(axis=2))
+    (left, right), (top, bottom) = _span(np.any(above, axis=1)), _span(np.any(above, axis=2))
     edges = np.stack((left - 1, top - 1, right + 1, bottom + 1), axis=1).clip(0, size).astype(np.float32)
     step = (regions[:, 2:] - regions[:, :2]) / size
     boxes = np.tile(regions[:, :2], 2) + edges * np.tile(step, 2)

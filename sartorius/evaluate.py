@@ -28,6 +28,7 @@ from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
 from sartorius.running.predicting import build_predictor, run_prediction
 from sartorius.running.saved_cells import SavedCells
+from sartorius.running.views import describe_views
 from sartorius.structures.detections import DetectionsFolder
 from sartorius.structures.next_step import print_next
 
@@ -77,7 +78,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     seen = module.hparams.get(provenance.KEY, {})
     remedy = "Leave out data.fold=, or give other images with data.root="
     provenance.check_unseen(seen, datamodule, f"checkpoint={cfg.checkpoint}", remedy)
-    about = {"checkpoint": str(cfg.checkpoint), "tta": wiring.plain(cfg.tta) or None}
+    about = {"checkpoint": str(cfg.checkpoint), "tta": describe_views(module)}
     about[saved_filter.KEY] = saved_filter.entry_of(
         "saved", module.hparams, module.cell_type_names, str(cfg.checkpoint)
     )

@@ -20,6 +20,7 @@ The same command with the same `output=` continues a stopped prediction. Images 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,11 @@ _LISTED = 10  # problems that are printed
 
 def predict(module: SegmentationModule, images: ImagesDataModule, predictions: Sequence[Prediction]) -> list[Path]:
     """Apply the module to all images once for each prediction; returns the folders of detections."""
+    from sartorius.inference.tta import seen_in
+
     for prediction in predictions:
         if prediction.view is not None:
-            module.use_windows(prediction.view)
+            module.change_windows(partial(seen_in, view=prediction.view))
         run_left(module, images, prediction.trainer)
     return [prediction.folder for prediction in predictions]
 

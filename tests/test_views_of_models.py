@@ -95,10 +95,10 @@ def test_masks_of_a_mask_rcnn_come_back_as_numpy_turns_them(checkpoint_paths: di
     module: Any = loading.load_module(checkpoint_paths["mask_rcnn"])
     plain, image = module.inference, np.random.default_rng(0).integers(0, 256, (45, 70)).astype(np.uint8)
     for name, turn in TURNS.items():
-        module.use_windows(plain)
+        module.inference = plain
         seen = detect(module, turn(image))
         assert 3 < len(seen) <= 8 and (seen.boxes % 1 > 0).any()
-        module.use_windows(Augmented(symmetries=[name], scales=[1.0], fuse=None, windows=plain))
+        module.inference = Augmented(symmetries=[name], scales=[1.0], fuse=None, windows=plain)
         back = detect(module, image)
         assert (back.height, back.width) == (45, 70)
         for own, turned in zip(pixels(back), pixels(seen), strict=True):

@@ -40,6 +40,11 @@ def replaced(old: Windows, new: Windows) -> Windows:
     return replace(old, windows=new) if isinstance(old, Augmented) else new
 
 
+def seen_in(windows: Windows, view: Augmented) -> Augmented:
+    """Replace the views of windows, if any, by those of `view`."""
+    return replace(view, windows=unaugmented(windows))
+
+
 @constructible
 @dataclass(frozen=True, kw_only=True)
 class Augmented:

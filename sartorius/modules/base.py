@@ -66,10 +66,6 @@ class SegmentationModule(pl.LightningModule):
             raise InputError(f"a {type(self).__name__} takes whole images only; leave out inference= and tta=")
         self.inference = change(self.inference)
 
-    def use_windows(self, windows: Windows) -> None:
-        """Predict through these windows from now on; raises InputError as `change_windows`."""
-        self.change_windows(lambda old: windows)
-
     def described(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """Return `model`, the config that the module was built from, with the windows that it has now."""
         return dict(model) if self.inference is None else {**model, "inference": config_of(self.inference)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig
 
@@ -66,8 +67,11 @@ def load_stages(model: DictConfig, inference: Config | None = None) -> Segmentat
         first = DetectionsFolder(model.first)
     else:
         first = load_module(model.first, inference)
+    second = load_module(model.second)
+    _tell_filter(model.first, first.meta if isinstance(first, DetectionsFolder) else first.hparams, "two-stage")
+    _tell_filter(model.second, second.hparams, "two-stage")
     options = {key: value for key, value in plain(model).items() if key not in ("first", "second")}
-    module: SegmentationModule = instantiate(options, first=first, second=load_module(model.second))
+    module: SegmentationModule = instantiate(options, first=first, second=second)
     return module.eval()
 
 
@@ -92,8 +96,7 @@ def load_joined(model: DictConfig, inference: Config | None = None) -> Segmentat
     for name, module in modules.items():
         if isinstance(module, CropSegmenterModule):
             raise InputError(f"model.members.{name}: {files[name]} is a crop segmenter; give it as model.second=")
-        if module.hparams.get("filter"):
-            log.warning("%s: its filter is of its own cells, and is left out of the joined model", files[name])
+        _tell_filter(files[name], module.hparams, "joined")
     types = {name: module.cell_type_names for name, module in modules.items()}
     names = shared_names({Path(files[name]): listed for name, listed in types.items()}, ())
     known = {name: np.isin(names, listed) for name, listed in types.items()}
@@ -106,6 +109,12 @@ def load_joined(model: DictConfig, inference: Config | None = None) -> Segmentat
     joined = instantiate(options, members=modules, **parts)
     joined.hparams.update(joined_metadata(joined))
     return cast("SegmentationModule", joined.eval())
+
+
+def _tell_filter(file: str, metadata: Mapping[str, Any], kind: str) -> None:
+    """Warn of the false-positive filter of a part of a model."""
+    if metadata.get("filter"):
+        log.warning("%s: its filter is of its own cells, and is left out of the %s model", file, kind)
 
 
 def add_tta(module: SegmentationModule, tta: Config, source: str) -> Augmented | None:

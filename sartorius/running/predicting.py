@@ -15,7 +15,7 @@ from sartorius.errors import InputError
 from sartorius.networks import checkpoints
 from sartorius.running import continued, loading, processes
 from sartorius.running.building import resolve_precision
-from sartorius.running.views import limit_views
+from sartorius.running.views import describe_views, describe_windows, limit_views
 from sartorius.running.wiring import NOTHING_ELSE, build_trainer, instantiate, instantiate_all, plain
 from sartorius.structures.freed_memory import keep_freed_memory
 
@@ -48,26 +48,27 @@ _FILES = ("first", "second", "members")  # settings of a model that is put toget
 
 def model_source(checkpoint: str | None, model: Mapping[str, Any] | None) -> str:
     """Describe the model in a few words; raises InputError as `model_files`."""
-    return " + ".join(model_files(checkpoint, model))
+    return " + ".join(model_files(checkpoint, model).values())
 
 
-def model_files(checkpoint: str | None, model: Mapping[str, Any] | None) -> list[str]:
-    """List the files of a model.
+def model_files(checkpoint: str | None, model: Mapping[str, Any] | None) -> dict[str, str]:
+    """List the files of a model by what they are in it: `checkpoint`, `first` and `second`, or the names of members.
 
     Raises InputError unless it is either a checkpoint, or put together of two trained stages or of several members.
     """
     model = model or {}
     if not model and checkpoint is not None:
-        return [str(checkpoint)]
+        return {"checkpoint": str(checkpoint)}
     if checkpoint is None and (members := model.get("members")):
-        return [str(file) for file in (members.values() if isinstance(members, dict) else members)]
+        named = members.items() if isinstance(members, dict) else enumerate(members)
+        return {str(name): str(file) for name, file in named}
     if checkpoint is not None or not model.get("first") or not model.get("second"):
         raise InputError(
             "give either checkpoint=runs/<run>/checkpoints/best.ckpt, or model=two_stage with model.first=<a "
             "checkpoint or a folder of detections> and model.second=<a crop segmenter's checkpoint>, or model=joined "
             "with 'model.members={a: A.ckpt, b: B.ckpt}'"
         )
-    return [str(model["first"]), str(model["second"])]
+    return {name: str(model[name]) for name in ("first", "second")}
 
 
 def load_model(cfg: DictConfig) -> SegmentationModule:
@@ -103,13 +104,13 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
     fitted = saved_filter.entry_of(cfg.filter, module.hparams, module.cell_type_names, source)
     if fitted and cfg.filter == saved_filter.SAVED:
         log.info("%s: its filter, %s, drops false positives; filter=none leaves it out", source, fitted.get("file"))
-    meta = _describe(cfg, images, postprocess, fitted)
-    meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source, source)}
     folder = Path(cfg.callbacks.prediction_writer.folder)
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if cfg.views is not None:
         limit_views(module, cfg.views)
         views = views and views.limited(cfg.views)
+    meta = _describe(cfg, module, images, postprocess, fitted)
+    meta |= {"checkpoint": source, provenance.KEY: _trained_on(module, images.source, source)}
     apart = views.apart() if views is not None and views.fuse is None else {}
     folders = [folder.with_name(f"{folder.name}_{name}") for name in apart] or [folder]
     earlier = continued.Continued(Path(str(cfg.output)), folders, meta[continued.KEY], images.source.ids)
@@ -130,7 +131,11 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
 
 
 def _describe(
-    cfg: DictConfig, images: ImagesDataModule, postprocess: Postprocess, fitted: dict[str, str] | None
+    cfg: DictConfig,
+    module: SegmentationModule,
+    images: ImagesDataModule,
+    postprocess: Postprocess,
+    fitted: dict[str, str] | None,
 ) -> dict[str, Any]:
     """Make the entries of meta.json that tell how the images are predicted, and which command continues this one."""
     from sartorius.postprocess.saved import to_saved
@@ -138,18 +143,17 @@ def _describe(
 
     shared = {
         "reading": images.settings,
-        "tta": plain(cfg.tta) or None,
+        "tta": describe_views(module),
         "postprocess": to_saved(postprocess),
         "overlaps": cfg.overlaps,
     }
     model = plain(cfg.get("model")) or {}
     files = model_files(cfg.checkpoint, model)
     made_with = {
-        "checkpoint": [continued.fingerprint(file) for file in files],
+        "checkpoint": [[name, continued.fingerprint(file)] for name, file in files.items()],  # their order decides too
         "model": {key: value for key, value in model.items() if key not in _FILES},
-        "inference": plain(cfg.inference) or None,
+        "inference": describe_windows(module),
         "large": plain(cfg.large),
-        "views": cfg.views,
         saved_filter.KEY: fitted and fitted["content"],
         **shared,
     }

@@ -139,9 +139,9 @@ def test_a_unet_says_which_maps_are_vectors() -> None:
     layout = MapLayout(types=0, centre=False, offset_scale=4.0)
     module = UNetModule(Left(), layout, Components(threshold=0.5, min_area=1), partial(torch.optim.SGD, lr=0.1))
     assert module.activate(module._logits(make_image(), "a"))["offset"][1].unique().tolist() == [4 * -0.5]
-    module.use_windows(augmented(["none", "left_right"]))
+    module.inference = augmented(["none", "left_right"])
     assert module.activate(module._logits(make_image(), "a"))["offset"].abs().max() == 0
-    module.use_windows(augmented(["turn_90"]))
+    module.inference = augmented(["turn_90"])
     # counterclockwise: what is to the left in the view is above in the image
     offset = module.activate(module._logits(make_image(), "a"))["offset"]
     assert (offset[0].unique().tolist(), offset[1].abs().max()) == ([4 * -0.5], 0)

@@ -20,10 +20,10 @@ class Windowed(SegmentationModule):
 
 def test_windows_are_for_modules_that_have_some() -> None:
     module, other = Windowed(), Whole()
-    module.use_windows(other)
+    module.change_windows(lambda windows: other)
     assert module.inference is other
     with pytest.raises(InputError, match="a ToyModule takes whole images only; leave out inference= and tta="):
-        ToyModule().use_windows(other)
+        ToyModule().change_windows(lambda windows: other)
 
 
 def test_defaults() -> None:

@@ -156,6 +156,21 @@ def test_a_filter_of_a_member_is_left_out_and_told(
     assert len(model(SMALL)) > 5 and "one.zip: its filter is of its own cells" in caplog.text
 
 
+def test_a_filter_of_a_stage_is_left_out_and_told(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    larger_than(10**6).save(tmp_path / "none.npz")
+    one = write_bundle(tmp_path / "one.zip", folder / "a.ckpt", f"filter={tmp_path / 'none.npz'}")
+    found = run_predict(folder, tmp_path / "first", f"checkpoint={one}").folder
+    for first in (one, found):
+        caplog.clear()
+        stages = ["model=two_stage", f"model.first={first}", f"model.second={folder / 'crops.ckpt'}"]
+        with caplog.at_level("WARNING"):
+            both = run_predict(folder, tmp_path / f"of_{first.name}", *stages)
+        assert f"{first}: its filter is of its own cells, and is left out of the two-stage model" in caplog.text
+        assert both.meta["filter"] is None
+
+
 def test_members_that_cannot_be_joined(folder: Path, tmp_path: Path) -> None:
     def changed(name: str, **changes: Any) -> Path:
         state = torch.load(folder / "a.ckpt", weights_only=True)
@@ -238,3 +253,57 @@ def test_members_that_find_nothing_and_other_types(tmp_path: Path) -> None:
         module.change_windows(lambda windows: windows)
     with pytest.raises(InputError, match="tta= is for a network"):
         sartorius.load(None, "model=joined", listed, "tta=flips", **CPU)
+
+
+def test_a_stopped_prediction_is_continued_with_the_same_names_only(folder: Path, tmp_path: Path) -> None:
+    def command(first: str, second: str) -> tuple[str, ...]:
+        listed = f"model.members={{{first}: {folder / 'a.ckpt'}, {second}: {folder / 'b.ckpt'}}}"
+        return "model=joined", listed, "model.member_weights={a: 2}"
+
+    found = run_predict(folder, tmp_path / "out", *command("a", "b")).folder
+    before = {path.name: path.read_bytes() for path in found.glob("*.npz")}
+    (found / "1.npz").unlink()
+    with pytest.raises(InputError, match="detections: was predicted with another checkpoint; give another"):
+        run_predict(folder, tmp_path / "out", *command("b", "a"))
+    assert not (found / "1.npz").exists()
+    run_predict(folder, tmp_path / "out", *command("a", "b"))
+    assert {path.name: path.read_bytes() for path in found.glob("*.npz")} == before
+
+
+def test_a_single_view_is_seen_through_the_windows_of_each_member(folder: Path, tmp_path: Path) -> None:
+    """Which the members do not share: `Tiles` and `Whole`."""
+    both, view = ["model=joined", members(folder)], ["tta=flips", "tta.symmetries=[up_down]"]
+    joined = run_predict(folder, tmp_path / "one", *both, *view)
+    run_predict(folder, tmp_path / "apart", *both, *view, "tta.fuse=null")
+    apart = DetectionsFolder(tmp_path / "apart" / "detections_up_down")
+    assert same(apart, joined) > 20 and apart.meta["export_settings"] == joined.meta["export_settings"]
+    module = sartorius.load(None, *both, **CPU).module
+    from sartorius.predict import predict as predict_views
+    from sartorius.running.predicting import Prediction
+
+    given = Augmented(symmetries=["up_down"], scales=[1.0], fuse=None, windows=Whole())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sartorius.predict.run_left", lambda *_: None)
+        predict_views(module, None, [Prediction(tmp_path, None, given)])  # type: ignore[arg-type]
+    found = [member.inference for member in module.members]  # type: ignore[union-attr]
+    assert [type(one.windows) for one in found] == [Tiles, Whole]  # type: ignore[union-attr]
+    assert all(one.symmetries == ["up_down"] for one in found)  # type: ignore[union-attr]
+
+
+def test_the_views_that_were_used_are_recorded(folder: Path, tmp_path: Path) -> None:
+    a, b = folder / "a.ckpt", folder / "b.ckpt"
+    bundle = write_bundle(tmp_path / "m.zip", a, "tta=flips")
+    plain = run_predict(folder, tmp_path / "plain", f"checkpoint={a}", "tta=none")
+    assert plain.meta["tta"] is None
+    run_predict(folder, tmp_path / "plain", f"checkpoint={a}")  # the same: it is continued
+    baked = run_predict(folder, tmp_path / "baked", f"checkpoint={bundle}")
+    assert baked.meta["tta"]["symmetries"] == ["none", "left_right", "up_down", "turn_180"]
+    run_predict(folder, tmp_path / "baked", f"checkpoint={bundle}", "tta=flips")
+    with pytest.raises(InputError, match="was predicted with another tta; give another output="):
+        run_predict(folder, tmp_path / "baked", f"checkpoint={bundle}", "tta=none")
+    with pytest.raises(InputError, match="was predicted with another tta; give another output="):
+        run_predict(folder, tmp_path / "baked", f"checkpoint={bundle}", "views=2")
+    with pytest.raises(InputError, match="was predicted with another inference; give another output="):
+        run_predict(folder, tmp_path / "baked", f"checkpoint={bundle}", "inference=whole")
+    mixed = run_predict(folder, tmp_path / "mixed", "model=joined", f"model.members=[{bundle},{b}]")
+    assert [views and len(views["symmetries"]) for views in mixed.meta["tta"]] == [4, None]

@@ -16,7 +16,10 @@ _MEMBERS = {NETWORK: 2**31, SECOND: 2**31, SETTINGS: 2**22, EXAMPLE: 2**28, EXPE
 
 def is_package(path: Path) -> bool:
     """Whether a file is a zip with the settings of an ONNX package in its only folder."""
-    return zipfile.is_zipfile(path) and _prefix(path) is not None
+    try:
+        return zipfile.is_zipfile(path) and _prefix(path) is not None
+    except (OSError, ValueError, zipfile.BadZipFile):  # a damaged list of members
+        return False
 
 
 def check_package(path: Path) -> str:
@@ -40,6 +43,8 @@ def check_package(path: Path) -> str:
             return compare_example(OnnxModel(folder), folder)
         except InputError as error:
             raise InputError(f"{path}: {str(error).replace(f'{folder}/', '')}") from error
+        except ImportError as error:
+            raise InputError(f"{path}: checking it needs ONNX Runtime: pip install onnxruntime ({error})") from error
         except (KeyError, TypeError, ValueError, AttributeError, OSError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: damaged ({error!r}); fetch it again") from error
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,6 +113,27 @@ def test_validate(package, tmp_path):
         content = json.dumps({**settings, "decoder": decoder}).encode()
         with pytest.raises(InputError, match=message):
             exporting.validate(zipped(package, tmp_path / "bad.zip", settings=content))
+
+
+def test_a_damaged_list_of_members(package, tmp_path):
+    file = Path(zipped(package, tmp_path / "a.zip"))
+    content = bytearray(file.read_bytes())
+    content[content.rindex(b"PK\1\2")] = 0
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="a.zip"):
+        exporting.validate(str(file))
+
+
+def test_a_check_without_the_runtime(package, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"a.zip: checking it needs ONNX Runtime: pip install onnxruntime"):
+        exporting.validate(zipped(package, tmp_path / "a.zip"))
+
+
+def test_how_alike_the_cells_must_be(package):
+    assert run(package, "--check", "--least-iou=1").returncode == 0
+    done = run(package, "--check", "--least-iou=1.01")
+    assert done.returncode == 1 and "others here" in done.stderr
 
 
 def test_images_to_cells(package, tmp_path):

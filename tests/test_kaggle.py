@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
 from sartorius.errors import InputError
 from sartorius.exports.kaggle import notebook
 from sartorius.kaggle import main
+from sartorius.networks import checkpoints
 from sartorius.postprocess.saved import to_file
+from sartorius.rescoring import saved as saved_filter
 from sartorius.running import wiring
+from sartorius.running.budget.jobs import hydra_text
 from sartorius.running.budget.kit import open_session, read_kit
+from sartorius.structures.cell_types import CELL_TYPES
 from tests.postprocess.pipelines import pipeline
+from tests.rescoring.size_filter import larger_than
 from tests.test_light_install import save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +66,7 @@ def test_a_kit_holds_what_the_notebook_needs(folder: Path, capsys: pytest.Captur
     about = read_kit(dataset)
     assert [(member["file"], member["views"]) for member in about["members"]] == [(name, 16) for name in members]
     assert about["weights"] == {"member1_best": 2, "member2_other": 1} and about["hours"] == 0.5
-    assert about["fusion"]["_target_"].endswith("Vote") or "vote" in about["fusion"]["_target_"].lower()
+    assert about["fusion"]["_target_"].endswith(".Vote")
     assert about["postprocess"]["score"]["threshold"] == 0.7 and "file" not in about["postprocess"]
     kernels = json.loads((kernel / "kernel-metadata.json").read_text())
     assert kernels["id"] == "me/sartorius-kit-notebook" and kernels["dataset_sources"] == ["me/sartorius-kit"]
@@ -84,8 +93,14 @@ def test_a_kit_holds_what_the_notebook_needs(folder: Path, capsys: pytest.Captur
         (["members=[best.ckpt]", "filter=none.npz"], "filter=none.npz: no such file"),
         (["members=[best.ckpt]", "hours=0"], "hours: expected a number above 0"),
         (["members=[best.ckpt]", "name=My_Kit"], "name: expected lower case letters"),
-        (["run=none"], "no sartorius_kit.json in it"),
-        (["run=kit", "inputs=none"], "no sartorius_kit.json in it"),
+        (["run=none", "installed=null"], "no sartorius_kit.json in it"),
+        (["members=[best.ckpt]", "filter=freeze.txt"], "freeze.txt"),
+        (["members=[best.ckpt]", "images=images"], "images: has no effect with members= without dry_run=true"),
+        (["members=[best.ckpt]", "started=5"], "started: has no effect with members="),
+        (["members=[best.ckpt]", "dry_run=true", "images=none"], "none"),
+        (["run=none", "dry_run=true", "installed=null"], "dry_run: has no effect with run="),
+        (["run=none", "images=images", "installed=null"], "images: has no effect with run="),
+        (["run=none", "weights=[1]", "installed=null"], "weights: has no effect with run="),
     ],
 )
 def test_what_is_refused(folder: Path, options: list[str], message: str) -> None:
@@ -99,6 +114,114 @@ def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
     with pytest.raises(InputError, match="holds something else than a kit"):
         write("members=[best.ckpt]")
     assert (folder / "kit" / "dataset" / "mine.txt").read_text() == "mine"
+
+
+def test_a_kit_needs_the_images_of_the_competition(folder: Path) -> None:
+    write("members=[best.ckpt]")
+    with pytest.raises(InputError, match="^none: expected one folder `test` beside sample_submission.csv"):
+        main(wiring.compose("kaggle", ["run=kit/dataset", "inputs=none"]))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["members=[none.ckpt]"],
+        ["members=[best.ckpt]", "weights=[1,2]"],
+        ["members=[best.ckpt]", "always=[hydra-core]", "wheels=input"],
+        ["members=[best.ckpt]", "left_out=[none]"],
+    ],
+)
+def test_a_kit_that_cannot_be_written_leaves_the_old_one(folder: Path, options: list[str]) -> None:
+    (folder / "input").mkdir()
+    write("members=[best.ckpt]")
+    before = {path: path.read_bytes() for path in (folder / "kit").rglob("*") if path.is_file()}
+    with pytest.raises(InputError):
+        write(*options)
+    assert {path: path.read_bytes() for path in (folder / "kit").rglob("*") if path.is_file()} == before
+    assert len(list((folder / "kit").iterdir())) == 2
+
+
+def test_a_member_of_the_kit_that_is_replaced(folder: Path) -> None:
+    content = Path("best.ckpt").read_bytes()
+    write("members=[best.ckpt,other.zip]")
+    for _ in range(2):
+        write("members=[kit/dataset/member2_other.bundle,kit/dataset/member1_best.ckpt]", "weights=[1,2]")
+        (folder / "kit" / "dataset" / "member1_other.bundle").rename("kit/dataset/member2_other.bundle")
+        (folder / "kit" / "dataset" / "member2_best.ckpt").rename("kit/dataset/member1_best.ckpt")
+    assert Path("kit/dataset/member1_best.ckpt").read_bytes() == content
+
+
+def test_a_file_in_place_of_a_kit_is_left_alone(folder: Path) -> None:
+    (folder / "kit").mkdir()
+    (folder / "kit" / "notebook").write_text("mine")
+    with pytest.raises(InputError, match="kit/notebook: holds something else than a kit"):
+        write("members=[best.ckpt]")
+    assert (folder / "kit" / "notebook").read_text() == "mine"
+
+
+def test_names_of_members_are_keys_of_a_command_line(folder: Path) -> None:
+    stems = ["epoch=3-step=10", "model (1)", "a,b", "x'y", "ä", "a[1]", "a&b", "a_b", "v1.0-x"]
+    for stem in stems:
+        shutil.copy("best.ckpt", f"{stem}.ckpt")
+    write(f"members={hydra_text([f'{stem}.ckpt' for stem in stems])}", f"weights={hydra_text([1] * len(stems))}")
+    about = read_kit(folder / "kit" / "dataset")
+    safe = ["epoch_3-step_10", "model__1_", "a_b", "x_y", "_", "a_1_", "a_b", "a_b", "v1.0-x"]
+    names = [f"member{number}_{name}" for number, name in enumerate(safe, start=1)]
+    assert [member["name"] for member in about["members"]] == list(about["weights"]) == names
+    assert all((folder / "kit" / "dataset" / f"{name}.ckpt").is_file() for name in names)
+    value = {name: [f"work/{name}"] for name in names}
+    (override,) = OverridesParser.create().parse_overrides([f"members={hydra_text(value)}"])
+    assert override.value() == value
+
+
+def test_filters_of_members_that_a_join_leaves_out_are_warned_of(folder: Path) -> None:
+    larger_than(9).save("filter.npz")
+    state = torch.load("best.ckpt", weights_only=False)
+    state[checkpoints.KEY][saved_filter.KEY] = saved_filter.to_save("filter.npz", CELL_TYPES)
+    torch.save(state, "filtered.ckpt")
+    with pytest.warns(UserWarning, match="join of several members is not filtered, though filtered.ckpt came with"):
+        write("members=[best.ckpt,filtered.ckpt]")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        write("members=[filtered.ckpt]")
+        write("members=[best.ckpt,filtered.ckpt]", "filter=none")
+        write("members=[best.ckpt,filtered.ckpt]", "filter=filter.npz")
+    assert (folder / "kit" / "dataset" / "filter.npz").read_bytes() == Path("filter.npz").read_bytes()
+
+
+def test_what_is_left_out_is_not_imported_by_what_a_notebook_runs() -> None:
+    """But imagecodecs, for images of other kinds, and roifile, for a file that is not written."""
+    paths = {".".join(path.with_suffix("").parts): path for path in map(relative, (ROOT / "sartorius").rglob("*.py"))}
+    paths = {name.removesuffix(".__init__"): ROOT / path for name, path in paths.items()}
+    todo, seen = {"sartorius.predict", "sartorius.ensemble", "sartorius.running.budget.kit"}, set[str]()
+    while todo:
+        seen.add(name := todo.pop())
+        if name in paths:
+            todo |= imported(ast.parse(paths[name].read_text())) - seen
+    packages = metadata.packages_distributions()
+    used = {distribution for name in seen for distribution in packages.get(name.partition(".")[0], ())}
+    assert used & set(wiring.compose("kaggle", []).left_out) == {"imagecodecs", "roifile"}
+    assert "scikit-image" in used
+
+
+def relative(path: Path) -> Path:
+    return path.relative_to(ROOT)
+
+
+def imported(module: ast.Module) -> set[str]:
+    """The names that a module imports anywhere but for its types alone."""
+    found: set[str] = set()
+    blocks: list[ast.AST] = [module]
+    while blocks:
+        node = blocks.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        blocks += ast.iter_child_nodes(node)
+    return found
 
 
 def test_another_kit_or_other_images_work_in_another_folder(folder: Path) -> None:

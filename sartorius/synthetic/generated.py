@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from sartorius.data.competition.folder import MARKER
 from sartorius.errors import InputError
-from sartorius.files import locked, write_json
+from sartorius.files import atomic_folder, locked, write_json
 from sartorius.structures.reading import read_json
 
 
@@ -32,14 +30,9 @@ def write_whole(
     with locked(folder, wait=True):
         if _is_written(folder, what, made_with, contents, proof):
             return folder
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        try:
-            partial.mkdir()
+        with atomic_folder(folder) as partial:
             write(partial)
             write_json(partial / MARKER, dict(made_with))
-            _replace(folder, partial)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
         return folder
 
 
@@ -58,12 +51,3 @@ def _is_written(folder: Path, what: str, made_with: Mapping[str, Any], contents:
     if foreign:
         raise InputError(f"{folder}: would be replaced, but also holds {', '.join(foreign[:3])}; move that away first")
     return False
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    """Move `partial` onto `folder`; what was there is deleted only after the move."""
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(partial, folder)
-    shutil.rmtree(old, ignore_errors=True)

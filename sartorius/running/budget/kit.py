@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from sartorius.networks.builtin import located
 from sartorius.running.budget.deadline import SystemClock, keep_deadline
 from sartorius.running.budget.inputs import expected_ids, find_test
 from sartorius.running.budget.jobs import start_process
+from sartorius.running.budget.options import BudgetSettings, Finishing
 from sartorius.running.budget.passes import TimedMember
 from sartorius.running.budget.rows import SubmissionRows
-from sartorius.running.budget.session import BudgetSettings, Finishing, Session
+from sartorius.running.budget.session import Session
 from sartorius.running.continued import fingerprint
 from sartorius.running.wiring import plain
 from sartorius.structures.reading import read_json
@@ -32,23 +35,20 @@ _FILTER = "filter.npz"
 def write_kit(cfg: DictConfig, folder: Path) -> list[str]:
     """Check and copy the members and the filter of a config into a folder, and describe them; returns their names.
 
-    Raises InputError for a file that `predict checkpoint=` does not take, and for weights of another number.
+    Warns where a join will leave out the members' own filters. Raises InputError for a file that `predict checkpoint=`
+    does not take, one that is no filter, and for weights of another number.
     """
     paths = [located(str(path)) for path in plain(cfg.members)]
-    names = [f"member{number}_{path.stem}" for number, path in enumerate(paths, start=1)]
-    members = []
+    names = [_name(number, path) for number, path in enumerate(paths, start=1)]
+    weights = _weights(plain(cfg.weights), names)
+    members, filtered = [], []
     for name, path in zip(names, paths, strict=True):
-        views = _count_views(path, plain(cfg.tta))
+        views, has_filter = _examine(path, plain(cfg.tta))
+        filtered += [str(path)] * has_filter
         # not .zip, which Kaggle would unpack
         file = f"{name}{'.bundle' if path.suffix.lower() == '.zip' else path.suffix}"
         shutil.copyfile(path, folder / file)
         members.append({"name": name, "file": file, "views": views, "content": fingerprint(path)})
-    chosen_filter = str(cfg.filter)
-    if chosen_filter not in ("saved", "none"):
-        if not Path(chosen_filter).is_file():
-            raise InputError(f"filter={chosen_filter}: no such file; `python -m sartorius.fit_filter` writes one")
-        shutil.copyfile(chosen_filter, folder / _FILTER)
-        chosen_filter = _FILTER
     about = {
         "format_version": FORMAT_VERSION,
         "sartorius": sartorius.__version__,
@@ -56,24 +56,50 @@ def write_kit(cfg: DictConfig, folder: Path) -> list[str]:
         "members": members,
         "tta": plain(cfg.tta) or None,
         "fusion": plain(cfg.fusion),
-        "weights": _weights(plain(cfg.weights), names),
+        "weights": weights,
         "postprocess": _changes(plain(cfg.postprocess)),
-        "filter": chosen_filter,
+        "filter": _copy_filter(str(cfg.filter), folder, filtered if len(names) > 1 else []),
         "budget": plain(cfg.budget),
     }
     write_json(folder / KIT, about)
     return names
 
 
-def _count_views(path: Path, tta: Any) -> int:
-    """Load a member as `predict` does, and count the views of each image that it joins."""
+def _copy_filter(chosen_filter: str, folder: Path, filtered: Sequence[str]) -> str:
+    """Check and copy a filter's file; returns the filter for the kit. filtered: joined members that have their own."""
+    from sartorius.rescoring.filter import FalsePositiveFilter
+
+    if chosen_filter not in ("saved", "none"):
+        if not Path(chosen_filter).is_file():
+            raise InputError(f"filter={chosen_filter}: no such file; `python -m sartorius.fit_filter` writes one")
+        FalsePositiveFilter.load(chosen_filter)
+        shutil.copyfile(chosen_filter, folder / _FILTER)
+        chosen_filter = _FILTER
+    elif chosen_filter == "saved" and filtered:
+        warnings.warn(
+            f"filter=saved: the join of several members is not filtered, though {', '.join(filtered)} came with a "
+            "filter of false positives; give filter=FILE of one that fit_filter trained on the ensemble",
+            stacklevel=2,
+        )
+    return chosen_filter
+
+
+def _name(number: int, path: Path) -> str:
+    """Name a member in letters that keys of Hydra's command line may have; one out of another kit loses its number."""
+    stem = re.sub(r"^member\d+_", "", path.stem)
+    return f"member{number}_{re.sub(r'[^A-Za-z0-9_.-]', '_', stem)}"
+
+
+def _examine(path: Path, tta: Any) -> tuple[int, bool]:
+    """Load a member as `predict` does; returns the views of each image that it joins, and whether it has a filter."""
+    from sartorius.rescoring import saved as saved_filter
     from sartorius.running import loading
     from sartorius.running.views import count_views
 
     module = loading.load_module(path)
     if tta:
         loading.add_tta(module, tta, str(path))
-    return count_views(module)
+    return count_views(module), bool(module.hparams.get(saved_filter.KEY))
 
 
 def _weights(given: Sequence[Any] | None, names: Sequence[str]) -> dict[str, Any]:

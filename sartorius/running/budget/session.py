@@ -7,7 +7,7 @@ deadline and be continued by another session. Detections, logs and times lie in 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sartorius.errors import collected
 from sartorius.files import write_json
 from sartorius.running.budget.deadline import Deadline
 from sartorius.running.budget.jobs import Job, StartJob, last_line
+from sartorius.running.budget.options import BudgetSettings, Finishing
 from sartorius.running.budget.passes import Pace, Pass, TimedMember, next_pass
 from sartorius.running.budget.rows import SubmissionRows
 from sartorius.structures.detections import DetectionsFolder
@@ -23,37 +24,6 @@ from sartorius.structures.progress import duration
 
 _LEFT_OUT = 3  # exit code of `predict` and `ensemble` where images were skipped
 _LISTED = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class BudgetSettings:
-    """How the time is measured and kept.
-
-    spare: seconds that stay free at the end. measured: images from which on the time of one is trusted. poll: seconds
-    between looks at a running command. refresh: seconds between submissions while the first pass runs. joining:
-    seconds that joining an image takes, as long as none was joined.
-    """
-
-    spare: float
-    measured: int
-    poll: float
-    refresh: float
-    joining: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finishing:
-    """How detections become cells: options of `predict` and `ensemble`, and changes to what was saved with them.
-
-    tta: option of `predict`, None for the members' own views. ensemble: options, without members. postprocess, filter:
-    of what is submitted, see `SavedCells`; those of a single member are its own where the kit has several.
-    """
-
-    tta: Mapping[str, Any] | None
-    ensemble: Mapping[str, Any]
-    weights: Mapping[str, Any]
-    postprocess: Mapping[str, Any]
-    filter: str
 
 
 @dataclass

@@ -11,9 +11,10 @@ import pytest
 
 from sartorius.formats.submission import read_submission, validate_submission
 from sartorius.running.budget.deadline import keep_deadline
+from sartorius.running.budget.options import BudgetSettings, Finishing
 from sartorius.running.budget.passes import TimedMember
 from sartorius.running.budget.rows import SubmissionRows
-from sartorius.running.budget.session import BudgetSettings, Finishing, Session
+from sartorius.running.budget.session import Session
 from sartorius.structures.detections import DetectionsFolder
 from tests.running.budget.fakes import SIZE, FakeClock, FakeJobs
 

@@ -40,5 +40,7 @@ fi
 # shellcheck disable=SC2086  # one word, or none
 "$python" -m sartorius.export "checkpoint=$out/run/checkpoints/best.ckpt" format=bundle weights=float16 name=builtin \
     "description='A U-Net for phase-contrast images of cortical neurons, astrocytes and SH-SY5Y cells'" \
+    "intended_use='It was trained on generated images only, so that nobody owns a part of it: a start for a training on \
+annotated images of your own, and a first look at your images. Check what it finds before you use it.'" \
     license=Apache-2.0 $score "output=$out/builtin.zip"
 echo "the model that comes along: cp $out/builtin.zip sartorius/networks/builtin.zip"

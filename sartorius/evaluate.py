@@ -23,6 +23,7 @@ from sartorius.data.competition.folds import make_folds, read_folds
 from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
 from sartorius.metrics import report
+from sartorius.networks import bundles
 from sartorius.running import loading, outputs, processes, scoring, wiring
 from sartorius.running.commands import command
 from sartorius.running.distributed import run_on_devices
@@ -50,8 +51,8 @@ def check_options(cfg: DictConfig) -> None:
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here come first.
 
-    Raises InputError for data of no SupervisedDataModule, views that nothing joins, and images that the checkpoint was
-    trained on.
+    Raises InputError for data of no SupervisedDataModule, views that nothing joins, a bundle without its file of folds,
+    and images that the checkpoint was trained on.
     """
     import torch
 
@@ -68,6 +69,11 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
     given["num_workers"] = cfg.data.num_workers
     trained_on = {"root": cfg.paths.data_dir, **(module.hparams.get("config", {}).get("data") or {})}
+    if trained_on.get("fold_file") and "fold_file" not in given and bundles.CARD_KEY in module.hparams:
+        raise InputError(
+            f"{cfg.checkpoint}: its validation images are those of a fold of {trained_on['fold_file']}, a file that a "
+            "bundle does not hold; give it with data.fold_file="
+        )
     datamodule: Any = validation_data(trained_on, str(cfg.checkpoint), **given)
     datamodule.setup()
     if not datamodule.val_images:

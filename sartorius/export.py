@@ -32,6 +32,7 @@ def main(cfg: DictConfig) -> None:
     from sartorius.exports.onnx.write import write_onnx
     from sartorius.running import exporting
 
+    exporting.check_alone(cfg)
     if cfg.show is not None:
         print(exporting.read_card(str(cfg.show)))
         return

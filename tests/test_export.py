@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import sartorius
-from sartorius import export, predict
+from sartorius import evaluate, export, predict
 from sartorius.data import provenance
 from sartorius.errors import InputError
+from sartorius.exports.bundle import write
 from sartorius.formats.cells import Cells
 from sartorius.inference.tta import Augmented
 from sartorius.inference.windows import Tiles
@@ -134,8 +135,19 @@ def test_a_bundle_is_a_start_for_a_training(random_unet: Path, tmp_path: Path) -
 
 
 def test_nothing_of_this_machine_comes_along(random_unet: Path, tmp_path: Path) -> None:
-    path = write_bundle(tmp_path / "a.zip", random_unet)
+    state = torch.load(random_unet, weights_only=True)
+    files = {"fold_file": str(tmp_path / "folds.csv"), "annotation_files": {"val": str(tmp_path / "b" / "val.json")}}
+    state[KEY]["config"]["data"].update(files)
+    torch.save(state, tmp_path / "best.ckpt")
+    path = write_bundle(tmp_path / "a.zip", tmp_path / "best.ckpt")
     metadata = json.loads(members(path)["bundle.json"])["metadata"]
+    assert metadata["config"]["data"]["fold_file"] == "folds.csv"
+    assert metadata["config"]["data"]["annotation_files"] == {"val": "val.json"}
+    command = [f"checkpoint={path}", f"output={tmp_path / 'scored'}", f"data.root={tmp_path}", "data.num_workers=0"]
+    with pytest.raises(
+        InputError, match=r"a\.zip: its validation images are those of a fold of folds\.csv, .* give it"
+    ):
+        evaluate.main(wiring.compose("evaluate", command))
     assert str(random_unet.parent) not in json.dumps(metadata) and str(tmp_path) not in json.dumps(metadata)
     assert set(metadata["config"]) == {"data"} and "root" not in metadata["config"]["data"]
     assert metadata["config"]["data"]["fold"] == 0
@@ -147,6 +159,8 @@ def test_the_card(random_unet: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     (tmp_path / "scored" / "metrics.json").write_text(json.dumps(numbers))
     given = ["name=mine", "license=CC-BY-4.0", 'authors=["Ada B","Cé D"]', f"score={tmp_path / 'scored'}", "cite=doi:1"]
     path = write_bundle(tmp_path / "a.zip", random_unet, *given)
+    usage = members(path)["README.md"].decode().partition("## How to use it")[2]
+    assert "mine" not in usage and usage.count("FILE.zip") == 3
     card = sartorius.load(path, **CPU).card
     assert card is not None and card["score"] == {key: numbers[key] for key in list(numbers)[:3]}
     assert (card["trained_on"], card["weights"], card["license"]) == (2, "float32", "CC-BY-4.0")
@@ -174,6 +188,37 @@ def test_the_card(random_unet: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
             write_bundle(tmp_path / "d.zip", random_unet, f"score={tmp_path / 'scored'}")
     with pytest.raises(InputError, match="no metrics.json in it"):
         write_bundle(tmp_path / "d.zip", random_unet, f"score={tmp_path}")
+
+
+def test_a_bar_in_a_card_does_not_end_a_cell_of_its_table(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_bundle(tmp_path / "a.zip", checkpoint, "authors=['Ada | Co']", "cite='A|B'")
+    lines = exporting.read_card(str(path)).splitlines()
+    assert "| Authors | Ada \\| Co |" in lines and "| Cite | A\\|B |" in lines
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        (["show=a.zip", "validate=b.zip"], "show=a.zip takes that file as it is; leave out validate="),
+        (["show=a.zip", "checkpoint=c.ckpt", "tta=flips"], "show=a.zip takes .*; leave out checkpoint, tta="),
+        (["validate=b.zip", "model=joined"], "validate=b.zip takes that file as it is; leave out model="),
+        (["validate=b.zip", "name=x", "inference=whole"], "leave out inference, name="),
+    ],
+)
+def test_a_file_is_shown_or_checked_alone(options: list[str], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        export.main(wiring.compose("export", options))
+
+
+def test_float16_rounds_the_weights_alone(random_unet: Path, tmp_path: Path) -> None:
+    """A whole number that float32 cannot hold stays, in the module and in the file."""
+    cfg = wiring.compose("export", [f"checkpoint={random_unet}", f"output={tmp_path / 'a.zip'}"])
+    model = exporting.build_trained(cfg)
+    model.module.register_buffer("seen", torch.tensor([2**24 + 1]))
+    weight = model.module.state_dict()["network.head.weight"].clone()
+    write.write_bundle(model, tmp_path / "a.zip", "float16")
+    assert model.module.state_dict()["seen"].tolist() == [2**24 + 1]
+    assert torch.equal(model.module.state_dict()["network.head.weight"], weight.half().float())
 
 
 def test_a_card_that_lies_to_a_terminal_and_to_an_export(checkpoint: Path, tmp_path: Path) -> None:

@@ -35,12 +35,11 @@ SPARE = 2**24  # ... this many bytes, fills the memory
 
 @dataclass(frozen=True)
 class Bundle:
-    """The content of a bundle: metadata as in a checkpoint, weights by name (float32 where they are float16 in the
-    file, on the CPU) and the whole bundle.json."""
+    """The model of a bundle: metadata as in a checkpoint, and weights by name, on the CPU, float32 where they are
+    float16 in the file."""
 
     metadata: dict[str, Any]
     state: dict[str, Tensor]
-    manifest: dict[str, Any]
 
 
 def is_bundle(path: Path) -> bool:
@@ -74,7 +73,7 @@ def read_bundle(path: Path, source: str) -> Bundle:
         state = load(content)
         check_tensors(state, source)
     state = {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-    return Bundle({**manifest["metadata"], CARD_KEY: manifest[CARD_KEY]}, state, manifest)
+    return Bundle({**manifest["metadata"], CARD_KEY: manifest[CARD_KEY]}, state)
 
 
 def read_members(path: Path, source: str, *names: str) -> tuple[dict[str, Any], list[bytes]]:

@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
-from sartorius.exports.bundle.card import SCORE, earlier_card, is_score
+from sartorius.exports.bundle.card import SCORE, is_score, make_card
 from sartorius.exports.bundle.example import MOST_PIXELS, read_example
-from sartorius.exports.trained import INTENDED_USE, NOT_FOR, ModelCard, TrainedModel
+from sartorius.exports.trained import ModelCard, TrainedModel
 from sartorius.modules.two_stage import StoredDetections, TwoStageModule
 from sartorius.networks import bundles, checkpoints
 from sartorius.networks.builtin import located
@@ -27,7 +27,8 @@ from sartorius.structures.arrays import GreyImage
 from sartorius.structures.large_image import reader_of
 from sartorius.structures.reading import read_json
 
-_DECIDE = ("model", "postprocess", saved_filter.KEY)  # on the cells, beside the weights
+_TEXTS = ("description", "intended_use", "not_for", "authors", "license", "cite")  # of the card
+_MADE_WITH = ("checkpoint", "model", "inference", "tta", "example", "name", *_TEXTS, "score")
 
 
 def build_trained(cfg: DictConfig) -> TrainedModel:
@@ -62,24 +63,10 @@ def build_trained(cfg: DictConfig) -> TrainedModel:
 
 
 def _card(cfg: DictConfig, metadata: Mapping[str, Any], before: Mapping[str, Any]) -> ModelCard:
-    """Make the card from the options and, where they are not given, the card of the bundle that is exported anew.
-
-    The score of that one is kept where nothing is changed that decides on the cells.
-    """
-    old = earlier_card(before.get(bundles.CARD_KEY))
-    same = all(metadata.get(key) == before.get(key) for key in _DECIDE)
-    types = ", ".join(metadata["cell_types"])
-    general: dict[str, Any] = {
-        "description": f"Finds every single cell in a grey image ({types}), with sartorius.",
-        "intended_use": INTENDED_USE,
-        "not_for": NOT_FOR,
-        "authors": [],
-        "license": None,
-        "cite": None,
-    }
-    texts: dict[str, Any] = {key: plain(cfg[key]) or old.get(key) or value for key, value in general.items()}
-    score = read_score(Path(str(cfg.score))) if cfg.score is not None else old.get("score") if same else None
-    return ModelCard(name=cfg.name or Path(str(cfg.output)).stem, score=score, **texts)
+    """Make the card from the options, see `make_card`."""
+    score = None if cfg.score is None else read_score(Path(str(cfg.score)))
+    given = {key: plain(cfg[key]) for key in _TEXTS}
+    return make_card(cfg.name or Path(str(cfg.output)).stem, given, score, metadata, before)
 
 
 def read_score(folder: Path) -> dict[str, Any]:
@@ -116,6 +103,15 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
     known = [name for name in metadata["cell_types"] if name in POPULATIONS] or list(POPULATIONS)
     drawn = draw_image(np.random.default_rng(0), np.random.default_rng(1), known[-1], (0.5, 0.5), Appearance())
     return drawn.image, "generated.png"
+
+
+def check_alone(cfg: DictConfig) -> None:
+    """Raise InputError where a file is to be shown or checked, and another, or a model to write, is given too."""
+    option = "validate" if cfg.show is None else "show"
+    if cfg[option] is not None and (
+        more := [key for key in ("validate", *_MADE_WITH) if key != option and cfg.get(key)]
+    ):
+        raise InputError(f"{option}={cfg[option]} takes that file as it is; leave out {', '.join(more)}=")
 
 
 def read_card(file: str) -> str:

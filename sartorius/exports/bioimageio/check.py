@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from sartorius.errors import InputError
 
+log = logging.getLogger(__name__)
+
 
 def check_package(package: Path, path: Path) -> None:
-    """Validate the format of a package with bioimageio.spec; nothing where it is not installed.
+    """Validate the format of a package with bioimageio.spec; tells it where that is not installed.
 
     Raises InputError, naming `path`, with what it finds wrong.
     """
     try:
         from bioimageio.spec import load_description
     except ImportError:
+        log.warning("%s: its format was not checked: bioimageio.spec is not installed", path)
         return
     summary = load_description(package, perform_io_checks=True).validation_summary
     if summary.status == "failed":

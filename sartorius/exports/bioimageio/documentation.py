@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from sartorius.exports.bioimageio.description import TensorSizes, channel_names
+from sartorius.exports.bundle.card import score_text, table_cell
 from sartorius.exports.trained import TrainedModel
 from sartorius.modules.unet import UNetModule
 from sartorius.networks.checkpoints import grey_levels
+from sartorius.postprocess.decoders import Components, Watershed
 from sartorius.rescoring.saved import KEY
 
 _CHANNELS = {
@@ -42,21 +44,36 @@ Cite: {card.cite or "-"}
 
 ## From maps to cells
 
-The maps are no cells yet. Try a seeded watershed: seeds are summits of `centre` above 0.3, the mask is `foreground`
-above 0.5. The settings of this model's own decoder and post-processing are in `rdf.yaml` under `config.sartorius`;
+The maps are no cells yet.{_decoding(module)}
+The settings of this model's own decoder and post-processing are in `rdf.yaml` under `config.sartorius`;
 `python -m sartorius.predict` applies them to a checkpoint or bundle of the same model.{fitted}
 
 ## Validation
 
-{_score(model)} Validate it on annotated images of your own: match predicted and
+Out-of-fold score: {score_text(card.score)}. Validate it on annotated images of your own: match predicted and
 annotated cells by IoU and compute the mean precision TP / (TP + FP + FN) at IoU 0.5, 0.55, ... 0.95.
 """
+
+
+def _decoding(module: UNetModule) -> str:
+    """Describe, in a sentence after a space, how to make cells in another program with the thresholds of the decoder;
+    "" for a decoder that other programs do not have."""
+    decoder = module.decoder
+    if isinstance(decoder, Watershed):
+        seeds = f"seeds are summits of `centre` above {decoder.peak:g}"
+        return f" Try a seeded watershed: {seeds}, the mask is `foreground` above {decoder.foreground_low:g}."
+    if isinstance(decoder, Components):
+        return f" Try the connected pieces of `foreground` above {decoder.threshold:g}."
+    return ""
 
 
 def _tensors(model: TrainedModel, module: UNetModule, sizes: TensorSizes) -> str:
     pixel = model.metadata.get("pixel_size")
     scale = "" if pixel is None else f" It was trained on pixels of {pixel:g} µm; resize others first."
-    rows = "\n".join(f"| {number} | `{name}` | {_meaning(name)} |" for number, name in enumerate(channel_names(module)))
+    rows = "\n".join(
+        f"| {number} | `{table_cell(name)}` | {table_cell(_meaning(name))} |"
+        for number, name in enumerate(channel_names(module))
+    )
     return f"""## Input
 
 `image`: float32 [batch, 1, y, x], grey levels 0 to 255 ({_levels(model)}). Bring images of other types
@@ -82,10 +99,3 @@ def _levels(model: TrainedModel) -> str:
     if levels := grey_levels(model.metadata):
         return f"about mean {levels['mean']:g} and standard deviation {levels['std']:g}, as in training"
     return "each input is normalised by its own mean and standard deviation: choose tiles as large as training crops"
-
-
-def _score(model: TrainedModel) -> str:
-    if (score := model.card.score) is None:
-        return "Not measured out of fold."
-    low, high = score["competition_map_interval"]
-    return f"Out of fold, on {score['images']} images: mAP {score['competition_map']:.3f} ({low:.3f} to {high:.3f})."

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import logging
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from sartorius.data.provenance import SPLIT
 from sartorius.errors import InputError
 from sartorius.exports.bundle.card import card_of, readme
 from sartorius.exports.trained import TrainedModel
-from sartorius.files import atomic_path
+from sartorius.files import atomic_path, write_zip
 from sartorius.formats.cells import Cells
 from sartorius.networks import bundles
 from sartorius.networks.checkpoints import without_weights
@@ -31,7 +30,7 @@ from sartorius.structures.version import VERSION
 
 _KEPT = ("format_version", "cell_types", "postprocess", "data", "pixel_size", "trained_on", "images")
 _OF_DATA = ("_target_", *SPLIT, "cell_type_names", "val_batch_size")  # decide on the validation images of a fold
-_TIME = (1980, 1, 1, 0, 0, 0)  # of all members: the same model gives the same file
+_FILES = ("fold_file", "annotation_files")  # of which the names are kept
 log = logging.getLogger(__name__)
 
 
@@ -44,15 +43,14 @@ def write_bundle(model: TrainedModel, path: Path, weights: str = "float32") -> N
     Raises InputError for weights that float16 cannot hold, or that are NaN.
     """
     state = packed(model.module.state_dict(), weights, model.source)
-    model.module.load_state_dict({name: value.float() for name, value in state.items()})
+    if weights == "float16":
+        model.module.load_state_dict(state)
     cells = None if model.needs_boxes else model.find_cells(model.example)
     if cells is not None and not len(cells):
         log.warning("%s: the model finds no cell in the example, which checks little; give example=FILE", path)
     members = _members(model, state, weights, cells)
     with atomic_path(path) as temporary:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in members.items():
-                archive.writestr(zipfile.ZipInfo(name, _TIME), data, zipfile.ZIP_DEFLATED)
+        write_zip(temporary, members)
         bundles.read_bundle(temporary, str(path))
 
 
@@ -94,7 +92,7 @@ def packed(state: Mapping[str, Tensor], weights: str, source: str) -> dict[str, 
 def shared_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Copy what the cells depend on and where the model comes from, without paths of this machine."""
     data = (metadata.get("config") or {}).get("data") or {}
-    kept = {key: data[key] for key in _OF_DATA if key in data}
+    kept = {key: _file_names(data[key]) if key in _FILES else data[key] for key in _OF_DATA if key in data}
     if (cleaning := data.get("cleaning")) is not None:
         kept["cleaning"] = {"drop_images": cleaning.get("drop_images", [])}
     fitted = metadata.get("filter")
@@ -104,6 +102,13 @@ def shared_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "config": {"data": kept} if kept else {},
         "filter": fitted and {**fitted, "file": Path(fitted["file"]).name},
     }
+
+
+def _file_names(files: Any) -> Any:
+    """Leave out the folder of a file, or of each in a mapping; None stays None."""
+    if isinstance(files, Mapping):
+        return {key: _file_names(file) for key, file in files.items()}
+    return files and Path(str(files)).name
 
 
 def _png(pixels: AnyInts) -> bytes:

@@ -15,7 +15,9 @@ import yaml
 from PIL import Image
 
 from sartorius.errors import InputError
+from sartorius.exports.bioimageio.check import check_package
 from sartorius.exports.bioimageio.description import TensorSizes, citations, missing_metadata
+from sartorius.exports.bioimageio.documentation import document
 from sartorius.exports.bioimageio.write import write_bioimageio
 from sartorius.exports.trained import ModelCard, TrainedModel
 from sartorius.inference.enlarged import Enlarged
@@ -24,7 +26,7 @@ from sartorius.modules.unet import UNetModule
 from sartorius.networks.cell_maps import MapLayout
 from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.unet import UNet
-from sartorius.postprocess.decoders import Components, Watershed
+from sartorius.postprocess.decoders import Components, OffsetVoting, Watershed
 from sartorius.structures.cell_types import CELL_TYPES
 from tests.bright_unet import blobs
 from tests.doubles import ToyModule
@@ -110,7 +112,8 @@ def test_sums_and_files(package: Path, tmp_path: Path) -> None:
     with Image.open(tmp_path / "cover.png") as cover:
         assert cover.size == (2 * 144, 144)
     text = (tmp_path / "README.md").read_text("utf-8")
-    assert "## Validation\n\nOut of fold, on 32 images: mAP 0.310 (0.200 to 0.400)." in text
+    assert "## Validation\n\nOut-of-fold score: 0.310 (0.200 to 0.400, bootstrap over 32 images): mAP at" in text
+    assert "summits of `centre` above 0.3, the mask is `foreground` above 0.3." in text
     assert "| 4 | `offset_x` | pixels to the right" in text
     assert "pixels of 0.65 µm" in text
     assert "mean 100 and standard deviation 40" in text
@@ -186,6 +189,27 @@ def test_other_networks(module: Callable[[], UNetModule], channels: list[str], l
     assert description["inputs"][0]["axes"][2]["size"] == {"min": least, "step": least // 3}
     assert np.load(tmp_path / "in" / "test_input.npy").shape == (1, 1, least, 256)
     assert "unit" not in description["inputs"][0]["axes"][2]
+
+
+def test_the_readme_tells_the_thresholds_of_the_decoder() -> None:
+    sizes, module = TensorSizes(step=8, halo=12), unet(MapLayout(types=0, border=2, offset_scale=8.0))
+    module.decoder = Watershed(foreground_low=0.45, border_weight=0.0, smooth=1.0, depth=0.02, peak=0.15, min_area=20)
+    text = document(trained(module), module, sizes)
+    assert "seeds are summits of `centre` above 0.15, the mask is `foreground` above 0.45." in text
+    module = unet(MapLayout(types=0, centre=False))
+    text = document(trained(module, score=None), module, sizes)
+    assert "Try the connected pieces of `foreground` above 0.5." in text and "`centre` above" not in text
+    assert "Out-of-fold score: not measured. Validate it" in text
+    module.decoder = OffsetVoting(foreground_low=0.5, smooth=1.0, depth=0.1, min_area=20, largest_piece=True)
+    assert "Try" not in document(trained(module), module, sizes)
+
+
+def test_a_package_that_nothing_checks_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "bioimageio.spec", None)
+    check_package(tmp_path / "a.zip", tmp_path / "model.zip")
+    assert "model.zip: its format was not checked: bioimageio.spec is not installed" in caplog.text
 
 
 def test_models_that_are_no_maps_are_refused_in_one_line(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -33,6 +33,10 @@ from sartorius.running.views import describe_views
 from sartorius.structures.detections import DetectionsFolder
 from sartorius.structures.next_step import print_next
 
+if TYPE_CHECKING:
+    from sartorius.data.competition.datamodule import SupervisedDataModule
+    from sartorius.modules.base import SegmentationModule
+
 
 def check_options(cfg: DictConfig) -> None:
     """Raise InputError unless exactly one source, or only a baseline, is asked for, and views only of a network."""
@@ -48,6 +52,21 @@ def check_options(cfg: DictConfig) -> None:
         raise InputError("explain= is of detections; it goes with checkpoint= or detections= only")
 
 
+def _validation_data(cfg: DictConfig, module: SegmentationModule) -> SupervisedDataModule:
+    """Build the data of a checkpoint, see `predict_validation`."""
+    from sartorius.data.competition.datamodule import validation_data
+
+    given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
+    given["num_workers"] = cfg.data.num_workers
+    trained_on = {"root": cfg.paths.data_dir, **(module.hparams.get("config", {}).get("data") or {})}
+    if trained_on.get("fold_file") and "fold_file" not in given and bundles.CARD_KEY in module.hparams:
+        raise InputError(
+            f"{cfg.checkpoint}: its validation images are those of a fold of {trained_on['fold_file']}, a file that a "
+            "bundle does not hold; give it with data.fold_file="
+        )
+    return validation_data(trained_on, str(cfg.checkpoint), **given)
+
+
 def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     """Run a checkpoint over its validation images: (folder of the detections, data root). `data.*` set here come first.
 
@@ -58,7 +77,6 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
 
     from sartorius.callbacks.prediction_writer import PredictionWriter
     from sartorius.callbacks.progress import Progress
-    from sartorius.data.competition.datamodule import validation_data
     from sartorius.rescoring import saved as saved_filter
 
     folder = Path(str(cfg.output)) / "detections"
@@ -66,15 +84,7 @@ def predict_validation(cfg: DictConfig) -> tuple[Path, str]:
     views = loading.add_tta(module, cfg.tta, str(cfg.checkpoint)) if cfg.tta else None
     if views is not None and views.fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; evaluate takes joined ones")
-    given = {key: cfg.data[key] for key in ("root", "fold", "fold_file") if cfg.data[key] is not None}
-    given["num_workers"] = cfg.data.num_workers
-    trained_on = {"root": cfg.paths.data_dir, **(module.hparams.get("config", {}).get("data") or {})}
-    if trained_on.get("fold_file") and "fold_file" not in given and bundles.CARD_KEY in module.hparams:
-        raise InputError(
-            f"{cfg.checkpoint}: its validation images are those of a fold of {trained_on['fold_file']}, a file that a "
-            "bundle does not hold; give it with data.fold_file="
-        )
-    datamodule: Any = validation_data(trained_on, str(cfg.checkpoint), **given)
+    datamodule: Any = _validation_data(cfg, module)
     datamodule.setup()
     if not datamodule.val_images:
         raise InputError(

@@ -42,7 +42,8 @@ def read_weights(path: Path) -> WeightFile:
         )
     content = read_pickle(path) if path.suffix == ".pkl" else _read_torch(path)
     metadata = checkpoints.metadata_of(content, f"model.weights={path}")
-    if several := {"first", "members"} & set((metadata or {}).get("model") or {}):
+    model = (metadata or {}).get("model")
+    if isinstance(model, dict) and (several := {"first", "members"} & model.keys()):
         raise InputError(
             f"model.weights={path}: holds several models ({', '.join(several)}); give the checkpoint or bundle of one"
         )

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from sartorius.data.dataset import Batch, Target
+from sartorius.fusion.methods import WBF
 from sartorius.modules.base import SegmentationModule
 from sartorius.modules.crop_segmenter import CropSegmenterModule
+from sartorius.modules.joined import JoinedModule
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.modules.optimisation import TrainedModule
 from sartorius.modules.two_stage import TwoStageModule
@@ -26,7 +28,7 @@ from sartorius.networks.encoders import PlainEncoder
 from sartorius.networks.timm_backbone import TimmPyramid
 from sartorius.networks.unet import UNet
 from sartorius.postprocess.decoders import Components, OffsetVoting, Watershed
-from sartorius.structures.cell_types import DOUBTFUL
+from sartorius.structures.cell_types import CELL_TYPES, DOUBTFUL
 from sartorius.structures.instances import Instances
 from tests.modules.device_watch import DeviceWatch, watched
 from tests.networks.conftest import STAGES, tiny_network
@@ -58,6 +60,7 @@ BOUNDS = {
     "unet_livecell": (1, 2, 2),
     "cropseg_effb0": (4, 8, None),
     "two_stage": (None, None, 29),
+    "joined": (None, None, 2 * 5),  # of two U-Nets; joining works in NumPy
 }
 OF_MODEL = {"maskrcnn_r18": "maskrcnn_r50"}  # files of conf/model that differ in numbers alone
 STEPS = ("training", "validation", "predict")
@@ -107,6 +110,17 @@ def two_stage() -> TwoStageModule:
     return TwoStageModule(mask_rcnn(), crop_segmenter(), **options)
 
 
+def joined() -> JoinedModule:
+    members = {name: FAMILIES["unet_effb0"]() for name in "ab"}
+    numbers = {name: [1.0] * 3 for name in members}
+    thresholds = {name: [0.5] * 3 for name in members}
+    options: dict[str, Any] = {"min_score": 0.0, "calibrate": False, "image_type": "each"}
+    method = WBF(box_iou=0.4, mask_iou=0.4, share_power=1.0)
+    return JoinedModule(
+        members, method, member_weights=numbers, mask_thresholds=thresholds, cell_type_names=CELL_TYPES, **options
+    )
+
+
 WATERSHED = Watershed(foreground_low=0.3, smooth=0.7, border_weight=0.3, depth=0.08, peak=0.3, min_area=5)
 VOTING = OffsetVoting(foreground_low=0.3, smooth=1.5, depth=0.3, min_area=5, largest_piece=True)
 FAMILIES: dict[str, Callable[[], SegmentationModule]] = {
@@ -118,6 +132,7 @@ FAMILIES: dict[str, Callable[[], SegmentationModule]] = {
     "unet_livecell": lambda: unet(MapLayout(types=0, centre=False), Components(threshold=0.5, min_area=5)),
     "cropseg_effb0": crop_segmenter,
     "two_stage": two_stage,
+    "joined": joined,
 }
 
 
@@ -149,7 +164,7 @@ def watches(several_blocks) -> dict[tuple[str, bool], dict[str, DeviceWatch]]:
     """The steps of every family, on plain images and on those with ignored pixels and a weight."""
     found = {}
     for family, build in FAMILIES.items():
-        for doubtful in (False, True) if family not in ("maskrcnn_timm", "two_stage") else (False,):
+        for doubtful in (False, True) if family not in ("maskrcnn_timm", "two_stage", "joined") else (False,):
             torch.manual_seed(0)
             found[family, doubtful] = steps(build(), batch(2, doubtful), batch(1, doubtful))
     return found

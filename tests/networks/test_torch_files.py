@@ -15,6 +15,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sartorius.errors import InputError
+from sartorius.networks.allocation import SPARE_NUMBERS
 from sartorius.networks.checkpoints import KEY, read_checkpoint
 from sartorius.networks.weight_files import read_weights
 from sartorius.running import building, loading, wiring
@@ -74,7 +75,8 @@ def test_what_fills_the_memory_is_refused(tmp_path: Path) -> None:
     assert all(read), printed
     found = {match[1]: int(match[2]) for match in read if match}
     assert {*hostile.MODELS} < {*found} and len(found) == len(hostile.MODELS) + 2 * 9 + 3
-    assert max(found.values()) < 150, printed
+    spare = 4 * SPARE_NUMBERS // 10**6  # MB; what building a model may take beside its weights
+    assert all(taken < 150 + spare * (name in hostile.MODELS) for name, taken in found.items()), printed
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@
 # A stopped script goes on after the last command that ended well.
 set -eu
 
-python=${PYTHON:-python}
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+. "$(dirname "$0")/steps.sh"
 data=${DATA:?DATA=FOLDER, in the layout of the competition}
 images=${IMAGES:?IMAGES=FOLDER, of images to predict}
 out=${OUT:-best}
@@ -22,17 +21,6 @@ ways=${WAYS:-plain builtin scale2}
 tta=${TTA:-d4}
 crops=${CROPS:-}      # overrides of the crop segmenter's training, without blanks in them
 mkdir -p "$out"
-
-step() { # the folder that it fills, then a command of the package
-    folder=$1
-    shift
-    if [ -e "$folder/done" ]; then return; fi
-    printf '\n$ python -m'
-    printf ' %s' "$@"
-    printf '\n'
-    "$python" -m "$@"
-    touch "$folder/done"
-}
 
 members() { # {way: FOLDER,...} of the detections that a fold's models made of the images `held_back` or `new`
     list=

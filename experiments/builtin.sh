@@ -8,21 +8,8 @@
 # A stopped script goes on after the last command that ended well.
 set -eu
 
-python=${PYTHON:-python}
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+. "$(dirname "$0")/steps.sh"
 out=${OUT:-builtin}
-
-step() { # the folder that it fills, then a command of the package
-    folder=$1
-    shift
-    if [ -e "$folder/done" ]; then return; fi
-    printf '\n$ python -m'
-    printf ' %s' "$@"
-    printf '\n'
-    "$python" -m "$@"
-    mkdir -p "$folder"
-    touch "$folder/done"
-}
 
 step "$out/prepared" sartorius.prepare source=synthetic "paths.synthetic_dir=$out/images" \
     "source.images={cort: 110, shsy5y: 60, astro: 90}" source.unlabelled=0 source.test=1 seed=12 "output=$out/prepared"
@@ -37,10 +24,9 @@ if [ -n "${DATA:-}" ]; then
         "data.root=$DATA" "output=$out/score"
     score=score=$out/score
 fi
-# shellcheck disable=SC2086  # one word, or none
 "$python" -m sartorius.export "checkpoint=$out/run/checkpoints/best.ckpt" format=bundle weights=float16 name=builtin \
     "description='A U-Net for phase-contrast images of cortical neurons, astrocytes and SH-SY5Y cells'" \
     "intended_use='It was trained on generated images only, so that nobody owns a part of it: a start for a training on \
 annotated images of your own, and a first look at your images. Check what it finds before you use it.'" \
-    license=Apache-2.0 $score "output=$out/builtin.zip"
+    license=Apache-2.0 ${score:+"$score"} "output=$out/builtin.zip"
 echo "the model that comes along: cp $out/builtin.zip sartorius/networks/builtin.zip"

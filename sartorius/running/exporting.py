@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
-from sartorius.exports.bundle.card import SCORE, is_score, make_card
+from sartorius.exports.bundle.card import SCORE, TEXTS, is_score, make_card
 from sartorius.exports.bundle.example import MOST_PIXELS, read_example
 from sartorius.exports.trained import ModelCard, TrainedModel
 from sartorius.modules.two_stage import StoredDetections, TwoStageModule
@@ -27,8 +27,8 @@ from sartorius.structures.arrays import GreyImage
 from sartorius.structures.large_image import reader_of
 from sartorius.structures.reading import read_json
 
-_TEXTS = ("description", "intended_use", "not_for", "authors", "license", "cite")  # of the card
-_MADE_WITH = ("checkpoint", "model", "inference", "tta", "example", "name", *_TEXTS, "score")
+_OF_CARD = (*TEXTS, "authors")
+_MADE_WITH = ("checkpoint", "model", "inference", "tta", "example", "name", *_OF_CARD, "score")
 
 
 def build_trained(cfg: DictConfig) -> TrainedModel:
@@ -65,7 +65,7 @@ def build_trained(cfg: DictConfig) -> TrainedModel:
 def _card(cfg: DictConfig, metadata: Mapping[str, Any], before: Mapping[str, Any]) -> ModelCard:
     """Make the card from the options, see `make_card`."""
     score = None if cfg.score is None else read_score(Path(str(cfg.score)))
-    given = {key: plain(cfg[key]) for key in _TEXTS}
+    given = {key: plain(cfg[key]) for key in _OF_CARD}
     return make_card(cfg.name or Path(str(cfg.output)).stem, given, score, metadata, before)
 
 

@@ -12,6 +12,7 @@ from sartorius.rescoring import saved as saved_filter
 from sartorius.structures.rules import is_number
 from sartorius.structures.version import VERSION
 
+TEXTS = ("description", "intended_use", "not_for", "license", "cite")  # of a card, beside its name
 SCORE = ("competition_map", "competition_map_interval", "images")  # of metrics.json
 _DECIDE = ("model", "postprocess", saved_filter.KEY)  # on the cells, beside the weights
 
@@ -65,8 +66,7 @@ def card_of(model: TrainedModel, parameters: int, weights: str) -> dict[str, Any
 def _earlier_card(card: Any) -> dict[str, Any]:
     """Choose what an export takes over from the card of a bundle, which comes from anywhere: entries of known kinds."""
     known = card if isinstance(card, dict) else {}
-    texts = ("description", "intended_use", "not_for", "license", "cite")
-    kept: dict[str, Any] = {key: known[key] for key in texts if isinstance(known.get(key), str)}
+    kept: dict[str, Any] = {key: known[key] for key in TEXTS if isinstance(known.get(key), str)}
     if isinstance(authors := known.get("authors"), list):
         kept["authors"] = [str(name) for name in authors]
     if isinstance(score := known.get("score"), dict) and is_score(score):

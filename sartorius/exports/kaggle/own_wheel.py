@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from sartorius.files import write_zip
 
 _LEFT_OUT = ("__pycache__", "plugin", "conf")  # plugin: Hydra's sweepers, of multiruns
 
@@ -26,9 +27,7 @@ def write_own_wheel(folder: Path, package: Path, conf: Path, version: str, requi
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in content.items())
     content[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
     path = folder / f"sartorius-{version}-py3-none-any.whl"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for name, data in content.items():
-            wheel.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+    write_zip(path, content)
     return path
 
 

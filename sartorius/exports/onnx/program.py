@@ -40,6 +40,7 @@ class Part:
 
 PARTS = (
     Part("sartorius.errors", ["InputError"]),
+    Part("sartorius.files", ["atomic_path", "naming", "write_text"]),
     Part("sartorius.structures.arrays"),
     Part("sartorius.structures.cell_types", ["CELL_TYPES"]),
     Part("sartorius.structures.rules", ["Rule", "is_number", "number", "whole", "one_of", "list_of", "span", "map_of",
@@ -55,6 +56,7 @@ PARTS = (
          ["empty", "from_instances", "concatenate", "save", "load"]),
     Part("sartorius.structures.detection_checks", ["MOST_IN_ONE_PIECE"]),
     Part("sartorius.data.levels"),
+    Part("sartorius.networks.normalisation", ["LEAST_STD"]),
     Part(f"{_STANDALONE}.opencv"),
     Part("sartorius.postprocess.thresholds"),
     Part("sartorius.postprocess.paste"),

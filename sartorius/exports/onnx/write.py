@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +29,7 @@ from sartorius.exports.onnx.standalone.model import (
     FoundCells,
 )
 from sartorius.exports.trained import TrainedModel
-from sartorius.files import atomic_path, write_json, write_text
+from sartorius.files import atomic_path, write_json, write_text, write_zip
 from sartorius.inference.enlarged import Enlarged
 from sartorius.inference.tta import Augmented
 from sartorius.inference.windows import FiveCrops, Tiles, Whole
@@ -45,7 +44,6 @@ from sartorius.rescoring import saved as saved_filter
 
 _WINDOWS = {kind.__name__: kind for kind in (Whole, Tiles, FiveCrops, Enlarged, Augmented)}
 _LEAST_IOU = 0.99  # of each cell of run.py with that of torch on this machine, where both round alike
-_TIME = (1980, 1, 1, 0, 0, 0)  # of all members: the same model gives the same file
 _INSTEAD = "write format=bundle, which holds every model"
 _USAGE = """\
 `run.py` needs Python 3.10 or newer with numpy, scipy and onnxruntime, nothing else:
@@ -95,14 +93,13 @@ def write_onnx(model: TrainedModel, path: Path) -> None:
         write_text(folder / "README.md", readme(card, usage))
         (folder / standalone.EXAMPLE).parent.mkdir()
         Image.fromarray(model.example).save(folder / standalone.EXAMPLE)
-        table = standalone.table(standalone.rows_of(Path(model.example_name).stem, found))
-        write_text(folder / standalone.EXPECTED, "".join(f"{line}\n" for line in table))
+        rows = standalone.rows_of(Path(model.example_name).stem, found)
+        write_text(folder / standalone.EXPECTED, standalone.table(rows))
         _check(folder, path)
         files = sorted(file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-        with atomic_path(path) as zipped, zipfile.ZipFile(zipped, "w") as archive:
-            for file in files:
-                name = f"{path.stem}/{file.relative_to(folder).as_posix()}"
-                archive.writestr(zipfile.ZipInfo(name, _TIME), file.read_bytes(), zipfile.ZIP_DEFLATED)
+        content = {f"{path.stem}/{file.relative_to(folder).as_posix()}": file.read_bytes() for file in files}
+        with atomic_path(path) as zipped:
+            write_zip(zipped, content)
 
 
 def _check(folder: Path, path: Path) -> None:
@@ -134,7 +131,7 @@ def _supported(model: TrainedModel) -> tuple[UNetModule, TwoStageModule | None]:
     if not isinstance(module, UNetModule) or not isinstance(module.network, UNet):
         raise InputError(
             f"{model.source}: a {type(module).__name__} is not written as ONNX, only one U-Net is; {_INSTEAD}, or "
-            "export a single U-Net with checkpoint="
+            "export a single U-Net with checkpoint=, a crop segmenter behind it with model=two_stage"
         )
     if model.metadata.get(saved_filter.KEY):
         raise InputError(f"{model.source}: run.py has no false-positive filter; give filter=none, or {_INSTEAD}")

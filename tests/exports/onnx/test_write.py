@@ -54,7 +54,7 @@ def run(package, *arguments):
     command = f"{block}runpy.run_path(sys.argv[0], run_name='__main__')"
     return subprocess.run(
         [sys.executable, "-B", "-W", "error", "-c", command, str(package / "run.py"), *map(str, arguments)],
-        capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}, check=False,
+        capture_output=True, text=True, env={"OMP_NUM_THREADS": "1"}, check=False, cwd=package,
     )  # fmt: skip
 
 

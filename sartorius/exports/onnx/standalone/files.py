@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
+from sartorius.files import atomic_path
 from sartorius.structures.arrays import LabelMap
 
 SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -113,11 +113,14 @@ def write_labels(path: Path, labels: LabelMap) -> None:
             import tifffile
         except ImportError as error:
             raise InputError("--format tif needs tifffile; pip install tifffile, or give --format png") from error
-        _replacing(path, lambda temporary: tifffile.imwrite(temporary, labels, compression="zlib"))
+        with atomic_path(path) as temporary:
+            tifffile.imwrite(temporary, labels, compression="zlib")
     elif path.suffix == ".npy":
-        _replacing(path, lambda temporary: np.save(temporary, labels))
+        with atomic_path(path) as temporary:
+            np.save(temporary, labels)
     else:
-        _replacing(path, lambda temporary: temporary.write_bytes(_png(labels)))
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(_png(labels))
 
 
 def _png(labels: LabelMap) -> bytes:
@@ -129,17 +132,3 @@ def _png(labels: LabelMap) -> bytes:
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b""))
     packed = (struct.pack(">I", len(d)) + n + d + struct.pack(">I", zlib.crc32(n + d)) for n, d in chunks)
     return _PNG + b"".join(packed)
-
-
-def write_lines(path: Path, lines: list[str]) -> None:
-    """Write lines of text in UTF-8."""
-    _replacing(path, lambda temporary: temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8"))
-
-
-def _replacing(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

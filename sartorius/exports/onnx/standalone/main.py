@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from sartorius.errors import InputError
-from sartorius.exports.onnx.standalone.files import SUFFIXES, read_image, write_labels, write_lines
+from sartorius.exports.onnx.standalone.files import SUFFIXES, read_image, write_labels
 from sartorius.exports.onnx.standalone.model import FoundCells, OnnxModel
+from sartorius.files import write_text
 from sartorius.structures import rle
 from sartorius.structures.instances import Instances
 
@@ -39,11 +40,11 @@ def rows_of(image_id: str, cells: FoundCells) -> list[tuple[str, ...]]:
     return list(found) or [(image_id, "", "", "")]
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Format rows as lines of csv."""
+def table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Format rows as csv."""
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([COLUMNS, *rows])
-    return buffer.getvalue().splitlines()
+    return buffer.getvalue()
 
 
 def list_images(given: Sequence[str], output: Path, suffix: str) -> dict[str, Path]:
@@ -78,7 +79,7 @@ def predict(model: OnnxModel, images: dict[str, Path], output: Path, suffix: str
         write_labels(output / f"{image_id}{suffix}", cells.labels)
         rows += rows_of(image_id, cells)
         print(f"{image_id}: {len(cells)} cells")
-    write_lines(output / "cells.csv", table(rows))
+    write_text(output / "cells.csv", table(rows))
     return problems
 
 

@@ -18,6 +18,7 @@ from sartorius.exports.onnx.standalone.resizing import bilinear, mirror_to_multi
 from sartorius.exports.onnx.standalone.second import SecondStage, check_finite
 from sartorius.exports.onnx.standalone.tiling import predict_maps
 from sartorius.inference.scaled import resized, scaled_size
+from sartorius.networks.normalisation import LEAST_STD
 from sartorius.postprocess.cleaning import FillHoles, LargestPiece, ReopenHoles
 from sartorius.postprocess.decoders import Components, OffsetVoting, Watershed
 from sartorius.postprocess.finalise import Postprocess
@@ -38,7 +39,6 @@ from sartorius.structures.detections import Detections
 
 FORMAT, FORMAT_VERSION = "sartorius-onnx", 1
 NETWORK, SECOND, SETTINGS = "network.onnx", "second.onnx", "settings.json"  # SECOND: where there are two stages
-LEAST_STD = 1.0  # grey levels: what an image without contrast is divided by
 DECODERS: dict[str, Any] = {kind.__name__: kind for kind in (Components, OffsetVoting, Watershed)}
 STEPS: dict[str, Any] = {
     kind.__name__: kind

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from sartorius.data.images import ImageSource
 from sartorius.structures import checks
-from sartorius.structures.arrays import GreyImage, Ints, Mask
+from sartorius.structures.arrays import Bools, GreyImage, Ints, Mask
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -149,6 +149,10 @@ class CleanedSource:
     def instances(self, image_id: str) -> Instances:
         """Return the cleaned cells of an image."""
         return self.cleaning(self.source.instances(image_id))
+
+    def ignored(self, image_id: str) -> Bools | None:
+        """Return the pixels of an image that nobody has labelled."""
+        return self.source.ignored(image_id)
 
     def cell_type(self, image_id: str) -> str:
         """Return the name of the image's cell type."""

@@ -237,7 +237,8 @@ class InstanceDataset(Dataset[tuple[Tensor, Target]]):
         return {**self.__dict__, "cache": SampleCache(self.cache.max_bytes)}
 
     def _load(self, image_id: str) -> tuple[GreyImage, Instances]:
-        return self.source.image(image_id), self.source.instances(image_id)
+        instances, ignored = self.source.instances(image_id), self.source.ignored(image_id)
+        return self.source.image(image_id), instances if ignored is None else instances.with_region(ignored, DOUBTFUL)
 
     def _generator(self, epoch: int, image_id: str, repeat: int) -> np.random.Generator:
         # The id, not its index: an image has the same randomness in another fold or subset.

@@ -14,7 +14,7 @@ import numpy as np
 
 from sartorius.data.image_files import decode, within_memory
 from sartorius.errors import InputError
-from sartorius.structures.arrays import GreyImage
+from sartorius.structures.arrays import Bools, GreyImage
 from sartorius.structures.image_ids import check_image_id
 from sartorius.structures.instances import Instances
 
@@ -86,6 +86,9 @@ class ImageSource(Protocol):
 
     def instances(self, image_id: str) -> Instances:
         """Return the cells, at the size of the image."""
+
+    def ignored(self, image_id: str) -> Bools | None:
+        """Return the pixels that nobody has labelled, bool [H, W]; None where all are labelled."""
 
     def cell_type(self, image_id: str) -> str:
         """Return the name of the image's cell type, "" where it is not known."""

@@ -7,5 +7,8 @@ CELL_TYPES: tuple[str, ...] = ("shsy5y", "astro", "cort")
 # Class index of a doubtful cell: neither cell nor background to any loss.
 DOUBTFUL = -1
 
+# Cell type of a row that is no cell but a region nobody has labelled: it costs nothing in any loss.
+UNLABELLED = "unlabelled"
+
 HEIGHT = 520  # pixels, of every image of the competition
 WIDTH = 704

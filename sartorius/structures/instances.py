@@ -140,6 +140,12 @@ class Instances:
         """Return the competition's text of each cell, "" for one without pixels."""
         return rle.format(self.to_runs())
 
+    def with_region(self, mask: Bools, cell_type: int) -> Instances:
+        """Append the pixels of `mask` [H, W] that no cell covers as a last cell of this type."""
+        layers = self.layers.copy()
+        layers[0][mask & ~self.foreground()] = len(self) + 1
+        return Instances(layers, np.append(self.cell_types, cell_type))
+
     def select(self, index: ArrayLike) -> Instances:
         """Select cells by a boolean mask [N] or indices, renumber them in that order and drop empty layers."""
         chosen = np.arange(len(self))[np.asarray(index, dtype=None if np.size(index) else np.int64)]

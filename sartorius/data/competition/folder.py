@@ -1,5 +1,7 @@
 """The competition's folder: train.csv, train/, test/, train_semi_supervised/, sample_submission.csv.
 
+`sartorius.prepare source=folder` writes labelled images of any other kind in the same layout, see `about`.
+
 A labelled image is the rows of one id in train.csv (a row is a cell; an image without cells is one row with an empty
 annotation) and train/<id>.png. Rows and images that contradict each other raise InputError here, before any training.
 """
@@ -14,7 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import AnnotatedImages, doubts, labelled_image, parse_runs, read_table
+from sartorius.data.annotated_images import AnnotatedImages, doubts, labelled_image, parse_runs
+from sartorius.data.annotation_rows import read_table
+from sartorius.data.competition.about import read_about
 from sartorius.data.images import list_images
 from sartorius.errors import InputError, collected, raise_all
 from sartorius.structures import rle
@@ -43,7 +47,8 @@ class Competition(AnnotatedImages):
     they disagree, naming all that do; `check` decodes images and annotations. With `keep_going` bad images are left out
     and the reasons collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
 
-    cell_type_names: the names that class indices count in.
+    cell_type_names: the names that class indices count in. about: what the folder says about itself, see `About`; with
+    it an image may hold cells of several types.
     """
 
     def __init__(self, root: str | Path, cell_type_names: Sequence[str] = CELL_TYPES, keep_going: bool = False) -> None:
@@ -52,8 +57,9 @@ class Competition(AnnotatedImages):
         self.cell_type_names = tuple(cell_type_names)
         self.problems: list[str] = []
         check_layout(self.root)
+        self.about = read_about(self.root)
         table = read_table(self.csv)
-        self.has_wells = "sample_id" in table
+        self.has_wells = "sample_id" in table or "group" in table
         rows = {str(image_id): group for image_id, group in table.groupby("id", sort=True)}
         types = tuple(table["cell_type"].unique())
         self._collect(lambda image_id: self._add(image_id, rows[image_id], types), rows)
@@ -85,7 +91,9 @@ class Competition(AnnotatedImages):
 
     def _add(self, image_id: str, rows: pd.DataFrame, types: Sequence[str]) -> None:
         path = self.root / "train" / f"{image_id}.png"
-        self.images[image_id] = labelled_image(image_id, rows, self.csv, path, self.cell_type_names, types)
+        self.images[image_id] = labelled_image(
+            image_id, rows, self.csv, path, self.cell_type_names, types, self.about is not None
+        )
 
     @cached_property
     def drawn_with(self) -> str:
@@ -109,8 +117,8 @@ class Competition(AnnotatedImages):
     def instances(self, image_id: str) -> Instances:
         """Get the image's cells as annotated, in the order of train.csv. Decoded at every call: datasets keep them."""
         record = self.record(image_id)
-        cell_type = self.cell_type_names.index(record.cell_type)
-        return Instances.from_runs(self.runs(image_id), np.full(len(record), cell_type))
+        types = np.array([self.cell_type_names.index(name) for name in record.types], np.int64)
+        return Instances.from_runs(self.runs(image_id), types)
 
     def check(self, images: Iterable[str] | None = None) -> None:
         """Decode these images (default: all) and their annotations; raises InputError naming all that are bad.
@@ -127,6 +135,7 @@ class Competition(AnnotatedImages):
     def _decode(self, image_id: str) -> None:
         self.image(image_id)
         self.runs(image_id)
+        self.ignored(image_id)
 
     def test_images(self) -> list[Path]:
         """Return the PNGs of test/, sorted; empty when there is no such folder."""

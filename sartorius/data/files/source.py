@@ -172,6 +172,9 @@ class FileImages:
         """Return no cells, at the size of the image."""
         return Instances.empty(*self.size(image_id))
 
+    def ignored(self, image_id: str) -> None:
+        """Return None: there are no labels."""
+
     def cell_type(self, image_id: str) -> str:
         """Return "": not known."""
         return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import pandas as pd
 
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.competition.audit import DUPLICATE_IOU, first_of, listing, named
 from sartorius.data.livecell.coco_cells import cell_runs, count_clipped
-from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, Shared, field_of, shared_images
+from sartorius.data.livecell.folder import SPLITS, LiveCell, LiveCellSplit, field_of
 from sartorius.errors import collected
 from sartorius.structures import rle
 from sartorius.structures.progress import progress_bar
@@ -114,3 +116,26 @@ def _notes(table: pd.DataFrame) -> list[str]:
         if images:
             notes.append(f"{what}: {int(table[column].sum())} in {len(images)} images{first_of(images, SHOWN)}")
     return notes
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Overlap of two splits: images of one name, fields of view, wells; sorted names."""
+
+    first: str
+    second: str
+    images: tuple[str, ...]
+    fields: tuple[str, ...]
+    wells: tuple[str, ...]
+
+
+def shared_images(splits: Mapping[str, Sequence[str]]) -> list[Shared]:
+    """Return the overlap of every pair of `splits` (name -> image ids), in their order."""
+    shared = []
+    for first, second in combinations(splits, 2):
+        both = (
+            tuple(sorted({of(p) for p in splits[first]} & {of(p) for p in splits[second]}))
+            for of in (str, field_of, well_of)
+        )
+        shared.append(Shared(first, second, *both))
+    return shared

@@ -15,12 +15,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sartorius.data.annotation_rows import well_of
 from sartorius.data.images import read_grey
 from sartorius.data.livecell.coco import CocoImage, read_coco
 from sartorius.data.livecell.coco_cells import cell_runs, check_cells
@@ -158,6 +156,9 @@ class LiveCellSplit:
         )
         return cells if (cells.areas > 0).all() else cells.select(cells.areas > 0)
 
+    def ignored(self, image_id: str) -> None:
+        """Return None: all pixels are labelled."""
+
     def cell_type(self, image_id: str) -> str:
         """Return the image's cell line."""
         return self.record(image_id).line
@@ -224,26 +225,3 @@ class LiveCell:
                 raise InputError(f"{places[0]}: no such folder of images; {_HOW_TO_GET}")
             self._read[name] = LiveCellSplit(file, folder, self.cell_type_names, self.repeated)
         return self._read[name]
-
-
-@dataclass(frozen=True)
-class Shared:
-    """Overlap of two splits: images of one name, fields of view, wells; sorted names."""
-
-    first: str
-    second: str
-    images: tuple[str, ...]
-    fields: tuple[str, ...]
-    wells: tuple[str, ...]
-
-
-def shared_images(splits: Mapping[str, Sequence[str]]) -> list[Shared]:
-    """Return the overlap of every pair of `splits` (name -> image ids), in their order."""
-    shared = []
-    for first, second in combinations(splits, 2):
-        both = (
-            tuple(sorted({of(p) for p in splits[first]} & {of(p) for p in splits[second]}))
-            for of in (str, field_of, well_of)
-        )
-        shared.append(Shared(first, second, *both))
-    return shared

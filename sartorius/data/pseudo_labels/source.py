@@ -14,14 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import (
-    AnnotatedImages,
-    LabelledImage,
-    labelled_image,
-    parse_runs,
-    read_table,
-    well_of,
-)
+from sartorius.data.annotated_images import AnnotatedImages, LabelledImage, labelled_image, parse_runs
+from sartorius.data.annotation_rows import read_table, well_of
 from sartorius.data.images import list_images
 from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
 from sartorius.errors import InputError, collected, raise_all

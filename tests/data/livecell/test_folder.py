@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sartorius.data.livecell.audit import audit_livecell
-from sartorius.data.livecell.folder import CELL_LINES, LiveCell, LiveCellSplit, field_of, shared_images
+from sartorius.data.livecell.audit import audit_livecell, shared_images
+from sartorius.data.livecell.folder import CELL_LINES, LiveCell, LiveCellSplit, field_of
 from sartorius.errors import InputError
 from tests.data.livecell.livecell_folder import HEIGHT, NAMES, WIDTH, annotation, edit, rectangle, write_livecell
 

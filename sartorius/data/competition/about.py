@@ -1,0 +1,59 @@
+"""dataset.json of a folder that `sartorius.prepare` or `sartorius.correct` wrote: cell types, pixel size, reading.
+
+The competition's own folder has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sartorius.errors import InputError
+from sartorius.files import write_json
+from sartorius.structures.cell_types import UNLABELLED
+from sartorius.structures.reading import read_json
+
+NAME = "dataset.json"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class About:
+    """What a folder of labelled images says about itself.
+
+    cell_types: names that its rows may have, in the order of class indices.  pixel_size: micrometres of a pixel; None
+    where it is not known.  reading: how the original files were read, the arguments of `files.source.FileImages`.
+
+    Raises InputError for no cell types, repeated ones, and the reserved name `unlabelled`.
+    """
+
+    cell_types: tuple[str, ...]
+    pixel_size: float | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = self.cell_types
+        if not names or len({*names}) < len(names) or UNLABELLED in names or not all(names):
+            raise InputError(f"cell types {', '.join(names) or 'none'}: expected different names, none '{UNLABELLED}'")
+
+    def write(self, root: Path) -> None:
+        """Write dataset.json into a folder, atomically."""
+        write_json(root / NAME, {"version": _VERSION, **asdict(self)})
+
+
+def read_about(root: Path) -> About | None:
+    """Read dataset.json of a folder; None where there is none. Raises InputError for one that is malformed."""
+    path = root / NAME
+    if not path.is_file():
+        return None
+    remedy = "write the folder again with `python -m sartorius.prepare source=folder`"
+    content = read_json(path, remedy)
+    if not isinstance(content, dict) or content.get("version") != _VERSION:
+        raise InputError(f"{path}: expected version {_VERSION} of this file; {remedy}")
+    types, size, reading = (content.get(key) for key in ("cell_types", "pixel_size", "reading"))
+    fine = isinstance(reading, dict) and isinstance(size, float | int | None)
+    if not fine or not isinstance(types, list) or not all(isinstance(name, str) for name in types):
+        raise InputError(f"{path}: expected cell_types, pixel_size and reading; {remedy}")
+    return About(tuple(types), size, reading)

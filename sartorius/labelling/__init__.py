@@ -1,0 +1,1 @@
+"""Labels: those of other programs read in, predictions corrected, and the images to label next."""

@@ -1,0 +1,1 @@
+"""Settings of an experiment chosen from the data and the machine."""

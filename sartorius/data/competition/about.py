@@ -53,7 +53,11 @@ def read_about(root: Path) -> About | None:
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise InputError(f"{path}: expected version {_VERSION} of this file; {remedy}")
     types, size, reading = (content.get(key) for key in ("cell_types", "pixel_size", "reading"))
-    fine = isinstance(reading, dict) and isinstance(size, float | int | None) and isinstance(types, list)
-    if not fine or not all(isinstance(name, str) for name in types):
+    if not (
+        isinstance(types, list)
+        and all(isinstance(name, str) for name in types)
+        and isinstance(size, float | int | None)
+        and isinstance(reading, dict)
+    ):
         raise InputError(f"{path}: expected cell_types, pixel_size and reading; {remedy}")
     return About(tuple(types), size, reading)

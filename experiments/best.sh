@@ -7,7 +7,7 @@
 #
 #   DATA=FOLDER IMAGES=FOLDER OUT=best FOLDS=3 JOBS=2 sh experiments/best.sh [overrides of the U-Nets' training]
 #
-# A stopped script goes on after the last command that ended well.
+# A stopped script goes on after the last command that ended well, and within a training.
 set -eu
 
 . "$(dirname "$0")/steps.sh"
@@ -47,8 +47,8 @@ train() { # a way of feeding, the folder of the run, its fold, then overrides
     multiscale | rotated) set -- "transform=$way" transform.crop.height=128 transform.crop.width=128 "$@" ;;
     *) echo "WAYS: no way '$way'" >&2 && exit 1 ;;
     esac
-    step "$run" sartorius.train experiment=unet_cpu "data.root=$data" "data.n_folds=$folds" "data.fold=$of" \
-        "hydra.run.dir=$run" "leaderboard=$out/leaderboard.csv" "$@"
+    fit "$run" experiment=unet_cpu "data.root=$data" "data.n_folds=$folds" "data.fold=$of" \
+        "leaderboard=$out/leaderboard.csv" "$@"
 }
 
 one_fold() { # trains the models of a fold, and predicts what they were not trained on; then overrides
@@ -69,8 +69,7 @@ one_fold() { # trains the models of a fold, and predicts what they were not trai
         done
     done
     # shellcheck disable=SC2086  # several words, or none
-    step "$out/crops$number" sartorius.train experiment=cropseg_cpu "data.root=$data" "data.n_folds=$folds" \
-        "data.fold=$number" "hydra.run.dir=$out/crops$number" $crops
+    fit "$out/crops$number" experiment=cropseg_cpu "data.root=$data" "data.n_folds=$folds" "data.fold=$number" $crops
     step "$out/joined$number" sartorius.ensemble "members={$(members held_back "$number")}" fusion=wbf \
         "output=$out/joined$number"
     step "$out/second$number" sartorius.predict model=two_stage "model.first=$out/joined$number/detections" \

@@ -14,3 +14,10 @@ step() { # the folder that it fills, then a command of the package
     mkdir -p "$folder"
     touch "$folder/done"
 }
+
+fit() { # the folder of a run, then overrides of its training; goes on with one that was stopped
+    fitted=$1
+    shift
+    if [ -e "$fitted/checkpoints/last.ckpt" ]; then set -- "$@" "ckpt_path=$fitted/checkpoints/last.ckpt"; fi
+    step "$fitted" sartorius.train "hydra.run.dir=$fitted" "$@"
+}

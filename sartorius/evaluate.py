@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from sartorius.data import provenance
 from sartorius.data.competition.folder import Competition
-from sartorius.data.competition.folds import make_folds, read_folds
+from sartorius.data.competition.folds import choose_folds
 from sartorius.data.out_of_fold import type_names
 from sartorius.errors import InputError
 from sartorius.metrics import report
@@ -109,8 +109,7 @@ def chosen_images(cfg: DictConfig, truth: Competition) -> list[str]:
     """List the labelled images that the config asks for: those of a fold, those listed, or all."""
     images = list(truth.ids)
     if cfg.data.fold is not None and cfg.checkpoint is None:
-        file = cfg.data.fold_file
-        folds = make_folds(truth, cfg.data.n_folds, cfg.data.fold_seed) if file is None else read_folds(file, truth)
+        folds = choose_folds(truth, cfg.data.n_folds, cfg.data.fold_seed, cfg.data.fold_file)
         images = folds.split(cfg.data.fold)[1]
     if cfg.images is not None:
         listed = {truth.record(image_id).id for image_id in wiring.path_list(cfg.images)}

@@ -2,7 +2,8 @@
 
 `source=livecell | synthetic_livecell` do the same for LIVECell, which comes split: its audit tells what splits share.
 Outputs go to `output` (default runs/prepare/<name of the data folder>): audit.txt, audit.csv (a row per image)
-and, for the competition's layout, folds.csv. Nothing is written into a folder that was there before.
+and, for the competition's layout, folds.csv. Nothing is written into a folder that was there before, but for the
+folds.csv of own labels: images that were added get a fold there, the others keep theirs.
 """
 
 from __future__ import annotations
@@ -36,17 +37,23 @@ def prepare(
 ) -> str:
     """Audit the competition folder `root`, write audit.txt and audit.csv into `output`, and folds; returns the text.
 
-    The fold file is not written while images have problems: InputError, after the audit is written.
+    Images keep the fold that they have in a file which the folder itself keeps. The fold file is not written while
+    images have problems: InputError, after the audit is written.
     """
     from sartorius.data.competition.audit import audit
     from sartorius.data.competition.folder import Competition
-    from sartorius.data.competition.folds import make_folds
+    from sartorius.data.competition.folds import FILE, extend_folds, make_folds
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the page says the same
         competition = Competition(root, cell_types, keep_going=True)
         audited = audit(competition, cleaning)
-        folds = make_folds(competition, n_folds, fold_seed) if not audited.problems else None
+        if audited.problems:
+            folds = None
+        elif fold_file == root / FILE:
+            folds = extend_folds(competition, n_folds, fold_seed, fold_file)
+        else:
+            folds = make_folds(competition, n_folds, fold_seed)
     text = _write_audit(root, output, audited.text(folds), audited.images, audited.problems)
     assert folds is not None  # there are no problems
     folds.write(fold_file)
@@ -98,8 +105,11 @@ def main(cfg: DictConfig) -> Any:
         print(prepare_livecell(source, output))
         name = "livecell" if cfg.source._target_.startswith("sartorius.data.") else "synthetic_livecell"
         return print_next("train", {"experiment": "unet_livecell", "data": name, "data.root": root})
+    from sartorius.data.competition.about import read_about
+
     cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
-    fold_file = Path(str(cfg.fold_file)) if cfg.fold_file else output / "folds.csv"
+    own = read_about(root) is not None
+    fold_file = Path(str(cfg.fold_file)) if cfg.fold_file else (root if own else output) / "folds.csv"
     print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(cfg.cell_types)))
     print_next("train", {"experiment": "maskrcnn_r50", "data.root": root, "data.fold_file": fold_file})
 

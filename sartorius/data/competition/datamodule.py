@@ -10,7 +10,7 @@ from typing import Any
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import CleanedSource, Cleaning
 from sartorius.data.competition.folder import Competition
-from sartorius.data.competition.folds import Folds, check_leak, make_folds, read_folds
+from sartorius.data.competition.folds import check_leak, choose_folds
 from sartorius.data.competition.leaks import admitted
 from sartorius.data.loading.labelled import LabelledDataModule, subset
 from sartorius.data.provenance import ALL, SPLIT
@@ -26,8 +26,8 @@ class SupervisedDataModule(LabelledDataModule):
 
     root: folder in the competition's layout.  fold: the one that is validated on; `all`: every labelled image is
     trained on (but for those that the cleaning drops) and none is validated; the folds are not made.
-    fold_file: a csv of `sartorius.prepare`; None assigns `n_folds` folds by `fold_seed` (apart from `seed`:
-    another training seed must not change the validation images).
+    fold_file: a csv of `sartorius.prepare`; None is the file that a folder with a dataset.json keeps, else assigns
+    `n_folds` folds by `fold_seed` (apart from `seed`: another training seed must not change the validation images).
     images: train on these ids only, or on the first so many of the fold that have cells; without `val_images` they
     are also validated on (overfitting on purpose).  val_images: validate on these ids instead of the fold's.
     loading: the arguments of `LabelledDataModule`.
@@ -92,7 +92,8 @@ class SupervisedDataModule(LabelledDataModule):
             if everything := sorted({*self.competition.ids} - dropped):
                 return everything, []
             raise InputError(f"{self.root}: no labelled image is left to train on")
-        train, val = self._folds().split(self.fold)
+        folds = choose_folds(self.competition, self.n_folds, self.fold_seed, self.fold_file)
+        train, val = folds.split(self.fold)
         train = [image_id for image_id in train if image_id not in dropped]
         if self.images is not None:
             train = subset(self.images, train, self.competition, f"fold {self.fold}")
@@ -112,11 +113,6 @@ class SupervisedDataModule(LabelledDataModule):
         if self.competition.has_wells or self.chosen_val_images is not None:
             check_leak(train, val, self.competition.wells)
         return train, val
-
-    def _folds(self) -> Folds:
-        if self.fold_file is not None:
-            return read_folds(self.fold_file, self.competition)
-        return make_folds(self.competition, self.n_folds, self.fold_seed)
 
     def _build_datasets(self) -> None:
         source = self.competition if self.cleaning is None else CleanedSource(self.competition, self.cleaning)

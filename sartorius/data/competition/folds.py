@@ -1,8 +1,10 @@
 """Folds of images: grouped by plate well, stratified by cell type, stored as a csv file.
 
 Images of one plate well show the same cells days or fields apart, so a well in training and validation flatters the
-score (by 0.0055 on this competition). Wells are assigned greedily, largest first, to the fold where they unbalance
-least, then exchanged while that helps.
+score (by 0.0055 on this competition).
+
+A folder with a dataset.json, which grows as people label, keeps its folds in a file of its own: an image that has a
+fold stays there (`extend_folds`), so that weights of fold k never see a validation image of fold k in a later round.
 """
 
 from __future__ import annotations
@@ -15,16 +17,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sartorius.data.competition.about import read_about
+from sartorius.data.competition.fold_assignment import assign_folds
 from sartorius.data.competition.folder import Competition
 from sartorius.errors import InputError, raise_all
 from sartorius.files import write_csv
-from sartorius.structures.arrays import Floats, Ints
+from sartorius.structures.arrays import Ints
 
 COLUMNS = ("id", "fold", "cell_type", "well")
-# Beside the images of each type, which weigh 1: the cells of each type, so that no fold gets all dense images.
-CELLS_WEIGHT = 0.5
-# And all images whatever their type, so that small types do not pile up in one fold and no fold stays empty.
-ALL_WEIGHT = 0.5
+FILE = "folds.csv"  # in a folder with a dataset.json
+_REMEDY = "python -m sartorius.prepare"
 
 
 @dataclass(frozen=True)
@@ -62,102 +64,110 @@ def make_folds(competition: Competition, n_folds: int, seed: int) -> Folds:
             "only, and scores may flatter where a well lies on both sides",
             stacklevel=2,
         )
+    return _table(competition, assign_image_folds(competition, competition.ids, n_folds, seed))
+
+
+def extend_folds(competition: Competition, n_folds: int, seed: int, path: Path) -> Folds:
+    """Assign the images that a fold file lacks, and leave out those that are gone; all others keep their fold.
+
+    An image whose well is in a fold joins it; other wells are assigned as in `assign_folds`, beside those that stay.
+    There are `n_folds` folds, fewer while there are fewer wells, and never fewer than the file has. Without the file
+    all are assigned. Raises InputError where the file is malformed, or a well lies in two folds.
+    """
     ids = competition.ids
-    fold = assign_image_folds(competition, ids, n_folds, seed)
+    before: dict[str, int] = {}
+    if path.is_file():
+        table = _read(path)
+        fold_of = dict(zip(table["id"], table["fold"], strict=True))
+        kept = {image_id: fold_of[image_id] for image_id in ids if image_id in fold_of}
+        check_wells(kept, competition.wells, path)
+        before = {competition.wells[image_id]: fold for image_id, fold in kept.items()}
+    count = min(n_folds, len({competition.wells[image_id] for image_id in ids}))
+    count = max([count, *(fold + 1 for fold in before.values())])
+    return _table(competition, assign_image_folds(competition, ids, count, seed, before, least=1))
+
+
+def update_folds(root: Path, n_folds: int, seed: int = 0) -> Folds:
+    """Write folds.csv into a folder with a dataset.json whose images have changed, see `extend_folds`.
+
+    Raises InputError where there is no dataset.json, and as `extend_folds` does.
+    """
+    if (about := read_about(root)) is None:
+        raise InputError(f"{root}: no dataset.json in it; only folders of own labels keep folds, see data.fold_file")
+    folds = extend_folds(Competition(root, about.cell_types), n_folds, seed, root / FILE)
+    folds.write(root / FILE)
+    return folds
+
+
+def choose_folds(competition: Competition, n_folds: int, seed: int, file: str | Path | None) -> Folds:
+    """Read the folds of a file, else those that the folder keeps itself, else assign `n_folds` folds by the seed.
+
+    A file has its own number of folds. Raises InputError as `read_folds` and `make_folds` do.
+    """
+    own = competition.root / FILE
+    if file is None and competition.about is not None and own.is_file():
+        return read_folds(own, competition, f"python -m sartorius.prepare data.root={competition.root}")
+    return make_folds(competition, n_folds, seed) if file is None else read_folds(file, competition)
+
+
+def _table(competition: Competition, fold: Ints) -> Folds:
+    ids = competition.ids
     types = [competition.cell_type(image_id) for image_id in ids]
     shown = [competition.wells[image_id] if competition.has_wells else "" for image_id in ids]
     return Folds(pd.DataFrame({"id": ids, "fold": fold, "cell_type": types, "well": shown}))
 
 
-def assign_folds(wells: Sequence[str], types: Sequence[str], cells: Sequence[int], n_folds: int, seed: int) -> Ints:
-    """Assign each image to a fold, int64 [images], by its well, cell type and number of cells.
-
-    Greedy: wells in falling order of size (ties in an order drawn from `seed`), each to the fold that keeps the sum of
-    squared shares of every type's images and cells smallest; then exchanges. Raises InputError where
-    n_folds is below 2 or above the number of wells.
-    """
-    names, well = np.unique(np.asarray(wells), return_inverse=True)
-    if not 2 <= n_folds <= len(names):
-        raise InputError(
-            f"{n_folds} folds of {len(names)} plate wells: expected 2 to {len(names)} folds; set data.n_folds"
-        )
-    load = _shares(well, types, cells)
-    order = np.random.default_rng(seed).permutation(len(names))
-    order = order[np.argsort(-load.sum(axis=1)[order], kind="stable")]
-    total, fold_of_well = np.zeros((n_folds, load.shape[1])), np.zeros(len(names), np.int64)
-    for index in order:
-        growth = ((total + load[index]) ** 2 - total**2).sum(axis=1)
-        fold = int(np.argmin(growth))
-        fold_of_well[index] = fold
-        total[fold] += load[index]
-    return _exchange(load, fold_of_well, n_folds)[well]
-
-
-def assign_image_folds(competition: Competition, images: Sequence[str], n_folds: int, seed: int) -> Ints:
+def assign_image_folds(
+    competition: Competition,
+    images: Sequence[str],
+    n_folds: int,
+    seed: int,
+    before: Mapping[str, int] | None = None,
+    least: int = 2,
+) -> Ints:
     """Assign some labelled images to folds, int64 [images]; see `assign_folds`."""
     records = [competition.record(image_id) for image_id in images]
-    wells = [competition.wells[image_id] for image_id in images]
-    return assign_folds(
-        wells, [record.cell_type for record in records], [len(record) for record in records], n_folds, seed
-    )
+    wells, types = [competition.wells[image_id] for image_id in images], [record.cell_type for record in records]
+    return assign_folds(wells, types, [len(record) for record in records], n_folds, seed, before, least)
 
 
-def _exchange(load: Floats, fold: Ints, n_folds: int) -> Ints:
-    """Exchange or move single wells between folds while that lowers the sum of squares."""
-    load = np.concatenate((load, np.zeros((n_folds, load.shape[1]))))  # an empty well in each fold: its partner moves
-    fold = np.concatenate((fold, np.arange(n_folds)))
-    total = np.stack([load[fold == f].sum(axis=0) for f in range(n_folds)])
-    improved = True
-    while improved:
-        improved = False
-        for i in range(len(fold)):
-            change = load - load[i]
-            growth = 2 * (change * (total[fold[i]] - total[fold] + change)).sum(axis=1)
-            j = int(np.argmin(growth))
-            if growth[j] < -1e-9:  # a well of the same fold gives growth >= 0, as 2 * change^2
-                total[fold[i]] += change[j]
-                total[fold[j]] -= change[j]
-                fold[i], fold[j] = fold[j], fold[i]
-                improved = True
-    return fold[:-n_folds]
-
-
-def _shares(well: Ints, types: Sequence[str], cells: Sequence[int]) -> Floats:
-    """Return [wells, 2 x types + 1]: weighted shares of each type's images, its cells and all images, in each well."""
-    names, kind = np.unique(np.asarray(types), return_inverse=True)
-    load = np.zeros((int(well.max()) + 1, 2 * len(names) + 1))
-    np.add.at(load, (well, kind), 1.0)
-    np.add.at(load, (well, kind + len(names)), np.asarray(cells, float))
-    load[:, -1] = np.bincount(well)
-    share: Floats = load / np.maximum(load.sum(axis=0), 1)
-    share[:, len(names) : -1] *= CELLS_WEIGHT
-    share[:, -1] *= ALL_WEIGHT
-    return share
-
-
-def read_folds(path: str | Path, competition: Competition) -> Folds:
+def read_folds(path: str | Path, competition: Competition, remedy: str = _REMEDY) -> Folds:
     """Read a fold file of exactly these labelled images.
 
-    Raises InputError where the file is missing or malformed, names other images, or a well lies in two folds.
+    remedy: the command that writes it. Raises InputError where the file is missing or malformed, names other images, or
+    a well lies in two folds.
     """
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such fold file; write one with `python -m sartorius.prepare`") from None
-    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: not a readable fold file ({error}); write it again with `python -m sartorius.prepare`"
-        ) from error
-    if missing := [column for column in COLUMNS[:2] if column not in table]:
-        raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
-    _check_rows(path, table, competition)
-    table = table.assign(fold=table["fold"].astype(int)).sort_values("id", ignore_index=True)
+    table = _read(path)
+    listed, labelled = set(table["id"]), set(competition.ids)
+    for names, what in ((labelled - listed, "lacks"), (listed - labelled, "also names")):
+        if names:
+            raise InputError(
+                f"{path}: {what} {len(names)} images ({', '.join(sorted(names)[:3])}) compared with "
+                f"{competition.csv}; it was made for other images: write it again with `{remedy}`"
+            )
+    numbers = {*table["fold"]}
+    if remedy == _REMEDY and (empty := sorted({*range(max(numbers) + 1)} - numbers)):
+        raise InputError(f"{path}: no image in fold {empty[0]}; folds count from 0 without gaps")
     if competition.has_wells:
         check_wells(dict(zip(table["id"], table["fold"], strict=True)), competition.wells, path)
     return Folds(table)
 
 
-def _check_rows(path: str | Path, table: pd.DataFrame, competition: Competition) -> None:
+def _read(path: str | Path) -> pd.DataFrame:
+    """Read the rows of a fold file, sorted by id, `fold` as int."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such fold file; write one with `{_REMEDY}`") from None
+    except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a readable fold file ({error}); write it again with `{_REMEDY}`") from error
+    if missing := [column for column in COLUMNS[:2] if column not in table]:
+        raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
+    _check_rows(path, table)
+    return table.assign(fold=table["fold"].astype(int)).sort_values("id", ignore_index=True)
+
+
+def _check_rows(path: str | Path, table: pd.DataFrame) -> None:
     row = np.arange(2, len(table) + 2)
     bad, again = ~table["fold"].str.fullmatch("[0-9]{1,6}").to_numpy(bool), table["id"].duplicated().to_numpy(bool)
     folds, ids = table["fold"], table["id"]
@@ -173,15 +183,6 @@ def _check_rows(path: str | Path, table: pd.DataFrame, competition: Competition)
             ),
         ]
     )
-    listed, labelled = set(table["id"]), set(competition.ids)
-    for names, what in ((labelled - listed, "lacks"), (listed - labelled, "also names")):
-        if names:
-            raise InputError(
-                f"{path}: {what} {len(names)} images ({', '.join(sorted(names)[:3])}) compared with "
-                f"{competition.csv}; it was made for other images: write it again with `python -m sartorius.prepare`"
-            )
-    if empty := sorted(set(range(int(table["fold"].astype(int).max()) + 1)) - set(table["fold"].astype(int))):
-        raise InputError(f"{path}: no image in fold {empty[0]}; folds count from 0 without gaps")
 
 
 def check_wells(fold_of: Mapping[str, int], wells: Mapping[str, str], path: str | Path) -> None:
@@ -192,7 +193,8 @@ def check_wells(fold_of: Mapping[str, int], wells: Mapping[str, str], path: str 
         if fold_of[other] != fold:
             raise InputError(
                 f"{path}: images {other} (fold {fold_of[other]}) and {image_id} (fold {fold}) are of one plate well "
-                f"'{wells[image_id]}', which flatters scores; write the file again with `python -m sartorius.prepare`"
+                f"'{wells[image_id]}', which flatters scores; correct the groups, or delete the file, write it with "
+                "`python -m sartorius.prepare` and train from new weights"
             )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sartorius.data.competition.fold_assignment import assign_folds
 from sartorius.data.competition.folder import Competition
-from sartorius.data.competition.folds import assign_folds, check_leak, make_folds, read_folds
+from sartorius.data.competition.folds import check_leak, make_folds, read_folds
 from sartorius.errors import InputError
 from tests.conftest import write_competition
 

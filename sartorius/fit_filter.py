@@ -47,9 +47,7 @@ def fit_filter(
     from sartorius.running.saved_cells import well_folds
 
     loaded = saved.read_all("comparing cells")
-    examples = [
-        Example.of(detections, saved.cells(detections), truth.runs(detections.image_id)) for detections in loaded
-    ]
+    examples = [Example.of(d, saved.cells(d), truth.runs(d.image_id), truth.ignored(d.image_id)) for d in loaded]
     fold = well_folds(truth, saved.image_ids, folds, seed, least=3)
     filtered = training.cross_fitted(examples, fold, thresholds, regressor)
     fitted = training.fit(examples, fold, thresholds, regressor, truth.cell_type_names)

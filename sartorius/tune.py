@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     best, numbers = write_results(searcher, output, cell_types, folds, wiring.plain(cfg.bootstrap), cfg.accept_loss)
     if asked:
         rated = [
-            precision.rate_cells(folder[image_id].load(image_id), truth.runs(image_id), best)
+            precision.rate_cells(folder[image_id].load(image_id), truth.runs(image_id), best, truth.ignored(image_id))
             for image_id in progress_bar(list(folder), "rating")
         ]
         least_cells = cfg.pseudo_labels.least_cells
@@ -88,8 +88,9 @@ def build_searcher(
     grids = wiring.instantiate(cfg.search).grids(post)
     lowest = floor(grids, thresholds_of(post, truth.cell_type_names))
     tables = Tables(
-        list(folder), lambda image_id: folder[image_id].load(image_id), truth.runs, post, lowest, cfg.cache_megabytes
-    )
+        list(folder), lambda image_id: folder[image_id].load(image_id), truth.runs, post, lowest, cfg.cache_megabytes,
+        truth.ignored,
+    )  # fmt: skip
     searched = {name: asdict(grid) for name, grid in grids.items()}
     about = {"detections": tables.digest, "postprocess": to_saved(post), "search": searched}
     check_same_search(Path(str(cfg.output)), {**about, "seed": cfg.seed, "folds": cfg.folds})

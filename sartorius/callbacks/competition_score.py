@@ -48,8 +48,9 @@ class CompetitionScore(ImageCallback):
             if self._boxes is None:
                 self._boxes = BoxAP(detections.cell_type_names, self.max_detections).to(validation.module.device)
             self._boxes.update(
-                image.index, detections.boxes, detections.scores, detections.cell_types, cells.boxes, cells.cell_types
-            )
+                image.index, detections.boxes, detections.scores, detections.cell_types, cells.boxes, cells.cell_types,
+                image.ignored,
+            )  # fmt: skip
 
     def on_scoring_end(self, validation: Validation) -> None:
         """Log the scores and add them to the validation in float64; a collective call."""

@@ -17,7 +17,7 @@ from sartorius.errors import InputError
 from sartorius.files import write_csv
 from sartorius.modules.base import BoxPromptedModule
 from sartorius.postprocess.paste import paste_masks
-from sartorius.structures.arrays import AnyFloats, Floats, Ints
+from sartorius.structures.arrays import AnyFloats, Bools, Floats, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
@@ -55,7 +55,7 @@ class CropScores(ImageCallback):
     def on_scored_image(self, validation: Validation, image: ScoredImage) -> None:
         """Compare the cells of an image with the masks that were segmented in their boxes."""
         boxes = self._module.given_boxes(image.target).cpu().numpy()
-        scores = cell_scores(image.detections, image.cells, boxes, self.threshold)
+        scores = cell_scores(image.detections, image.cells, boxes, self.threshold, image.ignored)
         names = [image.detections.cell_type_names[k] for k in image.target.cell_types.tolist()]
         self._cells[image.index] = pd.DataFrame(scores, columns=list(COLUMNS)).assign(cell_type=names)
 
@@ -70,19 +70,24 @@ class CropScores(ImageCallback):
             write_csv(self.folder / "crop_scores.csv", self.table.reset_index())
 
 
-def cell_scores(detections: Detections, cells: Instances, boxes: AnyFloats, threshold: float) -> Floats:
+def cell_scores(
+    detections: Detections, cells: Instances, boxes: AnyFloats, threshold: float, ignored: Bools | None = None
+) -> Floats:
     """Return IoU and Dice of each cell with the detection of the same index, and IoU with the ellipse in its box.
 
-    boxes: [N, 4], as given. Returns float64 [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
+    boxes: [N, 4], as given. ignored: bool [H, W], pixels that nobody has labelled, which do not count. Returns float64
+    [N, 3], columns as in COLUMNS. Raises ValueError where the numbers
     of cells differ.
     """
     if not len(detections) == len(cells) == len(boxes):
         raise ValueError(f"{detections.image_id}: {len(detections)} detections, {len(cells)} cells, {len(boxes)} boxes")
     count, height, width = len(cells), cells.height, cells.width
     pasted = paste_masks(detections.boxes, detections.masks, np.full(count, threshold), height, width)
-    true = cells.to_runs().pixels()
-    iou, dice = _overlap(true, (pasted.pixel, pasted.mask), count, height * width)
-    bar, _ = _overlap(true, ellipses(boxes, height, width).pixels(), count, height * width)
+    true, found = cells.to_runs().pixels(), [(pasted.pixel, pasted.mask), ellipses(boxes, height, width).pixels()]
+    if ignored is not None:
+        labelled = ~ignored.reshape(-1)
+        found = [(pixel[labelled[pixel]], mask[labelled[pixel]]) for pixel, mask in found]
+    (iou, dice), (bar, _) = (_overlap(true, masks, count, height * width) for masks in found)
     return np.column_stack((iou, dice, bar))
 
 

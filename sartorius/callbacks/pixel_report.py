@@ -25,7 +25,7 @@ class PixelReport(Callback):
     Needs a ForegroundModule. Logs means over images: val/dice, val/iou, val/pixel_accuracy, val/bce (nats a pixel) and
     val/confluence_error (absolute difference of the true and the predicted covered share, 0..1); and val/pooled_dice,
     val/pooled_iou, the pixels of all images counted together. In the test stage it is test/... Lightning's sanity
-    check is not scored.
+    check is not scored, nor are pixels that nobody has labelled.
 
     Files: `<folder>/pixels_val.csv` of the best checkpoint and `<folder>/pixels_test.csv`, a line an image; the means
     are printed as a table.
@@ -58,7 +58,7 @@ class PixelReport(Callback):
         if trainer.sanity_checking:
             return
         for foreground, target in zip(pl_module.foreground, batch.targets, strict=True):
-            self._scores.update(target.index, foreground.detach(), (target.layers > 0).any(dim=0))
+            self._scores.update(target.index, foreground.detach(), (target.layers > 0).any(dim=0), target.ignored)
             self._names[target.index] = (target.image_id, target.cell_type or "unknown")
 
     on_test_batch_end = on_validation_batch_end

@@ -18,7 +18,7 @@ from sartorius.data.dataset import Batch, Target
 from sartorius.metrics import functional
 from sartorius.modules.base import SegmentationModule
 from sartorius.postprocess.finalise import Finalised
-from sartorius.structures.arrays import Floats, GreyImage, Ints
+from sartorius.structures.arrays import Bools, Floats, GreyImage, Ints
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 
@@ -65,6 +65,11 @@ class ScoredImage:
         return Instances(self.target.layers.cpu().numpy().astype(np.uint16), self.target.cell_types.cpu().numpy())
 
     @cached_property
+    def ignored(self) -> Bools | None:
+        """The pixels that nobody has labelled, bool [H, W]; None where all are labelled."""
+        return None if self.target.ignored is None else self.target.ignored.cpu().numpy()
+
+    @cached_property
     def prediction(self) -> Finalised:
         """The cells after post-processing."""
         return self.finalise(self.detections)
@@ -72,7 +77,7 @@ class ScoredImage:
     @cached_property
     def intersections(self) -> functional.Intersections:
         """The intersections of both."""
-        return functional.Intersections.of(self.prediction.instances, self.cells)
+        return functional.Intersections.of(self.prediction.instances, self.cells, self.ignored)
 
     @cached_property
     def row(self) -> Ints:

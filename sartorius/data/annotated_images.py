@@ -76,14 +76,15 @@ class AnnotatedImages:
         return read_grey(self.record(image_id).path)
 
     def ignored(self, image_id: str) -> Bools | None:
-        """Return the pixels that nobody has labelled, bool [H, W]; None where all are labelled."""
+        """Return the pixels that nobody has labelled, bool [H, W], of no cell; None where all are labelled."""
         record = self.record(image_id)
         if not record.unlabelled:
             return None
         runs = _runs(record, self.csv, record.unlabelled, record.unlabelled_rows)
         mask = np.zeros(record.height * record.width, bool)
         mask[runs.pixels()[0]] = True
-        return mask.reshape(record.height, record.width)
+        mask[parse_runs(record, self.csv).pixels()[0]] = False
+        return mask.reshape(record.height, record.width) if mask.any() else None
 
     def cell_type(self, image_id: str) -> str:
         """Return the name of the image's cell type."""

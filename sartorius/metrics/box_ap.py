@@ -15,7 +15,8 @@ from torch import Tensor
 
 from sartorius.metrics.coco_precision import CocoSides, average_precision
 from sartorius.metrics.gathered import ImageRows
-from sartorius.structures.arrays import Floats
+from sartorius.metrics.unlabelled import boxes_left_out
+from sartorius.structures.arrays import Bools, Floats
 
 # Columns of the two states, float64 (image indices stay exact): image, serial number in the image, then
 _DETECTION = 8  # x1, y1, x2, y2, cell type, score
@@ -40,13 +41,18 @@ class BoxAP(ImageRows):
 
     def update(
         self, index: int, boxes: ArrayLike, scores: ArrayLike, cell_types: ArrayLike, true_boxes: ArrayLike,
-        true_cell_types: ArrayLike,
+        true_cell_types: ArrayLike, ignored: Bools | None = None,
     ) -> None:  # fmt: skip
         """Add one image, by its index: boxes [N, 4] (x1, y1, x2, y2), scores [N], cell types [N]; and its cells'.
 
-        Boxes before non-maximum suppression and thresholds belong here: AP ranks, it does not decide.
+        ignored: bool [H, W], pixels that nobody has labelled; boxes mostly there are left out. Boxes before non-maximum
+        suppression and thresholds belong here: AP ranks, it does not decide.
         """
-        self.detections.append(self._table(index, boxes, cell_types, scores))
+        table = self._table(index, boxes, cell_types, scores)
+        if ignored is not None:
+            out = boxes_left_out(*(np.asarray(of, np.float64).reshape(-1, 4) for of in (boxes, true_boxes)), ignored)
+            table = table[torch.from_numpy(~out).to(table.device)]
+        self.detections.append(table)
         self.cells.append(self._table(index, true_boxes, true_cell_types))
 
     def _table(self, index: int, boxes: ArrayLike, *columns: ArrayLike) -> Tensor:

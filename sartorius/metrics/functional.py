@@ -19,8 +19,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import maximum_bipartite_matching, min_weight_full_bipartite_matching
 
+from sartorius.metrics.unlabelled import left_out
 from sartorius.structures import rle
-from sartorius.structures.arrays import AnyInts, Floats, Ints
+from sartorius.structures.arrays import AnyInts, Bools, Floats, Ints
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -37,7 +38,8 @@ class Intersections:
     """The pairs of N predictions and M cells of an image that share pixels; cells of one side may overlap.
 
     Pair k: prediction i[k] and cell j[k] share pixels[k] > 0 pixels, int64 [P]. prediction_areas: int64 [N] and
-    cell_areas: int64 [M], in pixels; 0 for an empty one, which is in no pair and is not counted anywhere.
+    cell_areas: int64 [M], in pixels; 0 for an empty one, which is in no pair and is not counted anywhere, as one that
+    is left out. left_out: how many are, see `metrics.unlabelled`.
     """
 
     i: Ints
@@ -45,12 +47,19 @@ class Intersections:
     pixels: Ints
     prediction_areas: Ints
     cell_areas: Ints
+    left_out: int = 0
 
     @classmethod
-    def of(cls, predictions: Cells, truth: Cells) -> Intersections:
+    def of(cls, predictions: Cells, truth: Cells, ignored: Bools | None = None) -> Intersections:
         """Intersect the cells of both sides; see `image_row` for what they may be."""
         left, right = _as_runs(predictions), _as_runs(truth)
-        return cls(*rle.intersections(left, right), left.areas, right.areas)
+        i, j, pixels = rle.intersections(left, right)
+        if ignored is None:
+            return cls(i, j, pixels, left.areas, right.areas)
+        out = left_out(left, ignored)
+        counted = ~out[i]
+        areas = np.where(out, 0, left.areas)
+        return cls(i[counted], j[counted], pixels[counted], areas, right.areas, int(out.sum()))
 
     @cached_property
     def union(self) -> Ints:
@@ -76,15 +85,16 @@ class Intersections:
         return hit[best_pairs(self.i[hit], self.j[hit], hit.size + 1 + self.iou[hit])]
 
 
-def image_row(index: int, predictions: Cells, truth: Cells) -> Ints:
+def image_row(index: int, predictions: Cells, truth: Cells, ignored: Bools | None = None) -> Ints:
     """Return one image's row, int64 [13]: (index, true positives at THRESHOLDS, number of predictions, of cells).
 
     Both sides may be runs, instances, a label map [H, W] (0 is background, gaps in the numbering are allowed) or
     layers [L, H, W]; cells of one side may overlap. Cells without pixels are not counted. Where one prediction
     exceeds a threshold with two overlapping cells, one of them counts as found and the other as missed.
+    ignored: bool [H, W], pixels that nobody has labelled; predictions mostly there are not counted.
     Raises ValueError when the two sides have different image sizes.
     """
-    return Intersections.of(predictions, truth).row(index)
+    return Intersections.of(predictions, truth, ignored).row(index)
 
 
 def true_positives(i: Ints, j: Ints, pixels: Ints, prediction_areas: Ints, cell_areas: Ints) -> Ints:

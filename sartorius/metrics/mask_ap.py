@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from sartorius.metrics.coco_precision import Annotations, CocoSides, average_precision
+from sartorius.metrics.unlabelled import left_out
 from sartorius.structures import coco_rle
-from sartorius.structures.arrays import AnyFloats, Ints
+from sartorius.structures.arrays import AnyFloats, Bools, Ints
 from sartorius.structures.rle import Runs
 
 
@@ -27,14 +30,19 @@ class MaskAP:
         self._images: Annotations = []
 
     def update(
-        self, index: int, runs: Runs, scores: AnyFloats, cell_types: Ints, true_runs: Runs, true_cell_types: Ints
-    ) -> None:
+        self, index: int, runs: Runs, scores: AnyFloats, cell_types: Ints, true_runs: Runs, true_cell_types: Ints,
+        ignored: Bools | None = None,
+    ) -> None:  # fmt: skip
         """Add one image, by its index: N cells, scores [N], types [N], of which K is one that the data lack; the truth.
 
-        Cells without pixels are left out.
+        Cells without pixels are left out, and those mostly in `ignored` pixels, bool [H, W], which nobody has labelled.
         """
         self._images.append({"id": index, "height": runs.width, "width": runs.height})  # as coco_rle: transposed
-        self._detections += _annotations(index, runs, cell_types, scores)
+        found = _annotations(index, runs, cell_types, scores)
+        if ignored is not None:
+            counted = np.flatnonzero(~left_out(runs, ignored)[runs.areas > 0]).tolist()
+            found = [found[k] for k in counted]
+        self._detections += found
         self._cells += _annotations(index, true_runs, true_cell_types)
 
     def compute(self) -> dict[str, float | None]:

@@ -26,15 +26,20 @@ ROW_LENGTH = 5
 _LEAST_LOG = -100.0  # as torch's binary_cross_entropy: a wrong pixel that is certain costs 100, not infinity
 
 
-def pixel_row(index: int, foreground: Tensor, truth: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+def pixel_row(
+    index: int, foreground: Tensor, truth: Tensor, threshold: float, ignored: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return an image's row, int64 [5], and the sum of its cross-entropy in nats, float32 []; on the device of `truth`.
 
     foreground: float [H, W], the probability 0..1 that a pixel belongs to any cell; above `threshold` it counts as one.
-    truth: bool [H, W]. Raises ValueError when the two have different sizes.
+    truth: bool [H, W]. ignored: bool [H, W], pixels that are not counted. Raises ValueError when foreground and truth
+    have different sizes.
     """
     if foreground.shape != truth.shape:
         raise ValueError(f"foreground {tuple(foreground.shape)} and truth {tuple(truth.shape)} must have one size")
     probability = foreground.float()
+    if ignored is not None:
+        probability, truth = probability[~ignored], truth[~ignored]
     predicted = probability > threshold
     hits, right = (predicted & truth).sum(), (predicted == truth).sum()
     place = torch.tensor(index, device=truth.device)
@@ -52,7 +57,7 @@ def scores_per_image(rows: Ints, bce: Floats) -> dict[str, Floats]:
     the image that cells cover, 0..1.
     """
     hits, false, missed, background = rows[:, 1:].T
-    pixels = rows[:, 1:].sum(axis=1)
+    pixels = np.maximum(rows[:, 1:].sum(axis=1), 1)  # none in an image that nobody has labelled
     return {
         "accuracy": (hits + background) / pixels,
         "iou": _share(hits, hits + false + missed),
@@ -116,9 +121,9 @@ class PixelScores(ImageRows):
         super().__init__(**kwargs)
         self.threshold = threshold
 
-    def update(self, index: int, foreground: Tensor, truth: Tensor) -> None:
+    def update(self, index: int, foreground: Tensor, truth: Tensor, ignored: Tensor | None = None) -> None:
         """Add one image: its index in the data set, and what `pixel_row` takes."""
-        row, bce = pixel_row(index, foreground, truth, self.threshold)
+        row, bce = pixel_row(index, foreground, truth, self.threshold, ignored)
         self.rows.append(row[None].to(self.device))
         self.bce.append(bce[None].to(self.device))
 

@@ -95,7 +95,8 @@ class CropSegmenterModule(TrainedModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
         """Segment the cells of every image in their order, from their jittered boxes, all with score 1.
 
-        Logs val/loss, and val/crop_iou and val/crop_dice of the cell in crop pixels, means over cells.
+        Logs val/loss, and val/crop_iou and val/crop_dice of the cell in crop pixels, means over cells; bins that hold
+        ignored pixels are left out.
         """
         detections = []
         for image, target in zip(batch.images, batch.targets, strict=True):
@@ -103,14 +104,17 @@ class CropSegmenterModule(TrainedModule):
             logits = self.segment(image, boxes)
             check_finite(f"image {target.image_id}", logits)
             if len(target):
-                every = torch.arange(len(target), device=boxes.device)
-                self._log_validation(logits, self._truth([target], [every], [self.network.regions(boxes)]))
+                every, regions = torch.arange(len(target), device=boxes.device), [self.network.regions(boxes)]
+                certain = certain_bins([target], regions, self.network.size)
+                self._log_validation(logits, self._truth([target], [every], regions), certain)
             detections.append(self._detections(logits, image, target, boxes))
         return detections
 
-    def _log_validation(self, logits: Tensor, truth: Tensor) -> None:
-        loss = sum_losses(self._losses(logits, truth), self.loss_weights)
+    def _log_validation(self, logits: Tensor, truth: Tensor, certain: Tensor | None) -> None:
+        loss = sum_losses(self._losses(logits, truth, certain), self.loss_weights)
         predicted, true = logits[:, 0] > 0, truth[:, 0] > 0.5
+        if certain is not None:
+            predicted, true = predicted & (certain > 0), true & (certain > 0)
         shared, total = (predicted & true).sum((1, 2)), predicted.sum((1, 2)) + true.sum((1, 2))
         scores = {
             "val/loss": loss,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from sartorius.errors import InputError
@@ -86,8 +87,8 @@ class UNetModule(TrainedModule):
     def losses(self, logits: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
         """Compute the loss of each map of the layout, float32 scalars: logits [B, C, H, W] against the cells.
 
-        Ignored pixels are left out (they are of no cell, so offset and types ignore them anyway), and each image counts
-        with its weight.
+        Ignored pixels are left out (they are of no cell, so offset and types ignore them anyway), of the border also
+        those within its reach: an unknown cell may touch there. Each image counts with its weight.
         """
         maps = [map_targets(target.layers, target.cell_types, self.layout).maps(self.layout) for target in targets]
         truth = {name: torch.stack([image[name] for image in maps]) for name in self.layout.slices}
@@ -102,7 +103,8 @@ class UNetModule(TrainedModule):
                 terms[name] = losses.type_loss(predicted[name], wanted, samples)
             else:
                 pixels, dice = (weight, self.dice) if name == "foreground" else (None, 0.0)
-                terms[name] = losses.bce_dice(predicted[name][:, 0], wanted, pixels, dice, certain, samples)
+                known = _certain_border(certain, wanted, self.layout.border) if name == "border" else certain
+                terms[name] = losses.bce_dice(predicted[name][:, 0], wanted, pixels, dice, known, samples)
         return terms
 
     def validation_step(self, batch: Batch, batch_idx: int) -> list[Detections]:
@@ -184,6 +186,14 @@ def _certain(targets: Sequence[Target], like: Tensor) -> Tensor | None:
         if target.ignored is not None:
             image[target.ignored] = 0.0
     return pixels
+
+
+def _certain_border(certain: Tensor | None, border: Tensor, reach: int) -> Tensor | None:
+    """Leave out of `certain` [B, H, W] pixels of no border [B, H, W] that have ignored ones within `reach`."""
+    if certain is None:
+        return None
+    near = F.max_pool2d(1 - certain[:, None], 2 * reach + 1, stride=1, padding=reach)[:, 0]
+    return certain * torch.maximum(border, 1 - near)
 
 
 def _stack(batch: Batch) -> Tensor:

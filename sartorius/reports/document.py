@@ -123,7 +123,7 @@ def _layer_css(views: int) -> str:
     for k in range(views):
         view = f'[data-view="{k}"]'
         rules += [
-            f"{view} path:is(.hit,.false):not(.r{k}){{display:none}}",
+            f"{view} path:is(.hit,.false,.open):not(.r{k}){{display:none}}",
             f"{view} .truth.m{k}{{stroke:var(--miss);stroke-dasharray:4 2.5;stroke-linecap:butt}}",
             f"{view}:not(.show-missed) .truth.m{k}{{display:none}}",
             f"{view}:not(.show-truth) .truth:not(.m{k}){{display:none}}",

@@ -5,23 +5,19 @@ Annotated cells are drawn once however many runs there are: their groups are nam
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import PIL.Image
 
 from sartorius.errors import InputError
 from sartorius.reports.explanation import Explanation
 from sartorius.reports.image_cells import ImageCells
-from sartorius.reports.outlines import TOLERANCE, outline
+from sartorius.reports.outlines import TOLERANCE, encoded, outline
 from sartorius.reports.unscored import facts_of
 from sartorius.reports.views import Entry, RunView
-from sartorius.structures.arrays import GreyImage, Scores
+from sartorius.structures.arrays import Scores
 from sartorius.structures.instances import Instances
-from sartorius.visualise.overlays import stretched
 
 _BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="  # a transparent pixel
 _NO_SIZE = (520, 704)  # of an image that is not known
@@ -139,7 +135,7 @@ def card(image_id: str, views: Sequence[RunView], style: Style) -> Card:
         layers = _annotated(truth, [compared.get(k) for k in range(len(views))], explained) + layers
     return Card(
         image_id, entry.images.cell_type(image_id), entry.run.name, image.shape[1], image.shape[0],
-        encoded(image, style), [view.scores.get(image_id) for view in views],
+        encoded(image, style.width, style.quality), [view.scores.get(image_id) for view in views],
         [view.counts(image_id) if image_id in view.scores else None for view in views],
         [explained[k].steps if k in explained else "" for k in range(len(views))], layers,
         numbers={"cells": 0 if truth is None else len(truth)},
@@ -181,20 +177,10 @@ def _card_without_truth(image_id: str, entry: Entry, views: Sequence[RunView], s
     numbers = {to: float(np.mean([row[key] or 0.0 for row in counts])) for key, to in _NUMBERS.items() if counts}
     numbers["marked"] = ["", "empty", "unreadable", "bad"].index(mark)
     facts = ["" if row is None else facts_of(row, view.types) for row, view in zip(rows, views, strict=True)]
-    source = _BLANK if image is None else encoded(image, style)
+    source = _BLANK if image is None else encoded(image, style.width, style.quality)
     nothing = [None] * len(views)
     return Card(image_id, "", entry.run.name, width, height, source, nothing, nothing, [""] * len(views), layers,
                 facts, numbers, mark, problem)  # fmt: skip
-
-
-def encoded(image: GreyImage, style: Style) -> str:
-    """Return a data URI of the image, uint8 [H, W], its grey levels stretched as overlays stretch them."""
-    shrunk = PIL.Image.fromarray(stretched(image))
-    if shrunk.width > style.width:
-        shrunk.thumbnail((style.width, shrunk.height))
-    written = io.BytesIO()
-    shrunk.save(written, "webp", quality=style.quality, method=4)
-    return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
 def _predicted(
@@ -203,10 +189,14 @@ def _predicted(
 ) -> list[Layer]:  # fmt: skip
     """Draw the predicted cells of view k: hits and false alarms, or all of them where there is no truth.
 
-    names: of the cell types, for cells without truth. tolerance: of outlines, pixels.
+    Those where nobody has labelled are `open`. names: of the cell types, for cells without truth. tolerance: of
+    outlines, pixels.
     """
+    layers: list[Layer] = []
+    if compared is not None and not compared.counted.all():
+        (cells, scores), others = compared.split(cells, scores)
+        layers = [replace(one, classes=f"open r{k}") for one in _predicted(k, *others, None, names, tolerance)]
     hit = np.ones(len(cells), bool) if compared is None else compared.hit
-    layers = []
     for classes, mask in ((f"hit r{k}", hit), (f"false r{k}", ~hit)):
         chosen_cells = np.flatnonzero(mask & (cells.areas > 0)).tolist()
         texts = [

@@ -17,6 +17,7 @@ from sartorius.errors import InputError
 from sartorius.metrics import report
 from sartorius.metrics.functional import ROW_LENGTH, CellMatches, Intersections, matches_of
 from sartorius.metrics.instance_scores import OVERLAP_LENGTH, overlap_row
+from sartorius.metrics.unlabelled import left_out
 from sartorius.reports.explanation import Explanation
 from sartorius.structures.arrays import Bools, Floats, GreyImage, Ints, Scores
 from sartorius.structures.instances import Instances
@@ -35,6 +36,9 @@ class Images(Protocol):
 
     def instances(self, image_id: str) -> Instances:
         """The annotated cells."""
+
+    def ignored(self, image_id: str) -> Bools | None:
+        """The pixels that nobody has labelled, bool [H, W]; None for none."""
 
     def cell_type(self, image_id: str) -> str:
         """The image's cell type, "" where it is not known."""
@@ -59,7 +63,8 @@ class ImageCells:
     """N predicted and M annotated cells of one image as numbers.
 
     cell_type: of the image. types: name of each predicted cell's type, [N]; None where they have none. scores: float
-    [N], NaN without. areas, true_areas: pixels, int64 [N] and [M].
+    [N], NaN without. areas, true_areas: pixels, int64 [N] and [M]. counted: which of all predicted cells are these N;
+    the others lie where nobody has labelled.
     matches: predicted with annotated cells. row: int64 [13]. overlap: float64 [6], see `metrics.instance_scores`.
     """
 
@@ -72,11 +77,16 @@ class ImageCells:
     matches: CellMatches
     row: Ints
     overlap: Floats
+    counted: Bools
 
     @property
     def hit(self) -> Bools:
         """bool [N]: predicted cells that are matched with an annotated one."""
         return self.matches.cell >= 0
+
+    def split(self, cells: Instances, scores: Scores | None) -> list[tuple[Instances, Scores | None]]:
+        """Split all predicted cells and their scores into the N that are counted, and the others."""
+        return [(cells.select(of), None if scores is None else scores[of]) for of in (self.counted, ~self.counted)]
 
     @property
     def matched(self) -> Bools:
@@ -87,9 +97,14 @@ class ImageCells:
 def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int) -> ImageCells:
     """Compare the predicted cells of an image with the truth. Raises InputError where their image sizes differ."""
     cells, scores = predicted.cells(image_id)
-    annotated = truth.instances(image_id)
+    annotated, ignored = truth.instances(image_id), truth.ignored(image_id)
+    counted = np.ones(len(cells), bool)
     try:
-        shared = Intersections.of(cells, annotated)
+        shared = Intersections.of(cells, annotated, ignored)
+        if shared.left_out:
+            counted = ~left_out(cells.to_runs(), ignored)
+            cells, scores = cells.select(counted), None if scores is None else scores[counted]
+            shared = Intersections.of(cells, annotated)
     except InputError:
         raise
     except ValueError as error:
@@ -98,7 +113,8 @@ def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int
     types = tuple(names[k] for k in cells.cell_types.tolist()) if names else None
     values = np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64)
     compared = matches_of(shared), shared.row(index), overlap_row(index, shared)
-    return ImageCells(image_id, truth.cell_type(image_id), types, values, cells.areas, annotated.areas, *compared)
+    areas = cells.areas, annotated.areas
+    return ImageCells(image_id, truth.cell_type(image_id), types, values, *areas, *compared, counted)
 
 
 def compare_images(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:

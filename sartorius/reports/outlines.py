@@ -1,13 +1,32 @@
-"""Outlines of cells as SVG paths: sharp at any enlargement, a hundred bytes a cell."""
+"""Images for a page, and outlines of cells as SVG paths: sharp at any enlargement, a hundred bytes a cell."""
 
 from __future__ import annotations
 
+import base64
+import io
+
 import cv2
 import numpy as np
+import PIL.Image
 
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
+from sartorius.visualise.overlays import stretched
 
 TOLERANCE = 0.6  # pixels by which an outline may leave the middle of the cell's edge pixels
+
+
+def encoded(image: GreyImage, width: int, quality: int) -> str:
+    """Return a data URI of an image uint8 [H, W], its grey levels stretched as overlays stretch them.
+
+    width: pixels, to which a wider one is shrunk. quality: of WebP, 1 to 100.
+    """
+    shrunk = PIL.Image.fromarray(stretched(image))
+    if shrunk.width > width:
+        shrunk.thumbnail((width, shrunk.height))
+    written = io.BytesIO()
+    shrunk.save(written, "webp", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
 def outline(cells: Instances, k: int, tolerance: float = TOLERANCE) -> str:

@@ -113,7 +113,7 @@
       return `missed, best IoU ${percent(iou)}` + (reason ? `; ${reason}` : "");
     }
     const [score, iou, kind] = text.split(",");
-    const what = iou === "" ? "predicted" : classes.contains("false") ? "false alarm" : "hit";
+    const what = classes.contains("open") ? "predicted where nobody has labelled" : iou === "" ? "predicted" : classes.contains("false") ? "false alarm" : "hit";
     return [what, iou === "" ? "" : `IoU ${percent(iou)}`, score === "" ? "" : `score ${percent(score)}`, kind]
       .filter(Boolean).join(", ");
   };

@@ -10,6 +10,7 @@ import numpy as np
 
 from sartorius.errors import InputError
 from sartorius.metrics.functional import ROW_LENGTH, true_positives
+from sartorius.metrics.unlabelled import left_out
 from sartorius.postprocess.finalise import Finalised
 from sartorius.rescoring.cell_features import cell_features
 from sartorius.structures import rle
@@ -32,8 +33,11 @@ class Example:
     true_areas: Ints
 
     @classmethod
-    def of(cls, detections: Detections, finalised: Finalised, truth: Runs) -> Example:
-        """Compare an image's cells with its annotation; InputError where they differ in size."""
+    def of(cls, detections: Detections, finalised: Finalised, truth: Runs, ignored: Bools | None = None) -> Example:
+        """Compare an image's cells with its annotation; InputError where they differ in size.
+
+        Those mostly in `ignored` pixels, bool [H, W], which nobody has labelled, are only surroundings of others.
+        """
         runs = finalised.instances.to_runs()
         if (runs.height, runs.width) != (truth.height, truth.width):
             raise InputError(
@@ -41,8 +45,12 @@ class Example:
                 f"{truth.width}x{truth.height}; the detections are of another image"
             )
         pairs = rle.intersections(runs, truth)
-        features = cell_features(detections, finalised.source, runs)
-        return cls(detections.image_id, features, pairs, runs.areas, truth.areas)
+        features, areas = cell_features(detections, finalised.source, runs), runs.areas
+        if ignored is not None:
+            counted = ~left_out(runs, ignored)
+            (i, j, shared), number = (part[counted[pairs[0]]] for part in pairs), np.cumsum(counted) - 1
+            pairs, features, areas = (number[i], j, shared), features[counted], areas[counted]
+        return cls(detections.image_id, features, pairs, areas, truth.areas)
 
     @cached_property
     def iou(self) -> Floats:

@@ -59,20 +59,25 @@ def score(truth: Competition, run: ScoredRun, bootstrap: Mapping[str, Any]) -> R
     """
     rows, overlaps = np.zeros((len(run.images), ROW_LENGTH), np.int64), np.zeros((len(run.images), OVERLAP_LENGTH))
     problems: list[str] = []
+    left = 0
     for index, image_id in enumerate(progress_bar(run.images, "scoring")):
         with collected(problems):
             annotated = truth.runs(image_id)
             cells = run.cells(image_id, annotated)
             try:
-                shared = Intersections.of(cells, annotated)
+                shared = Intersections.of(cells, annotated, truth.ignored(image_id))
             except ValueError as error:
                 raise InputError(f"image {image_id}: {error}; the predictions are of another image") from error
             rows[index], overlaps[index] = shared.row(index), overlap_row(index, shared)
+            left += shared.left_out
     raise_all(problems)
     types = [truth.record(image_id).cell_type for image_id in run.images]
     numbers = report.summary(rows, types, truth.cell_type_names, overlaps, **bootstrap)
     if run.average_precision is not None and len(rows):
         numbers |= run.average_precision()
+    if left:
+        numbers["predictions_left_out"] = left
+        print(f"{left} predictions lie mostly where nobody has labelled: neither right nor wrong, and not counted")
     return RunScores(numbers, report.per_image_table(rows, run.images, types, overlaps))
 
 
@@ -113,14 +118,15 @@ def from_detections(saved: SavedCells, truth: Competition, images: Sequence[str]
         # A type that the data lack counts as one without cells: its boxes are never right.
         types = np.array([positions.get(name, len(positions)) for name in detections.cell_type_names], dtype=np.int64)
         known = types[detections.cell_types] < len(positions)
+        ignored = truth.ignored(image_id)
         real = Instances.from_runs(annotated, np.full(annotated.count, positions[truth.record(image_id).cell_type]))
         boxes.update(
             place[image_id], detections.boxes[known], detections.scores[known],
-            types[detections.cell_types][known], real.boxes, real.cell_types,
+            types[detections.cell_types][known], real.boxes, real.cell_types, ignored,
         )  # fmt: skip
         final = saved.cells(detections)
         runs, kinds = final.instances.to_runs(), types[final.cell_types]
-        masks.update(place[image_id], runs, final.scores, kinds, annotated, real.cell_types)
+        masks.update(place[image_id], runs, final.scores, kinds, annotated, real.cell_types, ignored)
         return runs
 
     return ScoredRun(

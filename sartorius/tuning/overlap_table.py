@@ -15,7 +15,7 @@ import numpy as np
 from sartorius.postprocess import BoxNMS, MaskNMS, Postprocess, ThresholdTypes
 from sartorius.postprocess.nms import mask_intersections
 from sartorius.postprocess.paste import PastedMasks, paste_masks
-from sartorius.structures.arrays import Floats, Ints, Ints32, Scores
+from sartorius.structures.arrays import Bools, Floats, Ints, Ints32, Scores
 from sartorius.structures.detections import Detections
 from sartorius.structures.rle import Runs
 
@@ -91,7 +91,8 @@ class OverlapTable:
     areas: [N], pixels of each mask. mask_i < mask_j: [M], masks that overlap; mask_shared, mask_whole: [M], pixels
     shared and the denominator of their overlap. pixels: [S], size of each region; first: [S], where its candidates
     begin in cover: [C], best first. truth_region, truth_cell, truth_pixels: [T], the pixels that each region shares
-    with each true cell; true_areas: [T], pixels of that cell. All int32.
+    with each true cell; true_areas: [T], pixels of that cell.
+    ignored: [S], pixels of each region that nobody has labelled. All int32.
     """
 
     areas: Ints32
@@ -106,6 +107,7 @@ class OverlapTable:
     truth_cell: Ints32
     truth_pixels: Ints32
     true_areas: Ints32
+    ignored: Ints32
 
     @property
     def nbytes(self) -> int:
@@ -113,10 +115,18 @@ class OverlapTable:
         return sum(array.nbytes for array in vars(self).values())
 
 
-def overlap_table(detections: Detections, source: Ints, truth: Runs, post: Postprocess, mask: Floats) -> OverlapTable:
+def overlap_table(
+    detections: Detections,
+    source: Ints,
+    truth: Runs,
+    post: Postprocess,
+    mask: Floats,
+    ignored: Bools | None = None,
+) -> OverlapTable:
     """Count the overlaps of detections `source` [N], at mask thresholds `mask` [N], with each other and the true cells.
 
-    Raises ValueError where detections and truth are of images of different size.
+    ignored: bool [H, W], pixels that nobody has labelled. Raises ValueError where detections and truth are of images of
+    different size.
     """
     height, width = detections.height, detections.width
     if (height, width) != (truth.height, truth.width):
@@ -132,8 +142,11 @@ def overlap_table(detections: Detections, source: Ints, truth: Runs, post: Postp
     inside = region >= 0
     pairs, counts = np.unique(region[inside] * max(truth.count, 1) + cell[inside], return_counts=True)
     truth_region, truth_cell = np.divmod(pairs, max(truth.count, 1))
+    unlabelled = np.zeros(len(pixels), np.int64)
+    if ignored is not None:
+        unlabelled = np.bincount(region_of[ignored.reshape(-1) & (region_of >= 0)], minlength=len(pixels))
     arrays = (areas, i, j, shared, whole, pixels, first, cover, truth_region, truth_cell, counts)
-    return OverlapTable(*(a.astype(np.int32) for a in (*arrays, truth.areas[truth_cell])))
+    return OverlapTable(*(a.astype(np.int32) for a in (*arrays, truth.areas[truth_cell], unlabelled)))
 
 
 def _regions(pasted: PastedMasks) -> tuple[Ints, Ints, Ints, Ints]:

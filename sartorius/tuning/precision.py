@@ -17,6 +17,7 @@ import yaml
 from sartorius.errors import InputError
 from sartorius.files import write_text
 from sartorius.metrics import functional
+from sartorius.metrics.unlabelled import left_out
 from sartorius.postprocess import Postprocess, Score
 from sartorius.structures.arrays import Bools, Floats, Ints
 from sartorius.structures.detections import Detections
@@ -35,16 +36,20 @@ class RatedCells:
     right: Bools
 
 
-def rate_cells(detections: Detections, truth: Runs, post: Postprocess) -> RatedCells:
+def rate_cells(detections: Detections, truth: Runs, post: Postprocess, ignored: Bools | None = None) -> RatedCells:
     """Rate the cells of an image at any score, made as pseudo-labels are: all of the type that prevails.
 
-    A cell does not depend on those of lower scores, so these are the cells of every threshold. Raises ValueError for
-    truth of another size.
+    A cell does not depend on those of lower scores, so these are the cells of every threshold. Those mostly in the
+    pixels `ignored`, bool [H, W], that nobody has labelled are left out. Raises ValueError for truth of another size.
     """
     kind = detections.prevailing_type
     cells = post.with_step(Score(0.0))(replace(detections, cell_types=np.full(len(detections), kind)))
     right = functional.match_cells(cells.instances, truth).cell >= 0
-    return RatedCells(detections.cell_type_names[kind], cells.scores.astype(np.float64).round(_DIGITS), right)
+    scores = cells.scores.astype(np.float64).round(_DIGITS)
+    if ignored is not None:
+        counted = ~left_out(cells.instances.to_runs(), ignored)
+        scores, right = scores[counted], right[counted]
+    return RatedCells(detections.cell_type_names[kind], scores, right)
 
 
 def score_threshold(scores: Floats, right: Bools, precision: float, least_cells: int) -> float:

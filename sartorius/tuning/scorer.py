@@ -66,9 +66,10 @@ class PipelineScorer:
     def rows(self, thresholds: ByType) -> Ints:
         """See `Scorer`."""
         decide = with_thresholds(self.tables.post, self.tables.cell_type_names, thresholds)
+        tables = self.tables
         rows = [
-            image_row(k, decide(self.tables.load(image_id)).instances, self.tables.truth(image_id))
-            for k, image_id in enumerate(self.images)
+            image_row(k, decide(tables.load(name)).instances, tables.truth(name), tables.ignored(name))
+            for k, name in enumerate(self.images)
         ]
         return np.array(rows, dtype=np.int64).reshape(-1, ROW_LENGTH)
 
@@ -144,6 +145,8 @@ class CountScorer:
         rows = np.zeros((len(self.images), ROW_LENGTH), dtype=np.int64)
         rows[:, 0] = np.arange(len(rows))
         rows[:, 1:-2] = hits[:, :0:-1].cumsum(axis=1)[:, ::-1]
+        if table.ignored.any():  # as `metrics.unlabelled`
+            final[:count] &= 2 * np.bincount(winner, table.ignored, count + 1)[:count] <= areas[:count]
         rows[:, -2] = np.bincount(self.image_index[final[:count]], minlength=len(rows))
         rows[:, -1] = self.cells
         return rows

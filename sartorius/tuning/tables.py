@@ -10,7 +10,7 @@ import numpy as np
 
 from sartorius.errors import InputError, collected, raise_all
 from sartorius.postprocess import BoxNMS, Postprocess, Score
-from sartorius.structures.arrays import Floats
+from sartorius.structures.arrays import Bools, Floats
 from sartorius.structures.detections import Detections
 from sartorius.structures.progress import progress_bar
 from sartorius.structures.rle import Runs
@@ -22,9 +22,10 @@ class Tables:
     """The input of every trial of a search; filled image by image.
 
     images: ids, each once. load: the detections of an image; called again whenever its masks are needed. truth: the
-    runs of an image's true cells. post: the post-processing whose thresholds are searched; everything else of it holds
-    for all trials. floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and BoxNMS are
-    used). cache_megabytes: memory for overlap tables, MB; those not used for longest are dropped and made again.
+    runs of an image's true cells. post: the post-processing whose thresholds are searched; everything else of it
+    holds for all trials. floor: lowest value of each threshold in any trial, by `step.setting` (those of Score and
+    BoxNMS are used). ignored: the pixels of an image that nobody has labelled, bool [H, W]. cache_megabytes: memory
+    for overlap tables, MB; those not used for longest are dropped and made again.
 
     Raises InputError, for all images at once, where detections cannot be read, they and the true cells are of images of
     different size, or cell types differ between images.
@@ -38,9 +39,10 @@ class Tables:
         post: Postprocess,
         floor: dict[str, float],
         cache_megabytes: float,
+        ignored: Callable[[str], Bools | None] = lambda _: None,
     ) -> None:
         self.images, self.post = tuple(images), post
-        self.load, self.truth = load, truth
+        self.load, self.truth, self.ignored = load, truth, ignored
         self.candidates: dict[str, CandidateTable] = {}
         self.cell_type_names: tuple[str, ...] = ()
         self._bytes_left = cache_megabytes * 1e6
@@ -54,8 +56,11 @@ class Tables:
                 detections, cells = load(image_id), truth(image_id)
                 self._check(detections, cells)
                 self.candidates[image_id] = candidate_table(detections, cells, post, *least)
-                arrays = detections.boxes, detections.scores, detections.cell_types, detections.masks
-                for array in (*arrays, cells.start, cells.length, cells.cell):
+                arrays = [detections.boxes, detections.scores, detections.cell_types, detections.masks]
+                arrays += [cells.start, cells.length, cells.cell]
+                if (unlabelled := ignored(image_id)) is not None:
+                    arrays.append(unlabelled)
+                for array in arrays:
                     digest.update(repr((image_id, array.shape)).encode())
                     digest.update(np.ascontiguousarray(array).tobytes())
         raise_all(problems)
@@ -86,7 +91,8 @@ class Tables:
             self._overlaps.move_to_end(key)
             return self._overlaps[key]
         truth, limits = self.truth(image_id), mask[candidates.kind]
-        made = overlap_table(self.load(image_id), candidates.source, truth, self.post, limits)
+        detections, ignored = self.load(image_id), self.ignored(image_id)
+        made = overlap_table(detections, candidates.source, truth, self.post, limits, ignored)
         self._overlaps[key] = made
         self._bytes_left -= made.nbytes
         while self._bytes_left < 0 and len(self._overlaps) > 1:

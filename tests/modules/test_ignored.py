@@ -56,6 +56,8 @@ def test_a_unet_does_not_see_ignored_pixels() -> None:
     found = built.losses(logits, [target(right()), target(right())])
     torch.stack(list(found.values())).sum().backward()
     cut = built.losses(logits[..., :SPLIT], [target(width=SPLIT)] * 2)
+    inner = SPLIT - LAYOUT.border  # a cell beyond the split would make borders up to there
+    cut["border"] = built.losses(logits[..., :inner], [target(width=inner)] * 2)["border"]
     for name, value in found.items():
         assert value.item() == pytest.approx(cut[name].item(), rel=1e-5), name
     assert logits.grad is not None
@@ -66,6 +68,69 @@ def test_a_unet_does_not_see_ignored_pixels() -> None:
     everything = torch.ones((HEIGHT, WIDTH), dtype=torch.bool)
     nothing = built.losses(logits, [target(everything)] * 2)
     assert nothing["foreground"].item() == nothing["border"].item() == nothing["centre"].item() == 0
+
+
+LAYOUTS = {
+    "all maps": LAYOUT,
+    "foreground": MapLayout(types=0, border=0, centre=False),
+    "foreground and border": MapLayout(types=0, border=3, centre=False),
+    "no border": MapLayout(types=3, offset_scale=16.0),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=[*LAYOUTS])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.5, 1.0)], ids=str)
+def test_what_is_predicted_in_ignored_pixels_changes_no_bit(layout: MapLayout, weights: tuple[float, float]) -> None:
+    torch.manual_seed(0)
+    network = UNet(PlainEncoder(8, 2, "group"), layout, channels=[16, 8], norm="group", mean=128.0, std=11.58)
+    built = UNetModule(network, layout, lambda maps: maps, torch.optim.SGD, border_weight=2.0, dice=0.8)
+    mask = right() | (torch.rand((HEIGHT, WIDTH)) < 0.05)
+    mask &= torch.from_numpy(~cells().foreground())
+    targets = [target(mask, weights[0]), target(right(), weights[1])]
+    logits = torch.randn((2, layout.channels, HEIGHT, WIDTH))
+    hidden = torch.stack([t.ignored for t in targets])[:, None]  # type: ignore[misc]
+    other = torch.where(hidden, 50 * torch.randn_like(logits), logits)
+    results = []
+    for given in (logits, other):
+        given = given.clone().requires_grad_()
+        terms = built.losses(given, targets)
+        torch.stack(list(terms.values())).sum().backward()
+        assert given.grad is not None and not given.grad[hidden.expand_as(given)].any()
+        results.append(({name: term.item() for name, term in terms.items()}, given.grad))
+    assert set(results[0][0]) == set(layout.slices)
+    assert results[0][0] == results[1][0] and torch.equal(results[0][1], results[1][1])
+
+
+def test_an_unknown_cell_beside_a_labelled_one_teaches_no_border() -> None:
+    """The third cell ends at column 36, the ignored pixels begin there: a cell may touch it."""
+    mask = torch.zeros((HEIGHT, WIDTH), dtype=torch.bool)
+    mask[:, 36:] = True
+    logits = torch.zeros((1, LAYOUT.channels, HEIGHT, WIDTH), requires_grad=True)
+    built = unet_module()
+    built.losses(logits, [target(mask)])["border"].backward()
+    assert logits.grad is not None
+    border = logits.grad[0, LAYOUT.slices["border"]][0]
+    assert not border[:, 36 - LAYOUT.border :].any() and border[:, : 36 - LAYOUT.border].all()
+    touching = logits.grad[0, LAYOUT.slices["border"]][0, 14, 10]
+    assert touching < 0, "between the two labelled cells there is one"
+    mask[:] = False
+    mask[14:16, 30:] = mask[20:, :] = True  # within reach of that border: it is known all the same
+    logits = torch.zeros_like(logits, requires_grad=True)
+    built.losses(logits, [target(mask & ~torch.from_numpy(cells().foreground()))])["border"].backward()
+    assert logits.grad is not None and logits.grad[0, LAYOUT.slices["border"]][0, 14, 10] < 0
+
+
+def test_a_crop_that_lies_in_ignored_pixels_costs_nothing() -> None:
+    built, everywhere = unet_module(), torch.ones((HEIGHT, WIDTH), dtype=torch.bool)
+    nothing = Target.from_instances("p", 0, Instances.empty(HEIGHT, WIDTH))
+    logits = torch.randn((2, LAYOUT.channels, HEIGHT, WIDTH), requires_grad=True)
+    terms = built.losses(logits, [replace(nothing, ignored=everywhere)] * 2)
+    total = torch.stack(list(terms.values())).sum()
+    total.backward()
+    assert total.item() == 0 and logits.grad is not None and not logits.grad.any()
+    single = built.losses(logits[:1], [target(right())])
+    both = built.losses(logits, [target(right()), replace(nothing, ignored=everywhere)])
+    assert {k: v.item() for k, v in both.items()} == pytest.approx({k: v.item() for k, v in single.items()}, rel=1e-5)
 
 
 def test_a_unet_counts_images_with_their_weight() -> None:
@@ -117,6 +182,25 @@ def test_a_crop_segmenter_does_not_see_ignored_pixels() -> None:
     assert not left.any()
     _, gradient = crop_step(target(torch.ones_like(mask)), target())
     assert not gradient[2].any()  # a square that lies in the image
+
+
+def test_a_crop_segmenter_is_validated_on_labelled_pixels() -> None:
+    mask = right()
+    mask[:, 30:] |= torch.from_numpy(~cells().foreground())[:, 30:]
+    torch.manual_seed(0)
+    network = CropNetwork(Given(3, 32), size=32, margin=0.5, min_side=12, mean=128.0, std=11.0, prompt=True)
+    built = CropSegmenterModule(network, torch.optim.SGD, jitter=0.0, low=0.1, mask_size=28, crops_at_once=3)
+    image = torch.full((1, HEIGHT, WIDTH), 128, dtype=torch.uint8)
+    logged: list[dict[str, Tensor]] = []
+    built.log_scores = lambda values, _: logged.append(values)  # type: ignore[method-assign, assignment]
+    with torch.no_grad():
+        built.validation_step(Batch([image], [target(mask)]), 0)
+        network.body.logits[2, :, :, 26:] += 9  # type: ignore[operator]
+        built.validation_step(Batch([image], [target(mask)]), 0)
+        built.validation_step(Batch([image], [target()]), 0)
+    first, second, plain = logged
+    assert first == second and set(first) == {"val/loss", "val/crop_iou", "val/crop_dice"}
+    assert all(plain[name] != value for name, value in first.items())
 
 
 def test_a_crop_segmenter_counts_images_with_their_weight() -> None:

@@ -14,13 +14,14 @@ from torchvision.ops import roi_align
 
 from sartorius.data.dataset import Target
 from sartorius.networks.anchors import AnchorGrid
+from sartorius.networks.cascade import CascadeHeads
 from sartorius.networks.losses import bce_dice
 from sartorius.networks.matching import BACKGROUND, BETWEEN, match_images
 from sartorius.networks.rpn import RegionProposals
 from sartorius.networks.targets import certain_bins, leave_out, share_inside
 from sartorius.structures.instances import Instances
 
-from .conftest import tiny_network
+from .conftest import STAGES, tiny_network
 
 EVERYTHING = 10**6  # sampled: nothing is left to chance
 
@@ -155,13 +156,36 @@ def test_a_image_of_half_the_weight_has_half_its_share(example: tuple[Tensor, In
         assert torch.as_tensor(value != second[name]).any()
 
 
-def test_a_image_that_is_ignored_altogether_trains(example: tuple[Tensor, Instances]) -> None:
-    image, instances = example
-    network, everywhere = tiny_network(), torch.ones(70, 90, dtype=torch.bool)
-    for cells in (Instances.empty(70, 90), instances):
-        losses = network([image], [target(cells, everywhere)])
+@pytest.mark.parametrize("parts", [{}, {"cascade": STAGES}], ids=["mask_rcnn", "cascade"])
+def test_a_image_that_is_ignored_altogether_trains(example: tuple[Tensor, Instances], parts: Any) -> None:
+    network = tiny_network(parts=parts)
+    for image, cells in (example, (torch.rand((1, 64, 96)), Instances.empty(64, 96))):
+        losses = network([image], [target(cells, torch.ones(image.shape[1:], dtype=torch.bool))])
         network.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         assert all(torch.isfinite(value) for value in losses.values())
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
         assert losses["loss_mask"] == 0
+        assert len(cells) or not any(losses.values())
+
+
+@pytest.mark.parametrize("parts", [{}, {"cascade": STAGES}], ids=["mask_rcnn", "cascade"])
+def test_no_head_is_taught_background_by_ignored_pixels(example: tuple[Tensor, Instances], parts: Any) -> None:
+    """Of regions everywhere the heads are given those of cells and those that lie mostly in labelled pixels."""
+    instances = example[1]
+    mask = region() & torch.from_numpy(~instances.foreground())
+    heads = tiny_network(parts=parts, batch=EVERYTHING, positive_fraction=1.0).roi_heads
+    corner = torch.cartesian_prod(torch.arange(0, 70, 6), torch.arange(0, 50, 6)).float()
+    boxes = torch.cat((corner, corner + torch.tensor([16.0, 18.0])), 1)
+    regions = heads.sampled([boxes], [target(instances, mask)], 0.5, 1.0)
+    every = heads.sampled([boxes], [target(instances)], 0.5, 1.0)
+    if isinstance(heads, CascadeHeads):
+        codes = torch.zeros((len(regions.rois), 4))
+        regions, every = (
+            heads._next_regions(0, codes[:1].expand(len(of.rois), 4), of, [target(instances, ignored)], 0.6, 1.0)
+            for of, ignored in ((every, mask), (every, None))
+        )
+    inside = torch.tensor([by_pixels(mask, box) for box in regions.rois[:, 1:].tolist()])
+    assert (inside[regions.owner < 0] <= 0.5).all() and (regions.owner >= 0).sum() == (every.owner >= 0).sum() > 0
+    left = torch.tensor([by_pixels(mask, box) > 0.5 for box in every.rois[:, 1:].tolist()]) & (every.owner < 0)
+    assert len(regions.rois) == len(every.rois) - int(left.sum()) and int(left.sum()) > 5

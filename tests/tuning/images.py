@@ -9,6 +9,7 @@ import numpy as np
 
 from sartorius.postprocess import Postprocess
 from sartorius.structures import rle
+from sartorius.structures.arrays import Bools
 from sartorius.structures.detections import Detections
 from sartorius.structures.instances import Instances
 from sartorius.tuning.tables import Tables
@@ -39,6 +40,7 @@ class Images:
         self.found: dict[str, Detections] = {}
         self.truth: dict[str, rle.Runs] = {}
         self.loaded: list[str] = []
+        self.ignored: dict[str, Bools] = {}
         for seed in range(count):
             found = replace(random_detections(seed, detections), image_id=f"p{seed}")
             if single:
@@ -50,7 +52,8 @@ class Images:
         return self.found[image_id]
 
     def tables(self, post: Postprocess = START, floor: dict[str, float] | None = None, megabytes: float = 10) -> Tables:
-        return Tables(list(self.found), self.load, self.truth.__getitem__, post, floor or FLOOR, megabytes)
+        truth = self.truth.__getitem__
+        return Tables(list(self.found), self.load, truth, post, floor or FLOOR, megabytes, self.ignored.get)
 
 
 def random_thresholds(seed: int) -> dict[str, Any]:

@@ -47,6 +47,31 @@ def test_rows_are_those_of_the_whole_pipeline(rules: dict[str, Any]) -> None:
     assert found > 20, "something was hit at all"
 
 
+def test_predictions_where_nobody_has_labelled_are_not_counted() -> None:
+    images = Images(4)
+    for image_id in ("p1", "p3"):
+        cells = Instances.from_runs(images.truth[image_id], np.zeros(images.truth[image_id].count))
+        images.truth[image_id] = cells.select(np.arange(5)).to_runs()
+    plain = images.tables()
+    earlier = [CountScorer(plain, plain.images).rows(random_thresholds(seed)) for seed in range(12)]
+    for image_id in ("p1", "p3"):
+        truth, mask = images.truth[image_id], np.zeros((50, 70), bool)
+        mask[:, 20:] = True
+        mask.reshape(-1)[truth.pixels()[0]] = False
+        images.ignored[image_id] = mask
+    tables = images.tables()
+    assert tables.digest != plain.digest
+    fast, slow = CountScorer(tables, tables.images), PipelineScorer(tables, tables.images)
+    fewer = 0
+    for seed, before in enumerate(earlier):
+        rows = fast.rows(random_thresholds(seed))
+        np.testing.assert_array_equal(rows, slow.rows(random_thresholds(seed)))
+        np.testing.assert_array_equal(rows[[0, 2]], before[[0, 2]])
+        np.testing.assert_array_equal(rows[:, 1:-2], before[:, 1:-2])
+        fewer += (rows[:, -2] < before[:, -2]).sum()
+    assert fewer > 12
+
+
 def test_the_rows_of_real_detections(real_data: Path) -> None:
     """Annotated cells of three crowded images as detections, with others' shapes among them."""
     truth = Competition(real_data / "sartorius")

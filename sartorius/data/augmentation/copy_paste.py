@@ -143,7 +143,7 @@ class CopyPaste:
             region = slice(top, top + height), slice(left, left + width)
             overlap = np.count_nonzero(canvas.covered[region] & cutout.mask)
             if overlap <= self.max_overlap * cutout.area:
-                below = canvas.below(cutout, region) if overlap else {}
+                below = canvas.below(cutout, region) if overlap or canvas.doubtful else {}
                 if canvas.keeps(below, self.min_visible):
                     return region, below
         return None
@@ -152,7 +152,8 @@ class CopyPaste:
 class Canvas:
     """An image that is being pasted into; the arrays are copied.
 
-    light: float32 [H, W], difference from the background in grey levels.  covered: bool [H, W], pixels of cells.
+    light: float32 [H, W], difference from the background in grey levels.  covered: bool [H, W], pixels of cells that
+    are not doubtful; doubtful: whether there are others, which may be pasted over.
     types: class index of each cell.  whole: pixels of each before anything covered it.  left: pixels of each now.
     """
 
@@ -160,6 +161,10 @@ class Canvas:
         backdrop = Backdrop.of(image, instances)
         self.level, self.light, self.covered = backdrop.level, backdrop.light, backdrop.depth > 0
         self.layers = instances.layers.copy()
+        certain = instances.cell_types != DOUBTFUL
+        self.doubtful = not certain.all()
+        if self.doubtful:
+            self.covered = instances.select(certain).foreground()
         self.given = len(instances)
         self.types: list[int] = instances.cell_types.tolist()
         self.whole: list[int] = instances.areas.tolist()

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from sartorius.structures import checks
-from sartorius.structures.arrays import GreyImage, Layers
+from sartorius.structures.arrays import GreyImage, Ints, Layers
 from sartorius.structures.windows import Window, five_crops, tiles
 
 
@@ -22,6 +22,9 @@ def check_crop(height: int, width: int, on_cell: float, fill: int) -> None:
     checks.numbers("transform.crop", 1, height=height, width=width)
     checks.fractions("transform.crop", on_cell=on_cell)
     checks.numbers("transform.crop", 0, 255, fill=fill)
+
+
+NONE: Ints = np.zeros(0, np.int64)  # no doubtful cells
 
 
 class Cropped(NamedTuple):
@@ -35,15 +38,17 @@ class Cropped(NamedTuple):
     area: float = 1.0
 
 
-def pixel_of_a_cell(layers: Layers, rng: np.random.Generator) -> tuple[int, int] | None:
+def pixel_of_a_cell(layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> tuple[int, int] | None:
     """Draw a pixel (row, column) of layers [L, H, W]: a cell is drawn evenly among the cells, then one of its pixels.
 
-    None where there is no cell.
+    doubtful: ids that are no cells, int64. None where there is no cell.
     """
     flat = layers.reshape(-1)
     covered = np.flatnonzero(flat != 0)  # several times faster than of the ids themselves
     values = flat[covered]
-    ids = np.flatnonzero(np.bincount(values))
+    count = np.bincount(values)
+    count[doubtful[doubtful < len(count)]] = 0
+    ids = np.flatnonzero(count)
     if not len(ids):
         return None
     pixels = covered[values == rng.choice(ids)]
@@ -65,7 +70,7 @@ class TileCrop:
     def __post_init__(self) -> None:
         tiles(1, 1, self.size, self.overlap)
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut image [H, W] and layers [L, H, W]: [size, size] and [L, size, size]."""
         height, width = image.shape
         windows = tiles(height, width, self.size, self.overlap)
@@ -86,7 +91,7 @@ class FiveCrop:
     def __post_init__(self) -> None:
         five_crops(1, 1, self.height, self.width)
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
         height, width = image.shape
         windows = five_crops(height, width, self.height, self.width)
@@ -118,7 +123,7 @@ class SliceCrop:
         rows, columns = tiles(height, 1, self.height, self.overlap), tiles(1, width, self.width, self.overlap)
         return [Window(row.top, column.left, row.height, column.width) for row in rows for column in columns]
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut the slice of image [H, W] and layers [L, H, W], `factor` times height x width."""
         windows = self.windows(*image.shape)
         cut = cut_window(image, layers, windows[rng.integers(len(windows))], self.height, self.width)

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from albumentations.augmentations.geometric.distortion import BaseDistortion
 
-from sartorius.data.augmentation.crops import Cropped, check_crop, pixel_of_a_cell
+from sartorius.data.augmentation.crops import NONE, Cropped, check_crop, pixel_of_a_cell
 from sartorius.errors import InputError
 from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage, Ints, Layers
@@ -27,18 +27,22 @@ from sartorius.structures.instances import Instances, areas_of
 
 # One call warps this many planes: what was checked to keep uint16 ids exact with albumentations 2.0.8 and OpenCV 5.
 PLANES = 9
+TRIES = 8  # of a crop that shall hold a pixel that teaches
 # Corners of a right angle; where they end up gives the area that the transform makes of one pixel.
 _PROBE = 100.0 * np.array([[1, 1], [2, 1], [1, 2]])
 
 
 class Crop(Protocol):
-    """Cuts an image [H, W] and its layers [L, H, W]; `on_cell` above 0: it reads the layers."""
+    """Cuts an image [H, W] and its layers [L, H, W]; `on_cell` above 0: it reads the layers.
+
+    doubtful: ids in the layers that are no cells to be placed on, int64.
+    """
 
     @property
     def on_cell(self) -> float:
         """Probability of a crop that is placed on a cell, 0 to 1."""
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut both to one size."""
 
 
@@ -57,12 +61,12 @@ class CellCrop:
     def __post_init__(self) -> None:
         check_crop(self.height, self.width, self.on_cell, self.fill)
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
         height, width = image.shape
         room = (max(height - self.height, 0), max(width - self.width, 0))
         top, left = (int(rng.integers(0, space + 1)) for space in room)
-        if rng.random() < self.on_cell and (pixel := pixel_of_a_cell(layers, rng)) is not None:
+        if rng.random() < self.on_cell and (pixel := pixel_of_a_cell(layers, rng, doubtful)) is not None:
             top, left = (_around(*args, rng) for args in zip(pixel, (self.height, self.width), room, strict=True))
         rows, columns = slice(top, top + self.height), slice(left, left + self.width)
         image, layers = image[rows, columns], layers[:, rows, columns]
@@ -128,23 +132,34 @@ class LayerTransform:
     def __call__(self, image: GreyImage, instances: Instances, rng: np.random.Generator) -> Transformed:
         """Transform an image uint8 [H, W] and its cells; the same for the same state of `rng`."""
         layers, scale = instances.layers, 1.0
+        doubtful = np.flatnonzero(instances.cell_types == DOUBTFUL) + 1
         for compose, local in self.steps:
             image, layers, factor = _warp(_seeded(compose, rng), image, layers, local)
             scale *= factor
         if self.crop is not None:
             if self.crop.on_cell > 0:  # it reads all pixels
                 layers = _separate(layers)
-            image, layers, factor = self.crop(image, layers, rng)
+            image, layers, factor = _teaching(self.crop, image, layers, rng, doubtful)
             scale *= factor
         if self.after:
             image = _seeded(self.finish, rng)(image=np.ascontiguousarray(image))["image"]
         layers = _separate(layers)
         areas = areas_of(layers, len(instances))
         needed = np.maximum(self.min_visible * scale * instances.areas, self.min_area)
-        needed[instances.cell_types == DOUBTFUL] = 1  # its visible rest is no background
+        needed[doubtful - 1] = 1  # its visible rest is no background
         kept = np.flatnonzero(areas >= needed)
         result = Instances(layers, instances.cell_types).select(kept)
         return Transformed(np.ascontiguousarray(image), result, kept)
+
+
+def _teaching(crop: Crop, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints) -> Cropped:
+    """Cut a crop; one that holds nothing but doubtful pixels teaches nothing and is drawn again, a few times."""
+    cropped = crop(image, layers, rng, doubtful)
+    for _ in range(TRIES if len(doubtful) else 0):
+        if not np.isin(cropped.layers, doubtful).any(axis=0).all():
+            break
+        cropped = crop(image, layers, rng, doubtful)
+    return cropped
 
 
 def _listed(transforms: Sequence[A.BasicTransform] | Mapping[str, A.BasicTransform | None]) -> list[A.BasicTransform]:

@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.data.augmentation.crops import Cropped, check_crop, pixel_of_a_cell
+from sartorius.data.augmentation.crops import NONE, Cropped, check_crop, pixel_of_a_cell
 from sartorius.structures import checks
-from sartorius.structures.arrays import Floats, GreyImage, Layers
+from sartorius.structures.arrays import Floats, GreyImage, Ints, Layers
 
 # Places tried for a crop that shall hold a pixel; the corners of an image are out of reach of a crop turned by 45
 # degrees, and no number of places is enough there.
@@ -51,7 +51,7 @@ class RotatedCrop:
         checks.expect(self.scale[0] > 0, "transform.crop", "scale", self.scale, "factors above 0")
         checks.fractions("transform.crop", mirror=self.mirror)
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut image [H, W] and layers [L, H, W]: [height, width], [L, height, width], and scale squared."""
         angle, mirrored = rng.uniform(*self.angle), rng.random() < self.mirror
         turn = turned(angle, mirrored)
@@ -61,8 +61,9 @@ class RotatedCrop:
         needed = float((span / np.maximum(room, _ROUNDING)).max())
         scale = rng.uniform(max(low, needed) if needed <= high else low, high)
         return cut_warped(
-            image, layers, rng, turn / scale, (self.height, self.width), on_cell=self.on_cell, fill=self.fill
-        )
+            image, layers, rng, turn / scale, (self.height, self.width),
+            on_cell=self.on_cell, fill=self.fill, doubtful=doubtful,
+        )  # fmt: skip
 
 
 def turned(angle: float, mirrored: bool) -> Floats:
@@ -83,12 +84,14 @@ def cut_warped(
     *,
     on_cell: float,
     fill: int,
+    doubtful: Ints = NONE,
 ) -> Cropped:
     """Cut a crop of `size` (height, width) whose steps are those of `matrix` in the image, at a place that is drawn.
 
     image: uint8 [H, W]. layers: uint16 [L, H, W]. matrix: [2, 2], image (x, y) of one pixel to the right and one down
     in the crop. Along an axis on which it fits, the crop lies inside the image; along another, the image inside the
-    smallest upright rectangle around the crop. `on_cell` and `fill` as in `RotatedCrop`.
+    smallest upright rectangle around the crop. `on_cell` and `fill` as in `RotatedCrop`. doubtful: ids that are no
+    cells.
     """
     height, width = size
     last = np.array([width - 1, height - 1], float)
@@ -97,7 +100,7 @@ def cut_warped(
     low, high = np.minimum(space, 0) - _ROUNDING, np.maximum(space, 0) + _ROUNDING
     # whole pixels, so that right angles at scale 1 move pixels and mix none
     start = rng.integers(np.ceil(low).astype(int), np.floor(high).astype(int) + 1).astype(float)
-    if rng.random() < on_cell and (pixel := pixel_of_a_cell(layers, rng)) is not None:
+    if rng.random() < on_cell and (pixel := pixel_of_a_cell(layers, rng, doubtful)) is not None:
         inside = rng.integers((0, 0), (width, height), (TRIES, 2))  # where in the crop that pixel may come to lie
         wanted = np.array(pixel[::-1]) + first - inside @ matrix.T
         possible = wanted.clip(low, high)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sartorius.data.augmentation.crops import Cropped, check_crop, resized
+from sartorius.data.augmentation.crops import NONE, Cropped, check_crop, resized
 from sartorius.data.augmentation.rotation import cut_warped
 from sartorius.errors import InputError
-from sartorius.structures.arrays import GreyImage, Layers
+from sartorius.structures.arrays import GreyImage, Ints, Layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class ShortEdgeCrop:
             )
         check_crop(self.height or 1, self.width or 1, self.on_cell, self.fill)
 
-    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator) -> Cropped:
+    def __call__(self, image: GreyImage, layers: Layers, rng: np.random.Generator, doubtful: Ints = NONE) -> Cropped:
         """Cut image [H, W] and layers [L, H, W]: [height, width] and [L, height, width]."""
         height, width = image.shape
         short = int(rng.choice(np.asarray(self.short_edges)))
@@ -51,4 +51,6 @@ class ShortEdgeCrop:
         if self.height is None or self.width is None:
             return resized(image, layers, max(round(height * scale), 1), max(round(width * scale), 1))
         size = (self.height, self.width)
-        return cut_warped(image, layers, rng, np.eye(2) / scale, size, on_cell=self.on_cell, fill=self.fill)
+        return cut_warped(
+            image, layers, rng, np.eye(2) / scale, size, on_cell=self.on_cell, fill=self.fill, doubtful=doubtful
+        )

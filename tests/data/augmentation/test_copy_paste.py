@@ -16,7 +16,7 @@ from sartorius.data.augmentation.cut_cells import Backdrop, Donor
 from sartorius.data.augmentation.layers import CellCrop, LayerTransform
 from sartorius.data.competition.cell_chunks import CellsDataModule
 from sartorius.data.competition.datamodule import SupervisedDataModule
-from sartorius.data.dataset import InstanceDataset
+from sartorius.data.dataset import InstanceDataset, Target
 from sartorius.errors import InputError
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import DOUBTFUL
@@ -359,3 +359,52 @@ def test_real_images(real_data: Path) -> None:
         assert result.instances.areas.sum() == cells.areas.sum() - np.count_nonzero(cells.layers[:, over]) + over.sum()
         near = cv2.dilate(over.astype(np.uint8), np.ones((15, 15), np.uint8)).astype(bool)
         np.testing.assert_array_equal(result.image[~near], image[~near])
+
+
+def unlabelled(image: Image, first_column: int) -> Image:
+    """The image; nobody has labelled what lies right of a column."""
+    region = np.zeros((80, 100), bool)
+    region[:, first_column:] = True
+    return image[0], image[1].with_region(region, DOUBTFUL)
+
+
+def test_cells_lie_over_pixels_that_nobody_has_labelled_and_are_labelled() -> None:
+    target = unlabelled(make_image([(30, 4, 10, 10)], cell_type=2), 20)
+    result = mixed(mixer(cells=[8, 8], max_overlap=0.0, min_visible=1.0), target, *[DONOR] * 3, seed=1)
+    masks, pasted = masks_of(result.instances), result.kept < 0
+    assert pasted.sum() >= 5 and result.instances.cell_types[~pasted].tolist() == [2, DOUBTFUL]
+    over = masks[pasted].any(axis=0)
+    assert (over[:, 20:].sum() > 200) and not (over & masks[0]).any()
+    sample = Target.from_instances("p", 0, result.instances)
+    region = np.zeros((80, 100), bool)
+    region[:, 20:] = True
+    assert sample.ignored is not None and len(sample) == 1 + pasted.sum()
+    np.testing.assert_array_equal(sample.ignored.numpy(), region & ~over)
+    np.testing.assert_array_equal(result.instances.areas, masks.sum(axis=(1, 2)))
+
+
+def test_a_region_that_is_covered_whole_is_gone() -> None:
+    target, region = make_image([(30, 4, 10, 10)], cell_type=2), np.zeros((80, 100), bool)
+    region[40, 50] = True
+    small = target[0], target[1].with_region(region, DOUBTFUL)
+    for seed in range(60):
+        result = mixed(mixer(cells=[8, 8]), small, DONOR, DONOR, DONOR, seed=seed)
+        masks = masks_of(result.instances)
+        covered = masks[result.kept < 0].any(axis=0)[40, 50]
+        assert (DOUBTFUL in result.instances.cell_types) == (not covered)
+        if covered:
+            break
+    assert covered
+
+
+def test_nothing_is_cut_from_what_nobody_has_labelled_nor_measured_there() -> None:
+    """The background of the donor is that of its labelled part, whatever lies in the rest."""
+    plain = make_image([(10, 10, 8, 12), (40, 20, 10, 10)], grey=150, value=70)
+    bright = plain[0].copy()
+    bright[:, 60:] = 250
+    whole, part = Donor(*plain), Donor(*unlabelled((bright, plain[1]), 55))
+    assert part.cells(0.1).tolist() == whole.cells(0.1).tolist() == [0, 1]
+    for k in (0, 1):
+        mine, other = part.cut(k, IDENTITY, 4), whole.cut(k, IDENTITY, 4)
+        assert mine is not None and other is not None and mine.area == other.area
+        np.testing.assert_allclose(mine.light, other.light, atol=1.5)

@@ -9,9 +9,14 @@ import albumentations as A
 import numpy as np
 import pytest
 
-from sartorius.data.augmentation.layers import CellCrop, LayerTransform
+from sartorius.data.augmentation.crops import FiveCrop, TileCrop
+from sartorius.data.augmentation.layers import CellCrop, Crop, LayerTransform
+from sartorius.data.augmentation.rotation import RotatedCrop
+from sartorius.data.augmentation.scales import ShortEdgeCrop
 from sartorius.data.competition.folder import Competition
+from sartorius.data.dataset import Target
 from sartorius.errors import InputError
+from sartorius.structures.cell_types import DOUBTFUL
 from sartorius.structures.instances import Instances
 
 AFFINE = {"scale": (0.8, 1.25), "rotate": (-45, 45), "fill": 128, "p": 1.0}
@@ -227,3 +232,70 @@ def test_densest_real_image_against_its_masks(real_data: Path) -> None:
     for k, cell in zip(range(0, len(result.kept), 60), chosen, strict=True):
         alone = LayerTransform([A.Affine(**AFFINE)])(image, instances.select([int(cell)]), np.random.default_rng(3))
         np.testing.assert_array_equal((result.instances.layers == k + 1).any(0), alone.instances.layers[0] > 0)
+
+
+def partly_labelled() -> tuple[np.ndarray, Instances]:
+    """A cell near the left edge; nobody has labelled what lies right of column 30 of 120."""
+    masks = np.zeros((1, 90, 120), bool)
+    masks[0, 20:30, 5:12] = True
+    unlabelled = np.zeros((90, 120), bool)
+    unlabelled[:, 30:] = True
+    image = np.where(unlabelled, 200, 50).astype(np.uint8)
+    return image, Instances.from_masks(masks, [1]).with_region(unlabelled, DOUBTFUL)
+
+
+@pytest.mark.parametrize("name", ["affine", "turns", "flips"])
+def test_unlabelled_pixels_move_with_the_image(name: str) -> None:
+    image, instances = partly_labelled()
+    for seed in range(4):
+        result = LayerTransform(GEOMETRIC[name](), min_visible=0.9, min_area=50)(
+            image, instances, np.random.default_rng(seed)
+        )
+        target = Target.from_instances("p", 0, result.instances)
+        assert target.ignored is not None
+        ignored, light = target.ignored.numpy(), result.image > 160  # outside the image lies 128: background
+        assert (ignored != light).mean() < 0.02  # interpolated at the edge
+
+
+def crops_of() -> list[Crop]:
+    """Of each kind that may be placed on a cell, always so."""
+    rotated = {"angle": (-45, 45), "scale": (1.0, 1.2), "mirror": 0.5}
+    shorter = {"short_edges": [80, 100], "max_size": 200}
+    options = {"height": 24, "width": 24, "on_cell": 1.0, "fill": 128}
+    return [CellCrop(**options), RotatedCrop(**rotated, **options), ShortEdgeCrop(**shorter, **options)]
+
+
+@pytest.mark.parametrize("crop", crops_of(), ids=lambda crop: type(crop).__name__)
+def test_a_crop_is_placed_on_cells_and_not_on_what_nobody_has_labelled(crop: Crop) -> None:
+    image, instances = partly_labelled()
+    for seed in range(20):
+        result = LayerTransform(crop=crop)(image, instances, np.random.default_rng(seed))
+        assert (result.instances.cell_types == 1).any()
+    no_cell = instances.select([1])
+    LayerTransform(crop=crop)(image, no_cell, np.random.default_rng(0))
+
+
+def test_a_crop_that_teaches_nothing_is_drawn_again() -> None:
+    """A quarter of the image teaches; of crops that are drawn once, half lie outside it."""
+    image, instances = partly_labelled()
+    for crop in (CellCrop(24, 24), TileCrop(24, 0), FiveCrop(24, 24)):
+        for drawn, least in ((LayerTransform(crop=crop), 95), (crop, 0)):
+            teaching = 0
+            for seed in range(100):
+                rng = np.random.default_rng(seed)
+                if isinstance(drawn, LayerTransform):
+                    result = drawn(image, instances, rng).instances
+                    target = Target.from_instances("p", 0, result)
+                    teaching += target.ignored is None or not bool(target.ignored.all())
+                else:
+                    teaching += not (drawn(image, instances.layers, rng).layers == 2).any(axis=0).all()
+            assert teaching >= least and (least or teaching < 70)
+    everything = Instances.empty(90, 120).with_region(np.ones((90, 120), bool), DOUBTFUL)
+    result = LayerTransform(crop=CellCrop(24, 24))(image, everything, np.random.default_rng(0))
+    ignored = Target.from_instances("p", 0, result.instances).ignored
+    assert ignored is not None and ignored.all()
+    plain = instances.select([0])
+    once = CellCrop(24, 24)(image, plain.layers, np.random.default_rng(5)).image
+    np.testing.assert_array_equal(
+        LayerTransform(crop=CellCrop(24, 24))(image, plain, np.random.default_rng(5)).image, once
+    )

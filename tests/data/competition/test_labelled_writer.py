@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from sartorius.data.cleaning import CleanedSource, Cleaning
 from sartorius.data.competition.about import About, read_about
+from sartorius.data.competition.cell_chunks import CellChunks
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.dataset import InstanceDataset
@@ -38,7 +41,8 @@ def test_images_come_back_with_types_of_each_cell_groups_and_regions(tmp_path: P
     assert cells.to_rles() == first.instances.to_rles() and cells.cell_types.tolist() == [1, 0, 0]
     assert (competition.image("x") == first.image).all()
     region = competition.ignored("x")
-    assert region is not None and (region == first.ignored).all() and competition.ignored("y") is None
+    assert region is not None and first.ignored is not None and competition.ignored("y") is None
+    assert (region == first.ignored & ~cells.foreground()).all()
 
 
 def test_unlabelled_pixels_are_ignored_where_no_cell_covers_them(tmp_path: Path) -> None:
@@ -46,6 +50,21 @@ def test_unlabelled_pixels_are_ignored_where_no_cell_covers_them(tmp_path: Path)
     _, target = InstanceDataset(Competition(tmp_path, ("round", "long")), ["x"])[0]
     assert len(target) == 3 and target.ignored is not None
     assert int(target.ignored.sum()) == 25 * 40 - 10 * 5  # without the part of the last cell that lies in it
+
+
+def test_cleaned_cells_and_chunks_of_cells_know_unlabelled_pixels(tmp_path: Path) -> None:
+    write_labelled(tmp_path, ABOUT, [labelled("x", ignored=True), labelled("y")])
+    competition = Competition(tmp_path, ("round", "long"))
+    source = CleanedSource(competition, Cleaning(min_area=51))
+    region = competition.ignored("x")
+    assert region is not None and (source.ignored("x") == region).all() and source.ignored("y") is None
+    _, target = InstanceDataset(source, ["x"])[0]
+    small = competition.instances("x").areas <= 50
+    assert small.any() and len(target) == 3 - small.sum() and target.ignored is not None
+    assert (target.ignored.numpy() == region).all()
+    chunks = CellChunks(competition, ["x"], [3], 2)
+    chosen = [chunks[k][1].chosen for k in range(len(chunks))]
+    assert len(chosen) == 2 and sorted(torch.cat([c for c in chosen if c is not None]).tolist()) == [0, 1, 2]
 
 
 def test_an_image_is_replaced_and_others_stay(tmp_path: Path) -> None:

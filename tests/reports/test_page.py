@@ -160,7 +160,10 @@ def test_60_crowded_images_are_below_15_megabytes() -> None:
     """600 cells in each, annotated and predicted, at the competition's size and with noise of 6 grey levels."""
     label_map, image = crowded_image()
     cells = Instances.from_label_map(label_map, np.zeros(600, np.int64))
-    crowd = SimpleNamespace(ids=("a",), image=lambda _: image, instances=lambda _: cells, cell_type=lambda _: "shsy5y")
+    crowd = SimpleNamespace(
+        ids=("a",), image=lambda _: image, instances=lambda _: cells, ignored=lambda _: None,
+        cell_type=lambda _: "shsy5y",
+    )  # fmt: skip
     predicted = Predicted(["a"], lambda _: (cells, np.full(600, 0.5, np.float32)), ("shsy5y",))
     compared = compare_images(predicted, crowd, ["a"])
     entry = Entry(SimpleNamespace(name="a"), predicted, crowd, True)  # type: ignore[arg-type]

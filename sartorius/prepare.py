@@ -1,5 +1,6 @@
 """Write or find a data folder, audit it, assign folds: `python -m sartorius.prepare source=synthetic | competition`.
 
+`source=folder images='raw/**/*.tif' labels='raw/**/*_masks.tif' output=mine` writes own images and labels into `mine`.
 `source=livecell | synthetic_livecell` do the same for LIVECell, which comes split: its audit tells what splits share.
 Outputs go to `output` (default runs/prepare/<name of the data folder>): audit.txt, audit.csv (a row per image)
 and, for the competition's layout, folds.csv. Nothing is written into a folder that was there before, but for the
@@ -9,6 +10,8 @@ folds.csv of own labels: images that were added get a fold there, the others kee
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +37,12 @@ def prepare(
     fold_seed: int,
     cleaning: Cleaning | None,
     cell_types: list[str],
+    notes: Sequence[str] = (),
 ) -> str:
     """Audit the competition folder `root`, write audit.txt and audit.csv into `output`, and folds; returns the text.
 
-    Images keep the fold that they have in a file which the folder itself keeps. The fold file is not written while
-    images have problems: InputError, after the audit is written.
+    notes: on the page, before those of the audit. Images keep the fold that they have in a file which the folder itself
+    keeps. The fold file is not written while images have problems: InputError, after the audit is written.
     """
     from sartorius.data.competition.audit import audit
     from sartorius.data.competition.folder import Competition
@@ -48,6 +52,7 @@ def prepare(
         warnings.simplefilter("ignore")  # the page says the same
         competition = Competition(root, cell_types, keep_going=True)
         audited = audit(competition, cleaning)
+        audited = replace(audited, notes=[*notes, *audited.notes])
         if audited.problems:
             folds = None
         elif fold_file == root / FILE:
@@ -98,10 +103,11 @@ def audit_folder(cfg: DictConfig) -> Path:
 @command("prepare", outputs.Output(audit_folder))
 def main(cfg: DictConfig) -> Any:
     """Make or find the folder of `cfg.source`, audit it, write folds; prints the page."""
-    source = wiring.instantiate(cfg.source)  # the competition's layout: its folder; LIVECell: the object
+    source = wiring.instantiate(cfg.source)  # the competition's layout: its folder; others: the object
     root = source if isinstance(source, Path) else source.root
     output = audit_folder(cfg)
-    if source is not root:
+    imported = cfg.source._target_.startswith("sartorius.labelling.")
+    if source is not root and not imported:
         print(prepare_livecell(source, output))
         name = "livecell" if cfg.source._target_.startswith("sartorius.data.") else "synthetic_livecell"
         return print_next("train", {"experiment": "unet_livecell", "data": name, "data.root": root})
@@ -110,7 +116,10 @@ def main(cfg: DictConfig) -> Any:
     cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
     own = read_about(root) is not None
     fold_file = Path(str(cfg.fold_file)) if cfg.fold_file else (root if own else output) / "folds.csv"
-    print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(cfg.cell_types)))
+    types, notes = (source.about.cell_types, source.notes) if imported else (cfg.cell_types, ())
+    print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(types), notes))
+    if imported:
+        return print_next("train", {"experiment": "unet_cpu", "data.root": root, "cell_types": types})
     print_next("train", {"experiment": "maskrcnn_r50", "data.root": root, "data.fold_file": fold_file})
 
 

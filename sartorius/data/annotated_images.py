@@ -77,14 +77,7 @@ class AnnotatedImages:
 
     def ignored(self, image_id: str) -> Bools | None:
         """Return the pixels that nobody has labelled, bool [H, W], of no cell; None where all are labelled."""
-        record = self.record(image_id)
-        if not record.unlabelled:
-            return None
-        runs = _runs(record, self.csv, record.unlabelled, record.unlabelled_rows)
-        mask = np.zeros(record.height * record.width, bool)
-        mask[runs.pixels()[0]] = True
-        mask[parse_runs(record, self.csv).pixels()[0]] = False
-        return mask.reshape(record.height, record.width) if mask.any() else None
+        return parse_ignored(self.record(image_id), self.csv)
 
     def cell_type(self, image_id: str) -> str:
         """Return the name of the image's cell type."""
@@ -106,7 +99,7 @@ def labelled_image(
     Raises InputError where rows contradict each other, a cell type is none of `cell_type_names`, or the image is
     missing, no 8-bit grey one, or of another size.
     """
-    record = _from_rows(image_id, rows, csv, path, mixed)
+    record = record_of(image_id, rows, csv, path, mixed)
     types = zip(record.types or (record.cell_type,), record.rows, strict=True)
     if unknown := [(name, row) for name, row in types if name not in cell_type_names]:
         own = ",".join(name for name in dict.fromkeys(types_of_file) if name != UNLABELLED)
@@ -132,6 +125,16 @@ def parse_runs(record: LabelledImage, csv: Path, cells: Iterable[int] | None = N
     """
     chosen = list(range(len(record)) if cells is None else cells)
     return _runs(record, csv, [record.annotations[k] for k in chosen], [record.rows[k] for k in chosen])
+
+
+def parse_ignored(record: LabelledImage, csv: Path) -> Bools | None:
+    """Parse the regions that nobody has labelled, bool [H, W], of no cell; None where all is. Raises as `parse_runs`."""
+    if not record.unlabelled:
+        return None
+    mask = np.zeros(record.height * record.width, bool)
+    mask[_runs(record, csv, record.unlabelled, record.unlabelled_rows).pixels()[0]] = True
+    mask[parse_runs(record, csv).pixels()[0]] = False
+    return mask.reshape(record.height, record.width) if mask.any() else None
 
 
 def _runs(record: LabelledImage, csv: Path, texts: Sequence[str], rows: Sequence[int]) -> rle.Runs:
@@ -162,7 +165,8 @@ def doubts(csv: Path, records: Sequence[LabelledImage]) -> list[str]:
     return found if hint is None else [*found, hint]
 
 
-def _from_rows(image_id: str, rows: pd.DataFrame, csv: Path, path: Path, mixed: bool) -> LabelledImage:
+def record_of(image_id: str, rows: pd.DataFrame, csv: Path, path: Path, mixed: bool) -> LabelledImage:
+    """Check the rows of one id against each other; see `labelled_image`, which reads the image's header too."""
     every, regions = rows, rows[rows["cell_type"] == UNLABELLED]
     rows = rows.drop(regions.index)
     if rows.empty:

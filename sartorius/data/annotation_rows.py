@@ -27,9 +27,18 @@ def well_of(sample_id: str) -> str:
 
 
 def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
+    """Read a table as `read_text_table` does; raises InputError also where a row has no id or a bad one."""
+    table = read_text_table(path, columns)
+    first = table.drop_duplicates("id")
+    found = zip(first["row"], map(id_problem, first["id"]), strict=True)
+    raise_all([f"{path} row {row}: {problem}" for row, problem in found if problem is not None])
+    return table
+
+
+def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read the file as text, with the line number of each row in `row` (the header is line 1); blank rows are left out.
 
-    Raises InputError where it is missing, no csv, empty, lacks one of `columns`, or a row has no id or a bad one.
+    Raises InputError where it is missing, no csv, empty, or lacks one of `columns`.
     """
     try:
         with warnings.catch_warnings():
@@ -54,7 +63,4 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
         raise InputError(
             f"{path}: no rows; expected one for each cell (and one without annotation for an image without cells)"
         )
-    first = table.drop_duplicates("id")
-    found = zip(first["row"], map(id_problem, first["id"]), strict=True)
-    raise_all([f"{path} row {row}: {problem}" for row, problem in found if problem is not None])
     return table

@@ -5,16 +5,20 @@ The pixel size stands in the resolution tags, per centimetre, where Fiji, QuPath
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from sartorius.data.image_files import explained, is_tiff, open_file
+from sartorius.data.tiff import open_tiff
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
-from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import AnyInts, Ints
 from sartorius.structures.instances import MAX_CELLS, Instances, colour
 from sartorius.structures.rle import Runs
 
@@ -24,6 +28,15 @@ if TYPE_CHECKING:
 
 _MICROMETRES = 10_000  # of a centimetre
 _TILE = 512  # side in pixels, of large label images
+_MOST = 2**29  # pixels of all pages
+_LOSSY = "{}: labels saved as JPEG, which changes their values; save them as TIFF or PNG"
+_GREY = "save one number a cell, in one channel"
+
+
+def check_size(pages: int, height: int, width: int) -> None:
+    """Raise ValueError for more pixels than are read at once."""
+    if pages * height * width > _MOST:
+        raise ValueError(f"{pages} pages of {width}x{height} pixels, more than {_MOST} in all")
 
 
 def write(cells: Cells, path: Path) -> None:
@@ -75,31 +88,89 @@ def _tiles(runs: Runs, layer_of: Ints, layers: int, dtype: Any) -> Iterator[NDAr
 def read(path: Path) -> dict[str, Any]:
     """Read a label image, of this program or another, as arguments of Cells; its cells have no scores and no types.
 
-    Values without pixels are left out. Raises InputError for a file that is missing or holds no whole numbers.
+    Raises InputError as `read_pages` and `of_pages` do.
     """
-    import tifffile
+    pages, pixel_size = read_pages(path)
+    return {"image_id": path.stem, "instances": of_pages(pages, path)[0], "pixel_size": pixel_size}
 
-    try:
-        with tifffile.TiffFile(path) as file:
-            layers = file.asarray()
-            tags = file.pages.first.tags
-            unit = tags["ResolutionUnit"].value if "ResolutionUnit" in tags else None
-            above, below = tags["XResolution"].value if "XResolution" in tags else (0, 1)
-    except (OSError, ValueError, KeyError) as error:  # TiffFileError is a ValueError
-        raise InputError(f"{path}: not a readable label image ({error})") from error
-    layers = layers[None] if layers.ndim == 2 else layers
-    if layers.ndim != 3 or layers.dtype.kind not in "ui" or layers.min(initial=0) < 0:
-        raise InputError(f"{path}: expected pages of labels, got {layers.dtype} of shape {layers.shape}")
-    labels = np.concatenate([np.zeros(1, layers.dtype), *map(np.unique, layers)])
+
+def read_pages(path: Path, check: Callable[[int, int, int], None] = check_size) -> tuple[AnyInts, float | None]:
+    """Read the pages of a label image, TIFF or PNG: whole numbers of any width [P, H, W], and the pixel size.
+
+    Floats that are whole numbers count, the numbers of a palette are the labels. check: is given P, H and W before they
+    are decoded. Raises InputError for a file that is missing, JPEG, coloured or holds no whole numbers from 0.
+    """
+    remedy = "save one number a cell as TIFF or PNG"
+    with open_file(path) as file, explained(path, "not a readable label image", remedy):
+        pages, pixel_size = (
+            _tiff_pages(path, file, check) if is_tiff(file) else (_pillow_pages(path, file, check), None)
+        )
+    return whole_numbers(pages, path), pixel_size
+
+
+def whole_numbers(pages: NDArray[Any], path: Path) -> AnyInts:
+    """Return labels as integers; raises InputError for others than whole numbers from 0."""
+    if pages.dtype.kind == "b":
+        return pages.astype(np.uint8)
+    if pages.dtype.kind == "f" and (np.isfinite(pages) & (pages == np.rint(pages)) & (np.abs(pages) < 2**31)).all():
+        pages = pages.astype(np.int64)
+    if pages.dtype.kind not in "ui" or pages.min(initial=0) < 0:
+        low, high = (pages.min(initial=0), pages.max(initial=0)) if pages.dtype.kind in "fui" else ("", "")
+        raise InputError(
+            f"{path}: expected labels, whole numbers from 0, got {pages.dtype} from {low} to {high}; save one number a "
+            "cell"
+        )
+    return pages
+
+
+def of_pages(pages: AnyInts, path: Path) -> tuple[Instances, AnyInts]:
+    """Make the cells of label pages [L, H, W], the layers, in the order of their labels; also returns those, [N].
+
+    Raises InputError for a label on two pages, and for more cells than fit.
+    """
+    labels = np.concatenate([np.zeros(1, pages.dtype), *map(np.unique, pages)])
     labels = np.append(labels[:1], labels[labels > 0])
     count = len(labels) - 1
     labels.sort()
     if count > MAX_CELLS or (labels[1:] == labels[:-1]).any():
         raise InputError(
-            f"{path}: expected at most {MAX_CELLS} cells, each on one page, got {count} on {len(layers)} pages"
+            f"{path}: expected at most {MAX_CELLS} cells, each on one page, got {count} on {len(pages)} pages"
         )
-    return {
-        "image_id": path.stem,
-        "instances": Instances(np.searchsorted(labels, layers).astype(np.uint16), np.zeros(count, np.int64)),
-        "pixel_size": _MICROMETRES * below / above if unit == tifffile.RESUNIT.CENTIMETER and above else None,
-    }
+    layers = np.searchsorted(labels, pages).astype(np.uint16)
+    return Instances(layers, np.zeros(count, np.int64)), labels[1:]
+
+
+def _tiff_pages(
+    path: Path, file: BinaryIO, check: Callable[[int, int, int], None]
+) -> tuple[NDArray[Any], float | None]:
+    import tifffile
+
+    tiff = open_tiff(file)
+    series = [part for k, part in enumerate(tiff.series) if k == 0 or not part.keyframe.is_reduced]
+    page, axes = series[0].keyframe, series[0].axes
+    if len(series) > 1:
+        raise InputError(f"{path}: {len(series)} images of different sizes or kinds; expected pages of labels")
+    if page.compression in (6, 7, 34892):
+        raise InputError(_LOSSY.format(path))
+    if not axes.endswith("YX"):
+        raise InputError(f"{path}: coloured labels; {_GREY}")
+    shape = series[0].shape
+    height, width, count = shape[-2], shape[-1], math.prod(shape[:-2])
+    check(count, height, width)
+    unit, (above, below) = page.tags.valueof(296), page.tags.valueof(282, (0, 1))
+    size = _MICROMETRES * below / above if unit == tifffile.RESUNIT.CENTIMETER and above else None
+    return series[0].asarray(maxworkers=1).reshape(count, height, width), size
+
+
+def _pillow_pages(path: Path, file: BinaryIO, check: Callable[[int, int, int], None]) -> NDArray[Any]:
+    with Image.open(file) as image:
+        if image.format in ("JPEG", "MPO", "WEBP"):
+            raise InputError(_LOSSY.format(path))
+        check(1, image.height, image.width)
+        pixels: NDArray[Any] = np.array(image)
+    if pixels.ndim == 3:
+        colours = pixels[..., : 1 if image.mode == "LA" else 3]
+        if not (colours == colours[..., :1]).all():
+            raise InputError(f"{path}: coloured labels; {_GREY}")
+        pixels = colours[..., 0]
+    return pixels[None]

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import ndimage
 
+from sartorius.errors import InputError
 from sartorius.structures.arrays import Bools, Ints, LabelMap, Points
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
@@ -42,8 +43,10 @@ def fill(rings: Sequence[Points | Ints], cell: Sequence[int], count: int, height
     """Find the pixels whose centre is within an odd number of a cell's rings (even-odd rule).
 
     rings: [P, 2] x, y in pixel edges, closed or not, any numbers; cell: of each ring, 0..count-1. What lies outside the
-    image is left out.
+    image is left out. Raises InputError for NaN and infinity.
     """
+    if bad := [k for ring, k in zip(rings, cell, strict=True) if not np.isfinite(ring).all()]:
+        raise InputError(f"the outline of cell {bad[0] + 1} has coordinates that are no numbers; remove it")
     edges = [np.zeros((0, 4)), *(np.concatenate((ring, np.roll(ring, -1, axis=0)), axis=1) for ring in rings)]
     owner = np.repeat(np.asarray(cell, np.int64), [len(ring) for ring in rings])
     x0, y0, x1, y1 = np.concatenate(edges).astype(np.float64).T

@@ -175,11 +175,11 @@ def test_sizes_and_stacks_are_asked_for(tmp_path: Path) -> None:
             Cells.load(cells.save(tmp_path / f"a{suffix}"))
     with pytest.raises(InputError, match="no such file"):
         Cells.load(tmp_path / "nowhere.tif")
-    tifffile.imwrite(tmp_path / "stack.tif", np.ones((2, 4, 4), np.uint8))
+    tifffile.imwrite(tmp_path / "stack.tif", np.ones((2, 4, 5), np.uint8))
     with pytest.raises(InputError, match="each on one page, got 2 on 2 pages"):
         Cells.load(tmp_path / "stack.tif")
-    tifffile.imwrite(tmp_path / "float.tif", np.ones((4, 4), np.float32))
-    with pytest.raises(InputError, match="expected pages of labels, got float32"):
+    tifffile.imwrite(tmp_path / "float.tif", np.full((4, 4), 0.5, np.float32))
+    with pytest.raises(InputError, match=r"expected labels, whole numbers from 0, got float32 from 0\.5 to 0\.5"):
         Cells.load(tmp_path / "float.tif")
 
 

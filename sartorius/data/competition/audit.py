@@ -156,7 +156,8 @@ def _leaks(labelled: dict[str, str], others: dict[str, str]) -> list[str]:
 
 
 def _unknown_drops(competition: Competition, cleaning: Cleaning | None) -> list[str]:
-    absent = [p for p in (cleaning.drop_images if cleaning else ()) if p not in competition.images]
+    named_ids = cleaning.drop_images if cleaning and competition.about is None else ()  # of the competition
+    absent = [p for p in named_ids if p not in competition.images]
     return [f"cleaning.drop_images names images that are not labelled here: {', '.join(absent)}"] if absent else []
 
 

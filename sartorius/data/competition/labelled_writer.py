@@ -50,7 +50,7 @@ def write_labelled(root: Path, about: About, images: Iterable[Labelled]) -> int:
     for image in images:
         if image.image_id in written:
             raise InputError(f"{root}: two images have the id '{image.image_id}'; rename one")
-        rows = _rows(root, about, image)
+        rows = rows_of(root, about, image)
         with atomic_path(root / "train" / f"{image.image_id}.png") as path:
             Image.fromarray(image.image).save(path)
         written[image.image_id] = rows
@@ -63,7 +63,8 @@ def write_labelled(root: Path, about: About, images: Iterable[Labelled]) -> int:
     return len(written)
 
 
-def _rows(root: Path, about: About, image: Labelled) -> pd.DataFrame:
+def rows_of(root: Path, about: About, image: Labelled) -> pd.DataFrame:
+    """Make the rows of an image in train.csv, text; raises InputError as `write_labelled` does."""
     check_image_id(image.image_id, root)
     height, width = image.image.shape
     shapes = [(image.instances.height, image.instances.width)]

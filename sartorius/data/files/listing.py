@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from sartorius.data.files import other_formats, zarr_images
@@ -19,24 +19,24 @@ _ALSO = (".btf", ".tf8", ".pgm", ".pnm")  # BigTIFF, and plain text's relative o
 _LISTED = 5  # files that a line names
 
 
-def list_files(images: str | Sequence[str], output: str | Path | None = None) -> dict[str, Path]:
+def list_files(
+    images: str | Sequence[str], output: str | Path | None = None, leave_out: Collection[Path] = ()
+) -> dict[str, Path]:
     """List image files, and OME-Zarr folders, by id: path within the folder without suffix, its parts joined by `__`.
 
     images: a folder, whose sub-folders are searched too, a glob (`**` for any folders), a file, or a list of these; a
     list counts from the folder that all its files are in. Hidden files and folders are left out, and results of this
     program: folders that hold detections, and `output`. Files of other image formats are left out with a warning.
+    leave_out: paths that are no images, as labels among them.
 
     Raises InputError where there is none, and for two files with one id.
     """
     wanted = [images] if isinstance(images, str) else [str(image) for image in images]
-    if not wanted:
-        raise InputError("images: an empty list; give a folder, a glob, files or an OME-Zarr folder")
-    bases: list[Path] = []
     found: list[Path] = []
     left_out: list[Path] = []
+    unwanted = {path.resolve() for path in leave_out}
     for name in wanted:
-        base, paths = _expanded(name)
-        bases.append(base)
+        _, paths = expanded(name)
         for path in paths:
             if path.is_dir() and not zarr_images.is_image(path):
                 for inner in _walk(path, None if output is None else Path(output).resolve(), set()):
@@ -45,12 +45,22 @@ def list_files(images: str | Sequence[str], output: str | Path | None = None) ->
                 found.append(path)
             elif _looks_like_image(path):
                 left_out.append(path)
+    base = base_of(images)
+    if unwanted:
+        found = [path for path in found if path.resolve() not in unwanted]
     _check(found, left_out, images)
-    base = bases[0] if len(bases) == 1 else Path(os.path.commonpath([os.path.abspath(base) for base in bases]))
     return _by_id(found, base)
 
 
-def _expanded(name: str) -> tuple[Path, list[Path]]:
+def base_of(images: str | Sequence[str]) -> Path:
+    """Return the folder that ids of `list_files` count from; raises InputError for an empty list, and as that does."""
+    bases = [expanded(name)[0] for name in ([images] if isinstance(images, str) else map(str, images))]
+    if not bases:
+        raise InputError("images: an empty list; give a folder, a glob, files or an OME-Zarr folder")
+    return bases[0] if len(bases) == 1 else Path(os.path.commonpath([os.path.abspath(base) for base in bases]))
+
+
+def expanded(name: str) -> tuple[Path, list[Path]]:
     """Return the folder that ids count from, and what a name stands for: itself or the matches of a glob."""
     path = Path(name)
     if path.exists():

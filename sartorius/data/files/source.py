@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,11 @@ def _places(axes: Mapping[str, int], names: Sequence[str]) -> Iterator[dict[str,
 class FileImages:
     """Images of any files, an `ImageSource` with empty `instances`.
 
-    images, output: see `listing.list_files`. levels: what the grey levels become. channel: which of several, counted
-    from 0. pages: of stacks, `each` plane becomes an image, its id ending in `_t000_z000` with the axes that the stack
-    has (t time, z focus, p pages, s one of several stacks of a file); `first` takes the first plane of a file; `max`
-    and `mean` join focus and pages, and time stays apart. pixel_size: micrometres, in place of what files tell.
+    images, output, leave_out: see `listing.list_files`. levels: what the grey levels become. channel: which of several,
+    counted from 0. pages: of stacks, `each` plane becomes an image, its id ending in `_t000_z000` with the axes that
+    the stack has (t time, z focus, p pages, s one of several stacks of a file); `first` takes the first plane of a
+    file; `max` and `mean` join focus and pages, and time stays apart. pixel_size: micrometres, in place of what files
+    tell.
 
     large: of images that are read by regions; None reads all whole.
 
@@ -66,6 +67,7 @@ class FileImages:
         pixel_size: float | None = None,
         output: str | Path | None = None,
         large: Blocks | None = None,
+        leave_out: Collection[Path] = (),
     ) -> None:
         checks.one_of("", PAGES, pages=pages)
         self.levels, self.channel, self.pages, self.pixel_size = levels, channel, pages, pixel_size
@@ -73,7 +75,7 @@ class FileImages:
         self._readers: dict[str, RegionReader] = {}  # of large images, once measured
         self.entries: dict[str, FileImage] = {}
         self.problems: dict[str, str] = {}
-        for image_id, path in list_files(images, output).items():
+        for image_id, path in list_files(images, output, leave_out).items():
             try:
                 found = self._images_of(path)
             except InputError as error:

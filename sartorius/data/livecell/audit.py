@@ -84,7 +84,7 @@ def _measure(name: str, split: LiveCellSplit, image_id: str) -> tuple[object, ..
     return (
         name, image_id, record.line, well_of(image_id), field_of(image_id), record.coco.height, record.coco.width,
         cells, area, round(area / max(cells, 1), 1), int((runs.areas == 0).sum()), count_clipped(record.coco),
-        int((iou > DUPLICATE_IOU).sum()), record.coco.crowds,
+        int((iou > DUPLICATE_IOU).sum()), len(record.coco.crowds),
     )  # fmt: skip
 
 

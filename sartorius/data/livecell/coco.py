@@ -23,7 +23,7 @@ _REMEDY = "correct or remove it"
 
 
 class Annotation(NamedTuple):
-    """One cell: its id, the id of its image, and its mask.
+    """One cell: its id, the id of its image, its mask and the id of its category.
 
     Ids are numbers or text, anything else as in the file. crowd: None where it is neither 0 nor 1. shape: polygons
     float64 [2 P] (x, y, x, y, ...; pixel edges), or an RLE as in the file; None where it is neither.
@@ -33,13 +33,14 @@ class Annotation(NamedTuple):
     image_id: Any
     crowd: bool | None
     shape: Any
+    category: Any = None
 
 
 @dataclass(frozen=True)
 class CocoImage:
     """One image of the file.
 
-    cells: its annotations in the order of the file, without regions of crowds (iscrowd=1), which are `crowds` many.
+    cells: its annotations in the order of the file, without `crowds`, its regions of crowds (iscrowd=1).
     original: `original_filename`, "" where the file has none.
     """
 
@@ -49,16 +50,22 @@ class CocoImage:
     width: int
     original: str
     cells: tuple[Annotation, ...]
-    crowds: int
+    crowds: tuple[Annotation, ...]
 
     def __len__(self) -> int:
         return len(self.cells)
 
 
 def read_coco(path: str | Path) -> list[CocoImage]:
-    """Read the images of a COCO file in its order, with their annotations; those may be a list, or a dict by id.
+    """Read the images of a COCO file in its order; see `read_coco_types`."""
+    return read_coco_types(path)[0]
 
-    Ids are compared as whole numbers where they are any, so that 7, 7.0 and "7" are one id.
+
+def read_coco_types(path: str | Path) -> tuple[list[CocoImage], dict[Any, str]]:
+    """Read the images of a COCO file in its order, with their annotations, which may be a list, or a dict by id.
+
+    Also returns the names of its categories by id. Ids are compared as whole numbers where they are any, so that 7, 7.0
+    and "7" are one id.
 
     Raises InputError for a file that is missing, is not JSON or not COCO, for an id that occurs twice among images or
     annotations, and for annotations of images that the file does not list.
@@ -77,7 +84,10 @@ def read_coco(path: str | Path) -> list[CocoImage]:
         with collected(problems):
             images.append(_image(path, image, cells[_whole(image["id"])]))
     raise_all(problems)
-    return images
+    named = [
+        entry for entry in content.get("categories") or () if isinstance(entry, dict) and {"id", "name"} <= {*entry}
+    ]
+    return images, {_whole(entry["id"]): str(entry["name"]) for entry in named if isinstance(entry["id"], int | str)}
 
 
 def _whole(value: Any) -> Any:
@@ -116,6 +126,7 @@ def _compact(node: dict[str, Any]) -> Any:
         _whole(node.get("image_id")),
         bool(crowd) if crowd in (None, 0, 1) else None,
         shape if isinstance(shape, dict) else _polygons(shape),
+        _whole(node.get("category_id")),
     )
 
 
@@ -179,6 +190,6 @@ def _image(path: str | Path, image: dict[str, Any], cells: Sequence[Annotation])
         raise InputError(
             f"{path}: image {name} has height {image['height']} and width {image['width']}, expected numbers of pixels"
         )
-    kept = tuple(cell for cell in cells if not cell.crowd)
+    kept, crowds = (tuple(cell for cell in cells if bool(cell.crowd) == crowd) for crowd in (False, True))
     original = str(image.get("original_filename") or "")
-    return CocoImage(_whole(image["id"]), name, height, width, original, kept, len(cells) - len(kept))
+    return CocoImage(_whole(image["id"]), name, height, width, original, kept, crowds)

@@ -41,6 +41,16 @@ _TRAIN: Table = {
     "data.root": path,
 }
 
+_IMPORT: Table = {  # of source=folder
+    "cell_type group": text | nothing,
+    "cell_types": list_of(text) | nothing,
+    "binary": one_of("refuse", "components", "cell"),
+    "existing": one_of("refuse", "replace", "keep"),
+    "channel": whole(0, 65_535) | nothing,
+    "pages": one_of("each", "first", "max", "mean"),
+    "pixel_size": MICROMETRES | nothing,
+}
+
 RULES: Table = {
     "paths.*": path,
     "cell_types": list_of(text),
@@ -122,10 +132,16 @@ RULES: Table = {
         "fold_seed": SEED,
         "cleaning": part | nothing,
         "data.root": path,
+        "images labels": PATHS,
+        **_IMPORT,
     },
     "source": {
-        "folder root": path,
-        "images": map_of(whole(0, 1_000_000)),
+        "folder": path,
+        "root": EMPTY_OR_PATH,
+        "images": map_of(whole(0, 1_000_000)) | PATHS,
+        "labels": PATHS,
+        "levels": one_of("auto", "exact", "range", "standardise"),
+        **_IMPORT,
         "test unlabelled shared": whole(0, 1_000_000),
         "height width": PIXELS,
         "contrast noise unevenness debris": number(0, 1000),

@@ -1,0 +1,215 @@
+"""Images and labels of any kind, written as a folder in the competition's layout that trainings and `correct` read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sartorius.data.annotation_rows import read_table
+from sartorius.data.competition.about import NAME, About, read_about
+from sartorius.data.competition.audit import first_of, named
+from sartorius.data.competition.labelled_writer import Labelled, rows_of, write_labelled
+from sartorius.data.files.listing import base_of, list_files
+from sartorius.data.files.source import FileImages
+from sartorius.data.images import read_grey
+from sartorius.data.levels import Levels
+from sartorius.errors import InputError, collected, raise_all
+from sartorius.files import atomic_path
+from sartorius.labelling.sources.entries import FoundLabels, ImageShape
+from sartorius.labelling.sources.masks import BINARY
+from sartorius.labelling.sources.matching import Matched, image_files, label_files, match, open_files, other_labels
+from sartorius.labelling.sources.types import NamedImage, searching, types_by
+from sartorius.structures import checks
+from sartorius.structures.instances import Instances
+from sartorius.structures.progress import progress_bar
+
+EXISTING = ("refuse", "replace", "keep")
+_NO_GROUPS = (
+    "no group=PATTERN: each image is a group of its own, and scores flatter where images of one dish or field lie in "
+    "several folds"
+)
+
+
+@dataclass(frozen=True)
+class ImportedFolder:
+    """A folder that was written, what it says about itself, and notes for the audit, a sentence each."""
+
+    root: Path
+    about: About
+    notes: tuple[str, ...]
+
+
+def import_folder(
+    root: str | Path | None,
+    images: str | Sequence[str],
+    labels: str | Sequence[str],
+    *,
+    cell_type: str | None = None,
+    cell_types: Sequence[str] | None = None,
+    group: str | None = None,
+    binary: str = "refuse",
+    existing: str = "refuse",
+    levels: str = "auto",
+    **reading: Any,
+) -> ImportedFolder:
+    """Write images, converted to 8 bits, with their labels into the folder `root`; those without labels apart.
+
+    images, and channel, pages, pixel_size in `reading`: see `files.source.FileImages`. levels: see `levels.Levels`.
+    labels: a glob, a folder, a file or a list of these, which files among `images` are. cell_type: see
+    `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
+    `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold.
+    binary: of label images with one value, see `masks`. existing: of images that the folder has with other labels:
+    `refuse` them, `replace` or `keep` what is there.
+
+    Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
+    """
+    checks.one_of("", BINARY, binary=binary)
+    checks.one_of("", EXISTING, existing=existing)
+    if root is None:
+        raise InputError("output: give the folder to write, such as output=mine")
+    files = label_files(labels)
+    others = other_labels(list_files(images, leave_out=files))
+    source = FileImages(images, levels=Levels(levels=levels), leave_out=[*files, *others], **reading)
+    raise_all(list(source.problems.values()))
+    _check_apart(Path(root), source)
+    paths = {image_id: source.path(image_id) for image_id in source.ids}
+    matched = match(list(image_files(paths, images)), open_files(files, binary))
+    work = _Import(Path(root), source, matched, base_of(images), existing)
+    work.read(types_by(cell_type), searching("group", "group", group) if group else None)
+    about = work.describe(cell_types, reading, source.levels)
+    left_out = named("files among the images that are called as labels, left out", sorted(path.name for path in others))
+    return ImportedFolder(work.root, about, (*left_out, *work.write(about, None if group else _NO_GROUPS)))
+
+
+def _check_apart(root: Path, source: FileImages) -> None:
+    inside = [path for path in map(source.path, source.ids) if path.resolve().is_relative_to(root.resolve())]
+    if inside:
+        raise InputError(f"{inside[0]}: lies in output={root}, which is written; give another output=")
+
+
+@dataclass
+class _Import:
+    """The images of one call, read before they are written.
+
+    labels: of each labelled image; types: of its cells, and of it where it has none; groups: not to be parted.
+    """
+
+    root: Path
+    source: FileImages
+    matched: Matched
+    base: Path
+    existing: str
+    labels: dict[str, FoundLabels] = field(default_factory=dict)
+    types: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    changed: Counter[str] = field(default_factory=Counter)
+
+    def read(
+        self,
+        types: Callable[[NamedImage, FoundLabels], tuple[tuple[str, ...], str]],
+        group: Callable[[NamedImage], str] | None,
+    ) -> None:
+        """Read all labels and decode all images once; raises InputError that names all bad ones."""
+        problems: list[str] = []
+        for image_id in progress_bar(self.source.ids, "reading"):
+            with collected(problems):
+                reason = self.source.load_and_reason(image_id)[1]
+                self.changed.update([reason] if reason else [])
+                if image_id in self.matched.labels:
+                    image = self._named(image_id)
+                    self.labels[image_id] = labels = self._read_labels(image_id)
+                    self.types[image_id] = types(image, labels)
+                    self.groups[image_id] = group(image) if group is not None else labels.group
+        raise_all(problems)
+
+    def _named(self, image_id: str) -> NamedImage:
+        path = self.source.path(image_id)
+        return NamedImage(image_id, path, path.absolute().relative_to(self.base.absolute()).as_posix())
+
+    def _read_labels(self, image_id: str) -> FoundLabels:
+        entry, plane, planes = self.matched.labels[image_id]
+        try:
+            return entry.read(ImageShape(*self.source.size(image_id), plane, planes))
+        except InputError as error:
+            if str(entry.file) in str(error):
+                raise
+            raise InputError(f"{entry}: {error}") from error
+
+    def describe(self, cell_types: Sequence[str] | None, reading: Mapping[str, Any], levels: Levels) -> About:
+        """Describe the folder with these images and those in it; raises InputError where they do not go together."""
+        before = read_about(self.root)
+        if before is None and (self.root / "train.csv").exists():
+            raise InputError(f"{self.root}: holds other data; give another output=")
+        found = {name for types, own in self.types.values() for name in (types or ([own] if own else []))}
+        names = list(cell_types or (before.cell_types if before else ()))
+        if cell_types and (unknown := sorted((found | {*(before.cell_types if before else ())}) - {*names})):
+            raise InputError(f"cell_types=[{','.join(names)}]: the labels have {', '.join(unknown)} too; name them all")
+        names += sorted(found - {*names})
+        sizes = {self.source.entries[image_id].pixel_size for image_id in self.labels}
+        size = next(iter(sizes)) if len(sizes) == 1 else None
+        kept = {key: value for key, value in reading.items() if key != "pixel_size"}
+        about = About(tuple(names or ["cell"]), size, {**kept, "levels": asdict(levels)})
+        for key in ("pixel_size", "reading") if before else ():
+            was, now = asdict(before)[key], asdict(about)[key]  # type: ignore[arg-type]
+            if was != now:
+                raise InputError(
+                    f"{self.root / NAME}: its images have {key} {was}, these {now}; images of one folder are read in "
+                    "one way: give another output="
+                )
+        return about
+
+    def write(self, about: About, no_groups: str | None) -> tuple[str, ...]:
+        """Write all images; returns the notes. Raises InputError, before that, for images that are there otherwise."""
+        there = {*read_table(self.root / "train.csv")["id"]} if (self.root / "train.csv").exists() else set()
+        same = {image_id for image_id in self.labels if image_id in there and self._is_same(about, image_id)}
+        other = sorted(there & {*self.labels} - same)
+        if other and self.existing == "refuse":
+            raise InputError(
+                f"{self.root}: has {len(other)} of these images with other labels{first_of(other, 3)}; existing=keep "
+                "leaves those as they are, existing=replace takes these"
+            )
+        left = same | ({*other} if self.existing == "keep" else set())
+        write_labelled(self.root, about, self._labelled(about, [one for one in self.labels if one not in left]))
+        unlabelled = [image_id for image_id in self.matched.unlabelled if image_id not in there]
+        for image_id in progress_bar(unlabelled, "unlabelled"):
+            with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
+                Image.fromarray(self.source.image(image_id)).save(path)
+        notes = [] if no_groups is None or any(self.groups.values()) else [no_groups]
+        notes += named("images that were there already and stay as they are", sorted(left))
+        return (*notes, *self._notes(about, unlabelled))
+
+    def _labelled(self, about: About, image_ids: Sequence[str]) -> Iterator[Labelled]:
+        for image_id in progress_bar(image_ids, "writing"):
+            yield self._one(about, image_id)
+
+    def _one(self, about: About, image_id: str) -> Labelled:
+        labels, (types, own) = self.labels[image_id], self.types[image_id]
+        instances = Instances.from_runs(labels.runs, np.array([about.cell_types.index(name) for name in types], int))
+        image, group = self.source.image(image_id), self.groups[image_id]
+        return Labelled(image_id, image, instances, own, group, labels.ignored)
+
+    def _is_same(self, about: About, image_id: str) -> bool:
+        """Whether the folder has an image with these pixels and labels."""
+        one = self._one(about, image_id)
+        rows, there = rows_of(self.root, about, one), read_table(self.root / "train.csv")
+        there = there[there["id"] == image_id].drop(columns="row").reset_index(drop=True)
+        pixels = read_grey(self.root / "train" / f"{image_id}.png")
+        return bool(rows.equals(there[rows.columns]) and np.array_equal(pixels, one.image))
+
+    def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
+        yield from named("images without labels, in train_semi_supervised/", unlabelled)
+        yield from named("labels without images", [str(entry) for entry in self.matched.unused])
+        if self.changed:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in self.changed.most_common())
+            yield f"grey levels of {self.changed.total()} images were brought to those of the training: {reasons}"
+        sizes = sorted({str(self.source.entries[image_id].pixel_size) for image_id in self.labels})
+        if len(sizes) > 1:
+            yield f"pixel sizes differ ({', '.join(sizes[:5])}): none is kept, nothing is resized; give pixel_size="
+        for image_id, labels in self.labels.items():
+            yield from (f"{image_id}: {note}" for note in labels.notes)

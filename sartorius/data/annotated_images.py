@@ -128,7 +128,10 @@ def parse_runs(record: LabelledImage, csv: Path, cells: Iterable[int] | None = N
 
 
 def parse_ignored(record: LabelledImage, csv: Path) -> Bools | None:
-    """Parse the regions that nobody has labelled, bool [H, W], of no cell; None where all is. Raises as `parse_runs`."""
+    """Parse the regions that nobody has labelled, bool [H, W], of no cell; None where all are labelled.
+
+    Raises InputError as `parse_runs` does.
+    """
     if not record.unlabelled:
         return None
     mask = np.zeros(record.height * record.width, bool)

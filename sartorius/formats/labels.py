@@ -115,10 +115,9 @@ def whole_numbers(pages: NDArray[Any], path: Path) -> AnyInts:
     if pages.dtype.kind == "f" and (np.isfinite(pages) & (pages == np.rint(pages)) & (np.abs(pages) < 2**31)).all():
         pages = pages.astype(np.int64)
     if pages.dtype.kind not in "ui" or pages.min(initial=0) < 0:
-        low, high = (pages.min(initial=0), pages.max(initial=0)) if pages.dtype.kind in "fui" else ("", "")
+        numbers = f" from {pages.min(initial=0):g} to {pages.max(initial=0):g}" if pages.dtype.kind in "fui" else ""
         raise InputError(
-            f"{path}: expected labels, whole numbers from 0, got {pages.dtype} from {low} to {high}; save one number a "
-            "cell"
+            f"{path}: expected labels, whole numbers from 0, got {pages.dtype}{numbers}; save one number a cell"
         )
     return pages
 

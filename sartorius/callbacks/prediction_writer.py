@@ -10,6 +10,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 
 from sartorius.callbacks.scored_images import ImageCallback, ScoredImage, Validation
+from sartorius.data import provenance
 from sartorius.modules.base import SegmentationModule
 from sartorius.structures.detections import Detections, DetectionsFolder
 
@@ -76,4 +77,6 @@ class PredictionWriter(ImageCallback):
             **{key: module.hparams.get(key) for key in ("data", "model", "postprocess")},
             "export_settings": module.export_settings,
         }
+        if own := (module.hparams.get(provenance.OWN) or {}).get("training"):
+            about["train_images"] = len(own)  # for the curve over rounds of labelling
         self.folder.write_meta(**{**about, **self.meta})

@@ -15,6 +15,7 @@ from sartorius.reports.gallery import Style, card, chosen
 from sartorius.reports.instance_table import instance_table
 from sartorius.reports.numbers import Bootstrap
 from sartorius.reports.plots import cell_plots, score_plots
+from sartorius.reports.rounds import rounds_of, rounds_plot, rounds_table
 from sartorius.reports.runs import flattened
 from sartorius.reports.unscored import table_of_counts, tiles_of
 from sartorius.reports.views import Entry, RunView, are_folds, pooled, type_names, view_of
@@ -52,14 +53,20 @@ def render(
     images = chosen(views, style)
     style = style.for_images(len(images))
     cards = [card(image_id, views, style) for image_id in images]
+    top = _top(singles, views, types, summaries, bootstrap)
+    sections = _sections(entries, views, types, written, plots, bootstrap)
+    rounds, shared = ([], 0) if len(views) == 1 else rounds_of([entry.run for entry in entries], views, bootstrap)
+    if rounds:
+        top.append(rounds_table(rounds, shared, bootstrap))
+        sections.insert(0, Section("rounds", "Rounds", [rounds_plot(rounds, shared, plots)]))
     return Document(
         title=_title(entries, folds),
         facts=[_facts(entry) for entry in entries],
         names=[entry.run.name for entry in entries],
         tiles=_tiles(views[0], summaries[0], bootstrap) if len(views) == 1 else [],
         notes=notes,
-        top=_top(singles, views, types, summaries, bootstrap),
-        sections=_sections(entries, views, types, written, plots, bootstrap),
+        top=top,
+        sections=sections,
         configs=_configs(entries),
         gallery=Gallery(
             cards,

@@ -190,6 +190,15 @@ RULES: Table = {
         "growth": {"": part, "hours": span(number(0, 1e6)) | nothing},
         "plots": flag,
     },
+    "review": {
+        "detections oof": PATHS | map_of(PATHS) | nothing,
+        "images": EMPTY_OR_PATHS,
+        "least_images": whole(3, 1_000_000),
+        "alpha": number(above=0, high=1e9),
+        "folds": whole(2, 1_000_000),
+        "level": number(above=0, high=0.9999),
+        "show": whole(0, 1_000_000),
+    },
     "report": {
         "run": PATHS | map_of(PATHS) | nothing,
         "detections images": EMPTY_OR_PATHS,

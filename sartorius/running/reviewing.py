@@ -92,8 +92,7 @@ def calibrate(
         return None
     every = oof.scores(truth)
     scores = np.array([every[image_id] for image_id in kept])
-    options = {"agreement": agreement, "alpha": alpha, "folds": folds}
-    found = Calibration.fit([*kept.values()], scores, wells, **options)
+    found = Calibration.fit([*kept.values()], scores, wells, agreement=agreement, alpha=alpha, folds=folds)
     rank = "unknown, since all are alike" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
     print(
         f"scores of {len(kept)} out-of-fold images, each predicted without it: rank correlation with the true ones "

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sartorius.errors import InputError
+from sartorius.errors import InputError, one_line, raise_all
 from sartorius.files import atomic_path
 from sartorius.formats.polygons import Polygon, Ring, fill
-from sartorius.structures.arrays import Floats32
+from sartorius.structures.arrays import Floats32, Points
 from sartorius.structures.instances import Instances
+from sartorius.structures.rle import Runs
 
 if TYPE_CHECKING:
     from roifile import ImagejRoi
@@ -43,35 +46,79 @@ def write(cells: Cells, path: Path) -> None:
         temporary.write_bytes(content.getvalue())
 
 
-def read(path: Path, height: int, width: int) -> dict[str, Any]:
-    """Read the polygons, rectangles and composites of an image of this size as arguments of Cells.
+@dataclass(frozen=True)
+class AreaRoi:
+    """A ROI that encloses pixels: rings, [P, 2] x, y in pixel edges, by the even-odd rule.
 
-    ROIs that this program did not write have no score, and the type "cell". Raises InputError for a file that is
-    missing or no ROI zip.
+    group: 0 is none.  score: NaN where the file has none.  cell_type: "" where it has none.
+    """
+
+    name: str
+    group: int
+    score: float
+    cell_type: str
+    rings: list[Points]
+
+
+def read(path: Path, height: int, width: int) -> dict[str, Any]:
+    """Read the ROIs of an image of this size as arguments of Cells.
+
+    ROIs that this program did not write have no score, and the type "cell". Raises as `read_rois` and `runs_of` do.
+    """
+    rois = read_rois(path)
+    types = [roi.cell_type or "cell" for roi in rois]
+    names = tuple(dict.fromkeys(types))
+    return {
+        "image_id": path.stem,
+        "instances": Instances.from_runs(
+            runs_of(path, rois, height, width), np.array([names.index(name) for name in types], np.int64)
+        ),
+        "scores": np.array([roi.score for roi in rois], np.float32),
+        "cell_type_names": names,
+    }
+
+
+def read_rois(path: Path) -> list[AreaRoi]:
+    """Read a ROI zip, or a file of one ROI: polygons, freehand and traced ones, rectangles, ovals and composites.
+
+    Raises InputError for a file that is missing or no ROI zip, and names all ROIs without an area, such as lines.
     """
     import roifile
 
     try:
         found = roifile.roiread(path)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not a readable ROI zip ({error})") from error
-    rois: list[ImagejRoi] = found if isinstance(found, list) else [found]
-    rings, cell, scores, types = [], [], [], []
-    for k, roi in enumerate(rois):
-        parts = roi.coordinates(multi=True)
-        rings += [np.asarray(ring, np.float64) for ring in parts]
-        cell += [k] * len(parts)
-        about = dict(line.split(": ", 1) for line in roi.props.splitlines() if ": " in line)
-        scores.append(float(about.get("score", "nan")))
-        types.append(about.get("type", "cell"))
-    names = tuple(dict.fromkeys(types))
-    runs = fill(rings, cell, len(rois), height, width)
-    return {
-        "image_id": path.stem,
-        "instances": Instances.from_runs(runs, [names.index(name) for name in types]),
-        "scores": np.array(scores, np.float32),
-        "cell_type_names": names,
-    }
+        rois: list[ImagejRoi] = found if isinstance(found, list) else [found]
+        about = [dict(line.split(": ", 1) for line in roi.props.splitlines() if ": " in line) for roi in rois]
+        scores = [float(entries.get("score", "nan")) for entries in about]
+        rings = [[np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True)] for roi in rois]
+    except Exception as error:  # of roifile, which meets damaged bytes with whatever they lead to
+        raise InputError(f"{path}: not a readable ROI zip ({one_line(str(error))}); save it again") from error
+    kinds = roifile.ROI_TYPE
+    areas = (kinds.POLYGON, kinds.RECT, kinds.OVAL, kinds.FREEHAND, kinds.TRACED)
+    raise_all(
+        [
+            f"{path}: ROI '{one_line(roi.name)}' is of the kind {roi.roitype.name.lower()} and encloses no pixels; "
+            "delete it, or draw the cell as a polygon"
+            for roi in rois
+            if roi.roitype not in areas
+        ]
+    )
+    entries = zip(rois, scores, about, rings, strict=True)
+    return [AreaRoi(roi.name, int(roi.group), score, d.get("type", ""), r) for roi, score, d, r in entries]
+
+
+def runs_of(path: Path, rois: Sequence[AreaRoi], height: int, width: int) -> Runs:
+    """Find the pixels of each ROI in an image of this size; raises InputError naming those of `path` without any."""
+    rings = [ring for roi in rois for ring in roi.rings]
+    owner = [k for k, roi in enumerate(rois) for _ in roi.rings]
+    runs = fill(rings, owner, len(rois), height, width)
+    raise_all(
+        [
+            f"{path}: ROI '{one_line(rois[k].name)}' has no pixels within the image of {width}x{height}; delete it"
+            for k in np.flatnonzero(runs.areas == 0).tolist()
+        ]
+    )
+    return runs
 
 
 def _simple(ring: Ring) -> ImagejRoi:

@@ -102,6 +102,18 @@ RULES: Table = {
         "detections": PATHS,
         "images": EMPTY_OR_PATHS,
     },
+    "correct": {
+        "images": PATHS,
+        "detections": EMPTY_OR_PATHS,
+        "tool": one_of("napari", "fiji"),
+        "order": EMPTY_OR_PATH,
+        "waiting": COUNT,
+        "margin": whole(0, 65_536),
+        "cell_types": list_of(text) | nothing,
+        "channel": whole(0, 65_535) | nothing,
+        "pages": one_of("each", "first", "max", "mean"),
+        "pixel_size": MICROMETRES | nothing,
+    },
     "tune": {
         "detections checkpoint": EMPTY_OR_PATHS,
         "images": IDS | nothing,

@@ -1,0 +1,66 @@
+"""The labels that corrected cells become: of a whole image, of a marked part, or of the accepted cells alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from sartorius.errors import InputError
+from sartorius.labelling.correction.edits import Correction
+from sartorius.labelling.correction.shapes import EditedCell, instances_of
+from sartorius.structures.arrays import Bools
+from sartorius.structures.instances import Instances
+
+Part = Literal["marked", "accepted"]
+
+
+def checked_labels(correction: Correction, part: Part = "marked", margin: int = 30) -> tuple[Instances, Bools | None]:
+    """Return the cells that are labels, and the pixels that nobody has checked, bool [H, W]; None for none of them.
+
+    part: `marked` is the region of the correction, or all of the image where none is marked. A cell is a label where
+    at least half of it lies in the region; what others have in it is not checked. `accepted` takes the accepted cells,
+    and as background the pixels within `margin` of one that no other cell covers.
+
+    Raises InputError for `accepted` without any such cell.
+    """
+    cells = [correction.cells[number] for number in sorted(correction.cells)]
+    size = correction.height, correction.width
+    if part == "accepted":
+        labels = [cell for cell in cells if cell.accepted]
+        if not labels:
+            raise InputError("no cell is accepted yet: accept some, or save the whole image")
+        near = _near(labels, *size, margin)
+        return instances_of(labels, *size), ~near | _covered([cell for cell in cells if not cell.accepted], *size)
+    if correction.region is None:
+        return instances_of(cells, *size), None
+    region = _covered([correction.region], *size)
+    inside = [2 * int((region[_box(cell)] & cell.mask).sum()) >= int(cell.mask.sum()) for cell in cells]
+    outside = [cell for cell, kept in zip(cells, inside, strict=True) if not kept]
+    ignored = ~region | _covered(outside, *size)
+    return instances_of([cell for cell, kept in zip(cells, inside, strict=True) if kept], *size), ignored
+
+
+def region_of(ignored: Bools | None) -> EditedCell | None:
+    """Return the region that is checked where these pixels, bool [H, W], are not; None for the whole image."""
+    if ignored is None or not ignored.any() or ignored.all():
+        return None
+    return EditedCell(0, 0, ignored).with_mask(~ignored, 0, 0)
+
+
+def _box(cell: EditedCell) -> tuple[slice, slice]:
+    return slice(cell.top, cell.bottom), slice(cell.left, cell.right)
+
+
+def _covered(cells: Sequence[EditedCell], height: int, width: int) -> Bools:
+    covered = np.zeros((height, width), bool)
+    for cell in cells:
+        covered[_box(cell)] |= cell.mask
+    return covered
+
+
+def _near(cells: Sequence[EditedCell], height: int, width: int, margin: int) -> Bools:
+    """Return the pixels within so many pixels of a cell."""
+    return np.asarray(ndimage.distance_transform_edt(~_covered(cells, height, width)) <= margin)

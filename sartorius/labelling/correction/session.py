@@ -1,0 +1,165 @@
+"""A person's way through images: which is the next to be corrected, its cells, and the folder that gets the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from sartorius.data.annotation_rows import read_table, well_of
+from sartorius.data.competition.about import About, read_about
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.data.files.source import FileImages
+from sartorius.errors import InputError
+from sartorius.formats.cells import Cells
+from sartorius.labelling.correction.checked import Part, checked_labels, region_of
+from sartorius.labelling.correction.draft import Draft
+from sartorius.labelling.correction.edits import Correction
+from sartorius.labelling.correction.shapes import EditedCell, cells_of
+from sartorius.structures.arrays import GreyImage
+from sartorius.structures.cell_types import UNLABELLED
+
+DRAFTS = "drafts"  # folder within that of the labels
+
+
+class CorrectionSession:
+    """Images to correct, and the folder in the competition's layout that their labels are written to.
+
+    root: this folder; made by the first image that is saved. images: what to correct. predicted: finds the cells of a
+    model in an image; None where it was not predicted. doubt: of each image, higher first in the queue; without one it
+    is first. order: ids in the order of the queue, in place of doubt; others follow. cell_types: names to choose from.
+    margin: see `checked_labels`.
+
+    Raises InputError where the folder has types that are not among `cell_types`, or its train.csv cannot be read.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        images: FileImages,
+        cell_types: Sequence[str],
+        predicted: Callable[[str], Cells | None] = lambda image_id: None,
+        doubt: Mapping[str, float] | None = None,
+        order: Sequence[str] = (),
+        margin: int = 30,
+    ) -> None:
+        self.root, self.images, self.predicted, self.margin = root, images, predicted, margin
+        before = read_about(root)
+        reading = before.reading if before else reading_of(images)
+        self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading)
+        self.checked = {*read_table(root / "train.csv")["id"]} if (root / "train.csv").is_file() else set()
+        place = {image_id: k for k, image_id in enumerate(dict.fromkeys(order))}
+        doubts = doubt or {}
+        self.queue = sorted(
+            images.ids, key=lambda name: (place.get(name, len(place)), -doubts.get(name, float("inf")), name)
+        )
+        self._files = [images.path(image_id) for image_id in images.ids]
+
+    def draft(self, image_id: str) -> Draft:
+        """Return the file of the edits of an image that are not saved."""
+        return Draft(self.root / DRAFTS / f"{image_id}.jsonl", self.about.cell_types)
+
+    def status(self, image_id: str) -> str:
+        """Tell how far an image is: `started` where it has edits that are not saved, `checked`, or `open`."""
+        if self.draft(image_id).exists():
+            return "started"
+        return "checked" if image_id in self.checked else "open"
+
+    def next_image(self, after: str | None = None) -> str | None:
+        """Return the next image that is not checked: those that were started first, then in the order of the queue.
+
+        after: the image in front of it, which comes last. None where all are checked.
+        """
+        rank = {"started": 0, "open": 1}
+        left = [image_id for image_id in self.queue if self.status(image_id) != "checked"]
+        return min(left, key=lambda image_id: (image_id == after, rank[self.status(image_id)]), default=None)
+
+    def image(self, image_id: str) -> GreyImage:
+        """Read the pixels of an image, uint8 [H, W]: those of the folder where it has labels already."""
+        return self._labelled().image(image_id) if image_id in self.checked else self.images.image(image_id)
+
+    def open(self, image_id: str, size: tuple[int, int]) -> Correction:
+        """Return the cells of an image of this height and width: as it was left, as it was saved, or as predicted.
+
+        Raises InputError for cells of an image of another size.
+        """
+        draft = self.draft(image_id)
+        if draft.exists():
+            correction = draft.resume()
+            found = correction.height, correction.width
+        else:
+            cells, region, found = self._first_cells(image_id, size)
+            correction = draft.begin(*size, cells, region)
+        if found != size:
+            raise InputError(
+                f"image {image_id}: cells of {found[1]}x{found[0]} pixels, the image has {size[1]}x{size[0]}; give the "
+                "images that were predicted"
+            )
+        return correction
+
+    def save(self, image_id: str, image: GreyImage, correction: Correction, part: Part = "marked") -> int:
+        """Write the labels of an image, which is checked then; returns how many cells are labels. See `write_labelled`.
+
+        The edits are forgotten once the labels are on the disk.
+        """
+        instances, ignored = checked_labels(correction, part, self.margin)
+        labelled = Labelled(image_id, image, instances, group=self.group(image_id), ignored=ignored)
+        write_labelled(self.root, self.about, [labelled])
+        self.checked.add(image_id)
+        self.draft(image_id).delete()
+        return len(instances)
+
+    def group(self, image_id: str) -> str:
+        """Return what must not lie in two folds: as it was saved, else the plate well or, of a stack, its file."""
+        if image_id in self.checked:
+            return self._labelled().record(image_id).well or ""
+        if (well := well_of(image_id)) != image_id:
+            return well
+        path = self.images.path(image_id)
+        return path.stem if self._files.count(path) > 1 else ""
+
+    def _first_cells(
+        self, image_id: str, size: tuple[int, int]
+    ) -> tuple[list[EditedCell], EditedCell | None, tuple[int, int]]:
+        """Return the cells, the checked region and the size of the image that they are of."""
+        if image_id in self.checked:
+            folder = self._labelled()
+            instances = folder.instances(image_id)
+            cells = cells_of(instances, np.full(len(instances), np.nan), accepted=True)
+            return cells, region_of(folder.ignored(image_id)), (instances.height, instances.width)
+        found = self.predicted(image_id)
+        if found is None:
+            return [], None, size
+        numbers = np.array([self.about.cell_types.index(name) for name in found.cell_type_names], np.int64)
+        cells = cells_of(found.instances, found.scores)
+        cells = [EditedCell(c.top, c.left, c.mask, int(numbers[c.cell_type]), c.score) for c in cells]
+        return cells, None, (found.height, found.width)
+
+    def _labelled(self) -> Competition:
+        return Competition(self.root, self.about.cell_types, keep_going=True)
+
+
+def reading_of(images: FileImages) -> dict[str, object]:
+    """Return the arguments with which images are read, for dataset.json."""
+    return {"channel": images.channel, "pages": images.pages, "levels": asdict(images.levels)}
+
+
+def types_of(root: Path, given: Sequence[str] | None, predicted: Sequence[str]) -> list[str]:
+    """Return the names of cell types to choose from: those of the folder, then those of the model; or those given.
+
+    `cell` where nothing names any. Raises InputError where names are given and others are in use.
+    """
+    about = read_about(root)
+    known = list(about.cell_types) if about else []
+    if about is None and (root / "train.csv").is_file():
+        known = [name for name in read_table(root / "train.csv")["cell_type"].unique() if name != UNLABELLED]
+    used = list(dict.fromkeys([*known, *predicted]))
+    if given and (missing := [name for name in used if name not in given]):
+        raise InputError(
+            f"cell_types=[{','.join(given)}]: {', '.join(missing)} is a cell type of {root} or of the detections too; "
+            f"give it as well, or leave cell_types out"
+        )
+    return list(given or used or ["cell"])

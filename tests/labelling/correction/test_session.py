@@ -1,0 +1,171 @@
+"""The queue of images, and labels that are saved, killed while they are saved, and opened again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from sartorius.data.competition.about import About
+from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.data.files.source import FileImages
+from sartorius.data.levels import Levels
+from sartorius.errors import InputError
+from sartorius.formats.cells import Cells
+from sartorius.labelling.correction.session import CorrectionSession, types_of
+from sartorius.labelling.correction.shapes import instances_of
+from sartorius.structures.instances import Instances
+from tests.labelling.correction.test_edits import three
+from tests.labelling.correction.test_shapes import discs
+
+TYPES = ("round", "long")
+SIZE = (60, 80)
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def predicted(image_id: str) -> Cells | None:
+    """Three cells in each image but `c`, whose types are named in another order."""
+    if image_id == "c":
+        return None
+    instances = instances_of(three(), *SIZE)
+    swapped = Instances(instances.layers, 1 - instances.cell_types)
+    return Cells(image_id, swapped, np.array([0.5, 0.6, 0.7], np.float32), ("long", "round"))
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> FileImages:
+    """a, b and c, and a stack of two frames."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    drawn = np.random.default_rng(0).integers(90, 170, (5, *SIZE)).astype(np.uint8)
+    for name, image in zip("abc", drawn, strict=False):
+        tifffile.imwrite(folder / f"{name}.tif", image)
+    tifffile.imwrite(folder / "film.tif", drawn[3:], imagej=True, metadata={"axes": "TYX"})
+    return FileImages(str(folder), levels=Levels(), pixel_size=0.5)
+
+
+def session(tmp_path: Path, images: FileImages, **options: object) -> CorrectionSession:
+    return CorrectionSession(tmp_path / "mine", images, TYPES, predicted, **options)  # type: ignore[arg-type]
+
+
+def test_the_queue_begins_with_the_most_doubtful_or_keeps_an_order(tmp_path: Path, images: FileImages) -> None:
+    doubt = {"a": 0.1, "b": 0.4, "film_t000": 0.3, "film_t001": 0.3}
+    assert session(tmp_path, images, doubt=doubt).queue == ["c", "b", "film_t000", "film_t001", "a"]
+    ordered = session(tmp_path, images, order=["b", "unknown", "a", "b"])
+    assert ordered.queue == ["b", "a", "c", "film_t000", "film_t001"] and ordered.next_image() == "b"
+    assert ordered.next_image(after="b") == "a"
+    image = ordered.image("c")
+    ordered.open("c", SIZE).add(discs((9, 9), radius=3), 0)
+    assert ordered.status("c") == "started" and ordered.next_image() == "c", "what was begun comes first"
+    ordered.save("c", image, ordered.open("c", SIZE))
+    assert ordered.status("c") == "checked" and ordered.next_image() == "b"
+    for image_id in ("b", "a", "film_t000", "film_t001"):
+        ordered.save(image_id, ordered.image(image_id), ordered.open(image_id, SIZE))
+    assert ordered.next_image() is None
+
+
+def test_an_image_is_opened_as_predicted_as_left_and_as_saved(tmp_path: Path, images: FileImages) -> None:
+    first = session(tmp_path, images)
+    correction = first.open("a", SIZE)
+    assert [cell.cell_type for cell in correction.cells.values()] == [0, 1, 0]
+    assert [round(cell.score, 6) for cell in correction.cells.values()] == [0.5, 0.6, 0.7]
+    assert not (tmp_path / "mine").exists(), "opening writes nothing"
+    correction.delete([1])
+    correction.set_type([2], 0)
+    left = session(tmp_path, images).open("a", SIZE)
+    assert sorted(left.cells) == [2, 3] and left.cells[2].cell_type == 0
+    assert session(tmp_path, images).save("a", images.image("a"), left) == 2
+    assert not session(tmp_path, images).draft("a").exists()
+    folder = Competition(tmp_path / "mine", TYPES)
+    folder.check()
+    assert folder.instances("a").cell_types.tolist() == [0, 0] and folder.about is not None
+    assert folder.about.pixel_size == 0.5 and folder.about.reading["levels"]["levels"] == "auto"
+    assert (folder.image("a") == images.image("a")).all()
+    saved = session(tmp_path, images).open("a", SIZE)
+    assert len(saved.cells) == 2 and all(cell.accepted for cell in saved.cells.values()) and saved.region is None
+    assert len(session(tmp_path, images).open("c", SIZE).cells) == 0
+
+
+def test_a_marked_part_is_marked_again(tmp_path: Path, images: FileImages) -> None:
+    own = session(tmp_path, images)
+    correction = own.open("a", SIZE)
+    correction.mark_polygon([[0, 0], [60, 0], [60, 40], [0, 40]])
+    own.save("a", own.image("a"), correction)
+    ignored = Competition(tmp_path / "mine", TYPES).ignored("a")
+    assert ignored is not None and ignored[:, 40:].all() and not ignored[:, :10].any()
+    region = own.open("a", SIZE).region
+    assert region is not None and int(region.mask.sum()) == int((~ignored).sum())
+
+
+def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
+    own = session(tmp_path, images)
+    assert [own.group(name) for name in ("a", "film_t000", "film_t001")] == ["", "film", "film"]
+    shutil.copy(tmp_path / "raw" / "a.tif", tmp_path / "raw" / "astros[x]_G11-4_Vessel-361.tif")
+    well = CorrectionSession(tmp_path / "mine", FileImages(str(tmp_path / "raw"), levels=Levels()), TYPES)
+    assert well.group("astros[x]_G11-4_Vessel-361") == "astros[x]_G11"
+    empty = Labelled("a", own.image("a"), Instances.empty(*SIZE), group="dish")
+    write_labelled(tmp_path / "mine", About(TYPES), [empty])
+    again = session(tmp_path, images)
+    again.save("a", again.image("a"), again.open("a", SIZE))
+    assert Competition(tmp_path / "mine", TYPES).wells["a"] == "dish"
+
+
+def test_types(tmp_path: Path, own_competition: Path) -> None:
+    assert types_of(tmp_path, None, ()) == ["cell"] and types_of(tmp_path, ["b"], ()) == ["b"]
+    assert types_of(own_competition, None, ["new", "cort"]) == ["shsy5y", "astro", "cort", "new"]
+    with pytest.raises(InputError, match=r"cell_types=\[a\]: b is a cell type of"):
+        types_of(tmp_path, ["a"], ["a", "b"])
+    About(("x", "y")).write(tmp_path)
+    assert types_of(tmp_path, None, ["y", "z"]) == ["x", "y", "z"]
+
+
+def test_cells_of_another_image_size(tmp_path: Path, images: FileImages) -> None:
+    with pytest.raises(InputError, match="image a: cells of 80x60 pixels, the image has 80x61; give the images"):
+        session(tmp_path, images).open("a", (61, 80))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.labelling.correction.test_session import *
+count, rename = 0, os.replace
+def dying(*paths):
+    global count
+    count += 1
+    if count == {n}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(*paths)
+folder = Path(sys.argv[1])
+own = session(folder, FileImages(str(folder / "raw"), levels=Levels()))
+correction = own.open("a", SIZE)
+correction.add(discs((9, 9), radius=3), 1)
+os.replace = dying
+own.save("a", own.image("a"), correction)
+"""
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
+def test_killed_while_saving(tmp_path: Path, images: FileImages, n: int) -> None:
+    """At each file that gets its name: the labels are the old ones or the new ones, and the edits are still there."""
+    own = session(tmp_path, images)
+    own.save("a", own.image("a"), own.open("a", SIZE))
+    before = (tmp_path / "mine" / "train.csv").read_text()
+    program = [sys.executable, "-c", KILLED.format(n=n), str(tmp_path)]
+    done = subprocess.run(program, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == (-signal.SIGKILL if n < 4 else 0), done.stderr
+    folder = Competition(tmp_path / "mine", TYPES)
+    folder.check()
+    assert ((tmp_path / "mine" / "train.csv").read_text() == before) == (n < 4)
+    again = session(tmp_path, images)
+    assert len(again.open("a", SIZE).cells) == 4
+    assert again.status("a") == ("started" if n < 4 else "checked")
+    again.save("a", again.image("a"), again.open("a", SIZE))
+    assert len(Competition(tmp_path / "mine", TYPES).record("a")) == 4

@@ -1,0 +1,102 @@
+"""`sartorius.correct` on a tiny folder: what it opens, through Fiji, and what it refuses in a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import roifile
+from hydra import compose, initialize_config_dir
+
+from sartorius import correct
+from sartorius.data.competition.folder import Competition
+from sartorius.errors import InputError
+from sartorius.running import wiring
+from tests.labelling.correction.test_fiji import polygon, rewrite
+from tests.test_submit import folder
+
+__all__ = ["folder"]  # a fixture
+
+
+@pytest.fixture
+def run(folder: Path, tiny_competition: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Run the command on the two test images, of which the first has two cells; returns its output."""
+
+    def program(*overrides: str) -> Path:
+        fixed = [f"images={tiny_competition / 'test'}", f"detections={folder}", f"output={tmp_path / 'mine'}"]
+        with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
+            correct.main(compose("correct", overrides=[*fixed, *overrides]))
+        return tmp_path / "mine"
+
+    return program
+
+
+def test_through_fiji_and_back(run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    out = run("tool=fiji", "waiting=1")
+    printed = capsys.readouterr().out
+    assert "1 images in" in printed and "test01" in printed and "1 shsy5y, 2 astro, 3 cort" in printed
+    assert printed.endswith(f"0 of 2 images are checked; labels in {out}\n")
+    run("tool=fiji", "waiting=2")
+    rois = roifile.roiread(out / "to_correct" / "test00.zip")
+    rois[0].group = 3
+    rewrite(out / "to_correct" / "test00.zip", rois[:1])
+    capsys.readouterr()
+    run("tool=fiji")
+    printed = capsys.readouterr().out
+    assert "test00: checked, 1 cells" in printed and "1 of 2 images are checked" in printed
+    assert f"next: python -m sartorius.train experiment=unet_cpu data.root={out}" in printed
+    labelled = Competition(out)
+    labelled.check()
+    assert labelled.ids == ("test00",) and labelled.cell_type("test00") == "cort"
+    assert labelled.instances("test00").areas.tolist() == [100]
+
+
+def test_a_broken_zip_does_not_stop_the_others(run: Callable[..., Path]) -> None:
+    out = run("tool=fiji")
+    (out / "to_correct" / "test01.zip").write_bytes(b"")
+    rewrite(out / "to_correct" / "test00.zip", [])
+    with pytest.raises(InputError, match=r"test01\.zip: not a readable ROI zip"):
+        run("tool=fiji")
+    assert Competition(out).ids == ("test00",)
+
+
+def test_an_order(run: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "review.csv").write_text("rank,id\n1,test00\n2,elsewhere\n")
+    out = run("tool=fiji", "waiting=1", f"order={tmp_path / 'review.csv'}")
+    assert sorted(path.name for path in (out / "to_correct").glob("*.zip")) == ["test00.zip"]
+
+
+def test_from_nothing_and_once_more(run: Callable[..., Path], tiny_competition: Path) -> None:
+    """Without detections, and the images of a folder of labels."""
+    out = run("tool=fiji", "detections=null", "cell_types=[neuron]")
+    assert roifile.roiread(out / "to_correct" / "test00.zip") == []
+    rewrite(out / "to_correct" / "test00.zip", [polygon([[0, 0], [64, 0], [64, 48], [0, 48]], "checked")])
+    run("tool=fiji", "detections=null", "cell_types=[neuron,glia]", f"images={tiny_competition / 'test'}")
+    assert Competition(out, ("neuron", "glia")).cell_type("test00") == "neuron"
+    cfg = wiring.compose("correct", [f"images={out / 'train'}", f"output={out}"])
+    session = correct.build_session(cfg)
+    assert session.queue == ["test00"] and session.about.cell_types == ("neuron", "glia")
+    assert Competition(out, ("neuron", "glia")).ignored("test00") is None, "all of it is checked"
+    assert session.status("test00") == "checked" and session.open("test00", (48, 64)).cells == {}
+
+
+def test_what_does_not_fit_is_one_line(run: Callable[..., Path], tiny_competition: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no detections of these images; give the images that were predicted"):
+        run(f"images={tiny_competition / 'train'}")
+    with pytest.raises(InputError, match=r"cell_types=\[a\]: shsy5y, astro, cort is a cell type of"):
+        run("cell_types=[a]")
+    (tmp_path / "x.csv").write_text("name\na\n")
+    with pytest.raises(InputError, match=r"x\.csv: no column id"):
+        run(f"order={tmp_path / 'x.csv'}")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.tif").write_bytes(b"II*")
+    with pytest.raises(InputError, match=r"bad/a\.tif"):
+        run(f"images={tmp_path / 'bad'}", "detections=null")
+
+
+def test_without_napari(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "napari", None)
+    with pytest.raises(InputError, match=r"pip install 'sartorius\[napari\]'.*or give tool=fiji"):
+        run()

@@ -45,8 +45,9 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
     images = open_images(cfg, root, folders)
     order = [] if cfg.order is None else read_table(Path(str(cfg.order)), ("id",))["id"].tolist()
     given = None if cfg.cell_types is None else list(cfg.cell_types)
+    options = {"order": order, "margin": cfg.margin, "n_folds": cfg.n_folds, "fold_seed": cfg.fold_seed}
     if saved is None:
-        return CorrectionSession(root, images, types_of(root, given, ()), order=order, margin=cfg.margin)
+        return CorrectionSession(root, images, types_of(root, given, ()), **options)
     folder_of = {image_id: folder for image_id, folder in saved.folder_of.items() if image_id in images.ids}
     if not folder_of:
         raise InputError(
@@ -61,9 +62,7 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
         return Cells.of(saved.cells(detections, cfg.overlaps), detections)
 
     doubt = {} if order else doubts(saved, list(folder_of))
-    return CorrectionSession(
-        root, images, types_of(root, given, names), predicted, doubt=doubt, order=order, margin=cfg.margin
-    )
+    return CorrectionSession(root, images, types_of(root, given, names), predicted, doubt, **options)
 
 
 def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileImages:

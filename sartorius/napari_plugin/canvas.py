@@ -108,9 +108,10 @@ class CellCanvas:
     def recolour(self, chosen: Collection[int]) -> None:
         """Give each cell its colour, and the line that napari shows of the cell under the mouse."""
         cells = self.correction.cells
-        colours = {number: colour_of(cell, self.by_type) for number, cell in cells.items()}
+        colours: dict[int | None, Colour] = {None: CLEAR, 0: CLEAR}
+        colours |= {number: colour_of(cell, self.by_type) for number, cell in cells.items()}
         colours |= {number: CHOSEN for number in chosen if number in cells}
-        self.cells.colormap = DirectLabelColormap(color_dict={None: CLEAR, 0: CLEAR, **colours})
+        self.cells.colormap = DirectLabelColormap(color_dict=colours)
         self.cells.features = pd.DataFrame(
             {
                 "index": list(cells),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from napari.viewer import Viewer
@@ -39,12 +40,11 @@ class CorrectionWindow:
         viewer.window.add_dock_widget(self.panel, name="correct", area="right")
         viewer.mouse_drag_callbacks.append(lambda viewer, event: follow(self, event))
         for action in ACTIONS:
-            self._bind(action.key, lambda action=action: self.run(action))
+            self._bind(action.key, partial(self.run, action))
         for k in range(min(9, len(types))):
-            self._bind(str(k + 1), lambda k=k: self.set_type(k))
+            self._bind(str(k + 1), partial(self.set_type, k))
         self._bind("Escape", self.cancel)
-        self._bind("Control-Z", lambda: self.attempt(self.undo))
-        self._bind("Control-Shift-Z", lambda: self.attempt(self.redo))
+        self._bind("Control-Z", partial(self.attempt, self.undo))
         self.next_image()
 
     def open(self, image_id: str) -> None:

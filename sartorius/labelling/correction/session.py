@@ -11,6 +11,7 @@ import numpy as np
 from sartorius.data.annotation_rows import read_table, well_of
 from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import update_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.files.source import FileImages
 from sartorius.errors import InputError
@@ -31,7 +32,7 @@ class CorrectionSession:
     root: this folder; made by the first image that is saved. images: what to correct. predicted: finds the cells of a
     model in an image; None where it was not predicted. doubt: of each image, higher first in the queue; without one it
     is first. order: ids in the order of the queue, in place of doubt; others follow. cell_types: names to choose from.
-    margin: see `checked_labels`.
+    margin: see `checked_labels`. n_folds, fold_seed: of the folds that new images join, see `extend_folds`.
 
     Raises InputError where the folder has types that are not among `cell_types`, or its train.csv cannot be read.
     """
@@ -45,8 +46,11 @@ class CorrectionSession:
         doubt: Mapping[str, float] | None = None,
         order: Sequence[str] = (),
         margin: int = 30,
+        n_folds: int = 5,
+        fold_seed: int = 0,
     ) -> None:
         self.root, self.images, self.predicted, self.margin = root, images, predicted, margin
+        self.folds = n_folds, fold_seed
         before = read_about(root)
         reading = before.reading if before else reading_of(images)
         self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading)
@@ -103,13 +107,14 @@ class CorrectionSession:
     def save(self, image_id: str, image: GreyImage, correction: Correction, part: Part = "marked") -> int:
         """Write the labels of an image, which is checked then; returns how many cells are labels. See `write_labelled`.
 
-        The edits are forgotten once the labels are on the disk.
+        The edits are forgotten once the labels are on the disk, and the image joins a fold.
         """
         instances, ignored = checked_labels(correction, part, self.margin)
         labelled = Labelled(image_id, image, instances, group=self.group(image_id), ignored=ignored)
         write_labelled(self.root, self.about, [labelled])
         self.checked.add(image_id)
         self.draft(image_id).delete()
+        update_folds(self.root, *self.folds)
         return len(instances)
 
     def group(self, image_id: str) -> str:

@@ -143,7 +143,7 @@ def parted_by_line(cell: EditedCell, line: ArrayLike) -> list[EditedCell]:
     from skimage.draw import line as pixels_of
 
     points = np.floor(np.asarray(line, np.float64).reshape(-1, 2)).astype(int) - (cell.top, cell.left)
-    cut = np.zeros(cell.mask.shape, bool)
+    cut: Bools = np.zeros(cell.mask.shape, bool)
     for (r0, c0), (r1, c1) in zip(points[:-1].tolist(), points[1:].tolist(), strict=True):
         rows, columns = pixels_of(r0, c0, r1, c1)
         inside = (rows >= 0) & (rows < cut.shape[0]) & (columns >= 0) & (columns < cut.shape[1])

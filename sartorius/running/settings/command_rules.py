@@ -108,6 +108,8 @@ RULES: Table = {
         "tool": one_of("napari", "fiji"),
         "order": EMPTY_OR_PATH,
         "waiting": COUNT,
+        "n_folds": whole(2, 1_000_000),
+        "fold_seed": SEED,
         "margin": whole(0, 65_536),
         "cell_types": list_of(text) | nothing,
         "channel": whole(0, 65_535) | nothing,

@@ -15,6 +15,7 @@ import tifffile
 
 from sartorius.data.competition.about import About
 from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import choose_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
@@ -99,8 +100,9 @@ def test_a_marked_part_is_marked_again(tmp_path: Path, images: FileImages) -> No
     correction = own.open("a", SIZE)
     correction.mark_polygon([[0, 0], [60, 0], [60, 40], [0, 40]])
     own.save("a", own.image("a"), correction)
-    ignored = Competition(tmp_path / "mine", TYPES).ignored("a")
-    assert ignored is not None and ignored[:, 40:].all() and not ignored[:, :10].any()
+    folder = Competition(tmp_path / "mine", TYPES)
+    ignored, covered = folder.ignored("a"), folder.instances("a").foreground()
+    assert ignored is not None and (ignored | covered)[:, 40:].all() and not ignored[:, :10].any()
     region = own.open("a", SIZE).region
     assert region is not None and int(region.mask.sum()) == int((~ignored).sum())
 
@@ -152,7 +154,7 @@ own.save("a", own.image("a"), correction)
 """
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5])
 def test_killed_while_saving(tmp_path: Path, images: FileImages, n: int) -> None:
     """At each file that gets its name: the labels are the old ones or the new ones, and the edits are still there."""
     own = session(tmp_path, images)
@@ -160,7 +162,7 @@ def test_killed_while_saving(tmp_path: Path, images: FileImages, n: int) -> None
     before = (tmp_path / "mine" / "train.csv").read_text()
     program = [sys.executable, "-c", KILLED.format(n=n), str(tmp_path)]
     done = subprocess.run(program, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == (-signal.SIGKILL if n < 4 else 0), done.stderr
+    assert done.returncode == (-signal.SIGKILL if n < 5 else 0), done.stderr
     folder = Competition(tmp_path / "mine", TYPES)
     folder.check()
     assert ((tmp_path / "mine" / "train.csv").read_text() == before) == (n < 4)
@@ -168,4 +170,16 @@ def test_killed_while_saving(tmp_path: Path, images: FileImages, n: int) -> None
     assert len(again.open("a", SIZE).cells) == 4
     assert again.status("a") == ("started" if n < 4 else "checked")
     again.save("a", again.image("a"), again.open("a", SIZE))
-    assert len(Competition(tmp_path / "mine", TYPES).record("a")) == 4
+    folder = Competition(tmp_path / "mine", TYPES)
+    assert len(folder.record("a")) == 4 and choose_folds(folder, 5, 0, None).table["id"].tolist() == ["a"]
+
+
+def test_images_that_have_a_fold_stay_in_it(tmp_path: Path, images: FileImages) -> None:
+    own, before = session(tmp_path, images, n_folds=2), {}
+    for image_id in ("film_t001", "b", "film_t000", "a"):
+        own.save(image_id, own.image(image_id), own.open(image_id, SIZE))
+        table = choose_folds(Competition(tmp_path / "mine", TYPES), 2, 0, None).table
+        fold_of = dict(zip(table["id"], table["fold"], strict=True))
+        assert image_id in fold_of and before.items() <= fold_of.items()
+        before = fold_of
+    assert before["film_t000"] == before["film_t001"] != before["b"], "a film is one group"

@@ -1,1 +1,1 @@
-"""Settings of an experiment chosen from the data and the machine."""
+"""Settings of an experiment that follow from a folder of labelled images and from the machine."""

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sartorius.errors import InputError
-from sartorius.running.settings import command_rules, data_rules, model_rules, training_rules
+from sartorius.running.settings import command_rules, data_rules, model_rules, plan_rules, training_rules
 from sartorius.running.settings.shared_rules import Table
 from sartorius.structures.rules import Rule, anything, flag, target
 
@@ -107,7 +107,7 @@ def rule_of(command: str, key: Key) -> Rule | None:
 def _by_last() -> dict[str, list[tuple[Key, Rule]]]:
     """Group the patterns of all tables, with their rules, by their last part."""
     grouped: dict[str, list[tuple[Key, Rule]]] = {}
-    for module in (command_rules, data_rules, model_rules, training_rules):
+    for module in (command_rules, data_rules, model_rules, plan_rules, training_rules):
         for pattern, rule in flattened(module.RULES):
             grouped.setdefault(pattern[-1], []).append((pattern, rule))
     return grouped

@@ -54,11 +54,10 @@ def experiment_file(cfg: DictConfig) -> Path:
         path = wiring.CONF_DIR / "experiment" / f"{name}.yaml"
     if not re.fullmatch(_NAME, name, re.ASCII):
         raise InputError(f"name={name}: expected letters, digits, - and _, first a letter; give another name=")
-    if path.exists() and not (cfg.overwrite and MARKER in path.read_text(errors="replace")):
-        replaced = (
-            "overwrite=true replaces only what `plan` wrote" if cfg.overwrite else "or replace it: overwrite=true"
-        )
-        raise InputError(f"{path}: there is such an experiment; give another name=, {replaced}")
+    if path.exists() and MARKER not in path.read_text(errors="replace"):
+        raise InputError(f"{path}: there is such an experiment, which `plan` did not write; give another name=")
+    if path.exists() and not cfg.overwrite:
+        raise InputError(f"{path}: there is such an experiment; give another name=, or replace it: overwrite=true")
     folder = next(parent for parent in path.resolve().parents if parent.exists())
     if not os.access(folder, os.W_OK):
         raise InputError(f"{folder}: cannot be written; give output=FOLDER/experiment/{path.stem}.yaml")

@@ -56,7 +56,7 @@ def test_the_same_data_give_the_same_file_and_it_is_not_overwritten(tmp_path: Pa
         planned(tmp_path, f"data.root={root}")
     assert planned(tmp_path, f"data.root={root}", "overwrite=true").read_text() == text
     first.write_text("model: mine\n")
-    with pytest.raises(InputError, match="replaces only what `plan` wrote"):
+    with pytest.raises(InputError, match="which `plan` did not write"):
         planned(tmp_path, f"data.root={root}", "overwrite=true")
     assert first.read_text() == "model: mine\n"
 

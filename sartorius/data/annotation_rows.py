@@ -35,6 +35,12 @@ def read_table(path: Path, columns: Sequence[str] = COLUMNS) -> pd.DataFrame:
     return table
 
 
+def read_header(path: Path) -> tuple[str, ...]:
+    """Read the names of the columns of a csv file; () where there are none."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        return tuple(name.strip() for name in file.readline().split(","))
+
+
 def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read the file as text, with the line number of each row in `row` (the header is line 1); blank rows are left out.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from sartorius.data.annotation_rows import read_table
+from sartorius.data.annotation_rows import read_text_table
 from sartorius.errors import InputError, raise_all
 from sartorius.metrics.unlabelled import left_out
 from sartorius.structures.arrays import Bools
@@ -75,37 +75,45 @@ def near_labels(foreground: Bools, reach: float) -> Bools:
     return near
 
 
-def read_rectangles(path: Path) -> dict[str, list[tuple[int, Rectangle]]]:
-    """Read a csv of labelled rectangles: their rows and corners by the name of the image.
+@dataclass(frozen=True)
+class Rectangles:
+    """Labelled rectangles: of each image, by name, their rows in the csv file `path` and corners."""
 
-    Columns id, x1, y1, x2, y2: whole pixels, half-open, a row a rectangle. Raises InputError naming the bad rows.
+    path: Path
+    rows: Mapping[str, Sequence[tuple[int, Rectangle]]]
+
+    def fill(self, name: str, height: int, width: int) -> Bools:
+        """Mark the pixels in the rectangles of an image, bool [H, W].
+
+        What reaches beyond the image is cut; raises InputError for a rectangle that lies beside it.
+        """
+        labelled = np.zeros((height, width), bool)
+        for row, (x1, y1, x2, y2) in self.rows[name]:
+            if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+                raise InputError(
+                    f"{self.path} row {row}: x1={x1} y1={y1} x2={x2} y2={y2} lies beside the image of "
+                    f"{width}x{height} pixels; give corners in pixels, from its upper left corner"
+                )
+            labelled[max(y1, 0) : y2, max(x1, 0) : x2] = True
+        return labelled
+
+
+def read_rectangles(path: Path) -> Rectangles:
+    """Read a csv with the columns id, x1, y1, x2, y2: whole pixels, half-open, a row a labelled rectangle.
+
+    Raises InputError naming the bad rows.
     """
-    table = read_table(path, _COLUMNS)
+    table = read_text_table(path, _COLUMNS)
     found: dict[str, list[tuple[int, Rectangle]]] = defaultdict(list)
     problems = []
     for row, (name, *corners) in zip(table["row"], table[list(_COLUMNS)].itertuples(index=False), strict=True):
         try:
             x1, y1, x2, y2 = (int(text) for text in corners)
         except ValueError:
-            problems.append(f"{path} row {row}: corners {', '.join(corners)}, expected four whole numbers of pixels")
+            problems.append(f"{path} row {row}: corners '{', '.join(corners)}', expected four whole numbers of pixels")
             continue
         if x2 <= x1 or y2 <= y1:
             problems.append(f"{path} row {row}: x1={x1} y1={y1} x2={x2} y2={y2}, expected x1 < x2 and y1 < y2")
         found[str(name)].append((int(row), (x1, y1, x2, y2)))
     raise_all(problems)
-    return dict(found)
-
-
-def fill_rectangles(path: Path, rectangles: Sequence[tuple[int, Rectangle]], height: int, width: int) -> Bools:
-    """Mark the pixels of an image in rectangles of `read_rectangles`, bool [H, W].
-
-    What reaches beyond the image is cut; raises InputError for a rectangle that lies beside it.
-    """
-    labelled = np.zeros((height, width), bool)
-    for row, (x1, y1, x2, y2) in rectangles:
-        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            raise InputError(
-                f"{path} row {row}: x1={x1} y1={y1} x2={x2} y2={y2} lies beside the image, {width}x{height}"
-            )
-        labelled[max(y1, 0) : y2, max(x1, 0) : x2] = True
-    return labelled
+    return Rectangles(path, dict(found))

@@ -96,7 +96,7 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
 
 def measure(competition: Competition, image_id: str, image: GreyImage, instances: Instances) -> dict[str, object]:
     """Measure the row of one image: counts of cells, areas in pixels, grey levels 0 to 255."""
-    record, areas = competition.images[image_id], instances.areas
+    record, areas, ignored = competition.images[image_id], instances.areas, competition.ignored(image_id)
     first, second, shared = rle.overlaps(competition.runs(image_id))
     iou = shared / np.maximum(areas[first] + areas[second] - shared, 1)
     shapes = np.array([_shape(instances.crop_mask(k)[2]) for k in range(len(instances))], bool).reshape(-1, 3)
@@ -105,6 +105,7 @@ def measure(competition: Competition, image_id: str, image: GreyImage, instances
         "width": record.width, "height": record.height, "grey_mean": round(float(image.mean()), 2),
         "grey_std": round(float(image.std()), 2), "cells": len(record), "layers": len(instances.layers),
         "covered": round(float(instances.foreground().mean()), 4),
+        "unlabelled": 0.0 if ignored is None else round(float(ignored.mean()), 4),
         "area_min": int(areas.min()) if len(areas) else 0,
         "area_median": float(np.median(areas)) if len(areas) else 0.0, "area_max": int(areas.max(initial=0)),
         "area_sum": int(areas.sum()), "empty": int((areas == 0).sum()),
@@ -167,6 +168,10 @@ def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
     notes = [f"image {image_id} has the same pixels as {original}" for image_id, original in pairs]
     notes += named("images without cells", table["id"][table["cells"] == 0])
     if len(table):
+        pixels = table["width"] * table["height"]
+        share = float((table["unlabelled"] * pixels).sum() / pixels.sum())
+        parts = named("images labelled in parts", table["id"][table["unlabelled"] > 0])
+        notes += [f"{part}: {share:.1%} of the area of all is in no loss and no score" for part in parts]
         twice = table["id"][table["annotated_twice"] > 0]
         notes += named(f"images with cells annotated twice (IoU > {DUPLICATE_IOU})", twice)
     notes += named("images in train/ without a row in train.csv", [path.name for path in competition.unused])

@@ -17,6 +17,7 @@ from sartorius.structures.rle import Runs
 
 UNTYPED = "cell"  # the type of cells whose file tells none, as in `formats`
 _REGIONS = (UNLABELLED, "Ignore*")  # types of what is no cell but a region nobody has labelled; the second is QuPath's
+_LABELLED = "Region*"  # QuPath's type of a region of interest: what somebody has labelled
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,16 @@ class FoundLabels:
     """The cells of one image as its file has them, in its order.
 
     runs: of N cells, each with pixels. types: the name of each one's type. numbers: what the file calls each, such as
-    its value in a label image. ignored: pixels that nobody has labelled, bool [H, W]; None for none. cell_type: of an
-    image without cells, group: of the image; "" where the file tells none. notes: doubtful things, a sentence each.
+    its value in a label image. ignored: pixels that nobody has labelled, bool [H, W]; None for none. labelled: those
+    that somebody has, None where the file tells none. cell_type: of an image without cells, group: of the image; ""
+    where the file tells none. notes: doubtful things, a sentence each.
     """
 
     runs: Runs
     types: tuple[str, ...]
     numbers: tuple[str, ...]
     ignored: Bools | None = None
+    labelled: Bools | None = None
     cell_type: str = ""
     group: str = ""
     notes: tuple[str, ...] = ()
@@ -96,7 +99,8 @@ def image_labels(
 ) -> FoundLabels:
     """Make the labels of cells, with their types (default UNTYPED) and numbers (default from 1).
 
-    Cells without pixels are left out and noted; those of the type `unlabelled`, or QuPath's `Ignore*`, are regions.
+    Cells without pixels are left out and noted; those of the type `unlabelled`, or QuPath's `Ignore*` and `Region*`,
+    are regions.
     """
     types = [UNTYPED] * len(instances) if types is None else types
     numbers = range(1, len(instances) + 1) if numbers is None else numbers
@@ -104,7 +108,9 @@ def image_labels(
     if region.any():
         pixels = instances.select(region).foreground()
         ignored = pixels if ignored is None else ignored | pixels
-    kept = (instances.areas > 0) & ~region
+    own = np.array([name == _LABELLED for name in types], bool)
+    labelled = instances.select(own).foreground() if own.any() else None
+    kept = (instances.areas > 0) & ~region & ~own
     notes = list(notes)
     if lost := int((instances.areas == 0).sum()):
         if lost == len(instances):
@@ -116,5 +122,6 @@ def image_labels(
         tuple(types[k] for k in chosen),
         tuple(str(numbers[k]) for k in chosen),
         ignored,
+        labelled,
         notes=tuple(notes),
     )

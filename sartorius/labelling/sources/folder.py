@@ -22,6 +22,7 @@ from sartorius.data.levels import Levels
 from sartorius.errors import InputError, collected, raise_all
 from sartorius.files import atomic_path
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape
+from sartorius.labelling.sources.marked import EVERYTHING, MarkedRegions, RegionOptions
 from sartorius.labelling.sources.masks import BINARY
 from sartorius.labelling.sources.matching import Matched, image_files, label_files, match, open_files, other_labels
 from sartorius.labelling.sources.types import NamedImage, searching, types_by
@@ -55,6 +56,7 @@ def import_folder(
     group: str | None = None,
     binary: str = "refuse",
     existing: str = "refuse",
+    marked: RegionOptions = EVERYTHING,
     levels: str = "auto",
     **reading: Any,
 ) -> ImportedFolder:
@@ -65,7 +67,7 @@ def import_folder(
     `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
     `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold.
     binary: of label images with one value, see `masks`. existing: of images that the folder has with other labels:
-    `refuse` them, `replace` or `keep` what is there.
+    `refuse` them, `replace` or `keep` what is there. marked: what is labelled of each image.
 
     Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
     """
@@ -74,20 +76,20 @@ def import_folder(
     if root is None:
         raise InputError("output: give the folder to write, such as output=mine")
     files = label_files(labels)
-    others = other_labels(list_files(images, leave_out=files))
-    source = FileImages(images, levels=Levels(levels=levels), leave_out=[*files, *others], **reading)
-    raise_all(list(source.problems.values()))
-    _check_apart(Path(root), source)
-    paths = {image_id: source.path(image_id) for image_id in source.ids}
-    matched = match(list(image_files(paths, images)), open_files(files, binary))
-    work = _Import(Path(root), source, matched, base_of(images), existing)
+    others = other_labels(list_files(images, leave_out=[*files, *marked.files]))
+    source = FileImages(images, levels=Levels(levels=levels), leave_out=[*files, *others, *marked.files], **reading)
+    _check_readable(source, Path(root))
+    named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
+    work = _Import(Path(root), source, match(named_files, open_files(files, binary)), base_of(images), existing)
+    work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels)
     left_out = named("files among the images that are called as labels, left out", sorted(path.name for path in others))
     return ImportedFolder(work.root, about, (*left_out, *work.write(about, None if group else _NO_GROUPS)))
 
 
-def _check_apart(root: Path, source: FileImages) -> None:
+def _check_readable(source: FileImages, root: Path) -> None:
+    raise_all(list(source.problems.values()))
     inside = [path for path in map(source.path, source.ids) if path.resolve().is_relative_to(root.resolve())]
     if inside:
         raise InputError(f"{inside[0]}: lies in output={root}, which is written; give another output=")
@@ -97,7 +99,8 @@ def _check_apart(root: Path, source: FileImages) -> None:
 class _Import:
     """The images of one call, read before they are written.
 
-    labels: of each labelled image; types: of its cells, and of it where it has none; groups: not to be parted.
+    labels: of each labelled image; types: of its cells, and of it where it has none; groups: not to be parted. marked:
+    what is labelled of each; None for all of it.
     """
 
     root: Path
@@ -105,6 +108,7 @@ class _Import:
     matched: Matched
     base: Path
     existing: str
+    marked: MarkedRegions | None = None
     labels: dict[str, FoundLabels] = field(default_factory=dict)
     types: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
@@ -122,24 +126,27 @@ class _Import:
                 reason = self.source.load_and_reason(image_id)[1]
                 self.changed.update([reason] if reason else [])
                 if image_id in self.matched.labels:
-                    image = self._named(image_id)
-                    self.labels[image_id] = labels = self._read_labels(image_id)
+                    image = self.named(image_id)
+                    self.labels[image_id] = labels = self._read_labels(image)
                     self.types[image_id] = types(image, labels)
                     self.groups[image_id] = group(image) if group is not None else labels.group
         raise_all(problems)
 
-    def _named(self, image_id: str) -> NamedImage:
+    def named(self, image_id: str) -> NamedImage:
+        """Name an image by all that a table may call it."""
         path = self.source.path(image_id)
         return NamedImage(image_id, path, path.absolute().relative_to(self.base.absolute()).as_posix())
 
-    def _read_labels(self, image_id: str) -> FoundLabels:
-        entry, plane, planes = self.matched.labels[image_id]
+    def _read_labels(self, image: NamedImage) -> FoundLabels:
+        entry, plane, planes = self.matched.labels[image.image_id]
+        shape = ImageShape(*self.source.size(image.image_id), plane, planes)
         try:
-            return entry.read(ImageShape(*self.source.size(image_id), plane, planes))
+            labels = entry.read(shape)
         except InputError as error:
             if str(entry.file) in str(error):
                 raise
             raise InputError(f"{entry}: {error}") from error
+        return labels if self.marked is None else self.marked.apply(image, shape, labels)
 
     def describe(self, cell_types: Sequence[str] | None, reading: Mapping[str, Any], levels: Levels) -> About:
         """Describe the folder with these images and those in it; raises InputError where they do not go together."""
@@ -205,6 +212,10 @@ class _Import:
     def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
         yield from named("images without labels, in train_semi_supervised/", unlabelled)
         yield from named("labels without images", [str(entry) for entry in self.matched.unused])
+        if self.marked is not None:
+            yield from self.marked.notes()
+        elif regions := [image_id for image_id, labels in self.labels.items() if labels.labelled is not None]:
+            yield from named("images with regions of the class Region*, which only unlabelled=ignore heeds", regions)
         if self.changed:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.changed.most_common())
             yield f"grey levels of {self.changed.total()} images were brought to those of the training: {reasons}"

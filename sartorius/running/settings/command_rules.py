@@ -51,6 +51,12 @@ _IMPORT: Table = {  # of source=folder
     "pixel_size": MICROMETRES | nothing,
 }
 
+_MARKED: Table = {
+    "unlabelled": one_of("background", "ignore"),
+    "regions": EMPTY_OR_PATHS,
+    "near": number(1, 10_000) | nothing,
+}
+
 RULES: Table = {
     "paths.*": path,
     "cell_types": list_of(text),
@@ -148,6 +154,7 @@ RULES: Table = {
         "data.root": path,
         "images labels": PATHS,
         **_IMPORT,
+        **_MARKED,
     },
     "source": {
         "folder": path,
@@ -156,6 +163,8 @@ RULES: Table = {
         "labels": PATHS,
         "levels": one_of("auto", "exact", "range", "standardise"),
         **_IMPORT,
+        "marked": part,
+        **{f"marked.{name}": rule for name, rule in _MARKED.items()},
         "test unlabelled shared": whole(0, 1_000_000),
         "height width": PIXELS,
         "contrast noise unevenness debris": number(0, 1000),

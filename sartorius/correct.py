@@ -36,6 +36,7 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
     from sartorius.data.annotation_rows import read_table
     from sartorius.formats.cells import Cells
     from sartorius.labelling.correction.session import CorrectionSession, types_of
+    from sartorius.labelling.sources.types import searching
     from sartorius.reports.runs import detections_folder
     from sartorius.running.saved_cells import SavedCells
 
@@ -45,7 +46,8 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
     images = open_images(cfg, root, folders)
     order = [] if cfg.order is None else read_table(Path(str(cfg.order)), ("id",))["id"].tolist()
     given = None if cfg.cell_types is None else list(cfg.cell_types)
-    options = {"order": order, "margin": cfg.margin, "n_folds": cfg.n_folds, "fold_seed": cfg.fold_seed}
+    group = None if cfg.group is None else searching("group", "group", cfg.group)
+    options = {"group": group, "order": order, "margin": cfg.margin, "n_folds": cfg.n_folds, "fold_seed": cfg.fold_seed}
     if saved is None:
         return CorrectionSession(root, images, types_of(root, given, ()), **options)
     folder_of = {image_id: folder for image_id, folder in saved.folder_of.items() if image_id in images.ids}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -100,3 +101,14 @@ def test_without_napari(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setitem(sys.modules, "napari", None)
     with pytest.raises(InputError, match=r"pip install 'sartorius\[napari\]'.*or give tool=fiji"):
         run()
+
+
+def test_no_torch(folder: Path, tiny_competition: Path, tmp_path: Path) -> None:
+    """Torch and the software OpenGL that may draw the window crash in one process."""
+    arguments = [f"images={tiny_competition / 'test'}", f"detections={folder}", f"output={tmp_path / 'm'}", "tool=fiji"]
+    program = (
+        f"import sys; sys.argv[1:] = {arguments}; import sartorius.correct as c; c.main(); import skimage.morphology;"
+        "import skimage.segmentation; sys.exit(str(sorted({'torch', 'triton'} & set(sys.modules))))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.stderr.strip() == "[]", done.stderr

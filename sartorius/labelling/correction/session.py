@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,7 @@ from sartorius.labelling.correction.checked import Part, checked_labels, region_
 from sartorius.labelling.correction.draft import Draft
 from sartorius.labelling.correction.edits import Correction
 from sartorius.labelling.correction.shapes import EditedCell, cells_of
+from sartorius.labelling.sources.types import NamedImage
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import UNLABELLED
 
@@ -33,6 +35,7 @@ class CorrectionSession:
     model in an image; None where it was not predicted. doubt: of each image, higher first in the queue; without one it
     is first. order: ids in the order of the queue, in place of doubt; others follow. cell_types: names to choose from.
     margin: see `checked_labels`. n_folds, fold_seed: of the folds that new images join, see `extend_folds`.
+    group: tells what of an image must not lie in two folds; None: its plate well or, of a stack, its file.
 
     Raises InputError where the folder has types that are not among `cell_types`, or its train.csv cannot be read.
     """
@@ -48,6 +51,7 @@ class CorrectionSession:
         margin: int = 30,
         n_folds: int = 5,
         fold_seed: int = 0,
+        group: Callable[[NamedImage], str] | None = None,
     ) -> None:
         self.root, self.images, self.predicted, self.margin = root, images, predicted, margin
         self.folds = n_folds, fold_seed
@@ -60,7 +64,7 @@ class CorrectionSession:
         self.queue = sorted(
             images.ids, key=lambda name: (place.get(name, len(place)), -doubts.get(name, float("inf")), name)
         )
-        self._files = [images.path(image_id) for image_id in images.ids]
+        self._groups = self._group_images(group)
 
     def draft(self, image_id: str) -> Draft:
         """Return the file of the edits of an image that are not saved."""
@@ -118,13 +122,19 @@ class CorrectionSession:
         return len(instances)
 
     def group(self, image_id: str) -> str:
-        """Return what must not lie in two folds: as it was saved, else the plate well or, of a stack, its file."""
+        """Return what must not lie in two folds: as it was saved, else by `group`, the plate well or a stack's file."""
         if image_id in self.checked:
             return self._labelled().record(image_id).well or ""
-        if (well := well_of(image_id)) != image_id:
-            return well
-        path = self.images.path(image_id)
-        return path.stem if self._files.count(path) > 1 else ""
+        return self._groups[image_id]
+
+    def _group_images(self, group: Callable[[NamedImage], str] | None) -> dict[str, str]:
+        paths = {image_id: self.images.path(image_id) for image_id in self.images.ids}
+        if group is not None:
+            return {name: group(NamedImage(name, path, name.replace("__", "/"))) for name, path in paths.items()}
+        images_of = Counter(paths.values())
+        known = {name: well_of(name) for name in paths if well_of(name) != name}
+        stacks = {name: path.stem for name, path in paths.items() if images_of[path] > 1}
+        return dict.fromkeys(paths, "") | stacks | known
 
     def _first_cells(
         self, image_id: str, size: tuple[int, int]

@@ -23,6 +23,7 @@ from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
+from sartorius.labelling.sources.types import searching
 from sartorius.structures.instances import Instances
 from tests.labelling.correction.test_edits import three
 from tests.labelling.correction.test_shapes import discs
@@ -111,6 +112,10 @@ def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
     own = session(tmp_path, images)
     assert [own.group(name) for name in ("a", "film_t000", "film_t001")] == ["", "film", "film"]
     shutil.copy(tmp_path / "raw" / "a.tif", tmp_path / "raw" / "astros[x]_G11-4_Vessel-361.tif")
+    found = session(tmp_path, images, group=searching("group", "group", "^(?P<group>[a-z])"))
+    assert [found.group(name) for name in ("a", "film_t000")] == ["a", "f"]
+    with pytest.raises(InputError, match=r"group=.* finds nothing in 'a'"):
+        session(tmp_path, images, group=searching("group", "group", "(?P<group>[^_]+)_"))
     well = CorrectionSession(tmp_path / "mine", FileImages(str(tmp_path / "raw"), levels=Levels()), TYPES)
     assert well.group("astros[x]_G11-4_Vessel-361") == "astros[x]_G11"
     empty = Labelled("a", own.image("a"), Instances.empty(*SIZE), group="dish")

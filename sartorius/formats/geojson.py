@@ -60,13 +60,16 @@ def write(cells: Cells, path: Path) -> None:
 def read(path: Path, height: int | None = None, width: int | None = None) -> dict[str, Any]:
     """Read polygons, also of QuPath, as arguments of Cells; objects without a class are of type "cell".
 
-    height, width: of the image, in place of what the file says. Raises InputError for a file that is missing or of
-    another kind, one that holds other geometries and one that says no size where none is given.
+    height, width: of the image, which files of other programs do not hold. Raises InputError for a file that is missing
+    or of another kind, one that holds other geometries and one that says another size, or none where none is given.
     """
     content = read_json(path, "export it again")
     about = content.get("image", {}) if isinstance(content, Mapping) else {}
     features = content.get("features") if isinstance(content, Mapping) else content
-    height, width = height or about.get("height"), width or about.get("width")
+    size = (about.get("height"), about.get("width"))
+    if None not in (*size, height, width) and size != (height, width):
+        raise InputError(f"{path}: of an image of {size[1]}x{size[0]} pixels, not {width}x{height}")
+    height, width = height or size[0], width or size[1]
     if not isinstance(features, list):
         raise InputError(f"{path}: expected a FeatureCollection or a list of features")
     if height is None or width is None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sartorius.formats.cells import Cells
 
 _LARGEST = 60_535  # coordinate that ImageJ holds as a whole number; beyond it takes fractions too
+_MOST = 2**28  # bytes of all ROIs of a file
+_CORNERS = 720  # of an oval
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # steps of a path in a composite ROI
 
 
@@ -86,11 +88,10 @@ def read_rois(path: Path) -> list[AreaRoi]:
     import roifile
 
     try:
-        found = roifile.roiread(path)
-        rois: list[ImagejRoi] = found if isinstance(found, list) else [found]
+        rois = _rois(path)
         about = [dict(line.split(": ", 1) for line in roi.props.splitlines() if ": " in line) for roi in rois]
         scores = [float(entries.get("score", "nan")) for entries in about]
-        rings = [[np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True)] for roi in rois]
+        rings = [_rings(roi) for roi in rois]
     except Exception as error:  # of roifile, which meets damaged bytes with whatever they lead to
         raise InputError(f"{path}: not a readable ROI zip ({one_line(str(error))}); save it again") from error
     kinds = roifile.ROI_TYPE
@@ -105,6 +106,31 @@ def read_rois(path: Path) -> list[AreaRoi]:
     )
     entries = zip(rois, scores, about, rings, strict=True)
     return [AreaRoi(roi.name, int(roi.group), score, d.get("type", ""), r) for roi, score, d, r in entries]
+
+
+def _rois(path: Path) -> list[ImagejRoi]:
+    """Read the ROIs of a zip in its order, or that of a .roi file; raises ValueError where they would fill the memory."""
+    import roifile
+
+    if not zipfile.is_zipfile(path):
+        return [roifile.ImagejRoi.frombytes(path.read_bytes())]
+    with zipfile.ZipFile(path) as archive:
+        members = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+        members = [one for one in members if not Path(one.filename).name.startswith(".")]  # of macOS
+        if sum(one.file_size for one in members) > _MOST:
+            raise ValueError(f"it unpacks to more than {_MOST} bytes")
+        return [roifile.ImagejRoi.frombytes(archive.read(one)) for one in members]
+
+
+def _rings(roi: ImagejRoi) -> list[Points]:
+    """Return the rings of a ROI; an oval, which roifile gives few corners, exactly enough for its pixels."""
+    import roifile
+
+    if roi.roitype != roifile.ROI_TYPE.OVAL or roi.multi_coordinates is not None:
+        return [np.asarray(ring, np.float64) for ring in roi.coordinates(multi=True)]
+    angle = np.linspace(0, 2 * np.pi, _CORNERS, endpoint=False)
+    corner, other = np.array([roi.left, roi.top], np.float64), np.array([roi.right, roi.bottom], np.float64)
+    return [(corner + other + (other - corner) * np.column_stack((np.cos(angle), np.sin(angle)))) / 2]
 
 
 def runs_of(path: Path, rois: Sequence[AreaRoi], height: int, width: int) -> Runs:

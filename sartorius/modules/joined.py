@@ -144,6 +144,7 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
     levels = {name: Levels(**grey_levels(meta)) for name, meta in metas.items()}
     _check_same("grey levels", {name: f"mean {one.mean:g}, deviation {one.std:g}" for name, one in levels.items()})
     _check_same("pixel sizes", {name: str(meta.get("pixel_size")) for name, meta in metas.items()})
+    _check_same("readings of files", {name: str(meta.get("reading") or "as they are") for name, meta in metas.items()})
     first, *others = metas.values()
     tables = {"member_weights": module.weights, "mask_thresholds": module.mask_thresholds}
     model = {
@@ -166,6 +167,7 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
         "postprocess": joined_postprocess(saved, {}, module.pooling["calibrate"] or module.method.voted),
         "data": " + ".join(dict.fromkeys(str(meta["data"]) for meta in metas.values() if meta.get("data"))) or None,
         "pixel_size": first.get("pixel_size"),
+        "reading": first.get("reading"),
         "config": first.get("config") if alike else {},
         provenance.KEY: known,
         **({provenance.OWN: first[provenance.OWN]} if alike and provenance.OWN in first else {}),

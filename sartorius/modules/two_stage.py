@@ -103,7 +103,16 @@ class TwoStageModule(SegmentationModule):
             "combine": combine,
             "mask_size": mask_size,
         }
-        kept = ("format_version", "cell_types", "postprocess", "data", "pixel_size", "config", provenance.OWN)
+        kept = (
+            "format_version",
+            "cell_types",
+            "postprocess",
+            "data",
+            "pixel_size",
+            "reading",
+            "config",
+            provenance.OWN,
+        )
         self.hparams.update({key: stage.hparams[key] for key in kept if key in stage.hparams}, model=model)
         seen = [part.hparams.get(provenance.KEY) or {} for part in (stage, second)]
         self.hparams[provenance.KEY] = {**seen[0], **seen[1]}

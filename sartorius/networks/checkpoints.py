@@ -2,9 +2,10 @@
 
 The metadata are the module's `hparams`, which Lightning stores: `format_version`, `model` (the resolved config of the
 module), `cell_types`, `postprocess`, `data` (its name), `pixel_size` (of its images in micrometres, None where not
-known), `config` (the whole resolved config) and, after a fit, `trained_on` and `images` (see `data.provenance`): of a
-training on all labelled images, which nothing has scored, the list of validation images is empty. Those of a bundle
-have its `card` and may have a `filter` (see `rescoring.saved`); of `config` they hold what decides on the fold.
+known), `reading` (of its original files, see `data.competition.about`), `config` (the whole resolved config) and, after
+a fit, `trained_on` and `images` (see `data.provenance`): of a training on all labelled images, which nothing has
+scored, the list of validation images is empty. Those of a bundle have its `card` and may have a `filter` (see
+`rescoring.saved`); of `config` they hold what decides on the fold.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "postprocess": lambda value: isinstance(value, dict),
     "data": lambda value: isinstance(value, str),
     "pixel_size": rules.number(above=0).admits,
+    "reading": lambda value: isinstance(value, dict),
 }
 
 

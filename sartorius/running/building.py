@@ -37,6 +37,7 @@ def build_training(cfg: DictConfig) -> Training:
     Raises InputError for a model or post-processing that its own checkpoints could not be used with, a checkpoint to
     resume that does not fit, and a precision that the device lacks.
     """
+    from sartorius.data.loading.labelled import LabelledDataModule
     from sartorius.postprocess.saved import build as build_postprocess  # SciPy: not for --help
 
     seed_everything(cfg.seed)
@@ -47,6 +48,8 @@ def build_training(cfg: DictConfig) -> Training:
     if cfg.get("postprocess"):
         build_postprocess(plain(cfg.postprocess), "train")  # likewise
     module = build_module(cfg, pretrained=cfg.ckpt_path is None)
+    if isinstance(datamodule, LabelledDataModule):
+        module.hparams.update(pixel_size=datamodule.pixel_size, reading=dict(datamodule.reading))
     if cfg.ckpt_path is not None:
         resume_check.check_resume(cfg.ckpt_path, module, datamodule)
     if cfg.compile:

@@ -63,7 +63,7 @@ class Model:
 
         Raises InputError for an image of another shape or type, NaN and infinity, and channels of which none is chosen.
         """
-        grey = self._images.levels(_plane(image, self._cfg.channel, image_id), image_id).copy()
+        grey = self._images.levels(_plane(image, self._images.reading["channel"], image_id), image_id).copy()
         target = Target.from_instances(image_id, 0, Instances.empty(*grey.shape))
         target.pixel_size = self._cfg.pixel_size if pixel_size is None else pixel_size
         target.scale = self._images.scale_at(target.pixel_size)

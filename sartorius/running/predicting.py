@@ -81,11 +81,31 @@ def load_model(cfg: DictConfig) -> SegmentationModule:
 
 
 def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModule:
-    """Build the images of a config, at the grey levels and the scale that the module was trained on."""
+    """Build the images of a config, at the grey levels, the scale and the reading of those of the module's training."""
+    metadata = module.hparams
     images: ImagesDataModule = instantiate(
-        cfg.data, **checkpoints.grey_levels(module.hparams), trained_at=module.hparams.get("pixel_size")
+        cfg.data,
+        **checkpoints.grey_levels(metadata),
+        **_read_alike(cfg.data, metadata.get("reading") or {}),
+        trained_at=metadata.get("pixel_size"),
     )
     return images
+
+
+def _read_alike(data: DictConfig, trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how files are read: as told or, where nothing is, as those of the training, which a line of the log names.
+
+    Raises InputError for a reading of the training that no file of this program has.
+    """
+    read = {"channel": data.channel, "pages": data.pages, "levels": data.levels}
+    plain_levels = trained.get("levels") or {}
+    known = {"channel": trained.get("channel"), "pages": trained.get("pages"), "levels": plain_levels.get("levels")}
+    untold = {"channel": None, "pages": None, "levels": "auto"}
+    taken = {key: known[key] for key in read if read[key] == untold[key] and known[key] not in (None, untold[key])}
+    if unusual := {key: value for key, value in taken.items() if value != "each"}:
+        settings = ", ".join(f"{key}={value}" for key, value in unusual.items())
+        log.info("files are read as those of the training, where no option tells another way: %s", settings)
+    return {**read, "pages": data.pages or "each", **taken}
 
 
 def build_predictions(cfg: DictConfig, module: SegmentationModule, images: ImagesDataModule) -> list[Prediction]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import CleanedSource, Cleaning
+from sartorius.data.competition.about import read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import check_leak, choose_folds
 from sartorius.data.competition.leaks import admitted
@@ -28,6 +29,7 @@ class SupervisedDataModule(LabelledDataModule):
     trained on (but for those that the cleaning drops) and none is validated; the folds are not made.
     fold_file: a csv of `sartorius.prepare`; None is the file that a folder with a dataset.json keeps, else assigns
     `n_folds` folds by `fold_seed` (apart from `seed`: another training seed must not change the validation images).
+    pixel_size: None takes that of the folder's dataset.json.
     images: train on these ids only, or on the first so many of the fold that have cells; without `val_images` they
     are also validated on (overfitting on purpose).  val_images: validate on these ids instead of the fold's.
     loading: the arguments of `LabelledDataModule`.
@@ -54,6 +56,9 @@ class SupervisedDataModule(LabelledDataModule):
     ) -> None:
         super().__init__(name=name, cell_type_names=cell_type_names, **loading)
         self.root, self.cleaning = Path(str(root)), cleaning
+        if (about := read_about(self.root)) is not None:
+            self.reading = about.reading
+            self.pixel_size = about.pixel_size if self.pixel_size is None else self.pixel_size
         self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
         self.images, self.chosen_val_images = images, val_images
         for key, chosen in (("images", images), ("val_images", val_images)):

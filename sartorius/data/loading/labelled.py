@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import cv2
@@ -49,6 +49,8 @@ class LabelledDataModule(pl.LightningDataModule):
     train_repeats: samples of each image an epoch.  cache_mb: memory for decoded samples, of the training and of the
     validation set each; shared by the workers where the system forks.
 
+    reading: how the original files of the images were read, for the checkpoint; see `competition.about`.
+
     After `setup`: train_images, val_images and test_images (sorted ids of labelled images), pseudo_images; see
     `provenance.SplitData`.
     """
@@ -73,6 +75,7 @@ class LabelledDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.name, self.cell_type_names, self.pixel_size = name, tuple(cell_type_names), pixel_size
+        self.reading: Mapping[str, Any] = {}
         self.copy_paste, self.pseudo_labels = copy_paste, pseudo_labels
         self.train_transform, self.train_repeats = train_transform, train_repeats
         self.seed, self.cache_mb = seed, cache_mb

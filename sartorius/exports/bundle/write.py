@@ -28,7 +28,7 @@ from sartorius.structures.arrays import AnyInts
 from sartorius.structures.instances import MAX_CELLS
 from sartorius.structures.version import VERSION
 
-_KEPT = ("format_version", "cell_types", "postprocess", "data", "pixel_size", "trained_on", "images")
+_KEPT = ("format_version", "cell_types", "postprocess", "data", "pixel_size", "reading", "trained_on", "images")
 _OF_DATA = ("_target_", *SPLIT, "cell_type_names", "val_batch_size")  # decide on the validation images of a fold
 _FILES = ("fold_file", "annotation_files")  # of which the names are kept
 log = logging.getLogger(__name__)

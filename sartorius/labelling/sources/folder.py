@@ -65,7 +65,8 @@ def import_folder(
     images, and channel, pages, pixel_size in `reading`: see `files.source.FileImages`. levels: see `levels.Levels`.
     labels: a glob, a folder, a file or a list of these, which files among `images` are. cell_type: see
     `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
-    `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold.
+    `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold. None
+    takes that of a csv, and the images of one file for a group.
     binary: of label images with one value, see `masks`. existing: of images that the folder has with other labels:
     `refuse` them, `replace` or `keep` what is there. marked: what is labelled of each image.
 
@@ -129,7 +130,8 @@ class _Import:
                     image = self.named(image_id)
                     self.labels[image_id] = labels = self._read_labels(image)
                     self.types[image_id] = types(image, labels)
-                    self.groups[image_id] = group(image) if group is not None else labels.group
+                    of_stack = image.inner if self.matched.labels[image_id][2] > 1 else ""
+                    self.groups[image_id] = group(image) if group is not None else labels.group or of_stack
         raise_all(problems)
 
     def named(self, image_id: str) -> NamedImage:

@@ -113,9 +113,11 @@ def without(stem: str, affixes: tuple[str, str]) -> str:
 def match(files: Sequence[ImageFile], entries: Sequence[LabelEntry]) -> Matched:
     """Give each image file the entry of the longest equal name and, of several, that of the nearest folder.
 
-    An entry belongs to the image that fits it best. Raises InputError, naming the files, where several fit as well as
-    each other, and where no entry belongs to any image.
+    An entry belongs to the image that fits it best, and a single one to a single file whatever they are called. Raises
+    InputError, naming the files, where several fit as well as each other, and where no entry belongs to any image.
     """
+    if len(entries) == 1 and len({file.path for file in files}) == 1:
+        return Matched({name: (entries[0], k, len(files[0].ids)) for k, name in enumerate(files[0].ids)}, (), ())
     problems: list[str] = []
     labels: dict[str, tuple[LabelEntry, int, int]] = {}
     for entry, candidates in _candidates(files, entries, problems):

@@ -93,7 +93,7 @@ RULES: Table = {
         "images data.images": PATHS,
         "data.output": path,
         "channel data.channel": whole(0, 65_535) | nothing,
-        "pages data.pages": one_of("each", "first", "max", "mean"),
+        "pages data.pages": one_of("each", "first", "max", "mean") | nothing,
         "pixel_size": MICROMETRES | nothing,
         "scale data.scale": one_of("auto") | number(0.01, 100),
     },

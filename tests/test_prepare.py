@@ -17,6 +17,7 @@ from sartorius.errors import InputError
 from sartorius.prepare import prepare, prepare_livecell
 from sartorius.structures.cell_types import CELL_TYPES
 from tests.data.livecell.livecell_folder import write_livecell
+from tests.labelling.sources.test_formats import drawn, write_image, write_labels
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -128,3 +129,25 @@ def test_command_on_livecell(tmp_path: Path) -> None:
     assert missing.returncode == 1
     assert missing.stderr.startswith("error: data/livecell: not found; get the data as https://")
     assert len(missing.stderr.splitlines()) == 1
+
+
+def test_command_on_own_labels(tmp_path: Path) -> None:
+    """The page, the folds beside the data, and a next command that reads them."""
+    for k in range(4):
+        one = drawn(k, overlap=False)
+        write_image(tmp_path / "raw" / f"d{k // 2}_{k}.tif", one)
+        write_labels(tmp_path / "raw", "_masks.tif", {f"d{k // 2}_{k}": one})
+    write_image(tmp_path / "raw" / "new.tif", drawn(9))
+    patterns = ("source=folder", "images=raw/**/*.tif", "labels=raw/**/*_masks.tif", "output=mine")
+    done = run(tmp_path, *patterns, "group=(?P<group>[^_]+)_", "cell_type=round one")
+    assert done.returncode == 0, done.stderr
+    assert "mine: 4 labelled images, 32 cells, 1 unlabelled" in done.stdout
+    assert "images without labels, in train_semi_supervised/: 1 (new)" in done.stdout
+    assert done.stdout.endswith(
+        "next: python -m sartorius.train experiment=unet_cpu data.root=mine 'cell_types=['\"'\"'round one'\"'\"']'\n"
+    )
+    competition = Competition(tmp_path / "mine", ["round one"])
+    assert read_folds(tmp_path / "mine" / "folds.csv", competition).n_folds == 2  # as many as groups
+    assert (tmp_path / "mine" / "audit.txt").is_file() and (tmp_path / "mine" / "audit.csv").is_file()
+    again = run(tmp_path, *patterns[:3])
+    assert again.returncode == 1 and again.stderr == "error: output: give the folder to write, such as output=mine\n"

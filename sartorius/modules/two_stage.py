@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sartorius.inference.windows import Windows
 
 COMBINE = ("replace", "mean")
+# of the metadata, those of the first stage
+_KEPT = ("format_version", "cell_types", "postprocess", "data", "pixel_size", "reading", "config", provenance.OWN)
 
 
 class StoredDetections(SegmentationModule):
@@ -103,17 +105,7 @@ class TwoStageModule(SegmentationModule):
             "combine": combine,
             "mask_size": mask_size,
         }
-        kept = (
-            "format_version",
-            "cell_types",
-            "postprocess",
-            "data",
-            "pixel_size",
-            "reading",
-            "config",
-            provenance.OWN,
-        )
-        self.hparams.update({key: stage.hparams[key] for key in kept if key in stage.hparams}, model=model)
+        self.hparams.update({key: stage.hparams[key] for key in _KEPT if key in stage.hparams}, model=model)
         seen = [part.hparams.get(provenance.KEY) or {} for part in (stage, second)]
         self.hparams[provenance.KEY] = {**seen[0], **seen[1]}
 

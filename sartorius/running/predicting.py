@@ -93,19 +93,21 @@ def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModul
 
 
 def _read_alike(data: DictConfig, trained: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how files are read: as told or, where nothing is, as those of the training, which a line of the log names.
-
-    Raises InputError for a reading of the training that no file of this program has.
-    """
-    read = {"channel": data.channel, "pages": data.pages, "levels": data.levels}
-    plain_levels = trained.get("levels") or {}
-    known = {"channel": trained.get("channel"), "pages": trained.get("pages"), "levels": plain_levels.get("levels")}
-    untold = {"channel": None, "pages": None, "levels": "auto"}
-    taken = {key: known[key] for key in read if read[key] == untold[key] and known[key] not in (None, untold[key])}
-    if unusual := {key: value for key, value in taken.items() if value != "each"}:
-        settings = ", ".join(f"{key}={value}" for key, value in unusual.items())
-        log.info("files are read as those of the training, where no option tells another way: %s", settings)
-    return {**read, "pages": data.pages or "each", **taken}
+    """Return how files are read: as told or, where nothing is, as those of the training; both are logged."""
+    told = {"channel": data.channel, "pages": data.pages, "levels": None if data.levels == "auto" else data.levels}
+    known = {**trained, "levels": (trained.get("levels") or {}).get("levels")}
+    taken, other = [], []
+    for key, usual in (("channel", None), ("pages", "each"), ("levels", "auto")):
+        if told[key] is None:
+            told[key] = usual if known.get(key) is None else known[key]
+            taken += [f"{key}={told[key]}"] if told[key] != usual else []
+        elif trained and told[key] != known.get(key):
+            other.append(f"{key}={told[key]} in place of {key}={'null' if known.get(key) is None else known[key]}")
+    if taken:
+        log.info("files are read as those of the training, where no option tells another way: %s", ", ".join(taken))
+    if other:
+        log.warning("files are read in another way than those of the training: %s", ", ".join(other))
+    return told
 
 
 def build_predictions(cfg: DictConfig, module: SegmentationModule, images: ImagesDataModule) -> list[Prediction]:

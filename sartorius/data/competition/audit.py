@@ -12,24 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 from sartorius.data.annotation_rows import well_of
-from sartorius.data.cleaning import EIGHT, Cleaning, CleaningReport
+from sartorius.data.cleaning import Cleaning, CleaningReport
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import Folds
+from sartorius.data.competition.mask_faults import NEAR, SIDES, border_gaps, faults_of, shifted
 from sartorius.data.images import read_grey
 from sartorius.errors import InputError
 from sartorius.structures import rle
-from sartorius.structures.arrays import Bools, GreyImage, Ints
+from sartorius.structures.arrays import GreyImage
 from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 
 DUPLICATE_IOU = 0.9  # two cells of an image that overlap more are one cell annotated twice
-SIDES = ("left", "top", "right", "bottom")
-_NEAR, _FEWEST = 4, 5  # pixels from a side, cells that it takes to tell a shift
 _BACKGROUND = 0.5  # share of an image
-SPIKE_PIXELS = 10  # a part one pixel wide and at least this long is a slip of the annotation tool
 
 
 @dataclass(frozen=True)
@@ -76,12 +73,12 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
     """
     competition.check()
     report = CleaningReport(competition.cell_type_names) if cleaning is not None else None
-    rows, hashes, gaps = [], {}, np.zeros((len(SIDES), _NEAR), np.int64)
+    rows, hashes, gaps = [], {}, np.zeros((len(SIDES), NEAR), np.int64)
     for image_id in progress_bar(competition.ids, "auditing"):
         image, instances = competition.image(image_id), competition.instances(image_id)
         rows.append(measure(competition, image_id, image, instances))
         hashes[image_id] = _hash(image)
-        gaps += _gaps(instances)
+        gaps += border_gaps(instances)
         if cleaning is not None and image_id not in cleaning.drop_images:
             cleaning(instances, report)
     table = pd.DataFrame(rows, columns=list(rows[0]) if rows else ["id", "cells"])
@@ -92,7 +89,7 @@ def audit(competition: Competition, cleaning: Cleaning | None = None) -> Audit:
     notes = [
         *competition.doubts(),
         *_notes(competition, table),
-        *_shifted(gaps),
+        *shifted(gaps),
         *_leaks(hashes, others),
         *_unknown_drops(competition, cleaning),
     ]
@@ -104,7 +101,7 @@ def measure(competition: Competition, image_id: str, image: GreyImage, instances
     record, areas, ignored = competition.images[image_id], instances.areas, competition.ignored(image_id)
     first, second, shared = rle.overlaps(competition.runs(image_id))
     iou = shared / np.maximum(areas[first] + areas[second] - shared, 1)
-    shapes = np.array([_shape(instances.crop_mask(k)[2]) for k in range(len(instances))], bool).reshape(-1, 4)
+    shapes = np.array([faults_of(instances.crop_mask(k)[2]) for k in range(len(instances))], bool).reshape(-1, 4)
     return {
         "id": image_id, "cell_type": record.cell_type, "well": record.well or "",
         "width": record.width, "height": record.height, "grey_mean": round(float(image.mean()), 2),
@@ -120,44 +117,6 @@ def measure(competition: Competition, image_id: str, image: GreyImage, instances
         "shared_pixels": int(shared.sum()),
         "annotated_twice": int((iou > DUPLICATE_IOU).sum()),
     }  # fmt: skip
-
-
-def _shape(mask: Bools) -> tuple[bool, bool, bool, bool]:
-    """Test a cell's crop: (has an enclosed hole, is in several pieces, has a spike, has pieces far apart)."""
-    padded = np.pad(mask, 2)
-    holes = ndimage.label(~padded)[1] > 1
-    labels, pieces = ndimage.label(mask, EIGHT)
-    thin = padded & ~ndimage.binary_opening(padded, np.ones((2, 2)))
-    lines = ndimage.find_objects(ndimage.label(thin, EIGHT)[0])
-    spike = any(max(s.stop - s.start for s in line) >= SPIKE_PIXELS for line in lines)
-    return holes, pieces > 1, spike, pieces > 1 and _far_apart(ndimage.find_objects(labels))
-
-
-def _far_apart(pieces: Sequence[tuple[slice, slice]]) -> bool:
-    """Whether a piece lies further from the largest one than that is long, by their boxes."""
-    boxes = np.array([[[s.start for s in piece], [s.stop for s in piece]] for piece in pieces])  # [pieces, 2, 2]
-    sizes = boxes[:, 1] - boxes[:, 0]
-    largest = int(np.argmax(sizes.prod(axis=1)))
-    gaps = np.maximum(boxes[:, 0] - boxes[largest, 1], boxes[largest, 0] - boxes[:, 1]).max(axis=1)
-    return bool((gaps > sizes[largest].max()).any())
-
-
-def _gaps(instances: Instances) -> Ints:
-    """Count the cells that lie 0, 1, 2 and 3 pixels from each of the SIDES, int64 [4, 4]."""
-    left, top, right, bottom = instances.boxes[instances.areas > 0].astype(np.int64).T
-    gaps = (left, top, instances.width - right, instances.height - bottom)
-    return np.stack([np.bincount(gap[gap < _NEAR], minlength=_NEAR) for gap in gaps])
-
-
-def _shifted(gaps: Ints) -> list[str]:
-    """Name the sides that cells come near to but do not touch: cells at the border are cut by it, all along it."""
-    found = (gaps[:, 1] >= _FEWEST) & (gaps[:, 0] * 10 <= gaps[:, 1]) & (gaps[:, 1] > gaps[:, 2:].sum(axis=1))
-    return [
-        f"{gaps[k, 1]} cells end one pixel from the {side} of their image and {gaps[k, 0]} at it: the labels seem to "
-        "be shifted by a pixel, or drawn from pixel centre to pixel centre"
-        for k, side in enumerate(SIDES)
-        if found[k]
-    ]
 
 
 def _hash(image: GreyImage) -> str:

@@ -66,9 +66,9 @@ def import_folder(
     labels: a glob, a folder, a file or a list of these, which files among `images` are. cell_type: see
     `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
     `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold. None
-    takes that of a csv, and the images of one file for a group.
-    binary: of label images with one value, see `masks`. existing: of images that the folder has with other labels:
-    `refuse` them, `replace` or `keep` what is there. marked: what is labelled of each image.
+    takes that of a csv, and the images of one file for a group. binary: of label images with one value, see `masks`.
+    existing: of images that the folder has with other labels: `refuse` them, `replace` or `keep` what is there. marked:
+    what is labelled of each image.
 
     Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
     """
@@ -85,8 +85,8 @@ def import_folder(
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels)
-    left_out = named("files among the images that are called as labels, left out", sorted(path.name for path in others))
-    return ImportedFolder(work.root, about, (*left_out, *work.write(about, None if group else _NO_GROUPS)))
+    left_out = named("files among the images that are called as labels, left out", [path.name for path in others])
+    return ImportedFolder(work.root, about, (*left_out, *work.write(about)))
 
 
 def _check_readable(source: FileImages, root: Path) -> None:
@@ -173,7 +173,7 @@ class _Import:
                 )
         return about
 
-    def write(self, about: About, no_groups: str | None) -> tuple[str, ...]:
+    def write(self, about: About) -> tuple[str, ...]:
         """Write all images; returns the notes. Raises InputError, before that, for images that are there otherwise."""
         there = {*read_table(self.root / "train.csv")["id"]} if (self.root / "train.csv").exists() else set()
         same = {image_id for image_id in self.labels if image_id in there and self._is_same(about, image_id)}
@@ -189,7 +189,7 @@ class _Import:
         for image_id in progress_bar(unlabelled, "unlabelled"):
             with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
                 Image.fromarray(self.source.image(image_id)).save(path)
-        notes = [] if no_groups is None or any(self.groups.values()) else [no_groups]
+        notes = [] if any(self.groups.values()) else [_NO_GROUPS]
         notes += named("images that were there already and stay as they are", sorted(left))
         return (*notes, *self._notes(about, unlabelled))
 

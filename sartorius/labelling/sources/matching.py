@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path, PurePath
 
 from sartorius.data.files.listing import expanded
@@ -111,55 +112,52 @@ def without(stem: str, affixes: tuple[str, str]) -> str:
 
 
 def match(files: Sequence[ImageFile], entries: Sequence[LabelEntry]) -> Matched:
-    """Give each image file the entry of the longest equal name and, of several, that of the nearest folder.
+    """Give images their labels: pairs with the longest equal name first and, of those, of the nearest folders.
 
-    An entry belongs to the image that fits it best, and a single one to a single file whatever they are called. Raises
-    InputError, naming the files, where several fit as well as each other, and where no entry belongs to any image.
+    A single entry belongs to a single file whatever they are called. Raises InputError, naming the files, where an
+    image has several labels that fit as well as each other, or labels several images, and where none belongs to any.
     """
     if len(entries) == 1 and len({file.path for file in files}) == 1:
         return Matched({name: (entries[0], k, len(files[0].ids)) for k, name in enumerate(files[0].ids)}, (), ())
-    problems: list[str] = []
     labels: dict[str, tuple[LabelEntry, int, int]] = {}
-    for entry, candidates in _candidates(files, entries, problems):
-        top = max(score for score, _ in candidates)
-        first, *others = [file for score, file in candidates if score == top]
-        if others:
-            problems.append(f"{entry.file}: belongs to {first.path} and to {others[0].path}; narrow images=")
-        labels |= {image_id: (entry, k, len(first.ids)) for k, image_id in enumerate(first.ids)}
+    free, problems = set(range(len(entries))), list[str]()
+    scored = sorted(_scores(files, entries), key=lambda pair: pair[0], reverse=True)
+    for _, equal in groupby(scored, key=lambda pair: pair[0]):
+        pairs = [(f, e) for _, f, e in equal if e in free and not any(name in labels for name in files[f].ids)]
+        of_file, of_entry = Counter(f for f, _ in pairs), Counter(e for _, e in pairs)
+        for f, e in pairs:
+            labels |= {name: (entries[e], k, len(files[f].ids)) for k, name in enumerate(files[f].ids)}
+            free.discard(e)
+        for f in [f for f, count in of_file.items() if count > 1]:
+            several = ", ".join(str(entries[e]) for other, e in pairs if other == f)
+            problems.append(f"{files[f].path}: several labels belong to it ({several}); narrow labels=")
+        for e in [e for e, count in of_entry.items() if count > 1]:
+            several = ", ".join(str(files[f].path) for f, other in pairs if other == e)
+            problems.append(f"{entries[e]}: belongs to several images ({several}); narrow images=")
     raise_all(problems)
     if not labels:
         raise InputError(
-            f"no label belongs to an image: labels are {_listed(entries)}, images "
+            f"no label belongs to an image: labels are {', '.join(map(str, entries[:_LISTED]))}, images "
             f"{', '.join(str(file.path) for file in files[:_LISTED])}; both need one name, apart from what the "
             "patterns add: images='raw/*.tif' labels='raw/*_masks.tif'"
         )
     unlabelled = sorted({image_id for file in files for image_id in file.ids} - {*labels})
-    used = {id(entry) for entry, _, _ in labels.values()}
-    return Matched(labels, tuple(unlabelled), tuple(entry for entry in entries if id(entry) not in used))
+    return Matched(labels, tuple(unlabelled), tuple(entries[e] for e in sorted(free)))
 
 
-def _candidates(
-    files: Sequence[ImageFile], entries: Sequence[LabelEntry], problems: list[str]
-) -> Iterator[tuple[LabelEntry, list[tuple[Score, ImageFile]]]]:
-    """Yield each entry that fits an image file best, with those files; where several do, they are problems."""
+def _scores(files: Sequence[ImageFile], entries: Sequence[LabelEntry]) -> Iterator[tuple[Score, int, int]]:
+    """Yield the best score of each file and each entry of one name, with their places."""
     by_name: dict[str, list[tuple[int, PurePath]]] = defaultdict(list)
     for number, entry in enumerate(entries):
         for name in entry.names:
             for key in _keys(name, entry.affixes):
                 by_name[key].append((number, name))
-    chosen: dict[int, list[tuple[Score, ImageFile]]] = defaultdict(list)
-    for file in files:
+    for place, file in enumerate(files):
         scores: dict[int, Score] = {}
         for key in file.names:
             for number, name in by_name.get(key, ()):
                 scores[number] = max(scores.get(number, (0, 0)), (len(key), nearness(file.path, name)))
-        best = [number for number, score in scores.items() if score == max(scores.values())]
-        if len(best) > 1:
-            several = _listed([entries[number] for number in best])
-            problems.append(f"{file.path}: several labels belong to it ({several}); narrow labels=")
-        elif best:
-            chosen[best[0]].append((scores[best[0]], file))
-    return ((entries[number], candidates) for number, candidates in chosen.items())
+        yield from ((score, place, number) for number, score in scores.items())
 
 
 def _keys(name: PurePath, affixes: tuple[str, str]) -> set[str]:
@@ -184,7 +182,3 @@ def nearness(image: Path, name: PurePath) -> int:
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
     pairs = zip(first, second, strict=False)
     return next((k for k, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
-
-
-def _listed(entries: Sequence[LabelEntry]) -> str:
-    return ", ".join(map(str, entries[:_LISTED]))

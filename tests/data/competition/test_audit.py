@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from sartorius.data.cleaning import Cleaning
+from sartorius.data.competition.about import About
 from sartorius.data.competition.audit import audit
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import make_folds
+from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.structures.instances import Instances
 
 
@@ -117,3 +119,32 @@ def test_real_folder(real_data: Path) -> None:
     assert table.groupby("cell_type")["cells"].sum().to_dict() == {"astro": 741, "cort": 576, "shsy5y": 1377}
     assert table.set_index("id").loc["5d066f4c3eef", "layers"] == 3
     assert table["layers"].max() <= 6
+
+
+def test_labels_shifted_by_a_pixel_are_noted(tmp_path: Path) -> None:
+    """Cells that the border cuts lie along it; shifted to the right and down, none does at the left and top."""
+    cells = np.zeros((12, 48, 64), bool)
+    for k in range(6):
+        cells[k, 5 + 7 * k : 10 + 7 * k, :6] = cells[6 + k, :5, 2 + 10 * k : 8 + 10 * k] = True
+    image = np.arange(48 * 64).reshape(48, 64).astype(np.uint8)
+    for name, shift in (("whole", 0), ("shifted", 1)):
+        masks = np.roll(cells, (shift, shift), axis=(1, 2))
+        one = Labelled("x", image, Instances.from_masks(masks, np.zeros(12, int)))
+        write_labelled(tmp_path / name, About(("cell",)), [one])
+    notes = audit(Competition(tmp_path / "shifted", ["cell"])).notes
+    assert [note.partition(":")[0] for note in notes if "shifted" in note] == [
+        "6 cells end one pixel from the left of their image and 0 at it",
+        "6 cells end one pixel from the top of their image and 0 at it",
+    ]
+    assert not any("shifted" in note for note in audit(Competition(tmp_path / "whole", ["cell"])).notes)
+
+
+def test_labels_given_twice_and_labelled_background_are_noted(own_competition: Path) -> None:
+    annotate(
+        own_competition, "astro00", [drawn((2, 8, 2, 10), (2, 8, 20, 28)), drawn((20, 26, 2, 10), (20, 26, 12, 16))]
+    )
+    annotate(own_competition, "astro01", [drawn((0, 48, 0, 64), (10, 20, 10, 20)), drawn((10, 20, 10, 20))])
+    found = audit(Competition(own_competition))
+    assert found.images.set_index("id")["far_apart"].loc[["astro00", "astro01"]].tolist() == [1, 0]
+    assert "images with cells whose pieces lie far apart, as of a label given twice: 1 (astro00)" in found.notes
+    assert "images with a cell that covers most of them, as a background with a label would: 1 (astro01)" in found.notes

@@ -47,11 +47,11 @@ def write_image(path: Path, instances: Instances) -> Path:
     return path
 
 
-def cellpose(path: Path, masks: np.ndarray, **more: object) -> None:
+def cellpose(path: Path, labels: np.ndarray, **more: object) -> None:
     """What Cellpose saves: a dict in an array of objects, in a pickle."""
-    flows = [np.zeros((1, *masks.shape[-2:], 3), np.uint8), [], np.float32([1.5])]
+    flows = [np.zeros((1, *labels.shape[-2:], 3), np.uint8), [], np.float32([1.5])]
     content = {
-        "outlines": masks * 0, "masks": masks, "chan_choose": [0, 0], "ismanual": np.zeros(int(masks.max()), bool),
+        "outlines": labels * 0, "masks": labels, "chan_choose": [0, 0], "ismanual": np.zeros(int(labels.max()), bool),
         "filename": Path("raw/x.tif"), "flows": flows, "diameter": np.nan, "colors": np.zeros((3, 3), np.uint8),
         "manual_changes": [["01/01/2026, 10:00:00", "added mask", [np.arange(3), np.arange(3)]]],
         "normalize_params": {"lowhigh": None, "percentile": [1.0, 99.0], "invert": False}, "zdraw": [None], **more,

@@ -1,0 +1,66 @@
+"""Files are read as those of a model's training, where no option tells another way."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from sartorius.data.competition.about import About
+from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.running import building, predicting, wiring
+from sartorius.structures.instances import Instances
+from tests.doubles import toy_config
+
+READING = {"channel": 1, "pages": "max", "levels": {"levels": "range"}}
+
+
+def images_of(reading: dict[str, Any] | None, images: Path, *options: str) -> Any:
+    module = building.build_module(toy_config())
+    if reading is not None:
+        module.hparams["reading"] = reading
+    cfg = wiring.compose("predict", [f"images={images}", "checkpoint=x", "output=y", *options])
+    return predicting.build_images(cfg, module)
+
+
+def test_channel_pages_and_levels_of_the_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stack = np.random.default_rng(0).integers(100, 900, (3, 2, 20, 30)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    with caplog.at_level(logging.INFO):
+        images = images_of(READING, tmp_path / "a.tif")
+    assert (
+        "as those of the training, where no option tells another way: channel=1, pages=max, levels=range" in caplog.text
+    )
+    grey = images.source.image("a")
+    joined = stack[:, 1].max(axis=0).astype(float)
+    assert np.array_equal(grey, np.rint((joined - joined.min()) * 255 / np.ptp(joined)).astype(np.uint8))
+    caplog.clear()
+    other = images_of(READING, tmp_path / "a.tif", "channel=0", "pages=each", "data.levels=standardise")
+    assert other.source.ids == ("a_z000", "a_z001", "a_z002") and other.levels.levels == "standardise"
+    assert "in another way than those of the training: channel=0 in place of channel=1, pages=each" in caplog.text
+
+
+def test_models_without_a_reading_read_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for reading in (None, {}):
+        images = images_of(reading, tmp_path)
+        assert (
+            images.reading == {"channel": None, "pages": "each", "pixel_size": None} and images.levels.levels == "auto"
+        )
+    assert "training" not in caplog.text
+    assert images_of({}, tmp_path, "channel=2", "pages=first").reading["channel"] == 2
+
+
+def test_a_training_keeps_how_its_images_were_read(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(118, 139, (40, 50)).astype(np.uint8)
+    cells = Instances.from_masks(np.ones((1, 40, 50), bool), [0])
+    write_labelled(tmp_path / "mine", About(("cell",), 0.65, READING), [Labelled(name, image, cells) for name in "ab"])
+    cfg = wiring.compose(
+        "train",
+        ["experiment=demo", f"data.root={tmp_path}/mine", "cell_types=[cell]", "data.n_folds=2", "data=supervised"],
+    )
+    hparams = building.build_training(cfg).module.hparams
+    assert hparams["pixel_size"] == 0.65 and hparams["reading"] == READING

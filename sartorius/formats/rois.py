@@ -109,7 +109,7 @@ def read_rois(path: Path) -> list[AreaRoi]:
 
 
 def _rois(path: Path) -> list[ImagejRoi]:
-    """Read the ROIs of a zip in its order, or that of a .roi file; raises ValueError where they would fill the memory."""
+    """Read the ROIs of a zip in its order, or of a .roi file; raises ValueError where they would fill the memory."""
     import roifile
 
     if not zipfile.is_zipfile(path):

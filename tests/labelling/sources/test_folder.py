@@ -259,17 +259,29 @@ def test_rois_drawn_in_imagej(tmp_path: Path) -> None:
     line = roifile.ImagejRoi.frompoints([(1, 2), (9, 2)])
     line.roitype, line.name = roifile.ROI_TYPE.POLYLINE, "scale"
     roifile.roiwrite(tmp_path / "b.zip", [box, line])
-    with pytest.raises(
-        InputError, match=r"b\.zip: not a readable ROI zip \(its ROI 'scale' is of type POLYLINE, no area"
-    ):
+    with pytest.raises(InputError, match=r"b\.zip: ROI 'scale' is of the kind polyline and encloses no pixels; delete"):
         read(tmp_path, f"{tmp_path}/b.zip")
-    far = roifile.ImagejRoi.frompoints([(200, 200), (210, 200), (210, 210)])
+    far = roifile.ImagejRoi.frompoints([(200, 200), (210, 200), (210, 210)], name="far")
     roifile.roiwrite(tmp_path / "c.zip", [box, far])
-    imported = read(tmp_path, f"{tmp_path}/c.zip", existing="replace")
-    assert "a: 1 of 2 cells have no pixel in the image and are left out" in imported.notes
-    roifile.roiwrite(tmp_path / "d.zip", [far])
-    with pytest.raises(InputError, match=r"d\.zip: none of its cells has a pixel in the image; they are of another"):
-        read(tmp_path, f"{tmp_path}/d.zip")
+    with pytest.raises(InputError, match=r"c\.zip: ROI 'far' has no pixels within the image of 90x60; delete it"):
+        read(tmp_path, f"{tmp_path}/c.zip")
+
+
+def test_cells_outside_the_image(tmp_path: Path) -> None:
+    raw(tmp_path, "a", kind=".geojson")
+    path = tmp_path / "raw" / "a.geojson"
+    content = json.loads(path.read_text())
+    ring = content["features"][0]["geometry"]["coordinates"][0]
+    content["features"][0]["geometry"]["coordinates"] = [[[x + 500, y] for x, y in ring]]
+    path.write_text(json.dumps(content))
+    imported = read(tmp_path, str(path))
+    assert "a: 1 of 8 cells have no pixel in the image and are left out" in imported.notes
+    assert len(found(tmp_path).instances("a")) == 7
+    path.write_text(json.dumps({**content, "features": content["features"][:1]}))
+    with pytest.raises(
+        InputError, match=r"a\.geojson: none of its cells has a pixel in the image; they are of another"
+    ):
+        read(tmp_path, str(path))
 
 
 def test_old_cellpose_files(tmp_path: Path) -> None:

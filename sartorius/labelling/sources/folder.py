@@ -72,21 +72,26 @@ def import_folder(
 
     Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
     """
-    checks.one_of("", BINARY, binary=binary)
-    checks.one_of("", EXISTING, existing=existing)
-    if root is None:
-        raise InputError("output: give the folder to write, such as output=mine")
+    root = _checked(root, binary, existing)
     files = label_files(labels)
     others = other_labels(list_files(images, leave_out=[*files, *marked.files]))
     source = FileImages(images, levels=Levels(levels=levels), leave_out=[*files, *others, *marked.files], **reading)
-    _check_readable(source, Path(root))
+    _check_readable(source, root)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
-    work = _Import(Path(root), source, match(named_files, open_files(files, binary)), base_of(images), existing)
+    work = _Import(root, source, match(named_files, open_files(files, binary)), base_of(images), existing)
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels)
     left_out = named("files among the images that are called as labels, left out", [path.name for path in others])
     return ImportedFolder(work.root, about, (*left_out, *work.write(about)))
+
+
+def _checked(root: str | Path | None, binary: str, existing: str) -> Path:
+    checks.one_of("", BINARY, binary=binary)
+    checks.one_of("", EXISTING, existing=existing)
+    if root is None:
+        raise InputError("output: give the folder to write, such as output=mine")
+    return Path(root)
 
 
 def _check_readable(source: FileImages, root: Path) -> None:

@@ -126,7 +126,7 @@ def test_detections_of_trained_images_are_warned_of(
     options = (f"images={tiny_competition / 'train'}", "output=found", "data.num_workers=0", "write=[]")
     assert "was trained on 12 of these 12 images (astro00, ...)" in run(tmp_path, "predict", best, *options)
     found = DetectionsFolder(tmp_path / "found" / "detections")
-    assert len(found.meta["trained_on"]) == 12
+    assert len(found.meta["trained_on"]) == 12 == found.meta["train_images"]
     cfg = config(tiny_competition, tmp_path, f"detections=[{found.folder}]", "output=score", command="evaluate")
     cfg.output = str(tmp_path / "score")
     with pytest.warns(UserWarning, match="was trained on 12 of its 12 images"):

@@ -37,11 +37,12 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
     from sartorius.formats.cells import Cells
     from sartorius.labelling.correction.session import CorrectionSession, types_of
     from sartorius.labelling.sources.types import searching
-    from sartorius.reports.runs import detections_folder
     from sartorius.running.saved_cells import SavedCells
+    from sartorius.structures.detections import DetectionsFolder
 
     root = Path(str(cfg.output))
-    folders = [] if cfg.detections is None else [detections_folder(name) for name in wiring.path_list(cfg.detections)]
+    paths = [] if cfg.detections is None else wiring.path_list(cfg.detections)
+    folders = [DetectionsFolder(path).folder for path in paths]
     saved = SavedCells(folders, wiring.plain(cfg.postprocess), cfg.filter) if folders else None
     images = open_images(cfg, root, folders)
     order = [] if cfg.order is None else read_table(Path(str(cfg.order)), ("id",))["id"].tolist()

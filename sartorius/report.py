@@ -61,7 +61,8 @@ def from_detections(run: Run) -> Predicted:
 
 def run_folders(cfg: DictConfig) -> list[str]:
     """List the folders of the runs, or of the detections; raises InputError for none or both, and a missing one."""
-    from sartorius.reports.runs import check_folder, detections_folder
+    from sartorius.reports.runs import check_folder
+    from sartorius.structures.detections import DetectionsFolder
 
     given: Any = wiring.plain(cfg.run)
     if (given is None) == (cfg.detections is None):
@@ -70,7 +71,7 @@ def run_folders(cfg: DictConfig) -> list[str]:
             "detections= what was predicted, without truth"
         )
     if cfg.detections is not None:
-        places = [detections_folder(folder) for folder in wiring.path_list(cfg.detections)]
+        places = [DetectionsFolder(folder).folder for folder in wiring.path_list(cfg.detections)]
         given = [str(place.parent if place.name == "detections" else place) for place in places]
     folders = [str(folder) for folder in given.values()] if isinstance(given, Mapping) else wiring.path_list(given)
     if not folders:

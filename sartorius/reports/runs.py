@@ -93,7 +93,7 @@ def read_detections(folder: str | Path, name: str) -> Run:
 
     Raises InputError where there are none.
     """
-    place = detections_folder(folder)
+    place = DetectionsFolder(folder).folder
     if not DetectionsFolder(place).image_ids():
         about = "no detections in it" if DetectionsFolder(place).meta else ""  # raises for a folder of something else
         raise InputError(f"detections={folder}: {about}; `predict` writes them")
@@ -101,12 +101,6 @@ def read_detections(folder: str | Path, name: str) -> Run:
     config = _read_yaml(around / "config.yaml") or _read_yaml(around / ".hydra" / "config.yaml")
     nothing = pd.DataFrame()
     return Run(name, around, config, {}, None, nothing, nothing, {}, nothing, (place,), "", (), unscored=True)
-
-
-def detections_folder(folder: str | Path) -> Path:
-    """Return the folder of detections in the folder of a command, or the folder itself."""
-    inside = Path(folder) / "detections"
-    return inside if inside.is_dir() else Path(folder)
 
 
 def names_of(folders: Sequence[str | Path]) -> list[str]:

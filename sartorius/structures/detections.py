@@ -191,10 +191,16 @@ class Detections:
 
 
 class DetectionsFolder:
-    """A folder of detections: one `<id>.npz` an image and a `meta.json` with format_version, cell_types and more."""
+    """A folder of detections: one `<id>.npz` an image and a `meta.json` with format_version, cell_types and more.
+
+    A command's folder stands for the folder `detections` in it.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(str(folder))
+        inner = self.folder / "detections"
+        if (inner / "meta.json").is_file() and not (self.folder / "meta.json").is_file():
+            self.folder = inner
         self._read: Mapping[str, Any] | None = None  # meta.json, once an image was loaded
 
     def write_meta(self, **meta: Any) -> None:
@@ -207,9 +213,7 @@ class DetectionsFolder:
         """The content of meta.json. Raises InputError where the folder holds no detections."""
         path = self.folder / "meta.json"
         if not path.is_file():
-            inner = self.folder / "detections"
-            more = f"give {inner}" if (inner / "meta.json").is_file() else "`predict` writes one"
-            raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; {more}")
+            raise InputError(f"{self.folder}: no meta.json in it, so not a folder of detections; `predict` writes one")
         meta = read_json(path, "predict again")
         check_meta(meta, FORMAT_VERSION, path)
         return meta

@@ -162,10 +162,12 @@ def test_the_prevailing_type_has_the_largest_sum_of_scores() -> None:
     assert Detections.empty("a", 4, 4).prevailing_type == 0
 
 
-def test_the_run_folder_in_place_of_its_detections(tmp_path) -> None:
-    DetectionsFolder(tmp_path / "detections").write_meta()
-    with pytest.raises(InputError, match=r"not a folder of detections; give .*detections$"):
-        _ = DetectionsFolder(tmp_path).meta
+def test_the_folder_of_a_run_stands_for_its_detections(tmp_path) -> None:
+    DetectionsFolder(tmp_path / "detections").write_meta(cell_types=["a"])
+    some().save(tmp_path / "detections")
+    assert DetectionsFolder(tmp_path).image_ids() == DetectionsFolder(tmp_path / "detections").image_ids() != []
+    (tmp_path / "meta.json").write_bytes((tmp_path / "detections" / "meta.json").read_bytes())
+    assert DetectionsFolder(tmp_path).image_ids() == []  # with a meta.json it is one itself
 
 
 def test_agreement_is_kept_where_there_is_one(tmp_path) -> None:

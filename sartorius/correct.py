@@ -132,7 +132,8 @@ def main(cfg: DictConfig) -> None:
     checked = sum(session.status(image_id) == "checked" for image_id in session.queue)
     print(f"{checked} of {len(session.queue)} images are checked; labels in {session.root}")
     if checked:
-        print_next("train", {"experiment": "unet_cpu", "data.root": session.root})
+        options = {"experiment": "unet_cpu", "data.root": session.root, "cell_types": session.about.cell_types}
+        print_next("train", options)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import roifile
@@ -47,7 +48,8 @@ def test_through_fiji_and_back(run: Callable[..., Path], capsys: pytest.CaptureF
     run("tool=fiji")
     printed = capsys.readouterr().out
     assert "test00: checked, 1 cells" in printed and "1 of 2 images are checked" in printed
-    assert f"next: python -m sartorius.train experiment=unet_cpu data.root={out}" in printed
+    own = "'cell_types=[shsy5y,astro,cort]'"
+    assert f"next: python -m sartorius.train experiment=unet_cpu data.root={out} {own}" in printed
     labelled = Competition(out)
     labelled.check()
     assert labelled.ids == ("test00",) and labelled.cell_type("test00") == "cort"
@@ -100,6 +102,19 @@ def test_what_does_not_fit_is_one_line(run: Callable[..., Path], tiny_competitio
 def test_without_napari(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "napari", None)
     with pytest.raises(InputError, match=r"pip install 'sartorius\[napari\]'.*or give tool=fiji"):
+        run()
+
+
+def test_without_a_display(run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Qt would end the process."""
+    monkeypatch.setitem(sys.modules, "napari", ModuleType("napari"))
+    window = ModuleType("sartorius.napari_plugin.window")
+    monkeypatch.setitem(sys.modules, window.__name__, window)
+    monkeypatch.setattr(window, "CorrectionWindow", None, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="there is no display to open a window on; .*or give tool=fiji"):
         run()
 
 

@@ -84,14 +84,13 @@ class CorrectionPanel(QWidget):
             self.buttons[action.name] = button
         return buttons
 
-    def show_images(self, status: Mapping[str, str], current: str | None) -> None:
-        """Show how far each image is, and which one is open."""
-        for image_id, item in self._items.items():
-            item.setText(f"{_SIGNS[status[image_id]]} {image_id}")
+    def show_images(self, status: Mapping[str, str], current: str | None, checked: int) -> None:
+        """Show how far these images are, which one is open, and how many are checked."""
+        for image_id, sign in status.items():
+            self._items[image_id].setText(f"{_SIGNS[sign]} {image_id}")
         if current is not None:
             self.images.setCurrentItem(self._items[current])
-        checked = sum(value == "checked" for value in status.values())
-        self.progress.setText(f"{checked} of {len(status)} images are checked")
+        self.progress.setText(f"{checked} of {len(self._items)} images are checked")
 
     def show_tool(self, name: str | None) -> None:
         """Show which action the next stroke is for."""

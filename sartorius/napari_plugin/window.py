@@ -30,6 +30,7 @@ class CorrectionWindow:
         self.viewer, self.session = viewer, session
         self.canvas = CellCanvas(viewer, session.about.cell_types)
         self.current: str | None = None
+        self._asked_for: str | None = None  # `current`, or an image that cannot be opened
         self.image: GreyImage = np.zeros((1, 1), np.uint8)
         self.correction = Correction(1, 1)
         self.chosen: list[int] = []
@@ -57,8 +58,9 @@ class CorrectionWindow:
             self.canvas.show(image, correction)
             self.viewer.title = f"sartorius correct: {image_id}"
 
+        self._asked_for = image_id
         self.attempt(load)
-        self._show_state()
+        self._show_state(every_image=True)
 
     def run(self, action: Action) -> None:
         """Do an action, or wait for its stroke; what is wrong with it is told in the dock."""
@@ -140,9 +142,9 @@ class CorrectionWindow:
 
     def next_image(self) -> None:
         """Open the image that needs correction most; tells where all are checked."""
-        following = self.session.next_image(after=self.current)
+        following = self.session.next_image(after=self._asked_for)
         if following is None:
-            self._show_state()
+            self._show_state(every_image=True)
             self.panel.tell("all images are checked; click one to open it again")
         else:
             self.open(following)
@@ -173,7 +175,8 @@ class CorrectionWindow:
         if tool is None or self.current is None:
             return
         if tool.name == "cut":
-            self._edited(self.correction.split(self._crossed(points), edges))
+            crossed = self.chosen[0] if len(self.chosen) == 1 else self.correction.crossed_by(points)
+            self._edited(self.correction.split(crossed, edges))
         elif tool.name == "redraw":
             self._edited(self.correction.redraw_polygon(self._one(), edges))
         elif tool.name == "new":
@@ -187,19 +190,6 @@ class CorrectionWindow:
                 self._edited(self.correction.add(mask, self.new_type, top, left), choose=True)
             else:
                 self._edited(self.correction.paint(self._one(), mask, top, left, tool.name == "erase"))
-
-    def _crossed(self, points: Floats) -> int:
-        """Return the cell that a line crosses: the chosen one, else the one with most of its points."""
-        if len(self.chosen) == 1:
-            return self.chosen[0]
-        start, end = points[:-1], points[1:]
-        dense = np.concatenate([start + (end - start) * t for t in np.linspace(0, 1, 9)])
-        met = [
-            number for row, column in np.rint(dense).astype(int).tolist() for number in self.correction.at(row, column)
-        ]
-        if not met:
-            raise InputError("the line meets no cell: draw it across one")
-        return max(dict.fromkeys(met), key=met.count)
 
     def _one(self) -> int:
         if len(self.chosen) != 1:
@@ -240,11 +230,13 @@ class CorrectionWindow:
         for target in (self.viewer, *self.canvas.layers):
             target.bind_key(key, lambda _: action() and None, overwrite=True)
 
-    def _show_state(self) -> None:
+    def _show_state(self, every_image: bool = False) -> None:
         cells, chosen = self.correction.cells, self.chosen
         accepted = sum(cell.accepted for cell in cells.values())
         region = "" if self.correction.region is None else ", in the marked part"
         self.panel.counts.setText(f"{len(cells)} cells, {accepted} accepted, {len(chosen)} chosen{region}")
         kind = cells[chosen[0]].cell_type if chosen else self.new_type
         self.panel.types.setCurrentIndex(kind)
-        self.panel.show_images({name: self.session.status(name) for name in self.session.queue}, self.current)
+        session, own = self.session, [] if self.current is None else [self.current]
+        status = {name: session.status(name) for name in (session.queue if every_image else own)}
+        self.panel.show_images(status, self.current, len(session.checked & set(session.queue)))

@@ -184,6 +184,17 @@ def test_colours_types_and_what_is_wrong(window: CorrectionWindow) -> None:
     assert len({action.key for action in ACTIONS}) == len(ACTIONS)
 
 
+def test_an_image_that_cannot_be_opened(viewer: napari.Viewer, tmp_path: Path, images: FileImages) -> None:
+    own = session(tmp_path, images, order=["a", "b"])
+    own.draft("a").path.parent.mkdir(parents=True)
+    own.draft("a").path.write_text("damaged")
+    window = CorrectionWindow(viewer, own)
+    assert window.current is None and "a.jsonl: not the edits of an image" in window.panel.message.text()
+    window.save()
+    window.next_image()
+    assert window.current == "b" and window.panel.message.text() == ""
+
+
 def test_790_cells_open_in_less_than_3_seconds(viewer: napari.Viewer, tmp_path: Path, images: FileImages) -> None:
     """Processor time, from reading the image to what is on the screen."""
     shapes = [discs((10, 10), radius=8)] * 790

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from sartorius.errors import InputError
@@ -67,6 +68,18 @@ class Correction:
         """Return the cells that cover a pixel, the smallest first."""
         found = [number for number, cell in self.cells.items() if cell.covers(row, column)]
         return sorted(found, key=lambda number: int(self.cells[number].mask.sum()))
+
+    def crossed_by(self, line: ArrayLike) -> int:
+        """Return the cell that most of a line, [P, 2] rows and columns of pixels, lies on.
+
+        Raises InputError where it meets none.
+        """
+        points = np.asarray(line, np.float64).reshape(-1, 2)
+        dense = np.concatenate([points[:-1] + np.diff(points, axis=0) * t for t in np.linspace(0, 1, 9)])
+        met = [number for row, column in np.rint(dense).astype(int).tolist() for number in self.at(row, column)]
+        if not met:
+            raise InputError("the line meets no cell: draw it across one")
+        return max(dict.fromkeys(met), key=met.count)
 
     def delete(self, numbers: Iterable[int]) -> Change:
         """Remove cells."""

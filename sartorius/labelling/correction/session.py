@@ -77,13 +77,15 @@ class CorrectionSession:
         return "checked" if image_id in self.checked else "open"
 
     def next_image(self, after: str | None = None) -> str | None:
-        """Return the next image that is not checked: those that were started first, then in the order of the queue.
+        """Return an image that is not checked: one that was started, else the first of the queue; None without any.
 
-        after: the image in front of it, which comes last. None where all are checked.
+        after: the next one behind this image in the queue, which begins anew at its end.
         """
-        rank = {"started": 0, "open": 1}
         left = [image_id for image_id in self.queue if self.status(image_id) != "checked"]
-        return min(left, key=lambda image_id: (image_id == after, rank[self.status(image_id)]), default=None)
+        if after is None:
+            return min(left, key=lambda image_id: self.status(image_id) != "started", default=None)
+        place = {image_id: k for k, image_id in enumerate(self.queue)}
+        return min(left, key=lambda image_id: (place[image_id] - place[after] - 1) % len(place), default=None)
 
     def image(self, image_id: str) -> GreyImage:
         """Read the pixels of an image, uint8 [H, W]: those of the folder where it has labels already."""

@@ -48,6 +48,9 @@ def edit(correction: Correction) -> None:
 def test_each_edit() -> None:
     correction = Correction(60, 80, three())
     assert sorted(correction.at(20, 25)) == [1, 2] and correction.at(0, 0) == []
+    assert correction.crossed_by([[45, 10], [45, 60]]) == 3 and correction.crossed_by([[20, 9], [20, 22]]) == 1
+    with pytest.raises(InputError, match="meets no cell"):
+        correction.crossed_by([[0, 0], [0, 70]])
     edit(correction)
     assert sorted(correction.cells) == [6, 7, 8, 9, 10]
     cells = correction.cells

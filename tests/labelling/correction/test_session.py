@@ -63,7 +63,8 @@ def test_the_queue_begins_with_the_most_doubtful_or_keeps_an_order(tmp_path: Pat
     assert session(tmp_path, images, doubt=doubt).queue == ["c", "b", "film_t000", "film_t001", "a"]
     ordered = session(tmp_path, images, order=["b", "unknown", "a", "b"])
     assert ordered.queue == ["b", "a", "c", "film_t000", "film_t001"] and ordered.next_image() == "b"
-    assert ordered.next_image(after="b") == "a"
+    following = ["b", *(ordered.next_image(after=image_id) for image_id in ordered.queue)]
+    assert following == [*ordered.queue, "b"], "all of them, one behind the other, and anew"
     image = ordered.image("c")
     ordered.open("c", SIZE).add(discs((9, 9), radius=3), 0)
     assert ordered.status("c") == "started" and ordered.next_image() == "c", "what was begun comes first"

@@ -22,7 +22,7 @@ out=$(cd "$out" && pwd)
 conf=$out/conf
 
 step "$out/prepared" sartorius.prepare source=synthetic "paths.synthetic_dir=$out/normal" "source.images=$images" \
-    source.unlabelled=0 source.test=1 seed=21 "output=$out/prepared"
+    source.unlabelled=0 source.test=1 seed=21 "n_folds=$folds" "output=$out/prepared"
 
 resample() { # the set, its factor
     if [ -e "$out/$1/train.csv" ]; then return; fi
@@ -62,8 +62,8 @@ for set in $sets; do
                     "trainer.check_val_every_n_epoch=$epochs" "scheduler.warmup_steps=$(planned warmup_steps)" \
                     "leaderboard=$out/leaderboard.csv" "$@"
             else
-                fit "$run" --config-dir "$conf" "experiment=planned_$set" "data.n_folds=$folds" "data.fold=$fold" \
-                    "leaderboard=$out/leaderboard.csv" "$@"
+                fit "$run" "hydra.searchpath=['file://$conf']" "experiment=planned_$set" "data.n_folds=$folds" \
+                    "data.fold=$fold" "leaderboard=$out/leaderboard.csv" "$@"
             fi
             found=$found${found:+,}$run/detections
             fold=$((fold + 1))

@@ -119,7 +119,7 @@ def main(cfg: DictConfig) -> Any:
     types, notes = (source.about.cell_types, source.notes) if imported else (cfg.cell_types, ())
     print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(types), notes))
     if imported:
-        return print_next("train", {"experiment": "unet_cpu", "data.root": root, "cell_types": types})
+        return print_next("plan", {"data.root": root})
     print_next("train", {"experiment": "maskrcnn_r50", "data.root": root, "data.fold_file": fold_file})
 
 

@@ -71,6 +71,7 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
 def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileImages:
     """Open images as the network was shown them; else as the folder of labels tells, or the options.
 
+    Those of the folder itself have been converted, and stay as they are.
     Raises InputError for all that cannot be opened.
     """
     from sartorius.data.competition.about import read_about
@@ -79,14 +80,15 @@ def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileIma
     from sartorius.structures.detections import DetectionsFolder
 
     paths, about = wiring.path_list(cfg.images), read_about(root)
+    own = all(Path(path).absolute().is_relative_to(root.absolute()) for path in paths)
     if folders:
         images = predicted_images(paths, DetectionsFolder(folders[0]).meta)
+    elif own:
+        images = FileImages(paths, levels=Levels(levels="exact"), pixel_size=about.pixel_size if about else None)
     elif about is not None and about.reading:
         images = predicted_images(paths, {"reading": {"pixel_size": about.pixel_size, **about.reading}})
     else:
-        images = FileImages(
-            paths, levels=Levels(), channel=cfg.channel, pages=cfg.pages, pixel_size=cfg.pixel_size, output=None
-        )
+        images = FileImages(paths, levels=Levels(), channel=cfg.channel, pages=cfg.pages, pixel_size=cfg.pixel_size)
     raise_all(list(images.problems.values()))
     return images
 
@@ -105,7 +107,7 @@ def doubts(saved: SavedCells, image_ids: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def through_fiji(session: CorrectionSession, waiting: int) -> None:
+def through_fiji(session: CorrectionSession, waiting: int, again: Sequence[str]) -> None:
     """Take what was corrected, write what is next, and tell what to do; raises InputError for all bad zips."""
     from sartorius.labelling.correction.fiji import FijiFolder
 
@@ -113,7 +115,7 @@ def through_fiji(session: CorrectionSession, waiting: int) -> None:
     taken, problems = fiji.read_back()
     for image_id, count in taken.items():
         print(f"{image_id}: checked, {count} cells")
-    out = fiji.write_next(waiting)
+    out = fiji.write_next(waiting, again)
     if out:
         print(f"{len(out)} images in {fiji.folder}: {', '.join(out)}\n{fiji.help()}")
     raise_all(problems)
@@ -124,7 +126,7 @@ def main(cfg: DictConfig) -> None:
     """Correct the cells of images in napari, or through Fiji."""
     session = build_session(cfg)
     if cfg.tool == "fiji":
-        through_fiji(session, cfg.waiting)
+        through_fiji(session, cfg.waiting, list(cfg.again or ()))
     else:
         from sartorius.napari_plugin.start import correct
 

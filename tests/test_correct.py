@@ -8,14 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import roifile
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from sartorius import correct
+from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.errors import InputError
 from sartorius.running import wiring
+from sartorius.structures.instances import Instances
 from tests.labelling.correction.test_fiji import polygon, rewrite
 from tests.test_submit import folder
 
@@ -83,6 +88,19 @@ def test_from_nothing_and_once_more(run: Callable[..., Path], tiny_competition: 
     assert session.queue == ["test00"] and session.about.cell_types == ("neuron", "glia")
     assert Competition(out, ("neuron", "glia")).ignored("test00") is None, "all of it is checked"
     assert session.status("test00") == "checked" and session.open("test00", (48, 64)).cells == {}
+
+
+def test_images_of_the_folder_itself_stay_as_they_are(tmp_path: Path) -> None:
+    """However the originals were read: another channel, other grey levels."""
+    dark = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    about = About(("a",), 0.5, {"channel": 1, "levels": {"levels": "standardise"}})
+    write_labelled(tmp_path / "mine", about, [Labelled("x", dark, Instances.empty(10, 10))])
+    Image.fromarray(dark[::-1]).save(tmp_path / "mine" / "train" / "new.png")
+    cfg = wiring.compose("correct", [f"images={tmp_path / 'mine' / 'train'}", f"output={tmp_path / 'mine'}"])
+    session = correct.build_session(cfg)
+    assert (session.image("x") == dark).all() and (session.image("new") == dark[::-1]).all()
+    session.save("new", session.image("new"), session.open("new", (10, 10)))
+    assert read_about(tmp_path / "mine") == about
 
 
 def test_what_does_not_fit_is_one_line(run: Callable[..., Path], tiny_competition: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +64,17 @@ class FijiFolder:
                     counts[image_id] = self._take(image_id, path)
         return counts, problems
 
-    def write_next(self, most: int) -> list[str]:
-        """Write images in the order of the queue until so many are out; returns all that are out."""
-        for image_id in self._waiting():
+    def write_next(self, most: int, again: Sequence[str] = ()) -> list[str]:
+        """Write images in the order of the queue until so many are out; returns all that are out.
+
+        again: images that come first, though they may be checked. Raises InputError for one that is not in the queue.
+        """
+        if missing := [image_id for image_id in again if image_id not in self.session.queue]:
+            raise InputError(
+                f"again: image {missing[0]} is not among images=; ids are {self.session.queue[0]} and so on"
+            )
+        open_images = (image_id for image_id in self.session.queue if self.session.status(image_id) != "checked")
+        for image_id in (name for name in (*again, *open_images) if name not in self.sent):
             if len(self.sent) >= most:
                 break
             image = self.session.image(image_id)
@@ -90,10 +98,6 @@ class FijiFolder:
         """Tell what to do in Fiji."""
         types = ", ".join(f"{k} {name}" for k, name in enumerate(self.session.about.cell_types, start=1))
         return HELP.format(types=types)
-
-    def _waiting(self) -> Iterator[str]:
-        session = self.session
-        yield from (name for name in session.queue if session.status(name) != "checked" and name not in self.sent)
 
     def _take(self, image_id: str, path: Path) -> int:
         if image_id not in self.session.images.ids:

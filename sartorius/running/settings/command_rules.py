@@ -114,6 +114,7 @@ RULES: Table = {
         "tool": one_of("napari", "fiji"),
         "order": EMPTY_OR_PATH,
         "waiting": COUNT,
+        "again": IDS | nothing,
         "group": text | nothing,
         "n_folds": whole(2, 1_000_000),
         "fold_seed": SEED,

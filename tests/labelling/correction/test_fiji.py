@@ -79,6 +79,18 @@ def test_edited_rois_become_labels(fiji: FijiFolder, tmp_path: Path) -> None:
     assert second.group == 2
 
 
+def test_a_checked_image_goes_out_again(fiji: FijiFolder, tmp_path: Path) -> None:
+    rewrite(fiji.folder / "a.zip", roifile.roiread(fiji.folder / "a.zip")[1:])
+    assert fiji.read_back() == ({"a": 2}, [])
+    assert fiji.write_next(3) == ["b", "c", "film_t000"] and fiji.write_next(4, again=["a"])[3] == "a"
+    again = roifile.roiread(fiji.folder / "a.zip")
+    assert [roi.name for roi in again] == ["00001_long", "00002_round"]
+    rewrite(fiji.folder / "a.zip", again[1:])
+    assert fiji.read_back() == ({"a": 1}, []) and len(Competition(tmp_path / "mine", TYPES).record("a")) == 1
+    with pytest.raises(InputError, match="again: image x is not among images="):
+        fiji.write_next(9, again=["x"])
+
+
 def test_all_cells_deleted(fiji: FijiFolder, tmp_path: Path) -> None:
     rewrite(fiji.folder / "a.zip", [])
     assert fiji.read_back() == ({"a": 0}, [])

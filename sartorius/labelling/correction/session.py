@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -120,7 +121,8 @@ class CorrectionSession:
         write_labelled(self.root, self.about, [labelled])
         self.checked.add(image_id)
         self.draft(image_id).delete()
-        update_folds(self.root, *self.folds)
+        with warnings.catch_warnings(action="ignore"):  # of images that are to be labelled still
+            update_folds(self.root, *self.folds)
         return len(instances)
 
     def group(self, image_id: str) -> str:
@@ -156,7 +158,8 @@ class CorrectionSession:
         return cells, None, (found.height, found.width)
 
     def _labelled(self) -> Competition:
-        return Competition(self.root, self.about.cell_types, keep_going=True)
+        with warnings.catch_warnings(action="ignore"):
+            return Competition(self.root, self.about.cell_types, keep_going=True)
 
 
 def reading_of(images: FileImages) -> dict[str, object]:

@@ -114,11 +114,11 @@ def main(cfg: DictConfig) -> Any:
     from sartorius.data.competition.about import read_about
 
     cleaning = wiring.instantiate(cfg.cleaning) if cfg.cleaning else None
-    own = read_about(root) is not None
+    own, notes = read_about(root), source.notes if imported else ()
     fold_file = Path(str(cfg.fold_file)) if cfg.fold_file else (root if own else output) / "folds.csv"
-    types, notes = (source.about.cell_types, source.notes) if imported else (cfg.cell_types, ())
+    types = own.cell_types if own else cfg.cell_types
     print(prepare(root, output, fold_file, cfg.n_folds, cfg.fold_seed, cleaning, list(types), notes))
-    if imported:
+    if own:
         return print_next("plan", {"data.root": root})
     print_next("train", {"experiment": "maskrcnn_r50", "data.root": root, "data.fold_file": fold_file})
 

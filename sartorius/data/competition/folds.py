@@ -71,8 +71,9 @@ def extend_folds(competition: Competition, n_folds: int, seed: int, path: Path) 
     """Assign the images that a fold file lacks, and leave out those that are gone; all others keep their fold.
 
     An image whose well is in a fold joins it; other wells are assigned as in `assign_folds`, beside those that stay.
-    There are `n_folds` folds, fewer while there are fewer wells, and never fewer than the file has. Without the file
-    all are assigned. Raises InputError where the file is malformed, or a well lies in two folds.
+    A file keeps its number of folds, unless each of its wells is a fold of its own, for want of wells: then, and
+    without a file, there are `n_folds`, or as many as wells. Raises InputError where the file is malformed, or a well
+    lies in two folds.
     """
     ids = competition.ids
     before: dict[str, int] = {}
@@ -82,8 +83,9 @@ def extend_folds(competition: Competition, n_folds: int, seed: int, path: Path) 
         kept = {image_id: fold_of[image_id] for image_id in ids if image_id in fold_of}
         check_wells(kept, competition.wells, path)
         before = {competition.wells[image_id]: fold for image_id, fold in kept.items()}
-    count = min(n_folds, len({competition.wells[image_id] for image_id in ids}))
-    count = max([count, *(fold + 1 for fold in before.values())])
+    count = max(before.values(), default=-1) + 1
+    if len(before) <= count:
+        count = max(count, min(n_folds, len({competition.wells[image_id] for image_id in ids})))
     return _table(competition, assign_image_folds(competition, ids, count, seed, before, least=1))
 
 

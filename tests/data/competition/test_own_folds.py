@@ -52,7 +52,7 @@ def test_images_keep_their_folds_and_folds_grow_with_the_wells(tmp_path: Path) -
         assert read_folds(tmp_path / FILE, Competition(tmp_path, ABOUT.cell_types)).table.equals(now.table)
         known = fold_of(now)
     assert np.bincount(list(known.values())).tolist() == [4, 4, 4, 4]
-    assert fold_of(update_folds(tmp_path, 2)) == known  # never fewer than there are
+    assert fold_of(update_folds(tmp_path, 2)) == known == fold_of(update_folds(tmp_path, 9))
     assert fold_of(update_folds(tmp_path, 4, seed=5)) == known
 
 
@@ -127,11 +127,12 @@ def test_a_file_older_than_the_images_is_refused_and_prepare_brings_it_up_to_dat
     data = SupervisedDataModule(root, cell_type_names=ABOUT.cell_types)
     with pytest.raises(InputError, match=r"lacks 2 images \(a4, a5\).*sartorius\.prepare data\.root=.*mine"):
         data.setup()
-    done = run(tmp_path, f"data.root={root}", "cell_types=[round,long]", "n_folds=4")
+    done = run(tmp_path, f"data.root={root}")  # its cell types are those of the folder
     assert done.returncode == 0, done.stderr
     data.setup()
     folds = read_folds(root / FILE, data.competition)
     assert {key: fold_of(folds)[key] for key in before} == before and len(folds.table) == 6
+    assert folds.n_folds == 5  # as four wells were four folds, the default of prepare made a fifth
 
 
 def test_groups_that_join_two_folds_are_refused(tmp_path: Path) -> None:

@@ -223,6 +223,12 @@ def test_against_the_truth(run: Run, folder: Path, tmp_path: Path) -> None:
     cort, astro = report.counts["cort"], report.counts["astro"]
     assert (cort.cells, cort.matched, cort.matched_or_doubtful) == (3, 1, 2)
     assert (astro.kept, astro.cells, astro.matched) == (1, 0, 0)
+    region = f"{NAMES[0]},{rows['annotation'][0]},unlabelled"  # of the first cell nobody knows
+    lines = [f"{NAMES[0]},{text},cort" for text in true[1:]] + [region, "new,,astro", "empty,,astro"]
+    (tmp_path / "truth.csv").write_text("\n".join(["id,annotation,cell_type", *lines]) + "\n")
+    partly = run(folder, f"truth={tmp_path / 'truth.csv'}").counts["cort"]
+    assert (partly.kept, partly.judged) == (cort.kept, cort.judged - 1)
+    assert (partly.cells, partly.matched, partly.matched_or_doubtful) == (2, 0, 1)
     (tmp_path / "truth.csv").write_text("id,annotation\nnew,\nempty,\n")
     with pytest.raises(InputError, match=r"truth=: no row for 1 of 3 images \(cort"):
         run(folder, f"truth={tmp_path / 'truth.csv'}")

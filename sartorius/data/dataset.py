@@ -76,7 +76,8 @@ class Target(_Movable):
     pixel edges.  cell_types: int64 [N], class index.  ids: int64 [N], the value of each cell in its layer.
     cell_type: name of the image's type, also without cells; "" where it is not known.
     chosen: int64 [n], indices (0 to N - 1) of the cells to train on; None for all.
-    ignored: bool [H, W], pixels of doubtful cells: neither cell nor background to any loss; None for none.
+    ignored: bool [H, W], pixels of doubtful cells and those that nobody has labelled: neither cell nor background to
+    any loss or score; None for none.
     weight: of this image in every loss.
     scale: factor by which the network sees a predicted image larger.  pixel_size: micrometres; None where not known.
     """

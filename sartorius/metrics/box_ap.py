@@ -50,8 +50,8 @@ class BoxAP(ImageRows):
         """
         table = self._table(index, boxes, cell_types, scores)
         if ignored is not None:
-            out = boxes_left_out(*(np.asarray(of, np.float64).reshape(-1, 4) for of in (boxes, true_boxes)), ignored)
-            table = table[torch.from_numpy(~out).to(table.device)]
+            found, true = (np.asarray(of, np.float64).reshape(-1, 4) for of in (boxes, true_boxes))
+            table = table[torch.from_numpy(~boxes_left_out(found, true, ignored)).to(table.device)]
         self.detections.append(table)
         self.cells.append(self._table(index, true_boxes, true_cell_types))
 

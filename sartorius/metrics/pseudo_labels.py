@@ -6,19 +6,26 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from sartorius.metrics.functional import image_row
 from sartorius.structures import rle
 
 
 @dataclass
 class Counts:
-    """Counts of one cell type. matched, matched_or_doubtful: cells of the truth that sure, or all, rows match."""
+    """Counts of one cell type.
+
+    judged: kept rows that do not lie mostly where nobody has labelled. matched, matched_or_doubtful: cells of the truth
+    that sure, or all, rows match.
+    """
 
     images: int = 0
     kept: int = 0
     doubtful: int = 0
     dropped: int = 0
     cells: int = 0
+    judged: int = 0
     matched: int = 0
     matched_or_doubtful: int = 0
 
@@ -40,8 +47,8 @@ class Report:
             line = f"{name}: {n.images} images, {n.kept} cells, {n.doubtful} doubtful, {n.dropped} detections dropped"
             if compared:
                 line += (
-                    f"; {n.matched} of the cells are right (precision {_share(n.matched, n.kept)}), of {n.cells} true "
-                    f"ones (recall {_share(n.matched, n.cells)}, "
+                    f"; {n.matched} of the cells are right (precision {_share(n.matched, n.judged)}), of {n.cells} "
+                    f"true ones (recall {_share(n.matched, n.cells)}, "
                     f"with the doubtful {_share(n.matched_or_doubtful, n.cells)})"
                 )
             text.append(line)
@@ -57,17 +64,28 @@ class Report:
 
 
 def matched(
-    annotations: Sequence[str], ignore: Sequence[bool], truth: Sequence[str], height: int, width: int
-) -> tuple[int, int]:
+    annotations: Sequence[str],
+    ignore: Sequence[bool],
+    truth: Sequence[str],
+    height: int,
+    width: int,
+    unlabelled: Sequence[str] = (),
+) -> tuple[int, int, int]:
     """Count true cells that a sure annotation, and that any annotation, matches one to one with an IoU above 0.5.
 
     annotations, truth: run-length texts of an image of height x width pixels; ignore: which annotations are doubtful.
+    unlabelled: texts of regions that nobody has labelled. Also counts the sure ones that do not lie mostly there.
     Raises RleError for a text that is no mask of such an image.
     """
-    cells = rle.parse(truth, height, width)
+    cells, ignored = rle.parse(truth, height, width), None
+    if unlabelled:
+        ignored = np.zeros(height * width, bool)
+        ignored[rle.parse(unlabelled, height, width).pixels()[0]] = True
+        ignored[cells.pixels()[0]] = False
+        ignored = ignored.reshape(height, width)
     sure = [text for text, doubtful in zip(annotations, ignore, strict=True) if not doubtful]
-    certain, either = (int(image_row(0, rle.parse(t, height, width), cells)[1]) for t in (sure, list(annotations)))
-    return certain, either
+    certain, either = (image_row(0, rle.parse(t, height, width), cells, ignored) for t in (sure, list(annotations)))
+    return int(certain[1]), int(either[1]), int(certain[-2])
 
 
 def _share(part: int, whole: int) -> str:

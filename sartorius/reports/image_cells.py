@@ -112,9 +112,10 @@ def compare_image(image_id: str, predicted: Predicted, truth: Images, index: int
     names = predicted.type_names
     types = tuple(names[k] for k in cells.cell_types.tolist()) if names else None
     values = np.full(len(cells), np.nan) if scores is None else np.asarray(scores, np.float64)
-    compared = matches_of(shared), shared.row(index), overlap_row(index, shared)
-    areas = cells.areas, annotated.areas
-    return ImageCells(image_id, truth.cell_type(image_id), types, values, *areas, *compared, counted)
+    return ImageCells(
+        image_id, truth.cell_type(image_id), types, values, cells.areas, annotated.areas,
+        matches_of(shared), shared.row(index), overlap_row(index, shared), counted,
+    )  # fmt: skip
 
 
 def compare_images(predicted: Predicted, truth: Images, images: Iterable[str]) -> dict[str, ImageCells]:

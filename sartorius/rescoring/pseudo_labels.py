@@ -16,10 +16,11 @@ from sartorius.formats.pseudo_labels import ImageLabels, PseudoLabelFile
 from sartorius.metrics.pseudo_labels import Report, matched
 from sartorius.postprocess import Postprocess, Score
 from sartorius.structures import checks
+from sartorius.structures.cell_types import UNLABELLED
 from sartorius.structures.detections import Detections, DetectionsFolder
 
 _DIGITS = 6  # of score and agreement in the file; compared as they are written, so that every reader decides alike
-Texts = Mapping[str, list[str]]  # run-length texts of the cells by image
+Texts = Mapping[str, tuple[list[str], list[str]]]  # run-length texts of cells and of unlabelled regions, by image
 
 
 def label(detections: Detections, postprocess: Postprocess, settings: PseudoLabels) -> ImageLabels:
@@ -129,12 +130,14 @@ def count(report: Report, parts: Iterable[ImageLabels], truth: Texts | None) -> 
         counts = report.counts[labels.cell_type]
         counts.dropped += labels.dropped
         if truth is not None:
-            texts = truth[labels.image_id]
+            texts, regions = truth[labels.image_id]
+            size = labels.height, labels.width
             try:
-                certain, either = matched(labels.annotations, labels.ignore, texts, labels.height, labels.width)
+                certain, either, judged = matched(labels.annotations, labels.ignore, texts, *size, regions)
             except InputError as error:
                 raise InputError(f"truth=: image {labels.image_id}: {error}") from error
             counts.cells += len(texts)
+            counts.judged += judged
             counts.matched += certain
             counts.matched_or_doubtful += either
         if not labels.annotations:
@@ -150,10 +153,15 @@ def count(report: Report, parts: Iterable[ImageLabels], truth: Texts | None) -> 
 def read_truth(path: str | Path, image_ids: Iterable[str]) -> Texts:
     """Read the run-length texts of each image's cells in a file with the columns id and annotation.
 
+    Rows whose column cell_type, where there is one, is `unlabelled` are regions that nobody has labelled.
     Raises InputError for images without a row.
     """
     table, images = read_table(Path(path), ("id", "annotation")), list(image_ids)
-    texts = {str(key): [text for text in group if text.strip()] for key, group in table.groupby("id")["annotation"]}
+    regions = table["cell_type"] == UNLABELLED if "cell_type" in table else table["id"] != table["id"]
+    texts: dict[str, tuple[list[str], list[str]]] = {}
+    for image_id, text, region in zip(table["id"], table["annotation"], regions, strict=True):
+        of_image = texts.setdefault(str(image_id), ([], []))
+        of_image[int(region)].extend([text] if text.strip() else [])
     if unknown := [image_id for image_id in images if image_id not in texts]:
         raise InputError(
             f"truth=: no row for {len(unknown)} of {len(images)} images ({', '.join(unknown[:3])}); it is of other "

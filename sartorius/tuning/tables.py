@@ -56,11 +56,11 @@ class Tables:
                 detections, cells = load(image_id), truth(image_id)
                 self._check(detections, cells)
                 self.candidates[image_id] = candidate_table(detections, cells, post, *least)
-                arrays = [detections.boxes, detections.scores, detections.cell_types, detections.masks]
-                arrays += [cells.start, cells.length, cells.cell]
-                if (unlabelled := ignored(image_id)) is not None:
-                    arrays.append(unlabelled)
-                for array in arrays:
+                arrays = detections.boxes, detections.scores, detections.cell_types, detections.masks
+                unlabelled = ignored(image_id)
+                for array in (*arrays, cells.start, cells.length, cells.cell, unlabelled):
+                    if array is None:
+                        continue
                     digest.update(repr((image_id, array.shape)).encode())
                     digest.update(np.ascontiguousarray(array).tobytes())
         raise_all(problems)

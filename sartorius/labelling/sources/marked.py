@@ -12,7 +12,7 @@ import numpy as np
 
 from sartorius.data.annotation_rows import read_header
 from sartorius.errors import InputError
-from sartorius.labelling.regions import Rectangles, near_labels, partly_labelled, read_rectangles
+from sartorius.labelling.regions import Rectangle, Rectangles, near_labels, partly_labelled, read_rectangles
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape
 from sartorius.labelling.sources.matching import ImageFile, Matched, label_files, match, open_files
 from sartorius.labelling.sources.types import NamedImage
@@ -66,8 +66,8 @@ class RegionOptions:
         if self.unlabelled != "ignore":
             return None
         matched = match(files, open_files(self.files, "cell")) if self.files else None
-        rectangles = self.rectangles and read_rectangles(self.rectangles)
-        return MarkedRegions(matched, rectangles and _by_id(rectangles, images), self.near)
+        rectangles = None if self.rectangles is None else _by_id(read_rectangles(self.rectangles), images)
+        return MarkedRegions(matched, rectangles, self.near)
 
 
 EVERYTHING = RegionOptions()
@@ -79,15 +79,14 @@ def _by_id(rectangles: Rectangles, images: Sequence[NamedImage]) -> Rectangles:
     for image in images:
         for name in image.names:
             ids[name].add(image.image_id)
+    by_id: dict[str, list[tuple[int, Rectangle]]] = defaultdict(list)
     for name, rows in rectangles.rows.items():
         if len(ids.get(name, ())) != 1:
             what = "several images have this name" if name in ids else "no image has this name"
             known = ", ".join(image.image_id for image in images[:3])
             raise InputError(f"{rectangles.path} row {rows[0][0]}: '{name}': {what}; ids look like {known}")
-    rows = defaultdict(list)
-    for name, found in rectangles.rows.items():
-        rows[next(iter(ids[name]))] += found
-    return replace(rectangles, rows=dict(rows))
+        by_id[next(iter(ids[name]))] += rows
+    return replace(rectangles, rows=dict(by_id))
 
 
 @dataclass

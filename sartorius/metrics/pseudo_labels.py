@@ -79,10 +79,9 @@ def matched(
     """
     cells, ignored = rle.parse(truth, height, width), None
     if unlabelled:
-        ignored = np.zeros(height * width, bool)
-        ignored[rle.parse(unlabelled, height, width).pixels()[0]] = True
-        ignored[cells.pixels()[0]] = False
-        ignored = ignored.reshape(height, width)
+        ignored = np.zeros((height, width), bool)
+        ignored.reshape(-1)[rle.parse(unlabelled, height, width).pixels()[0]] = True
+        ignored.reshape(-1)[cells.pixels()[0]] = False
     sure = [text for text, doubtful in zip(annotations, ignore, strict=True) if not doubtful]
     certain, either = (image_row(0, rle.parse(t, height, width), cells, ignored) for t in (sure, list(annotations)))
     return int(certain[1]), int(either[1]), int(certain[-2])

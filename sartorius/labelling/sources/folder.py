@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from sartorius.data.annotation_rows import read_table
@@ -180,9 +181,11 @@ class _Import:
 
     def write(self, about: About) -> tuple[str, ...]:
         """Write all images; returns the notes. Raises InputError, before that, for images that are there otherwise."""
-        there = {*read_table(self.root / "train.csv")["id"]} if (self.root / "train.csv").exists() else set()
-        same = {image_id for image_id in self.labels if image_id in there and self._is_same(about, image_id)}
-        other = sorted(there & {*self.labels} - same)
+        csv = self.root / "train.csv"
+        there = {str(name): rows for name, rows in read_table(csv).groupby("id")} if csv.exists() else {}
+        known = sorted({*there} & {*self.labels})
+        same = {image_id for image_id in known if self._is_same(about, image_id, there[image_id])}
+        other = [image_id for image_id in known if image_id not in same]
         if other and self.existing == "refuse":
             raise InputError(
                 f"{self.root}: has {len(other)} of these images with other labels{first_of(other, 3)}; existing=keep "
@@ -208,13 +211,12 @@ class _Import:
         image, group = self.source.image(image_id), self.groups[image_id]
         return Labelled(image_id, image, instances, own, group, labels.ignored)
 
-    def _is_same(self, about: About, image_id: str) -> bool:
-        """Whether the folder has an image with these pixels and labels."""
+    def _is_same(self, about: About, image_id: str, there: pd.DataFrame) -> bool:
+        """Whether the folder has these pixels and, in its rows `there`, these labels of an image."""
         one = self._one(about, image_id)
-        rows, there = rows_of(self.root, about, one), read_table(self.root / "train.csv")
-        there = there[there["id"] == image_id].drop(columns="row").reset_index(drop=True)
+        rows = rows_of(self.root, about, one)
         pixels = read_grey(self.root / "train" / f"{image_id}.png")
-        return bool(rows.equals(there[rows.columns]) and np.array_equal(pixels, one.image))
+        return bool(rows.equals(there[rows.columns].reset_index(drop=True)) and np.array_equal(pixels, one.image))
 
     def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
         yield from named("images without labels, in train_semi_supervised/", unlabelled)

@@ -14,7 +14,7 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.files import write_text
 from sartorius.formats.polygons import Polygon, fill
-from sartorius.structures.arrays import Ints
+from sartorius.structures.arrays import Ints, Points
 from sartorius.structures.instances import Instances
 
 if TYPE_CHECKING:
@@ -30,16 +30,22 @@ def write(cells: Cells, path: Path) -> None:
 def read(path: Path, height: int, width: int) -> dict[str, Any]:
     """Read the outlines of an image of this size as arguments of Cells; its cells have no scores and no types.
 
-    Raises InputError, naming the line, for what is no list of pairs of numbers.
+    Raises InputError as `read_rings` does.
     """
-    rings = []
+    rings = read_rings(path)
+    runs = fill(rings, range(len(rings)), len(rings), height, width)
+    return {"image_id": path.stem, "instances": Instances.from_runs(runs, np.zeros(len(rings), np.int64))}
+
+
+def read_rings(path: Path) -> list[Points]:
+    """Read the outlines, [P, 2] x, y; raises InputError, naming the line, for what is no list of pairs of numbers."""
+    rings: list[Points] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
             rings.append(np.array(line.split(","), np.float64).reshape(-1, 2))
         except ValueError:
             raise InputError(f"{path}: line {number}: expected x,y,x,y,..., got {line[:40]!r}") from None
-    runs = fill(rings, range(len(rings)), len(rings), height, width)
-    return {"image_id": path.stem, "instances": Instances.from_runs(runs, np.zeros(len(rings), np.int64))}
+    return rings
 
 
 def _joined(polygons: list[Polygon]) -> Ints:

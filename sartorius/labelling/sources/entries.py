@@ -60,7 +60,7 @@ class FoundLabels:
     runs: of N cells, each with pixels. types: the name of each one's type. numbers: what the file calls each, such as
     its value in a label image. ignored: pixels that nobody has labelled, bool [H, W]; None for none. labelled: those
     that somebody has, None where the file tells none. cell_type: of an image without cells, group: of the image; ""
-    where the file tells none. notes: doubtful things, a sentence each.
+    where the file tells none. notes: of which doubtful kinds of images it is.
     """
 
     runs: Runs
@@ -112,10 +112,10 @@ def image_labels(
     labelled = instances.select(own).foreground() if own.any() else None
     kept = (instances.areas > 0) & ~region & ~own
     notes = list(notes)
-    if lost := int((instances.areas == 0).sum()):
-        if lost == len(instances):
+    if (empty := instances.areas == 0).any():
+        if empty.all():
             raise InputError("none of its cells has a pixel in the image; they are of another image, or another scale")
-        notes.append(f"{lost} of {len(instances)} cells have no pixel in the image and are left out")
+        notes.append("images with cells that have no pixel in them, which are left out")
     chosen = np.flatnonzero(kept).tolist()
     return FoundLabels(
         (instances if kept.all() else instances.select(kept)).to_runs(),

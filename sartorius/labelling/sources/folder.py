@@ -231,5 +231,5 @@ class _Import:
         sizes = sorted({str(self.source.entries[image_id].pixel_size) for image_id in self.labels})
         if len(sizes) > 1:
             yield f"pixel sizes differ ({', '.join(sizes[:5])}): none is kept, nothing is resized; give pixel_size="
-        for image_id, labels in self.labels.items():
-            yield from (f"{image_id}: {note}" for note in labels.notes)
+        for note in sorted({note for labels in self.labels.values() for note in labels.notes}):
+            yield from named(note, [image_id for image_id, labels in self.labels.items() if note in labels.notes])

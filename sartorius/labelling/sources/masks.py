@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from sartorius.errors import InputError
 from sartorius.formats import labels
+from sartorius.labelling.sources.chains import within
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape, image_labels
 from sartorius.networks.safe_pickle import read_npy
 from sartorius.structures.arrays import AnyInts
@@ -92,20 +93,14 @@ def _filled(path: Path, outlines: Any, shape: ImageShape) -> AnyInts:
 
     An outline is a list of strokes of points (plane, row, column, -), pixels of the cell.
     """
-    import cv2
-
     if isinstance(outlines, np.ndarray):  # of a label map: its pixels at the edge of cells
         raise InputError(f"{path}: outlines without `masks`; open it in Cellpose and save it again")
     filled = np.zeros((shape.height, shape.width), np.int32)
     for k, outline in enumerate(reversed(outlines)):
         for points in _strokes(path, outline):
-            if (points < 0).any() or (points >= (shape.width, shape.height)).any():
-                raise InputError(f"{path}: an outline leaves the image of {shape.width}x{shape.height} pixels")
-            left, top = points.min(axis=0)
-            right, bottom = points.max(axis=0) + 1
-            mask = cv2.fillPoly(np.zeros((bottom - top, right - left), np.uint8), [points - (left, top)], 1)
-            part = filled[top:bottom, left:right]
-            part[(mask > 0) & (part == 0)] = k + 1
+            top, left, mask = within(points, shape.height, shape.width)
+            part = filled[top : top + mask.shape[0], left : left + mask.shape[1]]
+            part[mask & (part == 0)] = k + 1
     return filled
 
 

@@ -18,7 +18,9 @@ from sartorius.data.livecell.coco_cells import cell_runs
 from sartorius.errors import InputError
 from sartorius.formats import geojson, outlines, rois
 from sartorius.labelling.sources import masks
+from sartorius.labelling.sources.chains import NOTE, are_chains, fill_chains
 from sartorius.labelling.sources.entries import UNTYPED, FoundLabels, ImageShape, LabelEntry, image_labels
+from sartorius.structures.arrays import Points
 from sartorius.structures.instances import Instances
 
 _SIZED: Mapping[str, Callable[[Path, int, int], dict[str, Any]]] = {
@@ -52,9 +54,25 @@ def open_entries(path: Path, binary: str, affixes: tuple[str, str] = ("", "")) -
 def _read_sized(path: Path, shape: ImageShape) -> FoundLabels:
     """Read a file of outlines, which tells no size or may tell another one."""
     _check_single(path, shape)
+    if (chains := _chains(path)) is not None:
+        rings, types = chains
+        return image_labels(fill_chains(rings, shape.height, shape.width), types, notes=[NOTE])
     found = _SIZED[path.suffix.lower()](path, shape.height, shape.width)
     names = found.get("cell_type_names", (UNTYPED,))
     return image_labels(found["instances"], [names[k] for k in found["instances"].cell_types.tolist()])
+
+
+def _chains(path: Path) -> tuple[list[Points], list[str]] | None:
+    """Read the outlines of a file from pixel to pixel, one a cell, and types; None of other files."""
+    if path.suffix.lower() == ".geojson":
+        return None
+    if path.suffix.lower() == ".txt":
+        rings = outlines.read_rings(path)
+        types = [UNTYPED] * len(rings)
+    else:
+        areas = rois.read_rois(path)
+        rings, types = [ring for roi in areas for ring in roi.rings], [roi.cell_type or UNTYPED for roi in areas]
+    return (rings, types) if len(rings) == len(types) and are_chains(rings) else None
 
 
 def _check_single(path: Path, shape: ImageShape) -> None:

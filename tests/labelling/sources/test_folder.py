@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import roifile
@@ -15,6 +16,7 @@ from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import make_folds
 from sartorius.errors import InputError
+from sartorius.labelling.sources.chains import NOTE
 from sartorius.labelling.sources.folder import ImportedFolder, import_folder
 from sartorius.structures.instances import Instances
 from tests.labelling.sources.test_formats import cellpose, drawn, write_image, write_labels
@@ -267,6 +269,32 @@ def test_rois_drawn_in_imagej(tmp_path: Path) -> None:
         read(tmp_path, f"{tmp_path}/c.zip")
 
 
+def test_outlines_from_pixel_to_pixel_as_cellpose_writes_them(tmp_path: Path) -> None:
+    """Their pixels belong to the cells; outlines along edges, and some by hand among them, are no such ones."""
+    raw(tmp_path, "a")
+    one = drawn(0, overlap=False)
+    filled = one.select([k for k in range(8) if k != 1])  # the one with a hole
+    rings = []
+    for k in range(7):
+        top, left, mask = filled.crop_mask(k)
+        contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        rings.append(contours[0].reshape(-1, 2) + np.array((left, top)))
+    roifile.roiwrite(tmp_path / "a.zip", [roifile.ImagejRoi.frompoints(ring) for ring in rings])
+    (tmp_path / "a.txt").write_text("".join(",".join(map(str, ring.ravel().tolist())) + "\n" for ring in rings))
+    for name in ("a.zip", "a.txt"):
+        imported = read(tmp_path, f"{tmp_path}/{name}")
+        assert found(tmp_path).instances("a").to_rles() == filled.to_rles()
+        assert f"{NOTE}: 1 (a)" in imported.notes
+    by_hand = roifile.ImagejRoi.frompoints([(1, 2), (9, 2), (9, 8), (1, 8)])
+    roifile.roiwrite(tmp_path / "b.zip", [*(roifile.ImagejRoi.frompoints(ring) for ring in rings), by_hand])
+    imported = read(tmp_path, f"{tmp_path}/b.zip", existing="replace")
+    areas = found(tmp_path).instances("a").areas
+    assert areas[7] == 48 and (areas[:7] < filled.areas).all() and f"{NOTE}: 1 (a)" not in imported.notes
+    (tmp_path / "c.txt").write_text("88,1,89,2,90,3,89,3,88,2\n")
+    with pytest.raises(InputError, match=r"c\.txt: an outline without points, or one that leaves the image of 90x60"):
+        read(tmp_path, f"{tmp_path}/c.txt")
+
+
 def test_cells_outside_the_image(tmp_path: Path) -> None:
     raw(tmp_path, "a", kind=".geojson")
     path = tmp_path / "raw" / "a.geojson"
@@ -275,7 +303,7 @@ def test_cells_outside_the_image(tmp_path: Path) -> None:
     content["features"][0]["geometry"]["coordinates"] = [[[x + 500, y] for x, y in ring]]
     path.write_text(json.dumps(content))
     imported = read(tmp_path, str(path))
-    assert "a: 1 of 8 cells have no pixel in the image and are left out" in imported.notes
+    assert "images with cells that have no pixel in them, which are left out: 1 (a)" in imported.notes
     assert len(found(tmp_path).instances("a")) == 7
     path.write_text(json.dumps({**content, "features": content["features"][:1]}))
     with pytest.raises(

@@ -116,7 +116,7 @@ def schedule_choices(
         time = f"{cost.seconds:.2g} s each, {'measured' if cost.measured else 'estimated'}: "
         time += f"{done * cost.seconds / 60:.0f} of {minutes:g} minutes"
     passes = f"crops of {done / of_pass:.3g} times the area of the images; more than {numbers.passes:g} gained nothing"
-    of_run = f"{model.validations} validation{'s' * (model.validations > 1)}: they take their time"
+    of_run = f"validations: {model.validations}; their time comes on top"
     yield Choice("data.train_repeats", repeats, "samples of each image an epoch")
     yield Choice("trainer.max_epochs", epochs, f"{done:,} batches, {time}; {passes}")
     if of_epoch > steps:

@@ -20,6 +20,7 @@ class PlanNumbers:
     crop_quantile: float
     tile_quantile: float
     small_quantile: float
+    small_share: float
     rotated_pixels: int
     grey_mean: float
     grey_std: float

@@ -81,15 +81,14 @@ def size_choices(
 
 
 def _least_areas(facts: FolderFacts, numbers: PlanNumbers) -> Iterator[Choice]:
+    """Choose the area below which few cells of a type are; of cells of one size a share of that."""
+    share, part = numbers.small_quantile, numbers.small_share
     least = {
-        name: int(np.quantile(areas, numbers.small_quantile)) if len(areas) else 0
+        name: int(min(np.quantile(areas, share), part * np.median(areas))) if len(areas) else 0
         for name, areas in facts.areas.items()
     }
-    yield Choice(
-        "postprocess.min_area.pixels",
-        least,
-        f"px: {numbers.small_quantile:.0%} of the cells of each type are smaller",
-    )
+    reason = f"px: {share:.0%} of the cells of a type are smaller; at most {part:.0%} of its median"
+    yield Choice("postprocess.min_area.pixels", least, reason)
 
 
 def _anchors(facts: FolderFacts, base: BaseSettings, scale: float) -> Iterator[Choice]:

@@ -100,7 +100,8 @@ def test_every_setting_in_pixels_follows_the_size_of_the_cells_or_is_known_not_t
 def test_smallest_areas_are_those_of_each_type() -> None:
     areas = {"small": np.arange(1.0, 101.0), "large": np.arange(1000.0, 2000.0), "absent": np.zeros(0)}
     found = values(planner(facts(areas=areas, cell_types=("small", "large", "absent"))))
-    assert found["postprocess.min_area.pixels"] == {"small": 3, "large": 1029, "absent": 0}
+    assert found["postprocess.min_area.pixels"] == {"small": 3, "large": 749, "absent": 0}
+    assert values(planner(facts()))["postprocess.min_area.pixels"] == {"cell": 157}  # half of all that are alike
 
 
 def test_large_images_are_tiled_by_the_memory_and_their_crops_warped() -> None:

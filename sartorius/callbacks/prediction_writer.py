@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ class PredictionWriter(ImageCallback):
             **{key: module.hparams.get(key) for key in ("data", "model", "postprocess")},
             "export_settings": module.export_settings,
         }
-        if own := (module.hparams.get(provenance.OWN) or {}).get("training"):
-            about["train_images"] = len(own)  # for the curve over rounds of labelling
+        own = module.hparams.get(provenance.OWN)  # the option of `predict`, where the module is a folder of detections
+        if isinstance(own, Mapping) and own.get("training"):
+            about["train_images"] = len(own["training"])  # for the curve over rounds of labelling
         self.folder.write_meta(**{**about, **self.meta})

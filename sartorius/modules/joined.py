@@ -16,7 +16,7 @@ from sartorius.fusion.methods import Method
 from sartorius.fusion.pool import ImageType, MemberDetections, counted_as
 from sartorius.inference.windows import in_memory
 from sartorius.modules.base import SegmentationModule
-from sartorius.networks.checkpoints import FORMAT_VERSION, grey_levels
+from sartorius.networks.checkpoints import FORMAT_VERSION, grey_levels, reading_of
 from sartorius.structures import checks
 from sartorius.structures.constructible import config_of, constructible
 
@@ -144,7 +144,7 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
     levels = {name: Levels(**grey_levels(meta)) for name, meta in metas.items()}
     _check_same("grey levels", {name: f"mean {one.mean:g}, deviation {one.std:g}" for name, one in levels.items()})
     _check_same("pixel sizes", {name: str(meta.get("pixel_size")) for name, meta in metas.items()})
-    _check_same("readings of files", {name: str(meta.get("reading") or "as they are") for name, meta in metas.items()})
+    _check_same("channels, pages or levels", {name: str(reading_of(meta)) for name, meta in metas.items()})
     first, *others = metas.values()
     tables = {"member_weights": module.weights, "mask_thresholds": module.mask_thresholds}
     model = {

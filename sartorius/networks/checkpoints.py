@@ -130,6 +130,17 @@ def grey_levels(metadata: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def reading_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the original files of the training were read: `channel`, `pages` and `levels`, which may be usual."""
+    reading = metadata.get("reading") or {}
+    levels = reading.get("levels")
+    return {
+        "channel": reading.get("channel"),
+        "pages": reading.get("pages") or "each",
+        "levels": (levels.get("levels") if isinstance(levels, dict) else None) or "auto",
+    }
+
+
 def without_weights(node: Any) -> Any:
     """Copy plain containers with every `weights` set to None: the checkpoint supplies them."""
     if isinstance(node, dict):

@@ -86,28 +86,26 @@ def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModul
     images: ImagesDataModule = instantiate(
         cfg.data,
         **checkpoints.grey_levels(metadata),
-        **_read_alike(cfg.data, metadata.get("reading") or {}),
+        **_read_alike(cfg.data, metadata),
         trained_at=metadata.get("pixel_size"),
     )
     return images
 
 
-def _read_alike(data: DictConfig, trained: Mapping[str, Any]) -> dict[str, Any]:
+def _read_alike(data: DictConfig, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return how files are read: as told or, where nothing is, as those of the training; both are logged."""
     told = {"channel": data.channel, "pages": data.pages, "levels": None if data.levels == "auto" else data.levels}
-    known = {**trained, "levels": (trained.get("levels") or {}).get("levels")}
-    taken, other = [], []
-    for key, usual in (("channel", None), ("pages", "each"), ("levels", "auto")):
-        if told[key] is None:
-            told[key] = usual if known.get(key) is None else known[key]
-            taken += [f"{key}={told[key]}"] if told[key] != usual else []
-        elif trained and told[key] != known.get(key):
-            other.append(f"{key}={told[key]} in place of {key}={'null' if known.get(key) is None else known[key]}")
+    trained, usual = checkpoints.reading_of(metadata), checkpoints.reading_of({})
+    read = {key: trained[key] if value is None else value for key, value in told.items()}
+    taken = [key for key, value in told.items() if value is None and trained[key] != usual[key]]
+    other = [key for key, value in told.items() if metadata.get("reading") and read[key] != trained[key]]
     if taken:
-        log.info("files are read as those of the training, where no option tells another way: %s", ", ".join(taken))
+        settings = ", ".join(f"{key}={read[key]}" for key in taken)
+        log.info("files are read as those of the training, where no option tells another way: %s", settings)
     if other:
-        log.warning("files are read in another way than those of the training: %s", ", ".join(other))
-    return told
+        settings = ", ".join(f"{key}={read[key]} in place of {key}={trained[key]}" for key in other)
+        log.warning("files are read in another way than those of the training: %s", settings.replace("=None", "=null"))
+    return read
 
 
 def build_predictions(cfg: DictConfig, module: SegmentationModule, images: ImagesDataModule) -> list[Prediction]:

@@ -32,10 +32,11 @@ ON_ERROR = ("stop", "skip")
 class ImagesDataModule(pl.LightningDataModule):
     """Images of any files, to predict on.
 
-    images, output, channel, pages, pixel_size: see `files.source.FileImages`. levels, mean_tolerance, std_factor, mean,
-    std: see `levels.Levels`. scale: `auto` brings images to the pixel size of the network's training, `trained_at` in
-    micrometres, where both are known; a number is the factor. on_error: `stop` raises for all images that cannot be
-    read together, `skip` leaves them out. large: of images that are read by regions; None reads all whole.
+    images, output, channel, pages (None: each), pixel_size: see `files.source.FileImages`. levels, mean_tolerance,
+    std_factor, mean, std: see `levels.Levels`. scale: `auto` brings images to the pixel size of the network's training,
+    `trained_at` in micrometres, where both are known; a number is the factor. on_error: `stop` raises for all images
+    that cannot be read together, `skip` leaves them out. large: of images that are read by regions; None reads all
+    whole.
 
     After `setup`: images (ids, sorted), left (those of them that are not done) and problems (of those left out, by id).
     """
@@ -46,7 +47,7 @@ class ImagesDataModule(pl.LightningDataModule):
         *,
         output: str | Path | None = None,
         channel: int | None = None,
-        pages: str = "each",
+        pages: str | None = None,
         pixel_size: float | None = None,
         scale: float | str = "auto",
         trained_at: float | None = None,
@@ -61,7 +62,7 @@ class ImagesDataModule(pl.LightningDataModule):
         checks.one_of("", ON_ERROR, on_error=on_error)
         self.files = images if not isinstance(images, Path) else str(images)
         self.output, self.levels, self.large = output, Levels(**levels), large
-        self.reading: dict[str, Any] = {"channel": channel, "pages": pages, "pixel_size": pixel_size}
+        self.reading: dict[str, Any] = {"channel": channel, "pages": pages or "each", "pixel_size": pixel_size}
         self.scale, self.trained_at, self.on_error = scale, trained_at, on_error
         self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer images than processes

@@ -191,16 +191,12 @@ class Detections:
 
 
 class DetectionsFolder:
-    """A folder of detections: one `<id>.npz` an image and a `meta.json` with format_version, cell_types and more.
-
-    A command's folder stands for the folder `detections` in it.
-    """
+    """A folder of detections, in a command's folder or given itself: `<id>.npz` of each image, and meta.json."""
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(str(folder))
-        inner = self.folder / "detections"
-        if (inner / "meta.json").is_file() and not (self.folder / "meta.json").is_file():
-            self.folder = inner
+        given, inner = Path(str(folder)), Path(str(folder), "detections")
+        is_around = (inner / "meta.json").is_file() and not (given / "meta.json").is_file()
+        self.folder = inner if is_around else given
         self._read: Mapping[str, Any] | None = None  # meta.json, once an image was loaded
 
     def write_meta(self, **meta: Any) -> None:

@@ -52,11 +52,13 @@ def check_options(cfg: DictConfig) -> None:
 def print_first(table: pd.DataFrame, count: int, level: float) -> None:
     """Print the first images of the table, a line each."""
     shown = table.head(count)
-    print(f"label next: the first {len(shown)} of {len(table)} images, with predicted scores and {level:.0%} intervals")
+    scored = table["predicted_score"].notna().any()
+    with_what = f", with predicted scores and {level:.0%} intervals" if scored else ""
+    print(f"label next: the first {len(shown)} of {len(table)} images{with_what}")
     names = ("rank", "id", "predicted_score", "low", "high", "reason")
     for rank, name, score, low, high, reason in shown[list(names)].to_numpy():
         predicted = "no predicted score" if math.isnan(score) else f"{score:.2f} ({low:.2f} to {high:.2f})"
-        print(f"{rank:>5}  {name}  {predicted}  {reason}")
+        print(f"{rank:>5}  {name}  {f'{predicted}  ' if scored else ''}{reason}")
 
 
 def write_review(output: Path, table: pd.DataFrame, calibration: Calibration | None, level: float) -> None:
@@ -98,9 +100,10 @@ def main(cfg: DictConfig) -> pd.DataFrame:
     print_first(table, cfg.show, cfg.level)
     more = f"; {labelled} images are labelled already" if labelled else ""
     print(f"{Path(str(cfg.output)) / 'review.csv'}: {len(images)} images{more}")
-    own = truth is not None and truth.about is not None
-    options = {"images": "FOLDER", "detections": folders[0], "order": Path(str(cfg.output)) / "review.csv"}
-    print_next("correct", {**options, "output": cfg.data.root if own else "FOLDER"})
+    place, own = cfg.images or predictions.meta.get("images"), truth is not None and truth.about is not None
+    options = {"images": place if isinstance(place, str) else "FOLDER", "detections": folders[0]}
+    written = {"order": Path(str(cfg.output)) / "review.csv", "output": cfg.data.root if own else "FOLDER"}
+    print_next("correct", options | written)
     return table
 
 

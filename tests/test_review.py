@@ -118,7 +118,7 @@ def test_images_that_are_labelled_are_left_out(
     assert sorted(table.id) == ["blank", "bright", "copy"]
     printed = capsys.readouterr().out
     assert "label next: the first 1 of 3 images" in printed and "1 images are labelled already" in printed
-    assert "next: python -m sartorius.correct images=FOLDER" in printed and "output=FOLDER" in printed
+    assert f"next: python -m sartorius.correct images={tmp_path / 'new'} " in printed and "output=FOLDER" in printed
 
 
 def test_too_few_images_give_an_order_alone(

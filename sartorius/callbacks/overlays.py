@@ -45,8 +45,9 @@ class Overlays(ImageCallback):
         cells, names = image.prediction, image.detections.cell_type_names
         title = f"{image.image_id}  {image.average_precision:.3f}"
         drawing = draw_comparison(
-            image.grey, image.cells, cells.instances, cells.scores, names, title=title, scale=self.scale
-        )
+            image.grey, image.cells, cells.instances, cells.scores, names, title=title, scale=self.scale,
+            ignored=image.ignored,
+        )  # fmt: skip
         folder = self.folder / f"epoch_{trainer.current_epoch:03d}" if validation.in_fit else self.folder
         with self.suppress_errors if validation.in_fit else nullcontext():
             write_png(folder / f"{image.image_id}.png", drawing)

@@ -82,13 +82,17 @@ def draw_comparison(
     *,
     title: str = "",
     scale: int = 2,
+    ignored: Bools | None = None,
 ) -> ColourImage:
     """Draw the truth on the left and the prediction on the right, each under a line of text.
 
     Returns uint8 RGB [scale*H + 40, 2*scale*W + 8, 3]. Arguments as in `draw_overlay`; `title`
-    (image name, score) stands in front of the left line.
+    (image name, score) stands in front of the left line. ignored: bool [H, W], pixels that nobody has labelled, striped
+    on the left.
     """
     left = draw_overlay(image, truth, None, names, scale=scale, labels=False)
+    if ignored is not None:
+        hatch(left, ignored, scale)
     right = draw_overlay(image, prediction, scores, names, scale=scale)
     gap = np.full((left.shape[0], 8, 3), 255, np.uint8)
     body = np.concatenate((left, gap, right), axis=1)

@@ -73,6 +73,11 @@ def test_the_comparison_holds_both_sides(image: NDArray[np.uint8]) -> None:
     assert drawn.shape == (2 * 64 + 40, 2 * 2 * 80 + 8, 3)
     assert np.array_equal(drawn[40:, :160], draw_overlay(image, squares(5), labels=False))
     assert np.array_equal(drawn[40:, 168:], draw_overlay(image, squares(3), np.ones(3), CELL_TYPES))
+    ignored = np.zeros((64, 80), bool)
+    ignored[:, 40:] = True
+    striped = draw_comparison(image, squares(5), squares(3), np.ones(3), CELL_TYPES, title="p  0.5", ignored=ignored)
+    changed = (striped != drawn).any(axis=2)
+    assert changed[40:, 80:160].mean() > 0.2 and not changed[:, :80].any() and not changed[:, 160:].any()
 
 
 def test_outlines_are_the_cells_without_their_insides() -> None:

@@ -36,7 +36,6 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
     from sartorius.data.annotation_rows import read_table
     from sartorius.formats.cells import Cells
     from sartorius.labelling.correction.session import CorrectionSession, types_of
-    from sartorius.labelling.sources.types import searching
     from sartorius.running.saved_cells import SavedCells
     from sartorius.structures.detections import DetectionsFolder
 
@@ -47,8 +46,7 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
     images = open_images(cfg, root, folders)
     order = [] if cfg.order is None else read_table(Path(str(cfg.order)), ("id",))["id"].tolist()
     given = None if cfg.cell_types is None else list(cfg.cell_types)
-    group = None if cfg.group is None else searching("group", "group", cfg.group)
-    options = {"group": group, "order": order, "margin": cfg.margin, "n_folds": cfg.n_folds, "fold_seed": cfg.fold_seed}
+    options = {"order": order, **{key: cfg[key] for key in ("group", "margin", "n_folds", "fold_seed")}}
     if saved is None:
         return CorrectionSession(root, images, types_of(root, given, ()), **options)
     folder_of = {image_id: folder for image_id, folder in saved.folder_of.items() if image_id in images.ids}
@@ -56,7 +54,10 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
         raise InputError(
             f"{', '.join(map(str, folders))}: no detections of these images; give the images that were predicted"
         )
-    names = [str(name) for folder in {*folder_of.values()} for name in folder.meta["cell_types"]]
+    found = list(dict.fromkeys(str(name) for folder in {*folder_of.values()} for name in folder.meta["cell_types"]))
+    names = types_of(root, given, found)
+    if others := [name for name in found if name not in names]:
+        print(f"{root} has no {', '.join(others)}: such cells are {names[0]} to begin with, of {', '.join(names)}")
 
     def predicted(image_id: str) -> Cells | None:
         if image_id not in folder_of:
@@ -65,7 +66,7 @@ def build_session(cfg: DictConfig) -> CorrectionSession:
         return Cells.of(saved.cells(detections, cfg.overlaps), detections)
 
     doubt = {} if order else doubts(saved, list(folder_of))
-    return CorrectionSession(root, images, types_of(root, given, names), predicted, doubt, **options)
+    return CorrectionSession(root, images, names, predicted, doubt, **options)
 
 
 def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileImages:

@@ -1,4 +1,4 @@
-"""dataset.json of a folder that `sartorius.prepare` or `sartorius.correct` wrote: cell types, pixel size, reading.
+"""dataset.json of a folder that `sartorius.prepare` or `sartorius.correct` wrote: cell types, reading, groups.
 
 The competition's own folder has none.
 """
@@ -25,6 +25,7 @@ class About:
 
     cell_types: names that its rows may have, in the order of class indices.  pixel_size: micrometres of a pixel; None
     where it is not known.  reading: how the original files were read, the arguments of `files.source.FileImages`.
+    group: the pattern that tells what of an image must not lie in two folds, see `sources.types`; None for none.
 
     Raises InputError for no cell types, repeated ones, and the reserved name `unlabelled`.
     """
@@ -32,6 +33,7 @@ class About:
     cell_types: tuple[str, ...]
     pixel_size: float | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    group: str | None = None
 
     def __post_init__(self) -> None:
         names = self.cell_types
@@ -52,12 +54,13 @@ def read_about(root: Path) -> About | None:
     content = read_json(path, remedy)
     if not isinstance(content, dict) or content.get("version") != _VERSION:
         raise InputError(f"{path}: expected version {_VERSION} of this file; {remedy}")
-    types, size, reading = (content.get(key) for key in ("cell_types", "pixel_size", "reading"))
+    types, size, reading, group = (content.get(key) for key in ("cell_types", "pixel_size", "reading", "group"))
     if not (
         isinstance(types, list)
         and all(isinstance(name, str) for name in types)
         and isinstance(size, float | int | None)
         and isinstance(reading, dict)
+        and isinstance(group, str | None)
     ):
-        raise InputError(f"{path}: expected cell_types, pixel_size and reading; {remedy}")
-    return About(tuple(types), size, reading)
+        raise InputError(f"{path}: expected cell_types, pixel_size, reading and group; {remedy}")
+    return About(tuple(types), size, reading, group)

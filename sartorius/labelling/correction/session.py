@@ -22,7 +22,7 @@ from sartorius.labelling.correction.checked import Part, checked_labels, region_
 from sartorius.labelling.correction.draft import Draft
 from sartorius.labelling.correction.edits import Correction
 from sartorius.labelling.correction.shapes import EditedCell, cells_of
-from sartorius.labelling.sources.types import NamedImage
+from sartorius.labelling.sources.types import NamedImage, searching
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import UNLABELLED
 
@@ -34,9 +34,11 @@ class CorrectionSession:
 
     root: this folder; made by the first image that is saved. images: what to correct. predicted: finds the cells of a
     model in an image; None where it was not predicted. doubt: of each image, higher first in the queue; without one it
-    is first. order: ids in the order of the queue, in place of doubt; others follow. cell_types: names to choose from.
+    is first. order: ids in the order of the queue, in place of doubt; others follow. cell_types: names to choose from;
+    predicted cells of another type get the first of them.
     margin: see `checked_labels`. n_folds, fold_seed: of the folds that new images join, see `extend_folds`.
-    group: tells what of an image must not lie in two folds; None: its plate well or, of a stack, its file.
+    group: pattern that tells what of an image must not lie in two folds, see `sources.types.searching`; None: the
+    folder's or, without one, the plate well or a stack's file.
 
     Raises InputError where the folder has types that are not among `cell_types`, or its train.csv cannot be read.
     """
@@ -52,20 +54,21 @@ class CorrectionSession:
         margin: int = 30,
         n_folds: int = 5,
         fold_seed: int = 0,
-        group: Callable[[NamedImage], str] | None = None,
+        group: str | None = None,
     ) -> None:
         self.root, self.images, self.predicted, self.margin = root, images, predicted, margin
         self.folds = n_folds, fold_seed
         before = read_about(root)
         reading = before.reading if before else reading_of(images)
-        self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading)
+        group = group or (before.group if before else None)
+        self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading, group)
         self.checked = {*read_table(root / "train.csv")["id"]} if (root / "train.csv").is_file() else set()
         place = {image_id: k for k, image_id in enumerate(dict.fromkeys(order))}
         doubts = doubt or {}
         self.queue = sorted(
             images.ids, key=lambda name: (place.get(name, len(place)), -doubts.get(name, float("inf")), name)
         )
-        self._groups = self._group_images(group)
+        self._groups = self._group_images()
 
     def draft(self, image_id: str) -> Draft:
         """Return the file of the edits of an image that are not saved."""
@@ -131,9 +134,10 @@ class CorrectionSession:
             return self._labelled().record(image_id).well or ""
         return self._groups[image_id]
 
-    def _group_images(self, group: Callable[[NamedImage], str] | None) -> dict[str, str]:
+    def _group_images(self) -> dict[str, str]:
         paths = {image_id: self.images.path(image_id) for image_id in self.images.ids}
-        if group is not None:
+        if self.about.group is not None:
+            group = searching("group", "group", self.about.group)
             return {name: group(NamedImage(name, path, name.replace("__", "/"))) for name, path in paths.items()}
         images_of = Counter(paths.values())
         known = {name: well_of(name) for name in paths if well_of(name) != name}
@@ -152,7 +156,8 @@ class CorrectionSession:
         found = self.predicted(image_id)
         if found is None:
             return [], None, size
-        numbers = np.array([self.about.cell_types.index(name) for name in found.cell_type_names], np.int64)
+        names = self.about.cell_types
+        numbers = np.array([names.index(name) if name in names else 0 for name in found.cell_type_names], np.int64)
         cells = cells_of(found.instances, found.scores)
         cells = [EditedCell(c.top, c.left, c.mask, int(numbers[c.cell_type]), c.score) for c in cells]
         return cells, None, (found.height, found.width)
@@ -168,18 +173,17 @@ def reading_of(images: FileImages) -> dict[str, object]:
 
 
 def types_of(root: Path, given: Sequence[str] | None, predicted: Sequence[str]) -> list[str]:
-    """Return the names of cell types to choose from: those of the folder, then those of the model; or those given.
+    """Return the names of cell types to choose from: those given, else those of the folder, else those of the model.
 
-    `cell` where nothing names any. Raises InputError where names are given and others are in use.
+    `cell` where nothing names any. Raises InputError where names are given and the folder has others.
     """
     about = read_about(root)
     known = list(about.cell_types) if about else []
     if about is None and (root / "train.csv").is_file():
         known = [name for name in read_table(root / "train.csv")["cell_type"].unique() if name != UNLABELLED]
-    used = list(dict.fromkeys([*known, *predicted]))
-    if given and (missing := [name for name in used if name not in given]):
+    if given and (missing := [name for name in known if name not in given]):
         raise InputError(
-            f"cell_types=[{','.join(given)}]: {', '.join(missing)} is a cell type of {root} or of the detections too; "
-            f"give it as well, or leave cell_types out"
+            f"cell_types=[{','.join(given)}]: {root} has {', '.join(missing)} too; give these as well, or leave "
+            "cell_types out"
         )
-    return list(given or used or ["cell"])
+    return list(given or known or dict.fromkeys(predicted) or ["cell"])

@@ -67,13 +67,15 @@ def import_folder(
     labels: a glob, a folder, a file or a list of these, which files among `images` are. cell_type: see
     `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
     `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold. None
-    takes that of a csv, and the images of one file for a group. binary: of label images with one value, see `masks`.
+    takes the pattern that the folder was written with or, without one, the groups of a csv and the images of one file
+    for a group. binary: of label images with one value, see `masks`.
     existing: of images that the folder has with other labels: `refuse` them, `replace` or `keep` what is there. marked:
     what is labelled of each image.
 
     Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
     """
     root = _checked(root, binary, existing)
+    group = group or (before.group if (before := read_about(root)) else None)
     files = label_files(labels)
     others = other_labels(list_files(images, leave_out=[*files, *marked.files]))
     source = FileImages(images, levels=Levels(levels=levels), leave_out=[*files, *others, *marked.files], **reading)
@@ -82,7 +84,7 @@ def import_folder(
     work = _Import(root, source, match(named_files, open_files(files, binary)), base_of(images), existing)
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
-    about = work.describe(cell_types, reading, source.levels)
+    about = work.describe(cell_types, reading, source.levels, group)
     left_out = named("files among the images that are called as labels, left out", [path.name for path in others])
     return ImportedFolder(work.root, about, (*left_out, *work.write(about)))
 
@@ -156,7 +158,9 @@ class _Import:
             raise InputError(f"{entry}: {error}") from error
         return labels if self.marked is None else self.marked.apply(image, shape, labels)
 
-    def describe(self, cell_types: Sequence[str] | None, reading: Mapping[str, Any], levels: Levels) -> About:
+    def describe(
+        self, cell_types: Sequence[str] | None, reading: Mapping[str, Any], levels: Levels, group: str | None
+    ) -> About:
         """Describe the folder with these images and those in it; raises InputError where they do not go together."""
         before = read_about(self.root)
         if before is None and (self.root / "train.csv").exists():
@@ -169,7 +173,7 @@ class _Import:
         sizes = {self.source.entries[image_id].pixel_size for image_id in self.labels}
         size = next(iter(sizes)) if len(sizes) == 1 else None
         kept = {key: value for key, value in reading.items() if key != "pixel_size"}
-        about = About(tuple(names or ["cell"]), size, {**kept, "levels": asdict(levels)})
+        about = About(tuple(names or ["cell"]), size, {**kept, "levels": asdict(levels)}, group)
         for key in ("pixel_size", "reading") if before else ():
             was, now = asdict(before)[key], asdict(about)[key]  # type: ignore[arg-type]
             if was != now:

@@ -23,7 +23,6 @@ from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
-from sartorius.labelling.sources.types import searching
 from sartorius.structures.instances import Instances
 from tests.labelling.correction.test_edits import three
 from tests.labelling.correction.test_shapes import discs
@@ -113,10 +112,15 @@ def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
     own = session(tmp_path, images)
     assert [own.group(name) for name in ("a", "film_t000", "film_t001")] == ["", "film", "film"]
     shutil.copy(tmp_path / "raw" / "a.tif", tmp_path / "raw" / "astros[x]_G11-4_Vessel-361.tif")
-    found = session(tmp_path, images, group=searching("group", "group", "^(?P<group>[a-z])"))
+    found = session(tmp_path, images, group="^(?P<group>[a-z])")
     assert [found.group(name) for name in ("a", "film_t000")] == ["a", "f"]
     with pytest.raises(InputError, match=r"group=.* finds nothing in 'a'"):
-        session(tmp_path, images, group=searching("group", "group", "(?P<group>[^_]+)_"))
+        session(tmp_path, images, group="(?P<group>[^_]+)_")
+    About(TYPES, group="^(?P<group>f)?").write(tmp_path / "kept")
+    kept = CorrectionSession(tmp_path / "kept", images, TYPES, group="^(?P<group>[a-z])")
+    assert kept.about.group == "^(?P<group>[a-z])"
+    About(TYPES, group="^(?P<group>[a-z])").write(tmp_path / "kept")
+    assert CorrectionSession(tmp_path / "kept", images, TYPES).group("film_t000") == "f"
     well = CorrectionSession(tmp_path / "mine", FileImages(str(tmp_path / "raw"), levels=Levels()), TYPES)
     assert well.group("astros[x]_G11-4_Vessel-361") == "astros[x]_G11"
     empty = Labelled("a", own.image("a"), Instances.empty(*SIZE), group="dish")
@@ -128,11 +132,24 @@ def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
 
 def test_types(tmp_path: Path, own_competition: Path) -> None:
     assert types_of(tmp_path, None, ()) == ["cell"] and types_of(tmp_path, ["b"], ()) == ["b"]
-    assert types_of(own_competition, None, ["new", "cort"]) == ["shsy5y", "astro", "cort", "new"]
-    with pytest.raises(InputError, match=r"cell_types=\[a\]: b is a cell type of"):
-        types_of(tmp_path, ["a"], ["a", "b"])
+    assert types_of(own_competition, None, ["new", "cort"]) == ["shsy5y", "astro", "cort"]
+    assert types_of(tmp_path, None, ["a", "b", "a"]) == ["a", "b"] and types_of(tmp_path, ["c"], ["a"]) == ["c"]
     About(("x", "y")).write(tmp_path)
-    assert types_of(tmp_path, None, ["y", "z"]) == ["x", "y", "z"]
+    assert types_of(tmp_path, None, ["y", "z"]) == ["x", "y"] and types_of(tmp_path, ["y", "x", "z"], ()) == [
+        "y",
+        "x",
+        "z",
+    ]
+    with pytest.raises(InputError, match=r"cell_types=\[x\]: .* has y too; give these"):
+        types_of(tmp_path, ["x"], ())
+
+
+def test_a_type_that_the_folder_has_not_becomes_the_first(tmp_path: Path, images: FileImages) -> None:
+    whole = session(tmp_path, images)
+    renamed = CorrectionSession(tmp_path / "other", images, ("long", "new"), whole.predicted)
+    first, second = (one.open("a", SIZE).cells for one in (whole, renamed))
+    assert {TYPES[cell.cell_type] for cell in first.values()} == {"round", "long"}
+    assert {cell.cell_type for cell in second.values()} == {0}
 
 
 def test_cells_of_another_image_size(tmp_path: Path, images: FileImages) -> None:

@@ -16,7 +16,7 @@ from sartorius.fusion.methods import Method
 from sartorius.fusion.pool import ImageType, MemberDetections, counted_as
 from sartorius.inference.windows import in_memory
 from sartorius.modules.base import SegmentationModule
-from sartorius.networks.checkpoints import FORMAT_VERSION, grey_levels, reading_of
+from sartorius.networks.checkpoints import FORMAT_VERSION, levels_of, reading_of
 from sartorius.structures import checks
 from sartorius.structures.constructible import config_of, constructible
 
@@ -141,7 +141,7 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
     resized in different ways.
     """
     metas = dict(zip(module.names, [member.hparams for member in module._members], strict=True))
-    levels = {name: Levels(**grey_levels(meta)) for name, meta in metas.items()}
+    levels = {name: Levels(**levels_of(meta)) for name, meta in metas.items()}
     _check_same("grey levels", {name: f"mean {one.mean:g}, deviation {one.std:g}" for name, one in levels.items()})
     _check_same("pixel sizes", {name: str(meta.get("pixel_size")) for name, meta in metas.items()})
     _check_same("channels, pages or levels", {name: str(reading_of(meta)) for name, meta in metas.items()})

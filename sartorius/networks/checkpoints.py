@@ -28,6 +28,7 @@ KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
 MOST = 1_000_000  # plain values of metadata: ten a trained image, and the config
 _KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict}
+_LEVELS = ("levels", "mean_tolerance", "std_factor", "mean", "std")  # arguments of `data.levels.Levels`
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "images": lambda value: isinstance(value, dict) and all(isinstance(ids, list) for ids in value.values()),
     "postprocess": lambda value: isinstance(value, dict),
@@ -128,6 +129,19 @@ def grey_levels(metadata: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in found.items()
         if isinstance(value, int | float) and None not in found.values()
     }
+
+
+def levels_of(metadata: Mapping[str, Any], levels: str | None = None) -> dict[str, Any]:
+    """Return the arguments of `data.levels.Levels` that bring images to the grey levels of the training.
+
+    They are those that its original files were read with, whatever the network subtracts and divides by afterwards;
+    without such, or where another kind of `levels` is told, mean and std are the network's.
+    """
+    saved = (metadata.get("reading") or {}).get("levels")
+    trained = {key: saved[key] for key in _LEVELS if key in saved} if isinstance(saved, dict) else {}
+    if levels is not None and levels != trained.get("levels", "auto"):
+        return {**grey_levels(metadata), "levels": levels}
+    return {**grey_levels(metadata), **trained}
 
 
 def reading_of(metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
     from sartorius.synthetic.image import Appearance, draw_image
 
     if file is not None:
-        images = FileImages([str(file)], levels=Levels(**checkpoints.grey_levels(metadata)))
+        images = FileImages([str(file)], levels=Levels(**checkpoints.levels_of(metadata)))
         if len(images.ids) != 1:
             problem = next(iter(images.problems.values()), f"{len(images.ids)} images")
             raise InputError(f"example={file}: expected a file of one image, got {problem}")

@@ -83,12 +83,10 @@ def load_model(cfg: DictConfig) -> SegmentationModule:
 def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModule:
     """Build the images of a config, at the grey levels, the scale and the reading of those of the module's training."""
     metadata = module.hparams
-    images: ImagesDataModule = instantiate(
-        cfg.data,
-        **checkpoints.grey_levels(metadata),
-        **_read_alike(cfg.data, metadata),
-        trained_at=metadata.get("pixel_size"),
-    )
+    read = _read_alike(cfg.data, metadata)
+    told = {key: cfg.data[key] for key in ("mean_tolerance", "std_factor") if cfg.data.get(key) is not None}
+    read |= {**checkpoints.levels_of(metadata, read["levels"]), **told}
+    images: ImagesDataModule = instantiate(cfg.data, **read, trained_at=metadata.get("pixel_size"))
     return images
 
 

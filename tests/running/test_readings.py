@@ -12,6 +12,7 @@ import tifffile
 
 from sartorius.data.competition.about import About
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.data.levels import Levels
 from sartorius.running import building, predicting, wiring
 from sartorius.structures.instances import Instances
 from tests.doubles import toy_config
@@ -42,6 +43,31 @@ def test_channel_pages_and_levels_of_the_training(tmp_path: Path, caplog: pytest
     other = images_of(READING, tmp_path / "a.tif", "channel=0", "pages=each", "data.levels=standardise")
     assert other.source.ids == ("a_z000", "a_z001", "a_z002") and other.levels.levels == "standardise"
     assert "in another way than those of the training: channel=0 in place of channel=1, pages=each" in caplog.text
+
+
+def test_levels_of_the_training_are_not_the_normalisation_of_the_network(tmp_path: Path) -> None:
+    levels = {"levels": "standardise", "mean_tolerance": 3.0, "std_factor": 1.5, "mean": 128.0, "std": 11.58}
+    grey = np.random.default_rng(0).integers(100, 900, (20, 30)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", grey)
+    module = building.build_module(toy_config())
+    module.hparams.update(
+        reading={"channel": None, "pages": "each", "levels": levels},
+        model={"_target_": "x", "network": {"mean": 40.0, "std": 30.0}},
+    )
+
+    def settings(*options: str) -> dict[str, Any]:
+        cfg = wiring.compose("predict", [f"images={tmp_path}/a.tif", "checkpoint=x", "output=y", *options])
+        images = predicting.build_images(cfg, module)
+        expected = Levels(**images.settings["levels"])(grey)
+        assert np.array_equal(images.source.image("a"), expected)
+        return images.settings["levels"]
+
+    assert settings() == levels
+    assert settings("data.mean_tolerance=7") == {**levels, "mean_tolerance": 7}
+    told = settings("data.levels=range")
+    assert told == {"levels": "range", "mean_tolerance": 10, "std_factor": 4, "mean": 40, "std": 30}
+    module.hparams["reading"] = {}
+    assert settings() == {**told, "levels": "auto"}
 
 
 def test_models_without_a_reading_read_as_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,7 +33,7 @@ class ImagesDataModule(pl.LightningDataModule):
     """Images of any files, to predict on.
 
     images, output, channel, pages (None: each), pixel_size: see `files.source.FileImages`. levels, mean_tolerance,
-    std_factor, mean, std: see `levels.Levels`. scale: `auto` brings images to the pixel size of the network's training,
+    std_factor, mean, std: see `levels.Levels`, whose defaults None takes. scale: `auto` brings images to the pixel size of the network's training,
     `trained_at` in micrometres, where both are known; a number is the factor. on_error: `stop` raises for all images
     that cannot be read together, `skip` leaves them out. large: of images that are read by regions; None reads all
     whole.
@@ -61,7 +61,11 @@ class ImagesDataModule(pl.LightningDataModule):
         super().__init__()
         checks.one_of("", ON_ERROR, on_error=on_error)
         self.files = images if not isinstance(images, Path) else str(images)
-        self.output, self.levels, self.large = output, Levels(**levels), large
+        self.output, self.levels, self.large = (
+            output,
+            Levels(**{k: v for k, v in levels.items() if v is not None}),
+            large,
+        )
         self.reading: dict[str, Any] = {"channel": channel, "pages": pages or "each", "pixel_size": pixel_size}
         self.scale, self.trained_at, self.on_error = scale, trained_at, on_error
         self.batch_size, self.num_workers, self.pin_memory = batch_size, num_workers, pin_memory

@@ -164,14 +164,13 @@ def settings_for(module: UNetModule, metadata: Mapping[str, Any], source: str) -
     """
     network = module.network
     assert isinstance(network, UNet)
-    levels: dict[str, Any] = {**checkpoints.grey_levels(metadata)}
     steps = from_saved(metadata.get("postprocess"), None, source, module.cell_type_names).steps
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "cell_types": list(module.cell_type_names),
         "pixel_size": metadata.get("pixel_size"),
-        "levels": asdict(Levels(**levels)),
+        "levels": asdict(Levels(**checkpoints.levels_of(metadata))),
         "network": {
             "multiple": network.divisor,
             "scale": network.scale,

@@ -33,10 +33,10 @@ class ImagesDataModule(pl.LightningDataModule):
     """Images of any files, to predict on.
 
     images, output, channel, pages (None: each), pixel_size: see `files.source.FileImages`. levels, mean_tolerance,
-    std_factor, mean, std: see `levels.Levels`, whose defaults None takes. scale: `auto` brings images to the pixel size of the network's training,
-    `trained_at` in micrometres, where both are known; a number is the factor. on_error: `stop` raises for all images
-    that cannot be read together, `skip` leaves them out. large: of images that are read by regions; None reads all
-    whole.
+    std_factor, mean, std: see `levels.Levels`, whose defaults None takes. scale: `auto` brings images to the pixel
+    size of the network's training, `trained_at` in micrometres, where both are known; a number is the factor.
+    on_error: `stop` raises for all images that cannot be read together, `skip` leaves them out. large: of images that
+    are read by regions; None reads all whole.
 
     After `setup`: images (ids, sorted), left (those of them that are not done) and problems (of those left out, by id).
     """

@@ -144,6 +144,8 @@ class CorrectionWindow:
         """Open the image that needs correction most; tells where all are checked."""
         following = self.session.next_image(after=self._asked_for)
         if following is None:
+            if self.current is not None:
+                self.open(self.current)  # as it was saved
             self._show_state(every_image=True)
             self.panel.tell("all images are checked; click one to open it again")
         else:

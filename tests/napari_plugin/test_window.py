@@ -195,6 +195,22 @@ def test_an_image_that_cannot_be_opened(viewer: napari.Viewer, tmp_path: Path, i
     assert window.current == "b" and window.panel.message.text() == ""
 
 
+def test_the_last_image_stays_open_as_it_was_saved(
+    window: CorrectionWindow, tmp_path: Path, images: FileImages
+) -> None:
+    for image_id in window.session.queue[1:]:
+        window.session.save(image_id, window.session.image(image_id), window.session.open(image_id, window.image.shape))
+    window.chosen = [1]
+    window.delete()
+    window.save()
+    assert window.current == "a" and "all images are checked" in window.panel.message.text()
+    window.undo()
+    assert len(window.correction.cells) == 2 and window.session.status("a") == "checked"
+    window.chosen = [2]
+    window.delete()
+    assert list(window.correction.cells) == [1] == list(session(tmp_path, images).open("a", SIZE).cells)
+
+
 def test_790_cells_open_in_less_than_3_seconds(viewer: napari.Viewer, tmp_path: Path, images: FileImages) -> None:
     """Processor time, from reading the image to what is on the screen."""
     shapes = [discs((10, 10), radius=8)] * 790

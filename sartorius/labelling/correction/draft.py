@@ -36,16 +36,7 @@ class Draft:
 
     def begin(self, height: int, width: int, cells: Sequence[EditedCell], region: EditedCell | None) -> Correction:
         """Start with these cells; nothing is written before the first edit."""
-        correction = Correction(height, width, cells, region)
-        first = {"version": _VERSION, "size": [height, width], "types": self.types, "cells": _entries(correction)}
-
-        def record(kind: str, change: Change) -> None:
-            if not self.exists():
-                write_text(self.path, json.dumps(first) + "\n")
-            self._append(kind, change)
-
-        correction.record = record
-        return correction
+        return self._keep(Correction(height, width, cells, region))
 
     def resume(self) -> Correction:
         """Make all edits of the file again; raises InputError where it is damaged.
@@ -60,19 +51,31 @@ class Draft:
             height, width = (int(value) for value in first["size"])
             cells = _cells(first["cells"], height, width, number_of)
             region = cells.pop(REGION, None)
-            correction = Correction(height, width, [cells[number] for number in sorted(cells)], region)
+            correction = Correction(height, width, {number: cells[number] for number in sorted(cells)}, region)
             for line in lines:
                 _repeat(correction, line, height, width, number_of)
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
             raise InputError(
                 f"{self.path}: not the edits of an image ({error}); move the file away to begin this image again"
             ) from error
-        correction.record = self._append
-        return correction
+        return self._keep(correction)
 
     def delete(self) -> None:
         """Forget the edits: they are saved, or not wanted."""
         self.path.unlink(missing_ok=True)
+
+    def _keep(self, correction: Correction) -> Correction:
+        """Record its edits from now on; the first one begins the file with the cells of that time."""
+
+        def record(kind: str, change: Change) -> None:
+            if not self.exists():
+                size = [correction.height, correction.width]
+                first = {"version": _VERSION, "size": size, "types": self.types, "cells": _entries(correction)}
+                write_text(self.path, json.dumps(first) + "\n")
+            self._append(kind, change)
+
+        correction.record = record
+        return correction
 
     def _append(self, kind: str, change: Change) -> None:
         line: dict[str, Any] = {"kind": kind}
@@ -112,10 +115,9 @@ def _cells(entries: Any, height: int, width: int, number_of: Mapping[int, int]) 
 
 
 def _repeat(correction: Correction, line: Any, height: int, width: int, number_of: Mapping[int, int]) -> None:
-    if line["kind"] == "undo":
-        correction.undo()
-    elif line["kind"] == "redo":
-        correction.redo()
+    if line["kind"] in ("undo", "redo"):
+        if (correction.undo() if line["kind"] == "undo" else correction.redo()) is None:
+            raise ValueError(f"nothing to {line['kind']}")
     else:
         before = {REGION: correction.region} if correction.region is not None else {}
         removed = {number: ({**correction.cells, **before})[number] for number in line["removed"]}

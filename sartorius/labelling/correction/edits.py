@@ -43,8 +43,9 @@ class Change:
 class Correction:
     """The cells of one image, by number; overlaps are kept. A number stays with its cell, and none is used twice.
 
-    cells: number -> cell, at first those of the model, or none. region: the part of the image that is checked; None
-    for all of it. record: is told of each change before it is made: what it raises leaves the cells as they are.
+    cells: number -> cell, at first those of the model, or none; given without numbers, they count from 1. region: the
+    part of the image that is checked; None for all of it. record: is told of each change before it is made: what it
+    raises leaves the cells as they are.
 
     Edits return their Change, and raise InputError for a number without a cell and for what leaves no pixels.
     """
@@ -53,14 +54,14 @@ class Correction:
         self,
         height: int,
         width: int,
-        cells: Iterable[EditedCell] = (),
+        cells: Iterable[EditedCell] | Mapping[int, EditedCell] = (),
         region: EditedCell | None = None,
         record: Callable[[str, Change], None] = lambda kind, change: None,
     ) -> None:
         self.height, self.width, self.record = height, width, record
-        self.cells = dict(enumerate(cells, start=1))
+        self.cells = dict(cells if isinstance(cells, Mapping) else enumerate(cells, start=1))
         self.region = region
-        self.next_number = len(self.cells) + 1
+        self.next_number = max(self.cells, default=0) + 1
         self._done: list[Change] = []
         self._undone: list[Change] = []
 
@@ -161,6 +162,11 @@ class Correction:
     def redo(self) -> Change | None:
         """Make the last change again that was taken back; None without any."""
         return self._back(self._undone, self._done, "redo")
+
+    def settle(self) -> None:
+        """Forget what could be taken back or made again: it is saved."""
+        self._done.clear()
+        self._undone.clear()
 
     def apply(self, change: Change) -> Change:
         """Make a change that was recorded before, of these cells. Raises InputError where its cells are not there."""

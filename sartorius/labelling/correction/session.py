@@ -124,6 +124,7 @@ class CorrectionSession:
         write_labelled(self.root, self.about, [labelled])
         self.checked.add(image_id)
         self.draft(image_id).delete()
+        correction.settle()
         with warnings.catch_warnings(action="ignore"):  # of images that are to be labelled still
             update_folds(self.root, *self.folds)
         return len(instances)

@@ -24,7 +24,7 @@ from sartorius.formats.cells import Cells
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
 from sartorius.structures.instances import Instances
-from tests.labelling.correction.test_edits import three
+from tests.labelling.correction.test_edits import state, three
 from tests.labelling.correction.test_shapes import discs
 
 TYPES = ("round", "long")
@@ -94,6 +94,27 @@ def test_an_image_is_opened_as_predicted_as_left_and_as_saved(tmp_path: Path, im
     saved = session(tmp_path, images).open("a", SIZE)
     assert len(saved.cells) == 2 and all(cell.accepted for cell in saved.cells.values()) and saved.region is None
     assert len(session(tmp_path, images).open("c", SIZE).cells) == 0
+
+
+def test_edits_after_a_save_are_resumed_as_they_were_made(tmp_path: Path, images: FileImages) -> None:
+    """In a draft of this session, and in one that was resumed; edits from before the save cannot be taken back."""
+    own = session(tmp_path, images)
+    image, correction = own.image("a"), own.open("a", SIZE)
+    for saved in (1, 2):
+        correction.delete([saved])
+        own.save("a", image, correction)
+        assert correction.undo() is None and own.status("a") == "checked"
+        correction.add(discs((9, 9), radius=3), 1)
+        correction.delete([max(correction.cells)])
+        correction.undo()
+        correction.mark_polygon([[0, 0], [60, 0], [60, 40], [0, 40]])
+        again = session(tmp_path, images)
+        resumed = again.open("a", SIZE)
+        assert state(resumed) == state(correction) and len(resumed.cells) == 4 - saved
+        own, correction = again, resumed
+        correction.undo()
+        correction.undo()
+        assert sorted(correction.cells) == list(range(saved + 1, 4)) and correction.undo() is None
 
 
 def test_a_marked_part_is_marked_again(tmp_path: Path, images: FileImages) -> None:

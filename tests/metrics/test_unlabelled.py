@@ -12,9 +12,12 @@ import torch
 from sartorius.callbacks.crop_scores import cell_scores
 from sartorius.callbacks.scored_images import ScoredImage
 from sartorius.data.competition.about import About
+from sartorius.data.competition.audit import audit
 from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import make_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.dataset import InstanceDataset, Target
+from sartorius.errors import InputError
 from sartorius.metrics.box_ap import BoxAP
 from sartorius.metrics.functional import Intersections, image_row
 from sartorius.metrics.instance_scores import overlap_row
@@ -214,3 +217,30 @@ def test_a_target_and_its_folder_ignore_the_same_pixels(folder: Competition) -> 
         ignored = folder.ignored(image_id)
         assert (target.ignored is None) == (ignored is None)
         assert ignored is None or (target.ignored is not None and (target.ignored.numpy() == ignored).all())
+
+
+def test_an_image_without_a_labelled_pixel_is_in_no_mean(folder: Competition) -> None:
+    """It would score 1: all predictions are left out, and there are no cells."""
+    saved = SavedCells([folder.root / "detections"], truth=folder)
+    before = scoring.score(folder, scoring.from_detections(saved, folder, folder.ids), BOOTSTRAP)
+    nothing, none = np.ones((SIZE, SIZE), bool), Instances.empty(SIZE, SIZE)
+    dark = np.zeros((SIZE, SIZE), np.uint8)
+    partly = nothing.copy()
+    partly[0, 0] = False
+    blank = [Labelled("p3", dark, none, group="g3", ignored=nothing), Labelled("p4", dark, none, ignored=partly)]
+    write_labelled(folder.root, About(("cell",)), blank[:1])
+    with pytest.warns(UserWarning, match=r"1 images of which no pixel is labelled are left out \(p3\)"):
+        after = Competition(folder.root, ("cell",))
+    assert (
+        after.ids == folder.ids and after.blank == ["p3"] and "p3" not in make_folds(after, 2, 0).table["id"].tolist()
+    )
+    scored = scoring.score(after, scoring.from_detections(saved, after, after.ids), BOOTSTRAP)
+    assert scored.numbers == before.numbers and scored.table.equals(before.table)
+    with pytest.raises(InputError, match="no pixel of image p3 is labelled"):
+        after.record("p3")
+    with pytest.warns(UserWarning, match="no pixel"):
+        notes = audit(Competition(folder.root, ("cell",), keep_going=True)).notes
+    assert "images of which no pixel is labelled, in no training and no score: 1 (p3)" in notes
+    write_labelled(folder.root, About(("cell",)), blank[1:])  # one labelled pixel is background, which counts
+    with pytest.warns(UserWarning, match="no pixel"):
+        assert Competition(folder.root, ("cell",)).ids == ("p0", "p1", "p2", "p4")

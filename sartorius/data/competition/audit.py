@@ -172,6 +172,7 @@ def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
         )
         large = table["id"][table["area_max"] > _BACKGROUND * table["width"] * table["height"]]
         notes += named("images with a cell that covers most of them, as a background with a label would", large)
+    notes += named("images of which no pixel is labelled, in no training and no score", competition.blank)
     notes += named("images in train/ without a row in train.csv", [path.name for path in competition.unused])
     if not competition.has_wells:
         return [

@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotated_images import AnnotatedImages, doubts, labelled_image, parse_runs
+from sartorius.data.annotated_images import (
+    AnnotatedImages,
+    LabelledImage,
+    doubts,
+    labelled_image,
+    parse_ignored,
+    parse_runs,
+)
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import read_about
 from sartorius.data.images import list_images
@@ -45,7 +52,8 @@ class Competition(AnnotatedImages):
 
     The constructor reads train.csv and the header of every image (0.2 s for 606 images) and raises InputError where
     they disagree, naming all that do; `check` decodes images and annotations. With `keep_going` bad images are left out
-    and the reasons collected in `problems` (for the audit). A PNG without a row is left out with a warning (`unused`).
+    and the reasons collected in `problems` (for the audit). Left out with a warning are PNGs without a row (`unused`)
+    and images of which no pixel is labelled (`blank`), which would score 1 whatever is predicted.
 
     cell_type_names: the names that class indices count in. about: what the folder says about itself, see `About`; with
     it an image may hold cells of several types.
@@ -56,6 +64,7 @@ class Competition(AnnotatedImages):
         super().__init__(self.root / "train.csv")
         self.cell_type_names = tuple(cell_type_names)
         self.problems: list[str] = []
+        self.blank: list[str] = []
         check_layout(self.root)
         self.about = read_about(self.root)
         table = read_table(self.csv)
@@ -71,6 +80,20 @@ class Competition(AnnotatedImages):
                 f"{self.root / 'train'}: {len(self.unused)} images without a row in train.csv are left out ({names})",
                 stacklevel=2,
             )
+        if self.blank:
+            names = ", ".join(self.blank[:3])
+            warnings.warn(
+                f"{self.csv}: {len(self.blank)} images of which no pixel is labelled are left out ({names})",
+                stacklevel=2,
+            )
+
+    def record(self, image_id: str) -> LabelledImage:
+        """Return the rows of an image; raises InputError for an id without any, and where no pixel is labelled."""
+        if image_id in self.blank:
+            raise InputError(
+                f"{self.csv}: no pixel of image {image_id} is labelled: leave it out, or label a part of it"
+            )
+        return super().record(image_id)
 
     def _collect(self, action: Callable[[str], object], images: Iterable[str]) -> list[str]:
         """Run `action` for each image and raise all its InputErrors at once; with `keep_going` note them.
@@ -91,9 +114,12 @@ class Competition(AnnotatedImages):
 
     def _add(self, image_id: str, rows: pd.DataFrame, types: Sequence[str]) -> None:
         path = self.root / "train" / f"{image_id}.png"
-        self.images[image_id] = labelled_image(
-            image_id, rows, self.csv, path, self.cell_type_names, types, self.about is not None
-        )
+        record = labelled_image(image_id, rows, self.csv, path, self.cell_type_names, types, self.about is not None)
+        ignored = None if record.annotations else parse_ignored(record, self.csv)
+        if ignored is not None and ignored.all():
+            self.blank.append(image_id)
+        else:
+            self.images[image_id] = record
 
     @cached_property
     def drawn_with(self) -> str:

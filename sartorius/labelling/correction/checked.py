@@ -24,7 +24,7 @@ def checked_labels(correction: Correction, part: Part = "marked", margin: int = 
     at least half of it lies in the region; what others have in it is not checked. `accepted` takes the accepted cells,
     and as background the pixels within `margin` of one that no other cell covers.
 
-    Raises InputError for `accepted` without any such cell.
+    Raises InputError for `accepted` without any such cell, and where no pixel would be labelled.
     """
     cells = [correction.cells[number] for number in sorted(correction.cells)]
     size = correction.height, correction.width
@@ -40,6 +40,10 @@ def checked_labels(correction: Correction, part: Part = "marked", margin: int = 
     inside = [2 * int((region[_box(cell)] & cell.mask).sum()) >= int(cell.mask.sum()) for cell in cells]
     outside = [cell for cell, kept in zip(cells, inside, strict=True) if not kept]
     ignored = ~region | _covered(outside, *size)
+    if ignored.all() and not any(inside):
+        raise InputError(
+            "the marked part has only pixels of cells that lie mostly outside: mark more, or save the whole image"
+        )
     return instances_of([cell for cell, kept in zip(cells, inside, strict=True) if kept], *size), ignored
 
 

@@ -173,6 +173,13 @@ def test_labels_of_the_whole_image_and_of_a_part() -> None:
     assert region_of(None) is None and region_of(np.zeros((6, 8), bool)) is None
 
 
+def test_a_part_of_which_no_pixel_would_be_labelled_is_refused() -> None:
+    correction = Correction(60, 80, three())
+    correction.mark(np.ones((2, 2), bool), 19, 19)  # within the first, a small part of it
+    with pytest.raises(InputError, match="only pixels of cells that lie mostly outside"):
+        checked_labels(correction)
+
+
 def test_labels_of_accepted_cells_alone() -> None:
     correction = Correction(60, 80, three())
     with pytest.raises(InputError, match="no cell is accepted yet"):

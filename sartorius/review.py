@@ -86,7 +86,7 @@ def main(cfg: DictConfig) -> pd.DataFrame:
     labelled = len(predictions.images) - len(images)
     if not images:
         raise InputError(f"detections: all {labelled} images are labelled in {cfg.data.root}; predict others")
-    source = open_images(wiring.plain(cfg.images), predictions, images)
+    source = open_images(wiring.plain(cfg.images), predictions, images, truth)
     qualities = list(predictions.qualities(images, "cells").values())
     calibration = None
     if oof and truth is not None:

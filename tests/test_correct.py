@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import roifile
+import tifffile
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
@@ -18,8 +21,10 @@ from sartorius import correct
 from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.running import wiring
+from sartorius.running.correcting import build_session
 from sartorius.structures.instances import Instances
 from tests.labelling.correction.test_fiji import polygon, rewrite
 from tests.test_submit import folder
@@ -53,12 +58,32 @@ def test_through_fiji_and_back(run: Callable[..., Path], capsys: pytest.CaptureF
     run("tool=fiji")
     printed = capsys.readouterr().out
     assert "test00: checked, 1 cells" in printed and "1 of 2 images are checked" in printed
-    own = "'cell_types=[shsy5y,astro,cort]'"
-    assert f"next: python -m sartorius.train experiment=unet_cpu data.root={out} {own}" in printed
+    assert "next:" not in printed, "a training needs another image to validate on"
     labelled = Competition(out)
     labelled.check()
     assert labelled.ids == ("test00",) and labelled.cell_type("test00") == "cort"
     assert labelled.instances("test00").areas.tolist() == [100]
+
+
+def test_a_training_begins_with_the_weights_of_the_detections(
+    run: Callable[..., Path], folder: Path, tiny_competition: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = run("tool=fiji")
+    assert "cell types are those of the detections, shsy5y, astro, cort; cell_types=" in capsys.readouterr().out
+    for name in ("test00", "test01"):
+        whole = [polygon([[0, 0], [64, 0], [64, 48], [0, 48]], "checked")]
+        rewrite(out / "to_correct" / f"{name}.zip", whole)
+    written = json.loads((folder / "meta.json").read_text())
+    for source, options in (
+        (None, "experiment=unet_cpu"),
+        ("builtin", "experiment=unet_cpu model.weights=builtin"),
+        ("runs/a/best.ckpt", "experiment=EXPERIMENT model.weights=runs/a/best.ckpt"),
+    ):
+        (folder / "meta.json").write_text(json.dumps({**written, "checkpoint": source}))
+        run("tool=fiji")
+        printed = capsys.readouterr().out
+        own = f"data.root={out} 'cell_types=[shsy5y,astro,cort]'"
+        assert printed.endswith(f"next: python -m sartorius.train {options} {own}\n")
 
 
 def test_a_broken_zip_does_not_stop_the_others(run: Callable[..., Path]) -> None:
@@ -70,10 +95,14 @@ def test_a_broken_zip_does_not_stop_the_others(run: Callable[..., Path]) -> None
     assert Competition(out).ids == ("test00",)
 
 
-def test_an_order(run: Callable[..., Path], tmp_path: Path) -> None:
+def test_an_order(run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "review.csv").write_text("rank,id\n1,test00\n2,elsewhere\n")
     out = run("tool=fiji", "waiting=1", f"order={tmp_path / 'review.csv'}")
     assert sorted(path.name for path in (out / "to_correct").glob("*.zip")) == ["test00.zip"]
+    assert f"order: 1 of the 2 ids in {tmp_path / 'review.csv'} are among images=" in capsys.readouterr().out
+    (tmp_path / "review.csv").write_text("rank,id\n2,elsewhere\n")
+    with pytest.raises(InputError, match="none of its 1 ids is among images="):
+        run("tool=fiji", f"order={tmp_path / 'review.csv'}")
 
 
 def test_from_nothing_and_once_more(run: Callable[..., Path], tiny_competition: Path) -> None:
@@ -84,7 +113,7 @@ def test_from_nothing_and_once_more(run: Callable[..., Path], tiny_competition: 
     run("tool=fiji", "detections=null", "cell_types=[neuron,glia]", f"images={tiny_competition / 'test'}")
     assert Competition(out, ("neuron", "glia")).cell_type("test00") == "neuron"
     cfg = wiring.compose("correct", [f"images={out / 'train'}", f"output={out}"])
-    session = correct.build_session(cfg)
+    session = build_session(cfg)
     assert session.queue == ["test00"] and session.about.cell_types == ("neuron", "glia")
     assert Competition(out, ("neuron", "glia")).ignored("test00") is None, "all of it is checked"
     assert session.status("test00") == "checked" and session.open("test00", (48, 64)).cells == {}
@@ -97,10 +126,47 @@ def test_images_of_the_folder_itself_stay_as_they_are(tmp_path: Path) -> None:
     write_labelled(tmp_path / "mine", about, [Labelled("x", dark, Instances.empty(10, 10))])
     Image.fromarray(dark[::-1]).save(tmp_path / "mine" / "train" / "new.png")
     cfg = wiring.compose("correct", [f"images={tmp_path / 'mine' / 'train'}", f"output={tmp_path / 'mine'}"])
-    session = correct.build_session(cfg)
+    session = build_session(cfg)
     assert (session.image("x") == dark).all() and (session.image("new") == dark[::-1]).all()
     session.save("new", session.image("new"), session.open("new", (10, 10)))
     assert read_about(tmp_path / "mine") == about
+
+
+def test_an_output_within_the_images_gives_no_images(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "mine" / "to_correct").mkdir(parents=True)
+    grey = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    for path in (raw / "x.png", raw / "mine" / "to_correct" / "x.png"):
+        Image.fromarray(grey).save(path)
+    write_labelled(raw / "mine", About(("a",)), [Labelled("y", grey, Instances.empty(10, 10))])
+    for images in (str(raw), f"'{raw}/**/*.png'"):
+        assert build_session(wiring.compose("correct", [f"images={images}", f"output={raw / 'mine'}"])).queue == ["x"]
+    own = wiring.compose("correct", [f"images={raw / 'mine' / 'train'}", f"output={raw / 'mine'}"])
+    assert build_session(own).queue == ["y"]
+
+
+def test_images_of_one_folder_are_read_in_one_way(folder: Path, tmp_path: Path) -> None:
+    """By detections, by dataset.json and by options."""
+    (tmp_path / "raw").mkdir()
+    stack = np.arange(2 * 48 * 64, dtype=np.uint16).reshape(2, 48, 64)
+    tifffile.imwrite(tmp_path / "raw" / "test00.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    fixed = [f"images={tmp_path / 'raw'}", f"output={tmp_path / 'mine'}"]
+    written = json.loads((folder / "meta.json").read_text())
+    reading = {"channel": None, "pages": "max", "levels": asdict(Levels())}
+    (folder / "meta.json").write_text(json.dumps({**written, "reading": reading}))
+    predicted = [*fixed, f"detections={folder}"]
+    assert build_session(wiring.compose("correct", predicted)).queue == ["test00"]
+    with pytest.raises(InputError, match=r"pages=each: that of .*detections is max; leave pages= out"):
+        build_session(wiring.compose("correct", [*predicted, "pages=each"]))
+    About(("shsy5y",), None, {**reading, "pages": "each"}).write(tmp_path / "mine")
+    with pytest.raises(InputError, match=r"dataset\.json: its images were read with pages each, those of the .* max;"):
+        build_session(wiring.compose("correct", predicted))
+    (folder / "meta.json").write_text(json.dumps(written))
+    for options in (predicted[:2], [*fixed, "pages=each"]):
+        assert build_session(wiring.compose("correct", options)).images.ids == ("test00_z000", "test00_z001")
+    for option, now in (("pages=max", "each"), ("channel=1", "null"), ("pixel_size=0.5", "null")):
+        with pytest.raises(InputError, match=rf"{option}: that of .*dataset\.json is {now}; leave"):
+            build_session(wiring.compose("correct", [*fixed, option]))
 
 
 def test_what_does_not_fit_is_one_line(run: Callable[..., Path], tiny_competition: Path, tmp_path: Path) -> None:

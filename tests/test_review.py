@@ -121,6 +121,19 @@ def test_images_that_are_labelled_are_left_out(
     assert f"next: python -m sartorius.correct images={tmp_path / 'new'} " in printed and "output=FOLDER" in printed
 
 
+def test_another_image_of_a_labelled_one_s_name(
+    run: Run, predicted: str, tiny_competition: Path, tmp_path: Path
+) -> None:
+    truth = Competition(tiny_competition)
+    Image.fromarray(truth.image("cort01")[::-1]).save(tmp_path / "new" / "cort01.png")
+    Image.fromarray(truth.image("cort00")).save(tmp_path / "new" / "cort00.png")
+    more = write(tmp_path / "more", [imperfect(truth, name) for name in ("cort00", "cort01")])
+    with pytest.warns(UserWarning, match=r"new/cort01\.png: has the name of .*train/cort01\.png") as caught:
+        table = run(f"detections=[{predicted},{more}]", f"data.root={tiny_competition}")
+    assert sorted(table.id) == ["blank", "bright", "copy"]
+    assert not [one for one in caught if "cort00" in str(one.message)], "the same image"
+
+
 def test_too_few_images_give_an_order_alone(
     run: Run, predicted: str, tiny_competition: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

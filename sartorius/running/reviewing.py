@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,11 +113,15 @@ def looks_of(source: FileImages, images: Sequence[str], truth: Competition | Non
     return every[: len(images)], every[len(images) :]
 
 
-def open_images(given: str | Sequence[str] | None, predictions: ModelPredictions, images: Sequence[str]) -> FileImages:
+def open_images(
+    given: str | Sequence[str] | None, predictions: ModelPredictions, images: Sequence[str], truth: Competition | None
+) -> FileImages:
     """Open images as they were predicted, from where they were then unless `given`.
 
-    Raises InputError where they are not known, or one is missing.
+    Raises InputError where they are not known, or one is missing. Warns of predicted images that only have the names of
+    labelled ones, and so do not count as new.
     """
+    from sartorius.data.competition.same_names import other_images
     from sartorius.data.files.source import predicted_images
 
     place = predictions.meta.get("images") if given is None else given
@@ -128,6 +133,9 @@ def open_images(given: str | Sequence[str] | None, predictions: ModelPredictions
             f"images: {len(missing)} predicted images are not there ({', '.join(missing[:3])}); give their folder with "
             "images="
         )
+    if truth is not None:
+        for line in other_images(truth, source, predictions.images):
+            warnings.warn(line, stacklevel=2)
     return source
 
 

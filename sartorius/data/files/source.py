@@ -182,8 +182,11 @@ class FileImages:
         return ""
 
 
-def predicted_images(images: str | Sequence[str], meta: Mapping[str, Any], large: Blocks | None = None) -> FileImages:
+def predicted_images(
+    images: str | Sequence[str], meta: Mapping[str, Any], large: Blocks | None = None, leave_out: Collection[Path] = ()
+) -> FileImages:
     """Open images as a network was shown them, whose detections came with this meta.json; else by default settings."""
     reading = meta.get("reading") or {}
     given = {key: reading[key] for key in ("channel", "pages", "pixel_size") if key in reading}
-    return FileImages(images, levels=Levels(**reading.get("levels", {})), large=large, **given)
+    levels = Levels(**reading.get("levels", {}))
+    return FileImages(images, levels=levels, large=large, leave_out=leave_out, **given)

@@ -15,8 +15,9 @@ from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import update_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.data.competition.same_names import other_images
 from sartorius.data.files.source import FileImages
-from sartorius.errors import InputError
+from sartorius.errors import InputError, raise_all
 from sartorius.formats.cells import Cells
 from sartorius.labelling.correction.checked import Part, checked_labels, region_of
 from sartorius.labelling.correction.draft import Draft
@@ -40,7 +41,7 @@ class CorrectionSession:
     group: pattern that tells what of an image must not lie in two folds, see `sources.types.searching`; None: the
     folder's or, without one, the plate well or a stack's file.
 
-    Raises InputError where the folder has types that are not among `cell_types`, or its train.csv cannot be read.
+    Raises InputError where the folder's train.csv cannot be read, and for other images than those labelled by a name.
     """
 
     def __init__(
@@ -69,6 +70,9 @@ class CorrectionSession:
             images.ids, key=lambda name: (place.get(name, len(place)), -doubts.get(name, float("inf")), name)
         )
         self._groups = self._group_images()
+        self._folder: Competition | None = None
+        if self.checked & {*images.ids}:
+            raise_all(other_images(self._labelled(), images, images.ids))
 
     def draft(self, image_id: str) -> Draft:
         """Return the file of the edits of an image that are not saved."""
@@ -122,6 +126,7 @@ class CorrectionSession:
         instances, ignored = checked_labels(correction, part, self.margin)
         labelled = Labelled(image_id, image, instances, group=self.group(image_id), ignored=ignored)
         write_labelled(self.root, self.about, [labelled])
+        self._folder = None
         self.checked.add(image_id)
         self.draft(image_id).delete()
         correction.settle()
@@ -164,8 +169,10 @@ class CorrectionSession:
         return cells, None, (found.height, found.width)
 
     def _labelled(self) -> Competition:
-        with warnings.catch_warnings(action="ignore"):
-            return Competition(self.root, self.about.cell_types, keep_going=True)
+        if self._folder is None:
+            with warnings.catch_warnings(action="ignore"):
+                self._folder = Competition(self.root, self.about.cell_types, keep_going=True)
+        return self._folder
 
 
 def reading_of(images: FileImages) -> dict[str, object]:

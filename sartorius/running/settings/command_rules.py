@@ -121,7 +121,7 @@ RULES: Table = {
         "margin": whole(0, 65_536),
         "cell_types": list_of(text) | nothing,
         "channel": whole(0, 65_535) | nothing,
-        "pages": one_of("each", "first", "max", "mean"),
+        "pages": one_of("each", "first", "max", "mean") | nothing,
         "pixel_size": MICROMETRES | nothing,
     },
     "tune": {

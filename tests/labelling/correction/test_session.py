@@ -21,6 +21,7 @@ from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
+from sartorius.labelling.correction import session as session_module
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
 from sartorius.structures.instances import Instances
@@ -149,6 +150,31 @@ def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
     again = session(tmp_path, images)
     again.save("a", again.image("a"), again.open("a", SIZE))
     assert Competition(tmp_path / "mine", TYPES).wells["a"] == "dish"
+
+
+def test_another_image_of_a_labelled_one_s_name(tmp_path: Path, images: FileImages) -> None:
+    own = session(tmp_path, images)
+    own.save("a", own.image("a"), own.open("a", SIZE))
+    assert session(tmp_path, images).status("a") == "checked", "the same image"
+    tifffile.imwrite(tmp_path / "raw" / "a.tif", 255 - images.image("a"))
+    with pytest.raises(InputError, match=r"raw/a\.tif: has the name of .*train/a\.png, which is labelled and another"):
+        session(tmp_path, FileImages(str(tmp_path / "raw"), levels=Levels()))
+
+
+def test_the_folder_is_read_once_between_two_saves(
+    tmp_path: Path, images: FileImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, opened = session(tmp_path, images), []
+    monkeypatch.setattr(
+        session_module, "Competition", lambda *args, **rest: opened.append(1) or Competition(*args, **rest)
+    )
+    own.save("a", own.image("a"), own.open("a", SIZE))
+    for _ in range(3):
+        assert (own.image("a").shape, own.group("a"), len(own.open("a", SIZE).cells)) == (SIZE, "", 3)
+    correction = own.open("a", SIZE)
+    correction.delete([1])
+    own.save("a", own.image("a"), correction)
+    assert len(opened) == 1 and len(own.open("a", SIZE).cells) == 2 and len(opened) == 2
 
 
 def test_types(tmp_path: Path, own_competition: Path) -> None:

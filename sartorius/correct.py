@@ -33,12 +33,15 @@ def through_fiji(session: CorrectionSession, waiting: int, again: Sequence[str])
     from sartorius.labelling.correction.fiji import FijiFolder
 
     fiji = FijiFolder(session)
-    taken, problems = fiji.read_back()
-    for image_id, count in taken.items():
-        print(f"{image_id}: checked, {count} cells")
-    out = fiji.write_next(waiting, again)
-    if out:
-        print(f"{len(out)} images in {fiji.folder}: {', '.join(out)}\n{fiji.help()}")
+    taken, told, problems = fiji.read_back()
+    for line in (*(f"{image_id}: checked, {count} cells" for image_id, count in taken.items()), *told):
+        print(line)
+    before = [*fiji.sent]
+    if out := fiji.write_next(waiting, again):
+        print(f"{len(out)} images in {fiji.folder}: {', '.join(out)}")
+        if before:
+            print(f"as they were written before: {', '.join(before)}; delete ID.zip to have the cells of ID anew")
+        print(fiji.help())
     raise_all(problems)
 
 

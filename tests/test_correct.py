@@ -57,6 +57,7 @@ def test_through_fiji_and_back(run: Callable[..., Path], capsys: pytest.CaptureF
     capsys.readouterr()
     run("tool=fiji")
     printed = capsys.readouterr().out
+    assert "as they were written before: test01; delete ID.zip to have the cells of ID anew" in printed
     assert "test00: checked, 1 cells" in printed and "1 of 2 images are checked" in printed
     assert "next:" not in printed, "a training needs another image to validate on"
     labelled = Competition(out)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,17 +33,24 @@ _CORNERS = 720  # of an oval
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0  # steps of a path in a composite ROI
 
 
-def write(cells: Cells, path: Path) -> None:
-    """Write the cells in their order; a zip without entries where there are none."""
+def write(cells: Cells, path: Path, others: Mapping[str, list[Polygon]] | None = None) -> None:
+    """Write the cells in their order; a zip without entries where there are none.
+
+    others: further areas by their names, which follow without group and properties.
+    """
     numbers = cells.instances.cell_types.tolist()
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for k, polygons in enumerate(cells.polygons):
-            roi = _simple(polygons[0][0]) if len(polygons) == len(polygons[0]) == 1 else _composite(polygons)
+            roi = _area(polygons)
             kind = cells.cell_type_names[numbers[k]]
             roi.name, roi.group = f"{k + 1:05d}_{kind}", numbers[k] + 1
             roi.props = f"score: {round(float(cells.scores[k]), 6)}\ntype: {kind}\n"
             archive.writestr(zipfile.ZipInfo(f"{k + 1:05d}.roi"), roi.tobytes())  # without the time of writing
+        for name, polygons in (others or {}).items():
+            roi = _area(polygons)
+            roi.name = name
+            archive.writestr(zipfile.ZipInfo(f"{name}.roi"), roi.tobytes())
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getvalue())
 
@@ -145,6 +152,10 @@ def runs_of(path: Path, rois: Sequence[AreaRoi], height: int, width: int) -> Run
         ]
     )
     return runs
+
+
+def _area(polygons: list[Polygon]) -> ImagejRoi:
+    return _simple(polygons[0][0]) if len(polygons) == len(polygons[0]) == 1 else _composite(polygons)
 
 
 def _simple(ring: Ring) -> ImagejRoi:

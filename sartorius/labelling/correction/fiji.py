@@ -2,96 +2,125 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from sartorius.errors import InputError, collected, one_line, raise_all
+from sartorius.data.competition.about import read_about
+from sartorius.errors import InputError, collected
 from sartorius.files import atomic_path, write_json
+from sartorius.formats import rois
 from sartorius.formats.cells import Cells
-from sartorius.formats.rois import AreaRoi, read_rois, runs_of
+from sartorius.formats.polygons import trace
 from sartorius.labelling.correction.edits import Correction
+from sartorius.labelling.correction.returned import (
+    MARKED,
+    Returned,
+    pixels_of,
+    read_returned,
+    refuse_others,
+    sum_of,
+)
 from sartorius.labelling.correction.session import CorrectionSession
-from sartorius.labelling.correction.shapes import cells_of, instances_of, united
-from sartorius.structures.instances import Instances
+from sartorius.labelling.correction.shapes import instances_of
 from sartorius.structures.reading import read_json
 
 FOLDER = "to_correct"
-MARKED = "checked"  # how the names of ROIs begin that enclose what is checked, and are no cells
-_NAME = re.compile(r"\d+_(.+?)(-\d+)?")  # of a cell that `formats.rois` wrote; ImageJ adds -1 to names it has already
+_SUFFIXES = (".zip", ".roi", ".zip.roi")  # Fiji saves a single ROI as .roi
 HELP = """In Fiji, for each of these images:
-  1. open ID.png, and ID.zip with it: the ROI Manager lists the cells
-  2. delete what is no cell; draw a cell anew and press Update; draw missing ones and press t (Add); a cell's group is
+  1. empty the ROI Manager (Deselect, Delete): it keeps the ROIs of the image before
+  2. open ID.png, and ID.zip with it: the ROI Manager lists the cells
+  3. delete what is no cell; draw a cell anew and press Update; draw missing ones and press t (Add); a cell's group is
      its type ({types})
-  3. is only a part of the image right, or is no cell in it? Draw that part, or all of it, as a rectangle, press t, and
-     rename the rectangle to `checked`
-  4. choose no ROI, and More > Save... over ID.zip, also where nothing was wrong
-Then give the same command again: it takes the labels of the zips that were saved, and writes the next images."""
+  4. is only a part of the image right, or is no cell in it? Draw that part, or all of it, as a rectangle, press t, and
+     rename the rectangle to `checked`; a ROI of this name in the zip is the part that was checked before
+  5. choose no ROI, and More > Save... over ID.zip, also where nothing was wrong; Fiji saves a single ROI as ID.roi or
+     ID.zip.roi, which is read too
+Then give the same command again: it takes the labels of the files that were saved, and writes the next images."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What went out of an image.
+
+    zip: sum of the file.  cell_types: names of the groups, from 1.  state: sum of the cells, their types and the
+    region.  cells: sum of the pixels of each cell.
+    """
+
+    zip: str
+    cell_types: list[str]
+    state: str
+    cells: list[str]
 
 
 class FijiFolder:
-    """The images that are out: <id>.png and <id>.zip in a folder of the session's, and sent.json with what was sent."""
+    """The images that are out: <id>.png and <id>.zip in a folder of the session's, and sent.json with what was sent.
+
+    taken: sums of the cells of images that came back, which other images cannot have.
+    """
 
     def __init__(self, session: CorrectionSession) -> None:
         self.session, self.folder = session, session.root / FOLDER
         self._list = self.folder / "sent.json"
-        self.sent: dict[str, str] = {}
+        self.sent: dict[str, Sent] = {}
+        self.taken: dict[str, list[str]] = {}
         if self._list.is_file():
             remedy = f"move {self.folder} away, and the images are written again"
             content = read_json(self._list, remedy)
-            if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
-                raise InputError(f"{self._list}: expected a sum for each image; {remedy}")
-            self.sent = content
+            try:
+                self.sent = {image_id: Sent(**entry) for image_id, entry in content["sent"].items()}
+                self.taken = {image_id: list(sums) for image_id, sums in content["taken"].items()}
+            except (KeyError, TypeError, AttributeError) as error:
+                raise InputError(f"{self._list}: expected what was sent of each image; {remedy}") from error
 
-    def read_back(self) -> tuple[dict[str, int], list[str]]:
-        """Take the labels of the zips that were saved anew; returns how many cells each has, and all problems.
+    def read_back(self) -> tuple[dict[str, int], list[str], list[str]]:
+        """Take the labels of the files that were saved anew; returns cells by image, what to tell, and all problems.
 
-        Images that are taken are checked, and their files removed; those of the others stay.
+        Images that are taken are checked, and their files removed; those of the others stay. Images without a zip are
+        no longer out.
         """
         counts: dict[str, int] = {}
-        problems: list[str] = []
-        for image_id, sum_of in list(self.sent.items()):
-            path = self.folder / f"{image_id}.zip"
-            if not path.is_file():
+        told: list[str] = []
+        problems = [
+            f"{path}: no image of this name is out, so it is not read; rename it to the zip of its image, or move it "
+            "away"
+            for path in sorted(self.folder.glob("[!.]*"))
+            if path.suffix.lower() in (".zip", ".roi") and path not in {p for name in self.sent for p in self._of(name)}
+        ]
+        returned: dict[str, Returned] = {}
+        for image_id in list(self.sent):
+            files = [path for path in self._of(image_id) if path.is_file()]
+            if not files:
+                told.append(f"{image_id}: {image_id}.zip is gone, so that nothing of it is read")
                 self._forget(image_id)
-            elif _sum_of(path) != sum_of:
-                with collected(problems):
-                    counts[image_id] = self._take(image_id, path)
-        return counts, problems
+            with collected(problems):
+                if saved := [path for path in files if sum_of(path.read_bytes()) != self.sent[image_id].zip]:
+                    returned[image_id] = self._read(image_id, saved)
+        owned = {**self.taken, **{image_id: entry.cells for image_id, entry in self.sent.items()}}
+        for image_id in returned:
+            with collected(problems):
+                refuse_others(image_id, returned, owned)
+                counts[image_id] = self._take(image_id, returned[image_id])
+        return counts, told, problems
 
     def write_next(self, most: int, again: Sequence[str] = ()) -> list[str]:
         """Write images in the order of the queue until so many are out; returns all that are out.
 
-        again: images that come first, though they may be checked. Raises InputError for one that is not in the queue.
+        again: images that go out in any case, though they may be checked. An image with a file of its name that is not
+        read, see `read_back`, does not go out. Raises InputError for one that is not in the queue.
         """
         if missing := [image_id for image_id in again if image_id not in self.session.queue]:
             raise InputError(
                 f"again: image {missing[0]} is not among images=; ids are {self.session.queue[0]} and so on"
             )
-        open_images = (image_id for image_id in self.session.queue if self.session.status(image_id) != "checked")
-        for image_id in (name for name in (*again, *open_images) if name not in self.sent):
-            if len(self.sent) >= most:
-                break
-            image = self.session.image(image_id)
-            correction = self.session.open(image_id, image.shape)
-            cells = [correction.cells[number] for number in sorted(correction.cells)]
-            rois = Cells(
-                image_id,
-                instances_of(cells, *image.shape),
-                np.array([cell.score for cell in cells], np.float32),
-                self.session.about.cell_types,
-            )
-            with atomic_path(self.folder / f"{image_id}.png") as path:
-                Image.fromarray(image).save(path)
-            hidden = rois.save(self.folder / f".{image_id}.zip")
-            self.sent[image_id] = _sum_of(hidden)
-            write_json(self._list, self.sent)  # before the zip has its name: one that is not listed is nobody's
-            os.replace(hidden, self.folder / f"{image_id}.zip")
+        for image_id in (*again, *self.session.queue):
+            wanted = image_id in again or (len(self.sent) < most and self.session.status(image_id) != "checked")
+            if wanted and image_id not in self.sent and not any(path.exists() for path in self._of(image_id)):
+                self._send(image_id)
         return list(self.sent)
 
     def help(self) -> str:
@@ -99,49 +128,68 @@ class FijiFolder:
         types = ", ".join(f"{k} {name}" for k, name in enumerate(self.session.about.cell_types, start=1))
         return HELP.format(types=types)
 
-    def _take(self, image_id: str, path: Path) -> int:
-        if image_id not in self.session.images.ids:
-            raise InputError(f"{path}: image {image_id} is not among images=; give the images that it was written from")
-        image = self.session.image(image_id)
-        correction = self._read(path, image.shape)
-        count = self.session.save(image_id, image, correction)
-        for file in (path, self.folder / f"{image_id}.png"):
+    def _of(self, image_id: str) -> list[Path]:
+        return [self.folder / f"{image_id}{suffix}" for suffix in _SUFFIXES]
+
+    def _send(self, image_id: str) -> None:
+        session, image = self.session, self.session.image(image_id)
+        correction = session.open(image_id, image.shape)
+        cells = [correction.cells[number] for number in sorted(correction.cells)]
+        scores, names = np.array([cell.score for cell in cells], np.float32), session.about.cell_types
+        known = Cells(image_id, instances_of(cells, *image.shape), scores, names)
+        region = correction.region
+        others = {} if region is None else {MARKED: trace(instances_of([region], *image.shape))[0]}
+        if read_about(session.root) != session.about:
+            session.about.write(session.root)  # what comes back is of these types, and of images that were read so
+        with atomic_path(self.folder / f"{image_id}.png") as path:
+            Image.fromarray(image).save(path)
+        hidden = self.folder / f".{image_id}.zip"
+        rois.write(known, hidden, others)
+        sums = [pixels_of(cell) for cell in cells]
+        self.sent[image_id] = Sent(sum_of(hidden.read_bytes()), [*names], _state(correction, names), sums)
+        self.taken.pop(image_id, None)
+        self._keep()  # before the zip has its name: one that is not listed is nobody's
+        os.replace(hidden, self.folder / f"{image_id}.zip")
+
+    def _take(self, image_id: str, returned: Returned) -> int:
+        session, path, correction = self.session, returned.path, returned.correction
+        status, names = session.status(image_id), session.about.cell_types
+        now = session.open(image_id, returned.image.shape) if status != "open" else None
+        if now is not None and _state(now, names) != self.sent[image_id].state:
+            draft = session.draft(image_id)
+            raise InputError(
+                f"{path}: the image has edits in napari too; save these and delete this file, or delete {draft.path}"
+                if draft.exists()
+                else f"{path}: the image was saved in napari since it went out; delete this file, and give "
+                f"again=[{image_id}] to correct what was saved"
+            )
+        count = session.save(image_id, returned.image, correction)
+        for file in (self.folder / f"{image_id}.png", *self._of(image_id)):
             file.unlink(missing_ok=True)
+        self.taken[image_id] = returned.sums
         self._forget(image_id)
         return count
 
     def _forget(self, image_id: str) -> None:
         del self.sent[image_id]
-        write_json(self._list, self.sent)
+        self._keep()
 
-    def _read(self, path: Path, size: tuple[int, int]) -> Correction:
-        rois = read_rois(path)
-        marked = np.array([roi.name.lower().startswith(MARKED) for roi in rois], bool)
-        types = np.zeros(len(rois), np.int64)
-        types[~marked] = self._types(path, [roi for roi in rois if not roi.name.lower().startswith(MARKED)])
-        instances = Instances.from_runs(runs_of(path, rois, *size), types)
-        drawn = cells_of(instances, np.full(len(rois), np.nan), accepted=True)
-        regions = [drawn[k] for k in np.flatnonzero(marked).tolist()]
-        cells = [drawn[k] for k in np.flatnonzero(~marked).tolist()]
-        return Correction(*size, cells, united(regions) if regions else None)
+    def _keep(self) -> None:
+        sent = {image_id: asdict(entry) for image_id, entry in self.sent.items()}
+        write_json(self._list, {"sent": sent, "taken": self.taken})
 
-    def _types(self, path: Path, rois: Sequence[AreaRoi]) -> list[int]:
-        names, problems = self.session.about.cell_types, []
-        found: list[int | None] = []
-        for roi in rois:
-            match = _NAME.fullmatch(roi.name)
-            kind = roi.cell_type or (match[1] if match else "")
-            if roi.group > len(names):
-                problems.append(
-                    f"{path}: ROI '{one_line(roi.name)}' is of group {roi.group}, but there are {len(names)} cell "
-                    f"types ({', '.join(names)}); give it a group from 1 to {len(names)}, or 0"
-                )
-            found.append(roi.group - 1 if roi.group else names.index(kind) if kind in names else None)
-        raise_all(problems)
-        known = [kind for kind in found if kind is not None]
-        usual = max(range(len(names)), key=known.count)  # the first of equals
-        return [usual if kind is None else kind for kind in found]
+    def _read(self, image_id: str, saved: Sequence[Path]) -> Returned:
+        path = saved[0]
+        if len(saved) > 1:
+            raise InputError(f"{path}: {saved[1].name} was saved too; delete the one that is not right")
+        if image_id not in self.session.images.ids:
+            raise InputError(f"{path}: image {image_id} is not among images=; give the images that it was written from")
+        return read_returned(
+            path, self.session.image(image_id), self.sent[image_id].cell_types, self.session.about.cell_types
+        )
 
 
-def _sum_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _state(correction: Correction, names: Sequence[str]) -> str:
+    cells = [f"{pixels_of(cell)} {names[cell.cell_type]}" for _, cell in sorted(correction.cells.items())]
+    region = "" if correction.region is None else pixels_of(correction.region)
+    return sum_of("\n".join([region, *cells]).encode())

@@ -10,10 +10,12 @@ import pytest
 import roifile
 from PIL import Image
 
+from sartorius.data.competition.about import read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.files.source import FileImages
 from sartorius.errors import InputError
 from sartorius.labelling.correction.fiji import FijiFolder
+from sartorius.labelling.correction.session import CorrectionSession
 from tests.labelling.correction.test_edits import three
 from tests.labelling.correction.test_session import SIZE, TYPES, images, session
 from tests.labelling.correction.test_shapes import full
@@ -51,7 +53,7 @@ def test_what_goes_out(fiji: FijiFolder) -> None:
 
 
 def test_nothing_comes_back_before_it_is_saved(fiji: FijiFolder) -> None:
-    assert fiji.read_back() == ({}, []) and fiji.session.status("a") == "open"
+    assert fiji.read_back() == ({}, [], []) and fiji.session.status("a") == "open"
 
 
 def test_edited_rois_become_labels(fiji: FijiFolder, tmp_path: Path) -> None:
@@ -64,7 +66,7 @@ def test_edited_rois_become_labels(fiji: FijiFolder, tmp_path: Path) -> None:
     part = polygon([[0, 0], [80, 0], [80, 55], [0, 55]], "Checked")
     rewrite(fiji.folder / "a.zip", [first, third, new, part])
     again = FijiFolder(fiji.session)
-    assert again.read_back() == ({"a": 3}, [])
+    assert again.read_back() == ({"a": 3}, [], [])
     folder = Competition(tmp_path / "mine", TYPES)
     cells, ignored = folder.instances("a"), folder.ignored("a")
     assert cells.cell_types.tolist() == [1, 0, 0], "the new one has the type of most, the first of equals"
@@ -81,19 +83,19 @@ def test_edited_rois_become_labels(fiji: FijiFolder, tmp_path: Path) -> None:
 
 def test_a_checked_image_goes_out_again(fiji: FijiFolder, tmp_path: Path) -> None:
     rewrite(fiji.folder / "a.zip", roifile.roiread(fiji.folder / "a.zip")[1:])
-    assert fiji.read_back() == ({"a": 2}, [])
+    assert fiji.read_back() == ({"a": 2}, [], [])
     assert fiji.write_next(3) == ["b", "c", "film_t000"] and fiji.write_next(4, again=["a"])[3] == "a"
     again = roifile.roiread(fiji.folder / "a.zip")
     assert [roi.name for roi in again] == ["00001_long", "00002_round"]
     rewrite(fiji.folder / "a.zip", again[1:])
-    assert fiji.read_back() == ({"a": 1}, []) and len(Competition(tmp_path / "mine", TYPES).record("a")) == 1
+    assert fiji.read_back() == ({"a": 1}, [], []) and len(Competition(tmp_path / "mine", TYPES).record("a")) == 1
     with pytest.raises(InputError, match="again: image x is not among images="):
         fiji.write_next(9, again=["x"])
 
 
 def test_all_cells_deleted(fiji: FijiFolder, tmp_path: Path) -> None:
     rewrite(fiji.folder / "a.zip", [])
-    assert fiji.read_back() == ({"a": 0}, [])
+    assert fiji.read_back() == ({"a": 0}, [], [])
     assert len(Competition(tmp_path / "mine", TYPES).record("a")) == 0
 
 
@@ -119,7 +121,7 @@ def test_broken_zips_are_named_and_stay(fiji: FijiFolder) -> None:
             rewrite(path, [rois[1], line])
         else:
             rewrite(path, [polygon([[200, 200], [210, 200], [210, 210]], "far")])
-        counts, problems = fiji.read_back()
+        counts, _, problems = fiji.read_back()
         assert counts == {} and len(problems) == 1
         with pytest.raises(InputError, match=words):
             raise InputError(problems[0])
@@ -127,8 +129,105 @@ def test_broken_zips_are_named_and_stay(fiji: FijiFolder) -> None:
 
 
 def test_files_that_were_deleted_go_out_again(fiji: FijiFolder) -> None:
-    (fiji.folder / "b.zip").unlink()
-    assert fiji.read_back() == ({}, []) and fiji.write_next(2) == ["a", "b"]
-    (fiji.folder / "sent.json").write_text("[]")
-    with pytest.raises(InputError, match=r"sent\.json: expected a sum"):
-        FijiFolder(fiji.session)
+    (fiji.folder / "b.zip").rename(fiji.folder / "mine.zip")
+    _, told, problems = fiji.read_back()
+    assert told == ["b: b.zip is gone, so that nothing of it is read"]
+    assert len(problems) == 1 and "mine.zip: no image of this name is out, so it is not read" in problems[0]
+    assert fiji.write_next(2) == ["a", "b"]
+    (fiji.folder / "c.roi").write_bytes(b"saved once more")
+    assert len(fiji.read_back()[2]) == 2 and fiji.write_next(3, again=["c"]) == ["a", "b", "film_t000"]
+    assert (fiji.folder / "c.roi").read_bytes() == b"saved once more" and not (fiji.folder / "c.zip").exists()
+    for content in ("[]", '{"sent": {"a": "sum"}, "taken": {}}'):
+        (fiji.folder / "sent.json").write_text(content)
+        with pytest.raises(InputError, match=r"sent\.json: expected what was sent"):
+            FijiFolder(fiji.session)
+
+
+def test_an_image_goes_out_beyond_those_that_wait(fiji: FijiFolder) -> None:
+    rewrite(fiji.folder / "a.zip", [])
+    assert fiji.read_back() == ({"a": 0}, [], [])
+    assert fiji.write_next(1) == ["b"] and fiji.write_next(1, again=["a", "b", "a"]) == ["b", "a"]
+
+
+@pytest.mark.parametrize("suffix", [".roi", ".zip.roi"])
+def test_a_single_roi(fiji: FijiFolder, tmp_path: Path, suffix: str) -> None:
+    """As the only one of an image without cells."""
+    part = polygon([[0, 0], [80, 0], [80, 60], [0, 60]], "checked")
+    part.tofile(fiji.folder / f"a{suffix}")
+    rewrite(fiji.folder / "b.zip", [])
+    part.tofile(fiji.folder / f"b{suffix}")
+    counts, _, problems = fiji.read_back()
+    assert counts == {"a": 0} and len(problems) == 1 and f"b.zip: b{suffix} was saved too" in problems[0]
+    folder = Competition(tmp_path / "mine", TYPES)
+    assert folder.ids == ("a",) and len(folder.record("a")) == 0 and folder.ignored("a") is None
+    assert sorted(path.name for path in fiji.folder.glob("a*")) == []
+
+
+def test_a_part_that_was_checked_stays_so(fiji: FijiFolder, tmp_path: Path) -> None:
+    """Of labels, and of a draft."""
+    rewrite(fiji.folder / "a.zip", [polygon([[0, 0], [80, 0], [80, 30], [0, 30]], "checked")])
+    assert fiji.read_back() == ({"a": 0}, [], [])
+    fiji.session.open("c", SIZE).mark_polygon([[0, 0], [20, 0], [20, 20], [0, 20]])
+    assert fiji.write_next(3, again=["a"]) == ["b", "a", "c"]
+    for image_id, rows, columns in (("a", 30, 80), ("c", 20, 20)):
+        (region,) = roifile.roiread(fiji.folder / f"{image_id}.zip")
+        assert (region.name, region.group) == ("checked", 0)
+        rewrite(fiji.folder / f"{image_id}.zip", [region, polygon([[2, 2], [columns // 2, 2], [9, 9]], image_id)])
+        assert FijiFolder(fiji.session).read_back() == ({image_id: 1}, [], [])
+        ignored = Competition(tmp_path / "mine", TYPES).ignored(image_id)
+        assert ignored is not None and not ignored[:rows, :columns].any()
+        assert ignored[rows:].all() and ignored[:, columns:].all()
+
+
+def test_a_group_is_of_the_types_that_went_out(fiji: FijiFolder, tmp_path: Path, images: FileImages) -> None:
+    """Those of another order, and without one of them, are given when it comes back; dataset.json has them too."""
+    about = read_about(tmp_path / "mine")
+    assert about is not None and about.cell_types == TYPES and about.pixel_size == 0.5
+    first, second, third = roifile.roiread(fiji.folder / "a.zip")
+    rewrite(fiji.folder / "a.zip", [first, third])
+    rewrite(fiji.folder / "b.zip", [second])
+    other = FijiFolder(CorrectionSession(tmp_path / "mine", images, ("new", "round")))
+    counts, _, problems = other.read_back()
+    assert counts == {"a": 2} and Competition(tmp_path / "mine", ("new", "round")).cell_type("a") == "round"
+    assert len(problems) == 1 and "is of group 2, which was long when the image went out" in problems[0]
+    swapped = FijiFolder(CorrectionSession(tmp_path / "mine", images, ("long", "new", "round")))
+    assert swapped.read_back() == ({"b": 1}, [], [])
+    assert Competition(tmp_path / "mine", ("long", "round")).cell_type("b") == "long"
+
+
+def test_rois_of_another_image(fiji: FijiFolder, tmp_path: Path) -> None:
+    """The ROI Manager held those of the image before; cells that were predicted alike in both are not meant."""
+    drawn = polygon([[50, 4], [60, 4], [60, 12], [50, 12]], "0008-0055")
+    sent = roifile.roiread(fiji.folder / "a.zip")
+    rewrite(fiji.folder / "a.zip", [*sent, drawn])
+    rewrite(fiji.folder / "b.zip", [drawn, *sent])
+    counts, _, problems = fiji.read_back()
+    assert counts == {} and len(problems) == 2
+    assert "a.zip: ROIs 0008-0055 are in image b too, as the ROI Manager keeps" in problems[1]
+    rewrite(fiji.folder / "b.zip", [*sent, sent[0], sent[2]])
+    counts, _, problems = fiji.read_back()
+    assert counts == {"a": 4} and len(problems) == 1
+    assert "b.zip: ROIs 00001_round, 00003_round, 00001_round, 00003_round cover the same pixels" in problems[0]
+    fiji.write_next(3)
+    rewrite(fiji.folder / "c.zip", [drawn])
+    rewrite(fiji.folder / "b.zip", sent)
+    counts, _, problems = FijiFolder(fiji.session).read_back()
+    assert counts == {"b": 3} and len(problems) == 1 and "c.zip: ROIs 0008-0055 are in image a too" in problems[0]
+    assert Competition(tmp_path / "mine", TYPES).ids == ("a", "b")
+
+
+def test_edits_in_napari_are_not_lost(fiji: FijiFolder, tmp_path: Path) -> None:
+    """A draft that was begun since, labels that were saved since; a draft that went out may be replaced."""
+    own, sent = fiji.session, roifile.roiread(fiji.folder / "a.zip")
+    for image_id in "ab":
+        own.open(image_id, SIZE).delete([1])
+        rewrite(fiji.folder / f"{image_id}.zip", sent[2:])
+    own.save("b", own.image("b"), own.open("b", SIZE))
+    counts, _, problems = fiji.read_back()
+    assert counts == {} and len(problems) == 2 and len(own.open("a", SIZE).cells) == 2
+    assert "a.zip: the image has edits in napari too; save these and delete this file, or delete" in problems[1]
+    assert "b.zip: the image was saved in napari since it went out; delete this file" in problems[0]
+    (fiji.folder / "a.zip").unlink()
+    assert len(fiji.read_back()[1]) == 1 and fiji.write_next(2) == ["b", "a"]
+    rewrite(fiji.folder / "a.zip", roifile.roiread(fiji.folder / "a.zip")[1:])
+    assert fiji.read_back()[0] == {"a": 1} and len(Competition(tmp_path / "mine", TYPES).record("a")) == 1

@@ -47,7 +47,8 @@ def read_returned(path: Path, image: GreyImage, groups: Sequence[str], names: Se
     drawn = cells_of(instances, np.full(len(rois), np.nan), accepted=True)
     regions = [drawn[k] for k in np.flatnonzero(marked).tolist()]
     cells = [drawn[k] for k in np.flatnonzero(~marked).tolist()]
-    correction = Correction(*image.shape, cells, united(regions) if regions else None)
+    height, width = image.shape
+    correction = Correction(height, width, cells, united(regions) if regions else None)
     return Returned(path, image, correction, [one_line(roi.name) for roi in own], [pixels_of(cell) for cell in cells])
 
 

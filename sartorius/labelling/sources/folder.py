@@ -32,6 +32,7 @@ from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 
 EXISTING = ("refuse", "replace", "keep")
+_SATURATED = 0.001  # share of an image's pixels
 _NO_GROUPS = (
     "no group=PATTERN: each image is a group of its own, and scores flatter where images of one dish or field lie in "
     "several folds"
@@ -122,6 +123,7 @@ class _Import:
     types: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     changed: Counter[str] = field(default_factory=Counter)
+    saturated: list[str] = field(default_factory=list)
 
     def read(
         self,
@@ -132,8 +134,10 @@ class _Import:
         problems: list[str] = []
         for image_id in progress_bar(self.source.ids, "reading"):
             with collected(problems):
-                reason = self.source.load_and_reason(image_id)[1]
+                pixels, reason = self.source.load_and_reason(image_id)
                 self.changed.update([reason] if reason else [])
+                if reason and np.isin(pixels, (0, 255)).mean() > _SATURATED and self.source.levels.levels != "range":
+                    self.saturated.append(image_id)
                 if image_id in self.matched.labels:
                     image = self.named(image_id)
                     self.labels[image_id] = labels = self._read_labels(image)
@@ -232,6 +236,8 @@ class _Import:
         if self.changed:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.changed.most_common())
             yield f"grey levels of {self.changed.total()} images were brought to those of the training: {reasons}"
+        white = f"images with more than {_SATURATED:.1%} of their pixels turned white or black"
+        yield from named(f"{white}; levels=range keeps them apart", self.saturated)
         sizes = sorted({str(self.source.entries[image_id].pixel_size) for image_id in self.labels})
         if len(sizes) > 1:
             yield f"pixel sizes differ ({', '.join(sizes[:5])}): none is kept, nothing is resized; give pixel_size="

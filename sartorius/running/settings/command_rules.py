@@ -49,6 +49,7 @@ _IMPORT: Table = {  # of source=folder
     "channel": whole(0, 65_535) | nothing,
     "pages": one_of("each", "first", "max", "mean"),
     "pixel_size": MICROMETRES | nothing,
+    "levels": one_of("auto", "exact", "range", "standardise"),
 }
 
 _MARKED: Table = {

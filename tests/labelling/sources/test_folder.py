@@ -205,6 +205,19 @@ def test_pixel_size_and_reading_reach_a_training(tmp_path: Path) -> None:
     assert SupervisedDataModule(tmp_path / "mine", cell_type_names=["cell"], pixel_size=0.7).pixel_size == 0.7
 
 
+def test_bright_cells_that_turn_white_are_told(tmp_path: Path) -> None:
+    """A sparse image, whose cells are 18 standard deviations above its mean or more, and a crowded one."""
+    labels = raw(tmp_path, "a", "b")
+    sparse = np.full((60, 90), 100, np.uint16)
+    sparse[:2, :3], sparse[4, 4] = 9000, 30_000
+    tifffile.imwrite(tmp_path / "raw" / "a.tif", sparse)
+    told = "images with more than 0.1% of their pixels turned white or black; levels=range keeps them apart: 1"
+    assert [note for note in read(tmp_path, labels).notes if "white" in note] == [f"{told} (a)"]
+    imported = import_folder(tmp_path / "other", f"{tmp_path}/raw/*.tif", labels, levels="range")
+    assert not [note for note in imported.notes if "white" in note]
+    assert np.unique(Competition(tmp_path / "other", ("cell",)).image("a")).tolist() == [0, 76, 255]
+
+
 def test_crowds_and_unlabelled_regions_are_no_cells(tmp_path: Path) -> None:
     labels = raw(tmp_path, "a", kind=".json")
     path = tmp_path / "raw" / "a.json"

@@ -125,8 +125,17 @@ class FijiFolder:
 
     def help(self) -> str:
         """Tell what to do in Fiji."""
-        types = ", ".join(f"{k} {name}" for k, name in enumerate(self.session.about.cell_types, start=1))
-        return HELP.format(types=types)
+        ids_of: dict[str, list[str]] = {}
+        for image_id in self.sent:
+            types = ", ".join(f"{k} {name}" for k, name in enumerate(self._groups(image_id), start=1))
+            ids_of.setdefault(types, []).append(image_id)
+        several = (f"{types} in {', '.join(ids)}" for types, ids in ids_of.items())
+        return HELP.format(types="; ".join(ids_of if len(ids_of) == 1 else several))
+
+    def _groups(self, image_id: str) -> Sequence[str]:
+        """Return the types of groups from 1: those that went out, and what has been added behind them since."""
+        sent, names = self.sent[image_id].cell_types, self.session.about.cell_types
+        return names if [*names[: len(sent)]] == sent else sent
 
     def _of(self, image_id: str) -> list[Path]:
         return [self.folder / f"{image_id}{suffix}" for suffix in _SUFFIXES]
@@ -184,9 +193,8 @@ class FijiFolder:
             raise InputError(f"{path}: {saved[1].name} was saved too; delete the one that is not right")
         if image_id not in self.session.images.ids:
             raise InputError(f"{path}: image {image_id} is not among images=; give the images that it was written from")
-        return read_returned(
-            path, self.session.image(image_id), self.sent[image_id].cell_types, self.session.about.cell_types
-        )
+        names = self.session.about.cell_types
+        return read_returned(path, self.session.image(image_id), self._groups(image_id), names)
 
 
 def _state(correction: Correction, names: Sequence[str]) -> str:

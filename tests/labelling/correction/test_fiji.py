@@ -195,6 +195,20 @@ def test_a_group_is_of_the_types_that_went_out(fiji: FijiFolder, tmp_path: Path,
     assert Competition(tmp_path / "mine", ("long", "round")).cell_type("b") == "long"
 
 
+def test_groups_of_types_that_were_added(fiji: FijiFolder, tmp_path: Path, images: FileImages) -> None:
+    rois = roifile.roiread(fiji.folder / "a.zip")
+    rois[0].group = 3
+    rewrite(fiji.folder / "a.zip", rois)
+    other = FijiFolder(CorrectionSession(tmp_path / "mine", images, ("new", *TYPES)))
+    assert "of group 3, but there are 2 cell types (round, long)" in other.read_back()[2][0]
+    other.write_next(3)
+    assert "(1 round, 2 long in b, a; 1 new, 2 round, 3 long in c)" in other.help()
+    more = FijiFolder(CorrectionSession(tmp_path / "mine", images, (*TYPES, "new")))
+    assert more.read_back()[0] == {"a": 3}
+    types = Competition(tmp_path / "mine", (*TYPES, "new")).instances("a").cell_types
+    assert types.tolist() == [2, 1, 0]
+
+
 def test_rois_of_another_image(fiji: FijiFolder, tmp_path: Path) -> None:
     """The ROI Manager held those of the image before; cells that were predicted alike in both are not meant."""
     drawn = polygon([[50, 4], [60, 4], [60, 12], [50, 12]], "0008-0055")

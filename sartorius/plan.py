@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,7 +22,7 @@ from sartorius.errors import InputError
 from sartorius.planning.experiment_file import MARKER, experiment_text
 from sartorius.running import outputs, precision, wiring
 from sartorius.running.commands import command
-from sartorius.structures.next_step import print_next_program
+from sartorius.structures.next_step import command_line, print_next_program
 
 if TYPE_CHECKING:
     from sartorius.planning.costs import Batches, StepCost
@@ -76,10 +75,32 @@ def read_planner(cfg: DictConfig) -> Planner:
     machine = read_machine(cfg.accelerator)
     chosen, why = choose_model(facts, machine, numbers, cfg.network)
     model = wiring.instantiate(cfg.models[chosen])
-    base = OmegaConf.to_container(wiring.compose("train", [f"experiment={model.experiment}"]), resolve=False)
-    assert isinstance(base, dict)
-    settings = BaseSettings({str(key): value for key, value in base.items()})
+    second = BaseSettings(_settings_of(model.second_stage["experiment"])) if model.second_stage else None
+    settings = BaseSettings(_settings_of(model.experiment), second)
     return Planner(facts, machine, numbers, model, why, settings, cfg.minutes, cfg.accelerator)
+
+
+def _settings_of(experiment: str) -> dict[str, Any]:
+    cfg = wiring.compose("train", [f"experiment={experiment}", "inference=tiles"])
+    return {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=False).items()}  # type: ignore[union-attr]
+
+
+def _changed(given: Any, default: Any, key: str) -> dict[str, Any]:
+    """Return the settings below a key that differ from the defaults, by full key."""
+    if not isinstance(given, dict) or not isinstance(default, dict):
+        return {} if given == default else {key: given}
+    parts = (_changed(value, default.get(name), f"{key}.{name}") for name, value in given.items())
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def made_by(cfg: DictConfig, root: Path, path: Path) -> str:
+    """Return the command line that plans the folder `root` in the same way again into `path`, from anywhere."""
+    place = {"name": path.stem} if cfg.output is None else {"output": path.resolve()}
+    options: dict[str, Any] = {"data.root": root, **place} | {key: cfg[key] for key in _OPTIONS}
+    defaults = wiring.compose("plan")
+    for key in ("rules", "models"):
+        options |= _changed(wiring.plain(cfg[key]), wiring.plain(defaults[key]), key)
+    return command_line("plan", {k: str(v).lower() if isinstance(v, bool) else v for k, v in options.items()})
 
 
 def experiment_of(planner: Planner, batches: Batches, cost: StepCost, notes: list[str]) -> tuple[str, DictConfig]:
@@ -117,18 +138,16 @@ def main(cfg: DictConfig) -> str:
     path = experiment_file(cfg)
     planner = read_planner(cfg)
     batches, cost = cost_of(planner, planner.numbers.steps if cfg.measure else None)
-    given = {"data.root": cfg.data.root, "name": path.stem} | {key: cfg[key] for key in _OPTIONS}
-    words = [f"{key}={str(value).lower() if isinstance(value, bool) else value}" for key, value in given.items()]
-    program = shlex.join(["python", "-m", "sartorius.plan", *words])
+    elsewhere = path.resolve().parent != wiring.CONF_DIR / "experiment"
+    conf = ["--config-dir", str(path.resolve().parent.parent)] if elsewhere else []
+    train = command_line("train", {"experiment": path.stem}, *conf)
     resolved, reason = precision.resolve(precision.AUTO, cfg.accelerator, precision.read_hardware())
-    notes = planner.notes(path.stem, program, f"{resolved} ({reason})")
+    notes = planner.notes(made_by(cfg, planner.facts.root, path), train, f"{resolved} ({reason})")
     text, _ = experiment_of(planner, batches, cost, notes)
     files.write_text(path, text)
     print(*notes[1:-1], sep="\n")
     print(f"{path}: {len(planner.choices(batches, cost))} settings, each with its reason")
-    elsewhere = path.resolve().parent != wiring.CONF_DIR / "experiment"
-    options = ["--config-dir", str(path.resolve().parent.parent)] if elsewhere else []
-    print_next_program("python", "-m", "sartorius.train", *options, f"experiment={path.stem}")
+    print_next_program("python", "-m", "sartorius.train", *conf, f"experiment={path.stem}")
     return str(path)
 
 

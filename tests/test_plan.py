@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_the_command_line_tells_how_to_go_on(
     text = Path("conf/experiment/mine.yaml").read_text()
     assert " MB, measured" in text and "s each, measured" in text
     assert {path.name for path in tmp_path.iterdir()} == {"data", "conf"}
+    head = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("#"))
+    assert f"Train: python -m sartorius.train --config-dir {tmp_path}/conf experiment=mine (" in head
+    again = shlex.split(head[head.index("python -m sartorius.plan data.") : head.index(" Data:")])[3:]
+    assert again == [
+        f"data.root={tmp_path}/data", f"output={tmp_path}/conf/experiment/mine.yaml", "minutes=20", "network=auto",
+        "accelerator=cpu", "measure=true", "rules.steps=2",
+    ]  # fmt: skip
     HydraConfig.instance().cfg = None
     assert composed(tmp_path / "conf" / "experiment" / "mine.yaml").model.network.scale == 2.0
 
@@ -124,7 +132,7 @@ def test_every_model_composes_on_every_machine(model: str, large: bool) -> None:
     images = facts(7, sides=(6000, 6000), grey_mean=30.0, folds=2) if large else facts()
     of = planner(images, CPU if model == "maskrcnn_cpu" else GPU, model)
     batches = of.first_batches()
-    _, cfg = plan.experiment_of(of, batches, of.estimate(batches), of.notes("x", "plan", "16-mixed"))
+    _, cfg = plan.experiment_of(of, batches, of.estimate(batches), of.notes("plan", "train", "16-mixed"))
     assert cfg.data.root == "/data/mine" and cfg.inference._target_.endswith("Tiles" if large else "Whole")
 
 

@@ -16,6 +16,8 @@ class PlanNumbers:
     images: int
     diameter: float
     scales: Sequence[float]
+    diameter_factor: float
+    stride: int
     crop_length: float
     crop_quantile: float
     tile_quantile: float
@@ -26,7 +28,11 @@ class PlanNumbers:
     grey_std: float
     mean_tolerance: float
     std_factor: float
+    brightness: float
     spare: float
+    foreground: Sequence[float]
+    anchor_ratios: Sequence[float]
+    anchor_gain: float
     shared: float
     shared_cells: float
     folds: int
@@ -55,7 +61,7 @@ class PlannedModel:
     experiment: that the plan begins with.  title: of the model.  lengths, areas: its settings in pixels of the image,
     which follow the size of the cells.  megapixel_seconds, pixel_bytes: cost of a training step, of a million pixels
     and of a pixel inside the network, on one thread.  least_batch: images of a step at least.  validations: of a
-    training.
+    training.  second_stage: experiment, lengths and areas of the model that is advised behind it.
     """
 
     title: str
@@ -66,13 +72,18 @@ class PlannedModel:
     pixel_bytes: float
     least_batch: int
     validations: int
+    second_stage: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class BaseSettings:
-    """The settings of the experiment that a plan begins with, as nested mappings."""
+    """The settings of the experiment that a plan begins with, predicting in tiles, as nested mappings.
+
+    second: those of the second stage.
+    """
 
     tree: Mapping[str, Any] = field(repr=False)
+    second: BaseSettings | None = field(default=None, repr=False)
 
     def __getitem__(self, key: str) -> Any:
         """Return the setting of a full key, such as `data.batch_size`."""

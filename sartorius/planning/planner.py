@@ -12,6 +12,7 @@ from sartorius.planning.facts import FolderFacts, sizes_text
 from sartorius.planning.machine import Machine
 from sartorius.planning.numbers import BaseSettings, PlannedModel, PlanNumbers
 from sartorius.planning.sizes import Sizes
+from sartorius.structures.next_step import command_line
 
 
 def choose_model(facts: FolderFacts, machine: Machine, numbers: PlanNumbers, wanted: str) -> tuple[str, str]:
@@ -117,33 +118,33 @@ class Planner:
             yield Choice("model.weights", "none", f"{count}, more than {few}: ImageNet's encoder is as good a start as "
                          "builtin")  # fmt: skip
 
-    def notes(self, name: str, command: str, precision: str) -> list[str]:
-        """Describe the data, the machine and the model for the top of the file."""
+    def notes(self, made_by: str, train: str, precision: str) -> list[str]:
+        """Describe the data, the machine and the model for the top of the file; made_by, train: command lines."""
         facts, machine = self.facts, self.machine
         counts = sorted(facts.counts.tolist())
         memory = "" if machine.memory is None else f", {machine.memory / 1000:.3g} GB"
         device = machine.gpu or f"CPU, {machine.threads} thread{'s' * (machine.threads > 1)}"
         measured = "" if len(counts) == facts.images else f" (measured on {len(counts)} of them)"
         return [
-            f"Made by: {command}",
+            f"Made by: {made_by}",
             f"Data: {facts.images} images{measured}, {counts[0]} to {counts[-1]} cells in one, "
             f"{counts[len(counts) // 2]} at the median.",
             f"Machine: {device}{memory}; trainer.precision=auto is {precision} here.",
             f"Model: {self.model.title}; {self.why}.",
+            *sizes.doubts(facts, self.numbers, self.sizes.scale),
             *self._second_stage(),
-            f"Train: python -m sartorius.train experiment={name}; every fold: -m ... sweep=folds. Score and mask "
+            f"Train: {train} (every fold: with -m and sweep=folds). Score and mask "
             "thresholds do not follow from the data: tune them on the detections of all folds (sartorius.tune).",
         ]
 
     def _second_stage(self) -> list[str]:
         """Advise the crop segmenter behind a U-Net; what is in pixels in its settings follows the size of the cells."""
-        if self.model.experiment != "unet_cpu":
+        second, base, facts = self.model.second_stage, self.base.second, self.facts
+        if second is None or base is None:
             return []
-        scale, facts = self.sizes.scale, self.facts
-        types = f"cell_types=[{','.join(facts.cell_types)}]"
+        options = {"experiment": second["experiment"], "data.root": facts.root, "cell_types": list(facts.cell_types)}
+        pixels = sizes.scaled(base, self.sizes.scale, second["lengths"], second["areas"])
         return [
-            "Each cell segmented anew in its box, where cells overlap too, gained in every trial: python -m "
-            f"sartorius.train experiment=cropseg_cpu data.root={facts.root} {types} model.network.min_side="
-            f"{24 / scale:g} transform.min_area={max(1, round(16 / scale**2))} cleaning.min_area="
-            f"{max(1, round(30 / scale**2))}; then predict with model=two_stage."
+            "Each cell segmented anew in its box, where cells overlap too, gained in every trial: "
+            f"{command_line('train', options | pixels)} and then predict with model=two_stage."
         ]

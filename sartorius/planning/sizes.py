@@ -7,7 +7,7 @@ lengths and areas, is divided by the same factor and by its square.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil, log
 
@@ -19,21 +19,22 @@ from sartorius.planning.machine import Machine
 from sartorius.planning.numbers import BaseSettings, PlannedModel, PlanNumbers
 from sartorius.structures.arrays import Floats
 
-_STRIDE = 32  # pixels inside the network, of its coarsest map
-_WIDE = [0.25, 0.5, 1.0, 2.0, 4.0]  # ratios of anchors, height / width
-
 
 @dataclass(frozen=True)
 class Sizes:
-    """The factor by which the network enlarges images, and the side of the training crops in pixels of the image."""
+    """The factor by which the network enlarges images, and the side of the training crops in pixels of the image.
+
+    coarsest: pixels inside the network that its coarsest map has one value for.
+    """
 
     scale: float
     crop: int
+    coarsest: int
 
     @property
     def stride(self) -> int:
         """Pixels of the image that the coarsest map of the network has one value for."""
-        return max(1, round(_STRIDE / self.scale))
+        return max(1, round(self.coarsest / self.scale))
 
     def rounded(self, pixels: float) -> int:
         """Round a length up to a multiple of the stride."""
@@ -46,10 +47,10 @@ def choose_sizes(facts: FolderFacts, numbers: PlanNumbers, base: BaseSettings) -
     The crop is larger where long cells ask for it, and no larger than the shorter side of the middle image.
     """
     scale = min(numbers.scales, key=lambda offered: abs(log(offered * facts.diameter / numbers.diameter)))
-    sizes = Sizes(scale, max(1, round(base["transform.crop.height"] / scale)))
+    sizes = Sizes(scale, max(1, round(base["transform.crop.height"] / scale)), numbers.stride)
     wanted = max(sizes.crop, sizes.rounded(numbers.crop_length * facts.length(numbers.crop_quantile)))
     short = sizes.rounded(float(np.median(facts.sizes.min(axis=1))))
-    return Sizes(scale, min(wanted, short))
+    return Sizes(scale, min(wanted, short), numbers.stride)
 
 
 def size_choices(
@@ -71,13 +72,28 @@ def size_choices(
     yield Choice("transform.crop.height", sizes.crop, reason)
     yield Choice("transform.crop.width", sizes.crop, "")
     if scale != 1:
-        for key, power in [*((key, 1) for key in model.lengths), *((key, 2) for key in model.areas)]:
-            whole = isinstance(base[key], int)
-            value = base[key] / scale**power
-            changed = max(1, round(value)) if whole else round(value, 3)
-            yield Choice(key, changed, f"px: {base[key]:g} in {name}, divided by scale{'^2' * (power == 2)}")
+        for key, value in scaled(base, scale, model.lengths, model.areas).items():
+            yield Choice(key, value, f"px: {base[key]:g} in {name}, divided by scale{'^2' * (key in model.areas)}")
     yield from _least_areas(facts, numbers)
-    yield from _anchors(facts, base, scale)
+    yield from _anchors(facts, numbers, base, scale)
+
+
+def scaled(base: BaseSettings, scale: float, lengths: Sequence[str], areas: Sequence[str]) -> dict[str, float]:
+    """Divide settings in pixels of the image by the scale and by its square; whole numbers stay whole and above 0."""
+    values = {key: base[key] / scale for key in lengths} | {key: base[key] / scale**2 for key in areas}
+    return {key: max(1, round(v)) if isinstance(base[key], int) else round(v, 3) for key, v in values.items()}
+
+
+def doubts(facts: FolderFacts, numbers: PlanNumbers, scale: float) -> list[str]:
+    """Tell, in a sentence, where no scale shows cells at about their reference size; none otherwise."""
+    ratio, wanted = facts.diameter * scale / numbers.diameter, numbers.diameter / facts.diameter
+    if 1 / numbers.diameter_factor <= ratio <= numbers.diameter_factor:
+        return []
+    return [
+        f"Doubtful: cells of {facts.diameter:.3g} px measure {facts.diameter * scale:.3g} inside the network at the "
+        f"nearest scale, {scale:g}; it was tuned for {numbers.diameter:g}. Resize images and labels by {wanted:.2g}, "
+        "or give a scale near that in rules.scales."
+    ]
 
 
 def _least_areas(facts: FolderFacts, numbers: PlanNumbers) -> Iterator[Choice]:
@@ -91,17 +107,21 @@ def _least_areas(facts: FolderFacts, numbers: PlanNumbers) -> Iterator[Choice]:
     yield Choice("postprocess.min_area.pixels", least, reason)
 
 
-def _anchors(facts: FolderFacts, base: BaseSettings, scale: float) -> Iterator[Choice]:
+def _anchors(facts: FolderFacts, numbers: PlanNumbers, base: BaseSettings, scale: float) -> Iterator[Choice]:
     """Choose other ratios of anchors where more cells get one: sizes are of the network's pixels and stay."""
     network = base["model.network"]
     if "anchors" not in network:
         return
     sides = np.array(network["anchors"]["sizes"], float).ravel()
-    ratios, needed = list(network["anchors"]["ratios"]), network["rpn"]["foreground_iou"]
-    reached, wider = (_reached(facts.boxes * scale, sides, of, needed) for of in (ratios, _WIDE))
+    ratios, wide, needed = (
+        list(network["anchors"]["ratios"]),
+        list(numbers.anchor_ratios),
+        network["rpn"]["foreground_iou"],
+    )
+    reached, wider = (_reached(facts.boxes * scale, sides, of, needed) for of in (ratios, wide))
     reason = f"height / width; {reached:.0%} of the cells have an anchor of their shape (IoU {needed:g})"
-    if wider > reached + 0.05:
-        ratios, reason = _WIDE, f"{reason} with {ratios}, {wider:.0%} with these"
+    if wider > reached + numbers.anchor_gain:
+        ratios, reason = wide, f"{reason} with {ratios}, {wider:.0%} with these"
     yield Choice("model.network.anchors.ratios", ratios, reason)
 
 
@@ -126,12 +146,13 @@ def window_choices(
         yield Choice("/inference", "whole", about)
         return
     yield Choice("/inference", "tiles", about)
-    long = facts.length(numbers.tile_quantile)
-    overlap = max(sizes.rounded(64 / sizes.scale), sizes.rounded(long))
+    long, scale = facts.length(numbers.tile_quantile), sizes.scale
+    size, apart, margin = (base[f"inference.{key}"] for key in ("size", "overlap", "margin"))  # inside the network
+    overlap = max(sizes.rounded(apart / scale), sizes.rounded(long))
     reason = f"px; {numbers.tile_quantile:.0%} of the cells are up to {long:.0f} px long and lie whole in a tile"
-    yield Choice("inference.size", max(sizes.rounded(256 / sizes.scale), 4 * overlap), "px, of the image")
+    yield Choice("inference.size", max(sizes.rounded(size / scale), ceil(size / apart) * overlap), "px, of the image")
     yield Choice("inference.overlap", overlap, reason)
-    yield Choice("inference.margin", max(1, round(16 / sizes.scale)), "px: 16 inside the network")
+    yield Choice("inference.margin", max(1, round(margin / scale)), f"px: {margin} inside the network")
 
 
 def crowd_choices(facts: FolderFacts, numbers: PlanNumbers, base: BaseSettings) -> Iterator[Choice]:
@@ -146,7 +167,7 @@ def crowd_choices(facts: FolderFacts, numbers: PlanNumbers, base: BaseSettings) 
         if (wanted := ceil(cells * numbers.spare / 100) * 100) > base[key]:
             yield Choice(key, wanted, f"{reason}; {base[key]} would not leave room for false ones")
     if "foreground" in base["model.network"]:
-        share = min(max(round(facts.foreground, 2), 0.01), 0.5)
+        share = min(max(round(facts.foreground, 2), numbers.foreground[0]), numbers.foreground[1])
         yield Choice("model.network.foreground", share, "share of the pixels that are cells, where training starts")
 
 
@@ -164,7 +185,8 @@ def image_choices(facts: FolderFacts, numbers: PlanNumbers, base: BaseSettings) 
     reason = f"grey levels of the images; {base['model.network.mean']:g} and {base['model.network.std']:g} in others"
     yield Choice("model.network.mean", round(mean, 2), reason)
     yield Choice("model.network.std", std, "")
-    fill, bright = round(mean), min(round(0.5 * std / max(mean, 1.0), 3), 0.5)
+    share = numbers.brightness
+    fill, bright = round(mean), min(round(share * std / max(mean, 1.0), 3), share)
     yield Choice("transform.crop.fill", fill, "their mean, around images that are too small")
     step = "after" if rotated else "transforms"
     if not rotated and base["transform.transforms"].get("affine") is not None:
@@ -172,5 +194,5 @@ def image_choices(facts: FolderFacts, numbers: PlanNumbers, base: BaseSettings) 
     yield Choice(
         f"transform.{step}.brightness.brightness",
         [round(1 - bright, 3), round(1 + bright, 3)],
-        "times the grey levels: half a standard deviation at most",
+        f"times the grey levels: {share:g} standard deviations at most",
     )

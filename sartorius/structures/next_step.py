@@ -10,14 +10,21 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-_PLAIN = re.compile(r"[\w./+-]+")  # a word that a list on the command line takes without quotes
+_PLAIN = re.compile(r"[\w./+-]+", re.ASCII)  # a word that a list on the command line takes without quotes
 _silent = ContextVar("silent", default=False)
 
 
 def print_next(command: str, options: Mapping[str, Any]) -> None:
     """Print a command of this package with these options; lists as Hydra takes them, words in capitals are for the
     reader to replace."""
-    print_next_program("python", "-m", f"sartorius.{command}", *(f"{key}={_text(v)}" for key, v in options.items()))
+    if not _silent.get():
+        print(f"next: {command_line(command, options)}")
+
+
+def command_line(command: str, options: Mapping[str, Any], *words: str) -> str:
+    """Return a command of this package as it is pasted into a shell: `words`, then options as Hydra takes them."""
+    given = (f"{key}={_text(value)}" for key, value in options.items())
+    return shlex.join(["python", "-m", f"sartorius.{command}", *words, *given])
 
 
 def print_next_program(*words: str) -> None:

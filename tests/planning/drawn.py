@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,11 +65,16 @@ def facts(
     return FolderFacts(**{**values, **changes})  # type: ignore[arg-type]
 
 
+def settings_of(experiment: str) -> dict[str, Any]:
+    return wiring.OmegaConf.to_container(wiring.compose("train", [f"experiment={experiment}", "inference=tiles"]))
+
+
 def planner(of: FolderFacts, machine: Machine = CPU, model: str = "unet", minutes: float = 20.0) -> Planner:
     cfg = wiring.compose("plan")
     numbers: PlanNumbers = wiring.instantiate(cfg.rules)
     planned: PlannedModel = wiring.instantiate(cfg.models[model])
-    base = BaseSettings(wiring.OmegaConf.to_container(wiring.compose("train", [f"experiment={planned.experiment}"])))
+    second = BaseSettings(settings_of("cropseg_cpu")) if planned.second_stage else None
+    base = BaseSettings(settings_of(planned.experiment), second)
     return Planner(of, machine, numbers, planned, "", base, minutes, "auto")
 
 

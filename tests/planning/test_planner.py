@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 import yaml
 
 from sartorius.planning.costs import StepCost, fits
+from sartorius.planning.numbers import BaseSettings
 from sartorius.planning.planner import choose_model
+from sartorius.running import wiring
 from sartorius.running.wiring import CONF_DIR
 from tests.planning.drawn import CPU, GPU, choices, facts, planner, values
 
@@ -207,8 +210,40 @@ def test_decoded_images_take_a_share_of_the_memory() -> None:
     assert values(planner(facts(images=10_000, sides=(2000, 2000))))["data.cache_mb"] == 4000
 
 
-def test_notes_tell_of_the_second_stage_in_sizes_of_the_cells(tmp_path: Path) -> None:
-    notes = "\n".join(planner(facts(10)).notes("mine", "plan", "32-true"))
-    assert "model.network.min_side=12 transform.min_area=4 cleaning.min_area=8" in notes
-    assert "32 images, 60 to 60 cells in one" in notes and "experiment=mine" in notes
-    assert "two_stage" not in "\n".join(planner(facts(), GPU, "maskrcnn").notes("mine", "plan", "16-mixed"))
+def test_notes_tell_of_the_second_stage_in_sizes_of_the_cells() -> None:
+    notes = "\n".join(planner(facts(10)).notes("plan", "train experiment=mine", "32-true"))
+    assert "model.network.min_side=12.0 transform.min_area=4 cleaning.min_area=8" in notes
+    assert "32 images, 60 to 60 cells in one" in notes and "Train: train experiment=mine (" in notes
+    assert "two_stage" not in "\n".join(planner(facts(), GPU, "maskrcnn").notes("plan", "train", "16-mixed"))
+    of = planner(facts(10))
+    assert of.base.second is not None
+    other = {**of.base.second.tree, "transform": {"min_area": 40}}
+    changed = replace(of, base=replace(of.base, second=BaseSettings(other)))
+    assert "transform.min_area=10" in "\n".join(changed.notes("plan", "train", "32-true"))
+
+
+def test_the_advised_command_is_read_as_it_is_meant() -> None:
+    """By a shell, then by Hydra."""
+    areas = {"Größe": np.full(1920, 314.0), "1: a": np.zeros(0)}
+    of = planner(facts(root=Path("/data/meine Zellen (1)"), cell_types=("Größe", "1: a"), areas=areas))
+    line = next(note for note in of.notes("plan", "train", "32-true") if "two_stage" in note)
+    words = shlex.split(line[line.index("python -m") : line.index(" and then")])[3:]
+    cfg = wiring.compose("train", words)
+    assert cfg.data.root == "/data/meine Zellen (1)" and cfg.cell_types == ["Größe", "1: a"]
+
+
+@pytest.mark.parametrize(
+    ("diameter", "told"), [(9.9, ""), (40.1, ""), (2.6, ""), (157, ""), (2.4, "by 8.3"), (392, "px measure 98 inside")]
+)
+def test_cells_beyond_all_scales_are_doubted(diameter: float, told: str) -> None:
+    doubts = [note for note in planner(facts(diameter)).notes("plan", "train", "32-true") if "Doubtful" in note]
+    assert len(doubts) == bool(told) and told in "".join(doubts)
+
+
+def test_tiles_follow_the_settings_of_the_base() -> None:
+    of = planner(facts(sides=(6000, 6000)))
+    other = {**of.base.tree, "inference": {"size": 512, "overlap": 64, "margin": 20}}
+    found = values(replace(of, base=BaseSettings(other)))
+    assert (found["inference.size"], found["inference.overlap"], found["inference.margin"]) == (512, 64, 20)
+    few = replace(of, numbers=replace(of.numbers, stride=48, foreground=(0.2, 0.5)))
+    assert values(few)["model.network.foreground"] == 0.2 and values(few)["inference.size"] == 384

@@ -24,10 +24,10 @@ def faults_of(mask: Bools) -> tuple[bool, bool, bool, bool]:
     thin = padded & ~ndimage.binary_opening(padded, np.ones((2, 2)))
     lines = ndimage.find_objects(ndimage.label(thin, EIGHT)[0])
     spike = any(max(s.stop - s.start for s in line) >= SPIKE_PIXELS for line in lines)
-    return holes, pieces > 1, spike, pieces > 1 and _far_apart(ndimage.find_objects(labels))
+    return holes, pieces > 1, spike, pieces > 1 and far_apart(ndimage.find_objects(labels))
 
 
-def _far_apart(pieces: Sequence[tuple[slice, slice]]) -> bool:
+def far_apart(pieces: Sequence[tuple[slice, slice]]) -> bool:
     """Whether a piece lies further from the largest one than that is long, by their boxes."""
     boxes = np.array([[[s.start for s in piece], [s.stop for s in piece]] for piece in pieces])  # [pieces, 2, 2]
     sizes = boxes[:, 1] - boxes[:, 0]

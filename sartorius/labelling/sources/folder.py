@@ -132,6 +132,7 @@ class _Import:
     ) -> None:
         """Read all labels and decode all images once; raises InputError that names all bad ones."""
         problems: list[str] = []
+        of_file = Counter(map(self.source.path, self.source.ids))
         for image_id in progress_bar(self.source.ids, "reading"):
             with collected(problems):
                 pixels, reason = self.source.load_and_reason(image_id)
@@ -142,7 +143,7 @@ class _Import:
                     image = self.named(image_id)
                     self.labels[image_id] = labels = self._read_labels(image)
                     self.types[image_id] = types(image, labels)
-                    of_stack = image.inner if self.matched.labels[image_id][2] > 1 else ""
+                    of_stack = image.inner if of_file[image.path] > 1 else ""
                     self.groups[image_id] = group(image) if group is not None else labels.group or of_stack
         raise_all(problems)
 

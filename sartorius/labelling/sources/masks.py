@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sartorius.data.competition.mask_faults import far_apart
 from sartorius.errors import InputError
 from sartorius.formats import labels
 from sartorius.labelling.sources.chains import within
@@ -23,6 +24,7 @@ BINARY = ("refuse", "components", "cell")
 _EIGHT = np.ones((3, 3), bool)
 _LEAST = 2  # labels that it takes to tell a map of other things from one of cells
 _TINY = 4  # pixels
+_CRUMB = 0.2  # share of a label's largest piece; smaller ones tell nothing
 
 
 def read_image(path: Path, binary: str, shape: ImageShape) -> FoundLabels:
@@ -52,6 +54,10 @@ def read_numpy(path: Path, binary: str, shape: ImageShape) -> FoundLabels:
 def _of_pages(path: Path, pages: AnyInts, binary: str, shape: ImageShape) -> FoundLabels:
     if shape.planes > 1:
         pages = pages[shape.plane : shape.plane + 1]
+    if pages.size and pages.all() and binary != "cell":
+        raise InputError(
+            f"{path}: every pixel has a number, none is 0; which one is the background? Give that the number 0"
+        )
     instances, values = labels.of_pages(pages, path)
     if len(values) == 1 and binary != "cell":
         pieces, count = ndimage.label(instances.layers.any(axis=0), _EIGHT)
@@ -66,7 +72,7 @@ def _of_pages(path: Path, pages: AnyInts, binary: str, shape: ImageShape) -> Fou
 
 
 def _check_scattered(path: Path, instances: Instances) -> None:
-    """Raise InputError where most labels are no cells: in many pieces, or of a few pixels."""
+    """Raise InputError where most labels are no cells: in many pieces, in some far apart, or of a few pixels."""
     from skimage.measure import label
 
     if len(instances) < _LEAST:
@@ -79,12 +85,16 @@ def _check_scattered(path: Path, instances: Instances) -> None:
         owner[pieces.ravel()] = layer.ravel()
         largest = np.zeros(len(instances) + 1, np.int64)
         np.maximum.at(largest, owner[1:], area[1:])
+        boxes = ndimage.find_objects(pieces)
+        large = np.flatnonzero(area[1:] >= _CRUMB * largest[owner[1:]])
+        for k in np.flatnonzero(np.bincount(owner[large + 1], minlength=1) > 1).tolist():
+            scattered[k - 1] = far_apart([boxes[piece] for piece in large[owner[large + 1] == k].tolist()])
         scattered |= (largest[1:] > 0) & ((largest[1:] < instances.areas / 2) | (instances.areas < _TINY))
     if scattered.sum() * 2 > len(instances):
         raise InputError(
-            f"{path}: {int(scattered.sum())} of {len(instances)} values lie in scattered pixels, so they are no cells: "
-            "a map of types, or labels saved as JPEG, resized with smoothing or shown in colours; give one value a "
-            "cell, saved without loss"
+            f"{path}: {int(scattered.sum())} of {len(instances)} values lie in scattered pixels or in pieces far apart, "
+            "so they are no cells: a map of types, or labels saved as JPEG, resized with smoothing or shown in "
+            "colours; give one value a cell, saved without loss"
         )
 
 

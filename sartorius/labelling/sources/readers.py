@@ -22,6 +22,7 @@ from sartorius.labelling.sources.chains import NOTE, are_chains, fill_chains
 from sartorius.labelling.sources.entries import UNTYPED, FoundLabels, ImageShape, LabelEntry, image_labels
 from sartorius.structures.arrays import Points
 from sartorius.structures.instances import Instances
+from sartorius.structures.rle_readings import shape_hint
 
 _SIZED: Mapping[str, Callable[[Path, int, int], dict[str, Any]]] = {
     ".zip": rois.read, ".roi": rois.read, ".geojson": geojson.read, ".txt": outlines.read
@@ -112,6 +113,8 @@ def _read_rows(path: Path, image_id: str, rows: pd.DataFrame, shape: ImageShape)
     record = record_of(image_id, rows, path, path, mixed=True)
     shape.check(f"{path} row {record.rows[0]}", record.height, record.width)
     runs = parse_runs(record, path)
+    if hint := shape_hint(f"{path}: image {image_id}", [runs]):
+        raise InputError(hint)
     read = image_labels(Instances.from_runs(runs, [0] * runs.count), record.types, ignored=parse_ignored(record, path))
     return replace(read, cell_type=record.cell_type, group=record.well or "")
 

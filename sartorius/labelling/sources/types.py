@@ -13,6 +13,8 @@ from sartorius.labelling.sources.entries import FoundLabels
 from sartorius.labelling.sources.readers import stem_of
 
 OF_FOLDER = "folder"
+_COLUMNS = ("file", "cell_type", "label")
+_WHOLE = r"\.0+$"  # behind numbers that a spreadsheet took for decimal ones
 Types = tuple[tuple[str, ...], str]  # of each cell, and of an image without cells
 
 
@@ -79,9 +81,10 @@ class _Table:
 
     def __init__(self, path: Path) -> None:
         table = read_text_table(path, ("file", "cell_type"))
+        table = table.assign(**{name: table[name].str.strip() for name in _COLUMNS if name in table})
         self.path, self.by_cell = path, "label" in table
         self.types: dict[str, dict[str, str]] = {}
-        labels = table["label"] if self.by_cell else table["file"].map(lambda _: "")
+        labels = table["label"].str.replace(_WHOLE, "", regex=True) if self.by_cell else table["file"].map(lambda _: "")
         for name, label, kind, row in zip(table["file"], labels, table["cell_type"], table["row"], strict=True):
             of_file = self.types.setdefault(str(name), {})
             if not kind or of_file.setdefault(str(label), str(kind)) != kind:

@@ -18,8 +18,10 @@ from sartorius.data.competition.folds import make_folds
 from sartorius.errors import InputError
 from sartorius.labelling.sources.chains import NOTE
 from sartorius.labelling.sources.folder import ImportedFolder, import_folder
+from sartorius.structures import rle
 from sartorius.structures.instances import Instances
 from tests.labelling.sources.test_formats import cellpose, drawn, write_image, write_labels
+from tests.rewritten import WRITTEN, discs, written
 
 
 def raw(tmp_path: Path, *names: str, kind: str = "_masks.tif", overlap: bool = False) -> str:
@@ -74,6 +76,10 @@ def test_cell_types_of_a_table(tmp_path: Path) -> None:
     table.write_text("\n".join(["file,label,cell_type", *rows]))
     read(tmp_path, labels, cell_type=str(table), existing="replace")
     assert types_of(tmp_path)["b"] == ["round"] * 3 + ["long"] + ["round"] * 4
+    again = [f" {name} , {k + 1}.0 , {'short' if k == 2 else 'round'} " for name in "ab" for k in range(8)]
+    table.write_text("\n".join(["file,label,cell_type", *again]))
+    read(tmp_path, labels, cell_type=str(table), existing="replace")
+    assert types_of(tmp_path)["b"] == ["round"] * 2 + ["short"] + ["round"] * 5
     table.write_text("\n".join(["file,label,cell_type", *rows[:-1]]))
     with pytest.raises(InputError, match=r"types\.csv: no row of label 8 of b\.tif"):
         read(tmp_path, labels, cell_type=str(table))
@@ -135,6 +141,19 @@ def test_planes_of_a_stack_have_pages_of_labels_and_are_one_group(tmp_path: Path
         tmp_path / "max", f"{tmp_path}/raw/*.tif", f"{tmp_path}/raw/*_masks.tif", pages="max", channel=None
     )
     assert imported.about.reading["pages"] == "max" and Competition(tmp_path / "max", ["cell"]).ids == ("x", "y")
+
+
+def test_frames_of_a_movie_with_a_label_file_each_are_one_group(tmp_path: Path) -> None:
+    frames = [drawn(seed, overlap=False) for seed in range(3)]
+    movie = np.stack([one.foreground().astype(np.uint16) * 3000 + 500 for one in frames])
+    (tmp_path / "raw").mkdir()
+    tifffile.imwrite(tmp_path / "raw" / "x.tif", movie, imagej=True, metadata={"axes": "TYX"})
+    for k, one in enumerate(frames):
+        tifffile.imwrite(tmp_path / "raw" / f"x_t00{k}_masks.tif", one.layers[0])
+    read(tmp_path, f"{tmp_path}/raw/*_masks.tif")
+    competition = found(tmp_path)
+    assert [*competition.wells.values()] == ["x.tif"] * 3
+    assert competition.instances("x_t002").to_rles() == frames[2].to_rles()
 
 
 def test_labels_of_another_size_tell_how_it_differs(tmp_path: Path) -> None:
@@ -257,6 +276,19 @@ def test_a_csv_without_sizes_and_rows_that_do_not_fit(tmp_path: Path) -> None:
     table.write_text("id,annotation,width,height\na,1 5,60,90\nb,,90,60\n")
     with pytest.raises(InputError, match=r"cells\.csv row 2: labels of 60x90 pixels, an image of 90x60; rows and"):
         read(tmp_path, str(table))
+
+
+@pytest.mark.parametrize("how", [how for how in WRITTEN if how is not None])
+def test_run_lengths_in_another_order_are_refused(tmp_path: Path, how: str) -> None:
+    raw(tmp_path, "a")
+    truth = rle.parse(discs(60, 90), 60, 90)
+    table = tmp_path / "cells.csv"
+    table.write_text("\n".join(["id,annotation", *(f"a,{text}" for text in written(truth, how))]))
+    with pytest.raises(InputError, match=rf"cells\.csv: image a: the masks seem to be {how} \(only then are"):
+        read(tmp_path, str(table))
+    table.write_text("\n".join(["id,annotation", *(f"a,{text}" for text in rle.format(truth))]))
+    read(tmp_path, str(table))
+    assert found(tmp_path).instances("a").to_rles() == rle.format(truth)
 
 
 def test_rois_drawn_in_imagej(tmp_path: Path) -> None:

@@ -182,6 +182,28 @@ def test_masks_of_one_value(tmp_path: Path) -> None:
     assert len(Competition(tmp_path / "mine", ["cell"]).instances("x")) == 1
 
 
+def test_a_background_with_a_number_and_a_map_of_classes_are_refused(tmp_path: Path) -> None:
+    one = drawn(0, overlap=False)
+    write_image(tmp_path / "raw" / "x.tif", one)
+    cells = one.layers[0].astype(np.uint8)
+    classes = np.array([0, 1, 1, 1, 1, 1, 2, 2, 2], np.uint8)  # the largest piece of none is most of it
+    for labels, message in (
+        (np.where(cells > 0, cells, 255), "every pixel has a number, none is 0; which one is the background"),
+        (1 + (cells > 0), "every pixel has a number"),
+        (classes[cells], "2 of 2 values lie in scattered pixels or in pieces far apart.*a map of types"),
+        (np.array([0, 1, 0, 0, 2, 2, 0, 0, 1])[cells], "2 of 2 values lie in scattered pixels or in pieces far apart"),
+    ):
+        tifffile.imwrite(tmp_path / "raw" / "x_masks.tif", labels.astype(np.uint8))
+        with pytest.raises(InputError, match=message):
+            read(tmp_path)
+    labels = cells.astype(np.uint16)
+    labels[0, [0, 40, 80]], labels[-1, [0, 40, 80]] = [8, 6, 5], [4, 3, 1]  # crumbs far away, of 6 cells of 8
+    tifffile.imwrite(tmp_path / "raw" / "x_masks.tif", labels)
+    read(tmp_path)
+    kept = Competition(tmp_path / "mine", ["cell"]).instances("x")
+    assert kept.areas.tolist() == (one.areas + np.isin(np.arange(1, 9), [8, 6, 5, 4, 3, 1])).tolist()
+
+
 def test_labels_that_are_no_cells_are_refused(tmp_path: Path) -> None:
     one = drawn(0, overlap=False)
     write_image(tmp_path / "raw" / "x.tif", one)

@@ -57,6 +57,8 @@ def prepare(
             folds = None
         elif fold_file == root / FILE:
             folds = extend_folds(competition, n_folds, fold_seed, fold_file)
+            if folds.n_folds != n_folds <= len({*competition.wells.values()}):
+                audited.notes.append(f"{fold_file} keeps its {folds.n_folds} folds; delete it for n_folds={n_folds}")
         else:
             folds = make_folds(competition, n_folds, fold_seed)
     text = _write_audit(root, output, audited.text(folds), audited.images, audited.problems)

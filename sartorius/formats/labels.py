@@ -131,10 +131,13 @@ def of_pages(pages: AnyInts, path: Path) -> tuple[Instances, AnyInts]:
     labels = np.append(labels[:1], labels[labels > 0])
     count = len(labels) - 1
     labels.sort()
-    if count > MAX_CELLS or (labels[1:] == labels[:-1]).any():
+    if (twice := labels[1:][labels[1:] == labels[:-1]]).size:
         raise InputError(
-            f"{path}: expected at most {MAX_CELLS} cells, each on one page, got {count} on {len(pages)} pages"
+            f"{path}: expected each label on one page, {twice[0]} is on several of its {len(pages)} pages; pages are "
+            "layers of one image, save labels of a stack as those of the image that is made of it, or one page a plane"
         )
+    if count > MAX_CELLS:
+        raise InputError(f"{path}: expected at most {MAX_CELLS} cells, got {count} on {len(pages)} pages")
     layers = np.searchsorted(labels, pages).astype(np.uint16)
     return Instances(layers, np.zeros(count, np.int64)), labels[1:]
 
@@ -151,14 +154,22 @@ def _tiff_pages(
         raise InputError(f"{path}: {len(series)} images of different sizes or kinds; expected pages of labels")
     if page.compression in (6, 7, 34892):
         raise InputError(_LOSSY.format(path))
-    if not axes.endswith("YX"):
+    if not axes.endswith(("YX", "YXS")):
         raise InputError(f"{path}: coloured labels; {_GREY}")
-    shape = series[0].shape
+    shape = series[0].shape[:-1] if axes.endswith("S") else series[0].shape
     height, width, count = shape[-2], shape[-1], math.prod(shape[:-2])
     check(count, height, width)
     unit, (above, below) = page.tags.valueof(296), page.tags.valueof(282, (0, 1))
     size = _MICROMETRES * below / above if unit == tifffile.RESUNIT.CENTIMETER and above else None
-    return series[0].asarray(maxworkers=1).reshape(count, height, width), size
+    pixels = series[0].asarray(maxworkers=1).reshape(count, height, width, -1)
+    return _one_channel(path, pixels, 3 if axes.endswith("S") else 1), size
+
+
+def _one_channel(path: Path, pixels: NDArray[Any], colours: int) -> NDArray[Any]:
+    """Take the first of equal channels, [..., C]; those behind `colours` are none, as alpha."""
+    if not (pixels[..., :colours] == pixels[..., :1]).all():
+        raise InputError(f"{path}: coloured labels; {_GREY}")
+    return pixels[..., 0]
 
 
 def _pillow_pages(path: Path, file: BinaryIO, check: Callable[[int, int, int], None]) -> NDArray[Any]:
@@ -168,8 +179,5 @@ def _pillow_pages(path: Path, file: BinaryIO, check: Callable[[int, int, int], N
         check(1, image.height, image.width)
         pixels: NDArray[Any] = np.array(image)
     if pixels.ndim == 3:
-        colours = pixels[..., : 1 if image.mode == "LA" else 3]
-        if not (colours == colours[..., :1]).all():
-            raise InputError(f"{path}: coloured labels; {_GREY}")
-        pixels = colours[..., 0]
+        pixels = _one_channel(path, pixels, 1 if image.mode == "LA" else 3)
     return pixels[None]

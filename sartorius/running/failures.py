@@ -60,4 +60,5 @@ def message(error: Exception) -> str:
 
 def missing(error: MissingMandatoryValue) -> str:
     """Describe an option that was not given in one line."""
-    return f"'{error.full_key}' is not set; give it on the command line: {error.full_key}=..."
+    key = str(error.full_key).removeprefix("source.")  # which takes them from the top
+    return f"'{key}' is not set; give it on the command line: {key}=..."

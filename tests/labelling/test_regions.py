@@ -201,6 +201,13 @@ def test_bad_rectangles(raw: Path, rows: list[str], message: str) -> None:
     assert not (raw.parent / "mine").exists()
 
 
+def test_rectangles_under_another_header(raw: Path) -> None:
+    path = raw / "regions.csv"
+    path.write_text("name,left,top\nim0,0,0\n")
+    with pytest.raises(InputError, match="no column id, x1, y1, x2, y2; expected id, x1, y1, x2, y2, found name, left"):
+        imported(raw, regions=str(path))
+
+
 def test_bad_options(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match="near=30: tells which part of an image is labelled, but unlabelled=background"

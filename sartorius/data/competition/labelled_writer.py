@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 
 from sartorius.data.annotation_rows import COLUMNS, read_table
 from sartorius.data.competition.about import About
+from sartorius.data.images import read_grey
 from sartorius.errors import InputError
 from sartorius.files import atomic_path, write_csv
 from sartorius.structures import rle
@@ -61,6 +62,12 @@ def write_labelled(root: Path, about: About, images: Iterable[Labelled]) -> int:
         for image_id in written:
             (root / "train_semi_supervised" / f"{image_id}.png").unlink(missing_ok=True)
     return len(written)
+
+
+def has_other(root: Path, image_id: str, image: Callable[[str], GreyImage]) -> bool:
+    """Whether a folder has an image of this id, labelled or not, with other pixels than `image` returns for it."""
+    paths = [root / folder / f"{image_id}.png" for folder in ("train", "train_semi_supervised")]
+    return any(not np.array_equal(read_grey(path), image(image_id)) for path in paths if path.exists())
 
 
 def rows_of(root: Path, about: About, image: Labelled) -> pd.DataFrame:

@@ -46,6 +46,8 @@ def list_files(
             elif _looks_like_image(path):
                 left_out.append(path)
     base = base_of(images)
+    if found and unwanted.issuperset(path.resolve() for path in found):
+        raise InputError(f"{images}: no images in it but what is labels too; labels= names them all, narrow it")
     if unwanted:
         found = [path for path in found if path.resolve() not in unwanted]
     _check(found, left_out, images)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,10 @@ from PIL import Image
 
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import NAME, About, read_about
-from sartorius.data.competition.audit import first_of, named
-from sartorius.data.competition.labelled_writer import Labelled, rows_of, write_labelled
+from sartorius.data.competition.audit import named
+from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
 from sartorius.data.files.listing import base_of, list_files
 from sartorius.data.files.source import FileImages
-from sartorius.data.images import read_grey
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, collected, raise_all
 from sartorius.files import atomic_path
@@ -69,25 +68,30 @@ def import_folder(
     `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
     `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold. None
     takes the pattern that the folder was written with or, without one, the groups of a csv and the images of one file
-    for a group. binary: of label images with one value, see `masks`.
-    existing: of images that the folder has with other labels: `refuse` them, `replace` or `keep` what is there. marked:
-    what is labelled of each image.
+    for a group. binary: of label images with one value, see `masks`. existing: of images that the folder has with other
+    labels, pixels or groups: `refuse` them, `replace` or `keep` what is there. marked: what is labelled of each image.
 
     Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
     """
     root = _checked(root, binary, existing)
     group = group or (before.group if (before := read_about(root)) else None)
     files = label_files(labels)
-    others = other_labels(list_files(images, leave_out=[*files, *marked.files]))
-    source = FileImages(images, levels=Levels(levels=levels), leave_out=[*files, *others, *marked.files], **reading)
-    _check_readable(source, root)
+    files = {path: files[path] for path in _outside(root, files)} or files
+    found = list_files(images, leave_out=[*files, *marked.files])
+    own = {image_id: path for image_id, path in found.items() if path in _outside(root, found.values())}
+    if not own:
+        raise InputError(f"{next(iter(found.values()))}: lies in output={root}, which is written; give another output=")
+    others = other_labels(own)
+    left_out = {*files, *marked.files, *others, *found.values()} - ({*own.values()} - {*others})
+    source = FileImages(images, levels=Levels(levels=levels), leave_out=left_out, **reading)
+    raise_all(list(source.problems.values()))
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
     work = _Import(root, source, match(named_files, open_files(files, binary)), base_of(images), existing)
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels, group)
-    left_out = named("files among the images that are called as labels, left out", [path.name for path in others])
-    return ImportedFolder(work.root, about, (*left_out, *work.write(about)))
+    notes = named("files among the images that are called as labels, left out", [path.name for path in others])
+    return ImportedFolder(work.root, about, (*notes, *work.write(about)))
 
 
 def _checked(root: str | Path | None, binary: str, existing: str) -> Path:
@@ -98,11 +102,9 @@ def _checked(root: str | Path | None, binary: str, existing: str) -> Path:
     return Path(root)
 
 
-def _check_readable(source: FileImages, root: Path) -> None:
-    raise_all(list(source.problems.values()))
-    inside = [path for path in map(source.path, source.ids) if path.resolve().is_relative_to(root.resolve())]
-    if inside:
-        raise InputError(f"{inside[0]}: lies in output={root}, which is written; give another output=")
+def _outside(root: Path, paths: Iterable[Path]) -> list[Path]:
+    """List the paths that are not in a folder, which holds what was written before."""
+    return [path for path in paths if not path.resolve().is_relative_to(root.resolve())]
 
 
 @dataclass
@@ -193,21 +195,32 @@ class _Import:
         csv = self.root / "train.csv"
         there = {str(name): rows for name, rows in read_table(csv).groupby("id")} if csv.exists() else {}
         known = sorted({*there} & {*self.labels})
-        same = {image_id for image_id in known if self._is_same(about, image_id, there[image_id])}
-        other = [image_id for image_id in known if image_id not in same]
+        unlabelled = [image_id for image_id in self.matched.unlabelled if image_id not in there]
+        pixels = [
+            image_id
+            for image_id in sorted({*self.labels, *unlabelled})
+            if has_other(self.root, image_id, self.source.image)
+        ]
+        same = {image_id for image_id in known if self._is_same(about, image_id, there[image_id])} - {*pixels}
+        labels = [image_id for image_id in known if image_id not in same and image_id not in pixels]
+        kinds = {"of these images with other labels": labels, "other images of these names": pixels}
+        other = [f"{len(ids)} {kind}{first_of(ids, 3)}" for kind, ids in kinds.items() if ids]
         if other and self.existing == "refuse":
             raise InputError(
-                f"{self.root}: has {len(other)} of these images with other labels{first_of(other, 3)}; existing=keep "
-                "leaves those as they are, existing=replace takes these"
+                f"{self.root}: has {' and '.join(other)}; existing=keep leaves those as they are, existing=replace "
+                "takes these"
             )
-        left = same | ({*other} if self.existing == "keep" else set())
+        left = same | ({*labels, *pixels} if self.existing == "keep" else set())
         write_labelled(self.root, about, self._labelled(about, [one for one in self.labels if one not in left]))
-        unlabelled = [image_id for image_id in self.matched.unlabelled if image_id not in there]
-        for image_id in progress_bar(unlabelled, "unlabelled"):
+        if read_about(self.root) != about:
+            about.write(self.root)
+        for image_id in progress_bar([one for one in unlabelled if one not in left], "unlabelled"):
             with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
                 Image.fromarray(self.source.image(image_id)).save(path)
         notes = [] if any(self.groups.values()) else [_NO_GROUPS]
         notes += named("images that were there already and stay as they are", sorted(left))
+        gone = [image_id for image_id in self.matched.unlabelled if image_id in there]
+        notes += named("images without labels now, those that the folder has of them stay", gone)
         return (*notes, *self._notes(about, unlabelled))
 
     def _labelled(self, about: About, image_ids: Sequence[str]) -> Iterator[Labelled]:
@@ -221,14 +234,14 @@ class _Import:
         return Labelled(image_id, image, instances, own, group, labels.ignored)
 
     def _is_same(self, about: About, image_id: str, there: pd.DataFrame) -> bool:
-        """Whether the folder has these pixels and, in its rows `there`, these labels of an image."""
-        one = self._one(about, image_id)
-        rows = rows_of(self.root, about, one)
-        pixels = read_grey(self.root / "train" / f"{image_id}.png")
-        return bool(rows.equals(there[rows.columns].reset_index(drop=True)) and np.array_equal(pixels, one.image))
+        """Whether the folder has, in its rows `there`, these labels of an image."""
+        rows = rows_of(self.root, about, self._one(about, image_id))
+        return rows.equals(there[rows.columns].reset_index(drop=True))
 
     def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
         yield from named("images without labels, in train_semi_supervised/", unlabelled)
+        if self.matched.by_count:
+            yield "the only image and the only labels belong together, though they have no name in common"
         yield from named("labels without images", [str(entry) for entry in self.matched.unused])
         if self.marked is not None:
             yield from self.marked.notes()

@@ -54,7 +54,7 @@ class RegionOptions:
         """The csv of rectangles; None where `regions` is of another kind."""
         path = self.regions if isinstance(self.regions, str) else (self.regions or [""])[0]
         is_csv = path.lower().endswith(".csv") and Path(path).is_file()
-        return Path(path) if is_csv and "x1" in read_header(Path(path)) else None
+        return Path(path) if is_csv and "annotation" not in read_header(Path(path)) else None
 
     @cached_property
     def files(self) -> Mapping[Path, tuple[str, str]]:

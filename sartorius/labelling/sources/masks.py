@@ -92,8 +92,8 @@ def _check_scattered(path: Path, instances: Instances) -> None:
         scattered |= (largest[1:] > 0) & ((largest[1:] < instances.areas / 2) | (instances.areas < _TINY))
     if scattered.sum() * 2 > len(instances):
         raise InputError(
-            f"{path}: {int(scattered.sum())} of {len(instances)} values lie in scattered pixels or in pieces far apart, "
-            "so they are no cells: a map of types, or labels saved as JPEG, resized with smoothing or shown in "
+            f"{path}: {int(scattered.sum())} of {len(instances)} values lie in scattered pixels or in pieces far "
+            "apart, so they are no cells: a map of types, or labels saved as JPEG, resized with smoothing or shown in "
             "colours; give one value a cell, saved without loss"
         )
 

@@ -39,12 +39,14 @@ class ImageFile:
 class Matched:
     """Labels of images by id: the entry, the image's place in its file and how many that has.
 
-    unlabelled: ids of images without labels, sorted. unused: entries that belong to no image.
+    unlabelled: ids of images without labels, sorted. unused: entries that belong to no image. by_count: whether they
+    were matched for being the only ones, without a common name.
     """
 
     labels: Mapping[str, tuple[LabelEntry, int, int]]
     unlabelled: tuple[str, ...]
     unused: tuple[LabelEntry, ...]
+    by_count: bool = False
 
 
 def label_files(labels: str | Sequence[str]) -> dict[Path, tuple[str, str]]:
@@ -118,8 +120,9 @@ def match(files: Sequence[ImageFile], entries: Sequence[LabelEntry]) -> Matched:
     image has several labels that fit as well as each other, or labels several images, and where none belongs to any.
     """
     if len(entries) == 1 and len({file.path for file in files}) == 1:
-        return Matched({name: (entries[0], k, len(files[0].ids)) for k, name in enumerate(files[0].ids)}, (), ())
-    labels: dict[str, tuple[LabelEntry, int, int]] = {}
+        labels = {name: (entries[0], k, len(files[0].ids)) for k, name in enumerate(files[0].ids)}
+        return Matched(labels, (), (), by_count=not any(_scores(files, entries)))
+    labels = {}
     free, problems = set(range(len(entries))), list[str]()
     scored = sorted(_scores(files, entries), key=lambda pair: pair[0], reverse=True)
     for _, equal in groupby(scored, key=lambda pair: pair[0]):

@@ -193,6 +193,44 @@ def test_images_that_are_there_already(tmp_path: Path) -> None:
         read(tmp_path, labels, pixel_size=0.5)
 
 
+def test_another_image_of_a_name_that_is_there(tmp_path: Path) -> None:
+    labels = raw(tmp_path, "a", "b")
+    write_image(tmp_path / "raw" / "u.tif", drawn(5))
+    read(tmp_path, labels)
+    for name in "au":
+        write_image(tmp_path / "raw" / f"{name}.tif", drawn(9))
+    before = [(tmp_path / "mine" / name).read_bytes() for name in ("train/a.png", "train_semi_supervised/u.png")]
+    with pytest.raises(InputError, match=r"mine: has 2 other images of these names \(a, u\); existing=keep leaves"):
+        read(tmp_path, labels)
+    assert "those that were there" not in str(read(tmp_path, labels, existing="keep").notes)
+    assert before == [
+        (tmp_path / "mine" / name).read_bytes() for name in ("train/a.png", "train_semi_supervised/u.png")
+    ]
+    read(tmp_path, labels, existing="replace")
+    after = [(tmp_path / "mine" / name).read_bytes() for name in ("train/a.png", "train_semi_supervised/u.png")]
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_types_and_groups_are_kept_and_lost_labels_told_where_no_image_changes(tmp_path: Path) -> None:
+    labels = raw(tmp_path, "a", "b")
+    read(tmp_path, labels)
+    imported = read(tmp_path, labels, cell_types=["round", "cell"])
+    assert read_about(tmp_path / "mine") == imported.about and imported.about.cell_types == ("round", "cell")
+    (tmp_path / "raw" / "b_masks.tif").unlink()
+    notes = import_folder(tmp_path / "mine", f"{tmp_path}/raw/[ab].tif", [f"{tmp_path}/raw/a_masks.tif"]).notes
+    assert "images without labels now, those that the folder has of them stay: 1 (b)" in notes
+    assert len(found(tmp_path).instances("b")) == 8
+
+
+def test_an_output_within_the_images_is_no_image_when_it_is_written_again(tmp_path: Path) -> None:
+    labels = raw(tmp_path, "a")
+    for _ in range(2):
+        imported = import_folder(tmp_path / "raw" / "mine", str(tmp_path / "raw"), labels)
+        assert Competition(tmp_path / "raw" / "mine", ["cell"]).ids == ("a",)
+    assert "images that were there already and stay as they are: 1 (a)" in imported.notes
+    assert not (tmp_path / "raw" / "mine" / "train_semi_supervised").exists()
+
+
 def test_an_output_that_holds_other_things(tmp_path: Path, tiny_competition: Path) -> None:
     labels = raw(tmp_path, "a")
     with pytest.raises(InputError, match="holds other data; give another output="):

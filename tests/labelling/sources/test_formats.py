@@ -167,6 +167,10 @@ def test_pngs_of_labels(tmp_path: Path, mode: str) -> None:
     picture.save(tmp_path / "raw" / "x_masks.png")
     read(tmp_path)
     check_same(tmp_path / "mine", {"x": one}, None)
+    if mode.startswith("RGB"):
+        tifffile.imwrite(tmp_path / "x.tif", np.array(picture), photometric="rgb")
+        read(tmp_path, "x.tif")
+        check_same(tmp_path / "mine", {"x": one}, None)
 
 
 def test_masks_of_one_value(tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ def test_the_longest_name_counts(tmp_path: Path) -> None:
 def test_one_image_and_one_label_file_whatever_they_are_called(tmp_path: Path) -> None:
     write(tmp_path, "raw/img2d.tif", "raw/mask2d.tif", 0)
     assert matched(tmp_path, "raw/img2d.tif", "raw/mask2d.tif") == {"img2d": cells(0)[0]}
+    note = "the only image and the only labels belong together, though they have no name in common"
+    assert note in import_folder(tmp_path / "b", f"{tmp_path}/raw/img2d.tif", f"{tmp_path}/raw/mask2d.tif").notes
+    write(tmp_path, "same/x.tif", "same/x_masks.tif", 0)
+    assert note not in import_folder(tmp_path / "c", f"{tmp_path}/same/x.tif", f"{tmp_path}/same/x_masks.tif").notes
 
 
 def test_several_labels_of_an_image_are_refused(tmp_path: Path) -> None:
@@ -129,7 +133,7 @@ def test_empty_folders(tmp_path: Path) -> None:
         matched(tmp_path, "empty", "out")
     with pytest.raises(InputError, match=r"nothing\*: no file has such a name"):
         matched(tmp_path, "raw", "nothing*")
-    with pytest.raises(InputError, match="no images in it"):  # all of them are labels
+    with pytest.raises(InputError, match="no images in it but what is labels too; labels= names them"):
         matched(tmp_path, "out/*.tif", "out/*.tif")
 
 

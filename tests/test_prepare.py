@@ -14,6 +14,7 @@ from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import make_folds, read_folds
 from sartorius.data.livecell.folder import LiveCell
 from sartorius.errors import InputError
+from sartorius.labelling.sources.folder import import_folder
 from sartorius.prepare import prepare, prepare_livecell
 from sartorius.structures.cell_types import CELL_TYPES
 from tests.data.livecell.livecell_folder import write_livecell
@@ -147,5 +148,17 @@ def test_command_on_own_labels(tmp_path: Path) -> None:
     competition = Competition(tmp_path / "mine", ["round one"])
     assert read_folds(tmp_path / "mine" / "folds.csv", competition).n_folds == 2  # as many as groups
     assert (tmp_path / "mine" / "audit.txt").is_file() and (tmp_path / "mine" / "audit.csv").is_file()
+    missing = run(tmp_path, "source=folder", "labels=x", "output=y")
+    assert missing.stderr == "error: 'images' is not set; give it on the command line: images=...\n"
     again = run(tmp_path, *patterns[:3])
     assert again.returncode == 1 and again.stderr == "error: output: give the folder to write, such as output=mine\n"
+
+
+def test_own_folds_that_stay_are_told(tmp_path: Path) -> None:
+    for name in "abcd":
+        write_image(tmp_path / "raw" / f"{name}.tif", drawn(0, overlap=False))
+        write_labels(tmp_path / "raw", "_masks.tif", {name: drawn(0, overlap=False)})
+    root = import_folder(tmp_path / "mine", f"{tmp_path}/raw/*.tif", f"{tmp_path}/raw/*_masks.tif").root
+    pages = [prepare(root, tmp_path / "out", root / "folds.csv", n, 0, None, ["cell"]) for n in (4, 4, 2, 5)]
+    assert ["keeps its 4 folds" in page for page in pages] == [False, False, True, False]
+    assert f"{root / 'folds.csv'} keeps its 4 folds; delete it for n_folds=2" in pages[2]

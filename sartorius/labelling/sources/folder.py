@@ -14,7 +14,7 @@ from PIL import Image
 
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import NAME, About, read_about
-from sartorius.data.competition.audit import named
+from sartorius.data.competition.audit import first_of, named
 from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
 from sartorius.data.files.listing import base_of, list_files
 from sartorius.data.files.source import FileImages
@@ -77,14 +77,7 @@ def import_folder(
     group = group or (before.group if (before := read_about(root)) else None)
     files = label_files(labels)
     files = {path: files[path] for path in _outside(root, files)} or files
-    found = list_files(images, leave_out=[*files, *marked.files])
-    own = {image_id: path for image_id, path in found.items() if path in _outside(root, found.values())}
-    if not own:
-        raise InputError(f"{next(iter(found.values()))}: lies in output={root}, which is written; give another output=")
-    others = other_labels(own)
-    left_out = {*files, *marked.files, *others, *found.values()} - ({*own.values()} - {*others})
-    source = FileImages(images, levels=Levels(levels=levels), leave_out=left_out, **reading)
-    raise_all(list(source.problems.values()))
+    source, others = _open(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
     work = _Import(root, source, match(named_files, open_files(files, binary)), base_of(images), existing)
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
@@ -100,6 +93,20 @@ def _checked(root: str | Path | None, binary: str, existing: str) -> Path:
     if root is None:
         raise InputError("output: give the folder to write, such as output=mine")
     return Path(root)
+
+
+def _open(
+    root: Path, images: str | Sequence[str], labels: Sequence[Path], **reading: Any
+) -> tuple[FileImages, list[Path]]:
+    """Open images that are no labels and were not written before; also returns files that are called as labels."""
+    found = list_files(images, leave_out=labels)
+    own = {*_outside(root, found.values())}
+    if not own:
+        raise InputError(f"{next(iter(found.values()))}: lies in output={root}, which is written; give another output=")
+    others = other_labels({image_id: path for image_id, path in found.items() if path in own})
+    source = FileImages(images, leave_out=[*labels, *others, *({*found.values()} - own)], **reading)
+    raise_all(list(source.problems.values()))
+    return source, others
 
 
 def _outside(root: Path, paths: Iterable[Path]) -> list[Path]:
@@ -196,11 +203,8 @@ class _Import:
         there = {str(name): rows for name, rows in read_table(csv).groupby("id")} if csv.exists() else {}
         known = sorted({*there} & {*self.labels})
         unlabelled = [image_id for image_id in self.matched.unlabelled if image_id not in there]
-        pixels = [
-            image_id
-            for image_id in sorted({*self.labels, *unlabelled})
-            if has_other(self.root, image_id, self.source.image)
-        ]
+        here = sorted({*self.labels, *unlabelled})
+        pixels = [image_id for image_id in here if has_other(self.root, image_id, self.source.image)]
         same = {image_id for image_id in known if self._is_same(about, image_id, there[image_id])} - {*pixels}
         labels = [image_id for image_id in known if image_id not in same and image_id not in pixels]
         kinds = {"of these images with other labels": labels, "other images of these names": pixels}
@@ -211,9 +215,9 @@ class _Import:
                 "takes these"
             )
         left = same | ({*labels, *pixels} if self.existing == "keep" else set())
-        write_labelled(self.root, about, self._labelled(about, [one for one in self.labels if one not in left]))
-        if read_about(self.root) != about:
-            about.write(self.root)
+        changed = progress_bar([image_id for image_id in self.labels if image_id not in left], "writing")
+        write_labelled(self.root, about, (self._one(about, image_id) for image_id in changed))
+        about.write(self.root)
         for image_id in progress_bar([one for one in unlabelled if one not in left], "unlabelled"):
             with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
                 Image.fromarray(self.source.image(image_id)).save(path)
@@ -222,10 +226,6 @@ class _Import:
         gone = [image_id for image_id in self.matched.unlabelled if image_id in there]
         notes += named("images without labels now, those that the folder has of them stay", gone)
         return (*notes, *self._notes(about, unlabelled))
-
-    def _labelled(self, about: About, image_ids: Sequence[str]) -> Iterator[Labelled]:
-        for image_id in progress_bar(image_ids, "writing"):
-            yield self._one(about, image_id)
 
     def _one(self, about: About, image_id: str) -> Labelled:
         labels, (types, own) = self.labels[image_id], self.types[image_id]

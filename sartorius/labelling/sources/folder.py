@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import NAME, About, read_about
 from sartorius.data.competition.audit import first_of, named
 from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
-from sartorius.data.files.listing import base_of, list_files
+from sartorius.data.files.listing import base_of
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, collected, raise_all
@@ -24,7 +24,15 @@ from sartorius.files import atomic_path
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape
 from sartorius.labelling.sources.marked import EVERYTHING, MarkedRegions, RegionOptions
 from sartorius.labelling.sources.masks import BINARY
-from sartorius.labelling.sources.matching import Matched, image_files, label_files, match, open_files, other_labels
+from sartorius.labelling.sources.matching import (
+    Matched,
+    image_files,
+    label_files,
+    match,
+    open_files,
+    open_images,
+    outside,
+)
 from sartorius.labelling.sources.types import NamedImage, searching, types_by
 from sartorius.structures import checks
 from sartorius.structures.instances import Instances
@@ -76,8 +84,8 @@ def import_folder(
     root = _checked(root, binary, existing)
     group = group or (before.group if (before := read_about(root)) else None)
     files = label_files(labels)
-    files = {path: files[path] for path in _outside(root, files)} or files
-    source, others = _open(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
+    files = {path: files[path] for path in outside(root, files)} or files
+    source, others = open_images(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
     work = _Import(root, source, match(named_files, open_files(files, binary)), base_of(images), existing)
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
@@ -93,25 +101,6 @@ def _checked(root: str | Path | None, binary: str, existing: str) -> Path:
     if root is None:
         raise InputError("output: give the folder to write, such as output=mine")
     return Path(root)
-
-
-def _open(
-    root: Path, images: str | Sequence[str], labels: Sequence[Path], **reading: Any
-) -> tuple[FileImages, list[Path]]:
-    """Open images that are no labels and were not written before; also returns files that are called as labels."""
-    found = list_files(images, leave_out=labels)
-    own = {*_outside(root, found.values())}
-    if not own:
-        raise InputError(f"{next(iter(found.values()))}: lies in output={root}, which is written; give another output=")
-    others = other_labels({image_id: path for image_id, path in found.items() if path in own})
-    source = FileImages(images, leave_out=[*labels, *others, *({*found.values()} - own)], **reading)
-    raise_all(list(source.problems.values()))
-    return source, others
-
-
-def _outside(root: Path, paths: Iterable[Path]) -> list[Path]:
-    """List the paths that are not in a folder, which holds what was written before."""
-    return [path for path in paths if not path.resolve().is_relative_to(root.resolve())]
 
 
 @dataclass

@@ -5,12 +5,14 @@ from __future__ import annotations
 import glob
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path, PurePath
+from typing import Any
 
-from sartorius.data.files.listing import expanded
+from sartorius.data.files.listing import expanded, list_files
+from sartorius.data.files.source import FileImages
 from sartorius.errors import InputError, raise_all
 from sartorius.labelling.sources.entries import LabelEntry
 from sartorius.labelling.sources.readers import KNOWN, open_entries, stem_of
@@ -84,6 +86,25 @@ def open_files(files: Mapping[Path, tuple[str, str]], binary: str) -> list[Label
             problems.append(str(error))
     raise_all(problems)
     return entries
+
+
+def open_images(
+    root: Path, images: str | Sequence[str], labels: Sequence[Path], **reading: Any
+) -> tuple[FileImages, list[Path]]:
+    """Open images that are no labels and were not written before; also returns files that are called as labels."""
+    found = list_files(images, leave_out=labels)
+    own = {*outside(root, found.values())}
+    if not own:
+        raise InputError(f"{next(iter(found.values()))}: lies in output={root}, which is written; give another output=")
+    others = other_labels({image_id: path for image_id, path in found.items() if path in own})
+    source = FileImages(images, leave_out=[*labels, *others, *({*found.values()} - own)], **reading)
+    raise_all(list(source.problems.values()))
+    return source, others
+
+
+def outside(root: Path, paths: Iterable[Path]) -> list[Path]:
+    """List the paths that are not in a folder, which holds what was written before."""
+    return [path for path in paths if not path.resolve().is_relative_to(root.resolve())]
 
 
 def image_files(paths: Mapping[str, Path], images: str | Sequence[str]) -> Iterator[ImageFile]:

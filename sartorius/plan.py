@@ -71,7 +71,7 @@ def read_planner(cfg: DictConfig) -> Planner:
     from sartorius.planning.planner import Planner, choose_model
 
     numbers = wiring.instantiate(cfg.rules)
-    facts = read_facts(str(cfg.data.root), numbers.images, numbers.folds)
+    facts = read_facts(str(cfg.data.root), numbers.images)
     machine = read_machine(cfg.accelerator)
     chosen, why = choose_model(facts, machine, numbers, cfg.network)
     model = wiring.instantiate(cfg.models[chosen])

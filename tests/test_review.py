@@ -100,6 +100,7 @@ def test_several_models_disagree(run: Run, predicted: str, tiny_competition: Pat
     second = write(tmp_path / "second", other)
     table = run(f"detections={{a: {predicted}, b: {second}}}").set_index("id")
     assert table.disagreement["copy"] == 0 == table.disagreement["blank"]
+    assert np.isnan(table.distance["blank"]) and table.reason["blank"] == "no cells found", "there is none before it"
     # of 2 and 3 cells one is the same, and another pair has an IoU of 13 / 17: hits at 6 of the 10 thresholds
     assert table.disagreement["bright"] == pytest.approx(1 - (6 * 2 / 3 + 4 * 1 / 4) / 10)
     assert table["rank"].to_dict() == {"blank": 1, "bright": 2, "copy": 3} and table.predicted_score.isna().all()
@@ -149,6 +150,7 @@ def test_what_is_refused(run: Run, oof: str, predicted: str, tiny_competition: P
     truth = Competition(tiny_competition)
     everything = write(tmp_path / "all", [imperfect(truth, i) for i in truth.ids])
     unknown = write(tmp_path / "unknown", [renamed(imperfect(truth, "cort02"), "copy")])
+    gone = write(tmp_path / "gone", [imperfect(truth, "cort01"), renamed(imperfect(truth, "cort02"), "removed")])
     empty = write(tmp_path / "empty", [])
     root = f"data.root={tiny_competition}"
     for overrides, message in (
@@ -163,6 +165,11 @@ def test_what_is_refused(run: Run, oof: str, predicted: str, tiny_competition: P
         ([f"detections={unknown}"], "do not tell their images; give their folder with images="),
         ([f"detections={predicted}", f"images={tiny_competition}/test"], "3 predicted images are not there"),
         ([f"detections={predicted}", f"oof={unknown}", root], "no labelled image 'copy'"),
+        ([f"detections={predicted}", f"oof={gone}", root], "oof: .*/gone/?[a-z]*: .*no labelled image 'removed'; give"),
+        (
+            [f"detections={{a: {predicted}, b: {predicted}}}"],
+            "detections: .*predicted.* is of 'a' and of 'b', which would",
+        ),
         ([f"detections={tmp_path / 'new'}"], "no meta.json"),
     ):
         with pytest.raises(InputError, match=message):

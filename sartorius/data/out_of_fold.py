@@ -29,8 +29,11 @@ def folder_of(folders: Sequence[DetectionsFolder], truth: Competition | None = N
                     f"image {image_id} is in {by_image[image_id].folder} and in {folder.folder}: folds share no image; "
                     "give each image's detections once"
                 )
-            if truth is not None:
-                truth.record(image_id)  # raises for an id that is not labelled
+            if truth is not None and image_id not in truth.images:
+                raise InputError(
+                    f"{folder.folder}: {truth.csv} has no labelled image '{image_id}'; give detections of its "
+                    f"images, or remove {image_id}.npz from the folder where this one is labelled no more"
+                )
             by_image[image_id] = folder
         if truth is not None and (seen := seen_among(images, folder.meta.get(KEY))):
             warnings.warn(

@@ -11,7 +11,7 @@ import numpy as np
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import read_about
 from sartorius.data.competition.folder import Competition, check_layout
-from sartorius.data.competition.folds import choose_folds
+from sartorius.data.competition.folds import FILE, read_folds
 from sartorius.errors import InputError
 from sartorius.structures import rle
 from sartorius.structures.arrays import Floats, Ints
@@ -91,11 +91,11 @@ def types_of(root: Path) -> tuple[str, ...]:
     return tuple(name for name in CELL_TYPES if name in found) + tuple(sorted(found - {*CELL_TYPES}))
 
 
-def read_facts(root: str | Path, most_images: int, n_folds: int) -> FolderFacts:
+def read_facts(root: str | Path, most_images: int) -> FolderFacts:
     """Measure a folder in the competition's layout, of more images than `most_images` so many evenly chosen ones.
 
-    n_folds: at which a folder that keeps its folds would begin. Raises InputError as `Competition` does, for images or
-    annotations that cannot be decoded, and for a folder without any cell.
+    Raises InputError as `Competition` does, for images or annotations that cannot be decoded, and for a folder without
+    any cell.
     """
     root = Path(root).resolve()
     names = types_of(root)
@@ -106,14 +106,14 @@ def read_facts(root: str | Path, most_images: int, n_folds: int) -> FolderFacts:
     if not sum(len(image.areas) for image in read):
         raise InputError(f"{root / 'train.csv'}: no image has a cell; settings follow from labelled cells: label some")
     groups = len(set(competition.wells.values()))
-    keeps = competition.about is not None and (root / "folds.csv").is_file()
+    keeps = competition.about is not None and (root / FILE).is_file()
     types, areas = np.concatenate([image.types for image in read]), np.concatenate([image.areas for image in read])
     mean = float(np.mean([image.grey[0] for image in read]))
     square = float(np.mean([image.grey[0] ** 2 + image.grey[1] ** 2 for image in read]))
     return FolderFacts(
         root=root,
         groups=groups,
-        folds=choose_folds(competition, n_folds, 0, None).n_folds if keeps else None,
+        folds=read_folds(root / FILE, competition).n_folds if keeps else None,
         cell_types=names,
         areas={name: areas[types == k] for k, name in enumerate(names)},
         pixel_size=competition.about.pixel_size if competition.about is not None else None,

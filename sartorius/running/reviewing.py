@@ -14,6 +14,7 @@ from sartorius.errors import InputError
 from sartorius.labelling.review.quality import Quality, joined, quality_of
 from sartorius.running import scoring
 from sartorius.running.saved_cells import SavedCells
+from sartorius.structures.detections import DetectionsFolder
 from sartorius.structures.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -28,12 +29,23 @@ class ModelPredictions:
 
     members: folders by the name of a model. option: names them in errors. truth: labelled images that all must be of.
 
-    images: sorted ids. Raises InputError as `SavedCells` does, where there are none, and where a model lacks an image
-    that another has.
+    images: sorted ids. Raises InputError as `SavedCells` does, where there are none, where a model lacks an image that
+    another has, and where two have one folder.
     """
 
     def __init__(self, members: Mapping[str, Sequence[str]], option: str, truth: Competition | None = None) -> None:
-        self.members = {name: SavedCells(folders, truth=truth) for name, folders in members.items()}
+        self.members: dict[str, SavedCells] = {}
+        of_folder: dict[Path, str] = {}
+        for name, folders in members.items():
+            for folder in (DetectionsFolder(folder).folder for folder in folders):
+                if (other := of_folder.setdefault(folder.resolve(), name)) != name:
+                    raise InputError(
+                        f"{option}: {folder} is of '{other}' and of '{name}', which would agree; give each model's own"
+                    )
+            try:
+                self.members[name] = SavedCells(folders, truth=truth)
+            except InputError as error:
+                raise InputError(f"{option}: {error}") from error
         self.images = sorted({image_id for one in self.members.values() for image_id in one.image_ids})
         for name, one in self.members.items():
             if missing := sorted({*self.images} - {*one.image_ids}):
@@ -87,8 +99,8 @@ def calibrate(
     wells = [truth.wells[image_id] for image_id in kept]
     if len(kept) < least or len({*wells}) < 2:
         print(
-            f"oof: cells in {len(kept)} images of {len({*wells})} plate wells; predicting scores takes {least} images "
-            "of 2 wells, so there is only an order"
+            f"oof: cells in {len(kept)} images of {len({*wells})} {truth.well_name}s; predicting scores takes "
+            f"{least} images of 2 {truth.well_name}s, so there is only an order"
         )
         return None
     every = oof.scores(truth)

@@ -108,6 +108,6 @@ def well_folds(
     wells = len({truth.wells[image_id] for image_id in images})
     if not least <= folds <= wells:
         raise InputError(
-            f"folds={folds}: the detections are of {wells} plate wells, so {least} to {wells} folds{otherwise}"
+            f"folds={folds}: the detections are of {wells} {truth.well_name}s, so {least} to {wells} folds{otherwise}"
         )
     return assign_image_folds(truth, images, folds, seed)

@@ -40,7 +40,7 @@ def test_cells_and_images_are_measured_exactly(tmp_path: Path) -> None:
             Labelled("c", np.full((60, 20), 120, np.uint8), empty),
         ],
     )
-    facts = read_facts(tmp_path, 300, 5)
+    facts = read_facts(tmp_path, 300)
     assert (facts.images, facts.groups, facts.folds, facts.cells, facts.pixel_size) == (3, 2, None, 4, 0.5)
     assert facts.cell_types == ("long", "tall", "none")
     assert {name: areas.tolist() for name, areas in facts.areas.items()} == {
@@ -60,7 +60,7 @@ def test_cells_and_images_are_measured_exactly(tmp_path: Path) -> None:
 def test_of_many_images_some_are_read(tmp_path: Path) -> None:
     image, cells = two_bars()
     write_labelled(tmp_path, About(("a", "b")), [Labelled(f"i{k}", image, cells) for k in range(7)])
-    facts = read_facts(tmp_path, 3, 5)
+    facts = read_facts(tmp_path, 3)
     assert facts.images == len(facts.sizes) == 7 and facts.counts.tolist() == [2, 2, 2] and facts.groups == 7
 
 
@@ -71,7 +71,7 @@ def test_types_are_the_folders(tiny_competition: Path, tmp_path: Path) -> None:
     assert types_of(tmp_path) == ("z", "b")
     (tmp_path / "dataset.json").unlink()
     assert types_of(tmp_path) == ("b", "z")
-    facts = read_facts(tiny_competition, 300, 5)
+    facts = read_facts(tiny_competition, 300)
     assert facts.groups == facts.images == 12
 
 
@@ -80,18 +80,18 @@ def test_a_folder_that_keeps_its_folds(tmp_path: Path) -> None:
     write_labelled(tmp_path, About(("a", "b")), [Labelled(f"i{k}", image, cells) for k in range(6)])
     rows = "\n".join(f"i{k},{k % 3},a," for k in range(6))
     (tmp_path / "folds.csv").write_text(f"id,fold,cell_type,well\n{rows}\n")
-    assert read_facts(tmp_path, 300, 5).folds == 3
+    assert read_facts(tmp_path, 300).folds == 3
 
 
 def test_a_folder_without_cells_or_labels(tmp_path: Path, own_competition: Path) -> None:
     write_labelled(tmp_path, About(("a",)), [Labelled("x", np.zeros((9, 9), np.uint8), Instances.empty(9, 9))])
     with pytest.raises(InputError, match="no image has a cell"):
-        read_facts(tmp_path, 300, 5)
+        read_facts(tmp_path, 300)
     with pytest.raises(InputError, match="not found"):
-        read_facts(tmp_path / "nothing", 300, 5)
+        read_facts(tmp_path / "nothing", 300)
     shutil.rmtree(own_competition / "train")
     with pytest.raises(InputError, match="train: not found"):
-        read_facts(own_competition, 300, 5)
+        read_facts(own_competition, 300)
 
 
 def test_sizes_are_described() -> None:

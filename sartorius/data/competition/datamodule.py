@@ -116,7 +116,7 @@ class SupervisedDataModule(LabelledDataModule):
                 "need one of each"
             )
         if self.competition.has_wells or self.chosen_val_images is not None:
-            check_leak(train, val, self.competition.wells)
+            check_leak(train, val, self.competition.wells, self.competition.well_name)
         return train, val
 
     def _build_datasets(self) -> None:

@@ -136,6 +136,11 @@ class Competition(AnnotatedImages):
         """Image -> plate well; an image whose well is not known is its own well."""
         return {image_id: record.well or image_id for image_id, record in self.images.items()}
 
+    @property
+    def well_name(self) -> str:
+        """What must not lie in two folds, in words: `group` of own labels, else `plate well`."""
+        return "plate well" if self.about is None else "group"
+
     def runs(self, image_id: str) -> rle.Runs:
         """Return the runs of the image's cells in the order of train.csv; raises InputError naming row and image."""
         return parse_runs(self.record(image_id), self.csv)

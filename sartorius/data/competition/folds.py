@@ -5,10 +5,14 @@ score (by 0.0055 on this competition).
 
 A folder with a dataset.json, which grows as people label, keeps its folds in a file of its own: an image that has a
 fold stays there (`extend_folds`), so that weights of fold k never see a validation image of fold k in a later round.
+Its column `of` holds the number of folds, as images that are removed may leave a fold empty.
 """
 
 from __future__ import annotations
 
+import logging
+import re
+import shlex
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,19 +30,20 @@ from sartorius.structures.arrays import Ints
 
 COLUMNS = ("id", "fold", "cell_type", "well")
 FILE = "folds.csv"  # in a folder with a dataset.json
-_REMEDY = "python -m sartorius.prepare"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Folds:
-    """Validation fold of every labelled image. `table` has the columns id, fold, cell_type, well."""
+    """Validation fold of every labelled image. `table` has the columns id, fold, cell_type, well, of own labels of."""
 
     table: pd.DataFrame
 
     @property
     def n_folds(self) -> int:
         """Folds count from 0 to n_folds - 1."""
-        return int(self.table["fold"].max()) + 1
+        return _count(self.table)
 
     def split(self, fold: int | str) -> tuple[list[str], list[str]]:
         """Return (training images, validation images) of a fold, sorted ids; raises InputError for an unknown fold."""
@@ -77,16 +82,17 @@ def extend_folds(competition: Competition, n_folds: int, seed: int, path: Path) 
     """
     ids = competition.ids
     before: dict[str, int] = {}
+    count = 0
     if path.is_file():
-        table = _read(path)
+        table = _read(path, _command(competition, path))
+        count = _count(table)
         fold_of = dict(zip(table["id"], table["fold"], strict=True))
         kept = {image_id: fold_of[image_id] for image_id in ids if image_id in fold_of}
-        check_wells(kept, competition.wells, path)
+        check_wells(kept, competition, path)
         before = {competition.wells[image_id]: fold for image_id, fold in kept.items()}
-    count = max(before.values(), default=-1) + 1
     if len(before) <= count:
         count = max(count, min(n_folds, len({competition.wells[image_id] for image_id in ids})))
-    return _table(competition, assign_image_folds(competition, ids, count, seed, before, least=1))
+    return _table(competition, assign_image_folds(competition, ids, count, seed, before, least=1), count)
 
 
 def update_folds(root: Path, n_folds: int, seed: int = 0) -> Folds:
@@ -104,19 +110,28 @@ def update_folds(root: Path, n_folds: int, seed: int = 0) -> Folds:
 def choose_folds(competition: Competition, n_folds: int, seed: int, file: str | Path | None) -> Folds:
     """Read the folds of a file, else those that the folder keeps itself, else assign `n_folds` folds by the seed.
 
-    A file has its own number of folds. Raises InputError as `read_folds` and `make_folds` do.
+    A file has its own number of folds; where another one was asked for, this is logged. Raises InputError as
+    `read_folds` and `make_folds` do.
     """
     own = competition.root / FILE
     if file is None and competition.about is not None and own.is_file():
-        return read_folds(own, competition, f"python -m sartorius.prepare data.root={competition.root}")
+        folds = read_folds(own, competition)
+        if n_folds != folds.n_folds != len({*competition.wells.values()}):
+            log.warning("%s has %d folds, data.n_folds=%d is not applied", own, folds.n_folds, n_folds)
+        return folds
     return make_folds(competition, n_folds, seed) if file is None else read_folds(file, competition)
 
 
-def _table(competition: Competition, fold: Ints) -> Folds:
+def _count(table: pd.DataFrame) -> int:
+    return int(table["of"].iloc[0] if "of" in table and len(table) else table["fold"].max() + 1)
+
+
+def _table(competition: Competition, fold: Ints, of: int | None = None) -> Folds:
     ids = competition.ids
     types = [competition.cell_type(image_id) for image_id in ids]
     shown = [competition.wells[image_id] if competition.has_wells else "" for image_id in ids]
-    return Folds(pd.DataFrame({"id": ids, "fold": fold, "cell_type": types, "well": shown}))
+    columns = {"id": ids, "fold": fold, "cell_type": types, "well": shown}
+    return Folds(pd.DataFrame(columns if of is None else {**columns, "of": of}))
 
 
 def assign_image_folds(
@@ -133,13 +148,13 @@ def assign_image_folds(
     return assign_folds(wells, types, [len(record) for record in records], n_folds, seed, before, least)
 
 
-def read_folds(path: str | Path, competition: Competition, remedy: str = _REMEDY) -> Folds:
+def read_folds(path: str | Path, competition: Competition) -> Folds:
     """Read a fold file of exactly these labelled images.
 
-    remedy: the command that writes it. Raises InputError where the file is missing or malformed, names other images, or
-    a well lies in two folds.
+    Raises InputError where the file is missing or malformed, names other images, or a well lies in two folds.
     """
-    table = _read(path)
+    remedy = _command(competition, path)
+    table = _read(path, remedy)
     listed, labelled = set(table["id"]), set(competition.ids)
     for names, what in ((labelled - listed, "lacks"), (listed - labelled, "also names")):
         if names:
@@ -147,29 +162,42 @@ def read_folds(path: str | Path, competition: Competition, remedy: str = _REMEDY
                 f"{path}: {what} {len(names)} images ({', '.join(sorted(names)[:3])}) compared with "
                 f"{competition.csv}; it was made for other images: write it again with `{remedy}`"
             )
-    numbers = {*table["fold"]}
-    if remedy == _REMEDY and (empty := sorted({*range(max(numbers) + 1)} - numbers)):
-        raise InputError(f"{path}: no image in fold {empty[0]}; folds count from 0 without gaps")
     if competition.has_wells:
-        check_wells(dict(zip(table["id"], table["fold"], strict=True)), competition.wells, path)
+        check_wells(dict(zip(table["id"], table["fold"], strict=True)), competition, path)
     return Folds(table)
 
 
-def _read(path: str | Path) -> pd.DataFrame:
-    """Read the rows of a fold file, sorted by id, `fold` as int."""
+def _command(competition: Competition, path: str | Path) -> str:
+    """Return the command that writes a fold file."""
+    own = competition.about is not None and Path(path) == competition.root / FILE
+    options = [f"data.root={competition.root}", *([] if own else [f"fold_file={path}"])]
+    return shlex.join(["python", "-m", "sartorius.prepare", *options])
+
+
+def _read(path: str | Path, remedy: str) -> pd.DataFrame:
+    """Read the rows of a fold file, sorted by id, `fold` and `of` as int."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such fold file; write one with `{_REMEDY}`") from None
+        raise InputError(f"{path}: no such fold file; write one with `{remedy}`") from None
     except (pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a readable fold file ({error}); write it again with `{_REMEDY}`") from error
+        raise InputError(f"{path}: not a readable fold file ({error}); write it again with `{remedy}`") from error
     if missing := [column for column in COLUMNS[:2] if column not in table]:
         raise InputError(f"{path}: no column {', '.join(missing)}; expected {', '.join(COLUMNS)}")
     _check_rows(path, table)
-    return table.assign(fold=table["fold"].astype(int)).sort_values("id", ignore_index=True)
+    table = table.astype({column: int for column in ("fold", "of") if column in table})
+    if "of" not in table and (empty := sorted({*range(table["fold"].max() + 1)} - {*table["fold"]})):
+        raise InputError(f"{path}: no image in fold {empty[0]}; folds count from 0 without gaps")
+    return table.sort_values("id", ignore_index=True)
 
 
 def _check_rows(path: str | Path, table: pd.DataFrame) -> None:
+    if "of" in table:
+        numbers = sorted({*table["of"]})
+        if len(numbers) > 1 or not all(re.fullmatch("[1-9][0-9]{0,5}", text) for text in numbers):
+            raise InputError(
+                f"{path}: column of holds {', '.join(numbers[:3])}; expected the number of folds, the same in all rows"
+            )
     row = np.arange(2, len(table) + 2)
     bad, again = ~table["fold"].str.fullmatch("[0-9]{1,6}").to_numpy(bool), table["id"].duplicated().to_numpy(bool)
     folds, ids = table["fold"], table["id"]
@@ -180,6 +208,11 @@ def _check_rows(path: str | Path, table: pd.DataFrame) -> None:
                 for r, f in zip(row[bad], folds[bad], strict=True)
             ),
             *(
+                f"{path} row {r}: fold {f}, but there are folds 0 to {int(of) - 1}; correct it"
+                for r, f, of in zip(row[~bad], folds[~bad], table["of"][~bad] if "of" in table else (), strict=False)
+                if int(f) >= int(of)
+            ),
+            *(
                 f"{path} row {r}: image {i} a second time; an image has one fold"
                 for r, i in zip(row[again], ids[again], strict=True)
             ),
@@ -187,20 +220,23 @@ def _check_rows(path: str | Path, table: pd.DataFrame) -> None:
     )
 
 
-def check_wells(fold_of: Mapping[str, int], wells: Mapping[str, str], path: str | Path) -> None:
+def check_wells(fold_of: Mapping[str, int], competition: Competition, path: str | Path) -> None:
     """Raise InputError where a plate well lies in two folds."""
+    wells, name = competition.wells, competition.well_name
     first: dict[str, str] = {}
     for image_id, fold in fold_of.items():
         other = first.setdefault(wells[image_id], image_id)
         if fold_of[other] != fold:
             raise InputError(
-                f"{path}: images {other} (fold {fold_of[other]}) and {image_id} (fold {fold}) are of one plate well "
-                f"'{wells[image_id]}', which flatters scores; correct the groups, or delete the file, write it with "
-                "`python -m sartorius.prepare` and train from new weights"
+                f"{path}: images {other} (fold {fold_of[other]}) and {image_id} (fold {fold}) are of one "
+                f"{name} '{wells[image_id]}', which flatters scores; correct the {name}s in train.csv, or delete the "
+                f"file, write it with `{_command(competition, path)}` and train from new weights"
             )
 
 
-def check_leak(training: Collection[str], validation: Collection[str], wells: Mapping[str, str]) -> None:
+def check_leak(
+    training: Collection[str], validation: Collection[str], wells: Mapping[str, str], well_name: str = "plate well"
+) -> None:
     """Raise InputError where a validation image, or its plate well, is also trained on."""
     trained = {wells[image_id]: image_id for image_id in training}
     for image_id in validation:
@@ -208,6 +244,6 @@ def check_leak(training: Collection[str], validation: Collection[str], wells: Ma
             what = (
                 "is also a training image"
                 if image_id in training
-                else f"shares plate well '{wells[image_id]}' with {other}"
+                else f"shares {well_name} '{wells[image_id]}' with {other}"
             )
             raise InputError(f"validation image {image_id} {what}; the score would be flattered: leave one of them out")

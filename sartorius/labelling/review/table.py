@@ -61,13 +61,12 @@ def _need(qualities: Sequence[Quality], score: Floats, disagreement: Floats, see
 
 def _reasons(seen: Bools, score: Floats, disagreement: Floats, need: Floats, distance: Floats) -> list[str]:
     """Name in words what stands out in each image: it is in the upper third, and above the median."""
-    far = np.where(np.isnan(distance), np.inf, distance)
     phrases = {
         "no cells found": ~seen,
         "low predicted score": seen & np.isfinite(score) & _high(need),
         "models disagree": seen & _high(disagreement),
         "low scores of cells": seen & ~np.isfinite(score) & ~np.isfinite(disagreement) & _high(need),
-        "unlike the images before it": _high(far),
+        "unlike the images before it": _high(distance),
     }
     texts = ("; ".join(text for text, applies in phrases.items() if applies[k]) for k in range(len(seen)))
     return [text or "nothing stands out" for text in texts]
@@ -76,5 +75,5 @@ def _reasons(seen: Bools, score: Floats, disagreement: Floats, need: Floats, dis
 def _high(values: Floats) -> Bools:
     known = values[np.isfinite(values)]
     if not len(known):
-        return np.isposinf(values)
+        return np.zeros(len(values), bool)
     return (values >= np.quantile(known, 2 / 3)) & (values > np.median(known))

@@ -138,8 +138,10 @@ def test_file_that_tears_a_well_is_refused(own_competition: Path, tmp_path: Path
     (tmp_path / "folds.csv").write_text("\n".join(["id,fold,cell_type,well", *lines]))
     with pytest.raises(
         InputError, match=r"cort00 \(fold 0\) and cort01 \(fold 1\) are of one plate well 'cort\[x\]_A1'"
-    ):
+    ) as told:
         read_folds(tmp_path / "folds.csv", competition)
+    command = f"python -m sartorius.prepare data.root={own_competition} fold_file={tmp_path / 'folds.csv'}"
+    assert f"write it with `{command}`" in str(told.value)
     with pytest.raises(InputError, match="no such fold file"):
         read_folds(tmp_path / "none.csv", competition)
 

@@ -13,7 +13,7 @@ from sartorius.data.competition.about import About
 from sartorius.data.competition.datamodule import SupervisedDataModule, validation_data
 from sartorius.data.competition.fold_assignment import assign_folds
 from sartorius.data.competition.folder import Competition
-from sartorius.data.competition.folds import FILE, Folds, make_folds, read_folds, update_folds
+from sartorius.data.competition.folds import FILE, Folds, choose_folds, make_folds, read_folds, update_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.provenance import KEY, check_start, note
 from sartorius.errors import InputError
@@ -135,12 +135,57 @@ def test_a_file_older_than_the_images_is_refused_and_prepare_brings_it_up_to_dat
     assert folds.n_folds == 5  # as four wells were four folds, the default of prepare made a fifth
 
 
+def test_a_slip_in_the_file_is_named_and_a_fold_that_lost_its_images_is_none(tmp_path: Path) -> None:
+    add(tmp_path, [f"a{n}" for n in range(8)])
+    before = update_folds(tmp_path, 4)
+    text = (tmp_path / FILE).read_text()
+    assert text.startswith("id,fold,cell_type,well,of\n") and text.count(",4\n") == 8
+    competition = Competition(tmp_path, ABOUT.cell_types)
+    slip = text.replace(f"a3,{fold_of(before)['a3']},", "a3,22,")
+    for changed, message in (
+        (slip, "row 5: fold 22, but there are folds 0 to 3; correct it"),
+        (slip.replace(",4\n", "\n").replace(",of\n", "\n"), "no image in fold 4; folds count from 0 without gaps"),
+        (text.replace(",4\n", ",5\n", 1), "column of holds 4, 5; expected the number of folds"),
+        (text.replace(",4\n", ",x\n"), "column of holds x; expected the number of folds"),
+    ):
+        (tmp_path / FILE).write_text(changed)
+        for action in (lambda: read_folds(tmp_path / FILE, competition), lambda: update_folds(tmp_path, 4)):
+            with pytest.raises(InputError, match=message):
+                action()
+    (tmp_path / FILE).write_text(text)
+    last = [name for name, fold in fold_of(before).items() if fold == 3]
+    rows = (tmp_path / "train.csv").read_text().splitlines()
+    (tmp_path / "train.csv").write_text("\n".join(row for row in rows if row.split(",")[0] not in last) + "\n")
+    with pytest.warns(UserWarning, match="without a row"):
+        assert update_folds(tmp_path, 4).n_folds == 4
+    for name in last:
+        (tmp_path / "train" / f"{name}.png").unlink()
+    add(tmp_path, ["b9"])
+    assert fold_of(update_folds(tmp_path, 4))["b9"] == 3
+
+
+def test_another_number_of_folds_than_the_folder_s_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    add(tmp_path, [f"a{n}" for n in range(4)])
+    update_folds(tmp_path, 5)
+    competition = Competition(tmp_path, ABOUT.cell_types)
+    assert choose_folds(competition, 5, 0, None).n_folds == 4 and not caplog.text, "for want of images"
+    add(tmp_path, [f"a{n}" for n in range(6)])
+    update_folds(tmp_path, 5)
+    competition = Competition(tmp_path, ABOUT.cell_types)
+    assert choose_folds(competition, 5, 0, None).n_folds == 5 and not caplog.text
+    assert choose_folds(competition, 3, 0, None).n_folds == 5
+    assert "folds.csv has 5 folds, data.n_folds=3 is not applied" in caplog.text
+
+
 def test_groups_that_join_two_folds_are_refused(tmp_path: Path) -> None:
     add(tmp_path, ["a0", "a1"])
     update_folds(tmp_path, 2)
     add(tmp_path, ["a0", "a1"], {"a0": "dish", "a1": "dish"})
-    with pytest.raises(InputError, match=r"of one plate well 'dish'.*correct the groups, or delete the file"):
+    with pytest.raises(
+        InputError, match=r"of one group 'dish'.*correct the groups in train.csv, or delete the f"
+    ) as told:
         update_folds(tmp_path, 2)
+    assert f"write it with `python -m sartorius.prepare data.root={tmp_path}` and train" in str(told.value)
 
 
 def round_of(root: Path, fold: int) -> SupervisedDataModule:

@@ -63,7 +63,10 @@ def base_of(images: str | Sequence[str]) -> Path:
 
 
 def expanded(name: str) -> tuple[Path, list[Path]]:
-    """Return the folder that ids count from, and what a name stands for: itself or the matches of a glob."""
+    """Return the folder that ids count from, and what a name stands for: itself or the matches of a glob.
+
+    Those are files, or folders where no file matches.
+    """
     path = Path(name)
     if path.exists():
         walked = path.is_dir() and not zarr_images.is_image(path)
@@ -72,9 +75,10 @@ def expanded(name: str) -> tuple[Path, list[Path]]:
         raise InputError(f"{name}: no such file or folder of images")
     fixed = Path(*[part for k, part in enumerate(path.parts) if not glob.has_magic("".join(path.parts[: k + 1]))])
     matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-    if not (matches := [match for match in matches if match.is_file() or zarr_images.is_image(match)]):
+    files = [match for match in matches if match.is_file() or zarr_images.is_image(match)]
+    if not matches:
         raise InputError(f"{name}: no file has such a name")
-    return fixed, matches
+    return fixed, files or matches
 
 
 def _walk(folder: Path, output: Path | None, seen: set[Path]) -> Iterator[Path]:

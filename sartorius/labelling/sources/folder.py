@@ -21,6 +21,7 @@ from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, collected, raise_all
 from sartorius.files import atomic_path
+from sartorius.labelling.sources.cell_folders import joined
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape
 from sartorius.labelling.sources.marked import EVERYTHING, MarkedRegions, RegionOptions
 from sartorius.labelling.sources.masks import BINARY
@@ -87,7 +88,9 @@ def import_folder(
     files = {path: files[path] for path in outside(root, files)} or files
     source, others = open_images(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
-    work = _Import(root, source, match(named_files, open_files(files, binary)), base_of(images), existing)
+    work = _Import(
+        root, source, match(named_files, joined(open_files(files, binary), named_files)), base_of(images), existing
+    )
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels, group)
@@ -135,7 +138,11 @@ class _Import:
             with collected(problems):
                 pixels, reason = self.source.load_and_reason(image_id)
                 self.changed.update([reason] if reason else [])
-                if reason and np.isin(pixels, (0, 255)).mean() > _SATURATED and self.source.levels.levels != "range":
+                if (
+                    reason
+                    and np.isin(np.asarray(pixels), (0, 255)).mean() > _SATURATED
+                    and self.source.levels.levels != "range"
+                ):
                     self.saturated.append(image_id)
                 if image_id in self.matched.labels:
                     image = self.named(image_id)

@@ -174,7 +174,7 @@ def _scores(files: Sequence[ImageFile], entries: Sequence[LabelEntry]) -> Iterat
     by_name: dict[str, list[tuple[int, PurePath]]] = defaultdict(list)
     for number, entry in enumerate(entries):
         for name in entry.names:
-            for key in _keys(name, entry.affixes):
+            for key in keys_of(name, entry.affixes):
                 by_name[key].append((number, name))
     for place, file in enumerate(files):
         scores: dict[int, Score] = {}
@@ -184,7 +184,8 @@ def _scores(files: Sequence[ImageFile], entries: Sequence[LabelEntry]) -> Iterat
         yield from ((score, place, number) for number, score in scores.items())
 
 
-def _keys(name: PurePath, affixes: tuple[str, str]) -> set[str]:
+def keys_of(name: PurePath, affixes: tuple[str, str]) -> set[str]:
+    """Return what an image may be called whose labels have this name."""
     stem = stem_of(name)
     return {key for inner in (stem, without(stem, affixes)) for key in (inner, *_shorter(inner))}
 

@@ -27,8 +27,8 @@ from sartorius.structures.rle_readings import shape_hint
 _SIZED: Mapping[str, Callable[[Path, int, int], dict[str, Any]]] = {
     ".zip": rois.read, ".roi": rois.read, ".geojson": geojson.read, ".txt": outlines.read
 }  # fmt: skip
-_IMAGES = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
-KNOWN = (*_IMAGES, ".npy", *_SIZED, ".json", ".csv")
+IMAGES = (".tif", ".tiff", ".png", ".bmp", ".jpg", ".jpeg")
+KNOWN = (*IMAGES, ".npy", *_SIZED, ".json", ".csv")
 
 
 def open_entries(path: Path, binary: str, affixes: tuple[str, str] = ("", "")) -> Iterator[LabelEntry]:
@@ -42,7 +42,7 @@ def open_entries(path: Path, binary: str, affixes: tuple[str, str] = ("", "")) -
         yield from _of_csv(path)
     elif suffix == ".json":
         yield from _of_coco(path, affixes)
-    elif suffix in _IMAGES:
+    elif suffix in IMAGES:
         yield LabelEntry(path, (path,), partial(masks.read_image, path, binary), affixes)
     elif suffix == ".npy":
         yield LabelEntry(path, (path,), partial(masks.read_numpy, path, binary), affixes)

@@ -414,3 +414,38 @@ def test_old_cellpose_files(tmp_path: Path) -> None:
         InputError, match=r"a_seg\.npy: outlines without `masks`; open it in Cellpose and save it again"
     ):
         read(tmp_path, str(path))
+
+
+@pytest.mark.parametrize("labels", ["*/masks/*.png", "*/masks"])
+def test_a_folder_of_masks_of_one_cell_each_is_the_labels_of_the_image_beside_it(tmp_path: Path, labels: str) -> None:
+    """As in the Data Science Bowl of 2018; also for an image with a single cell."""
+    expected = {}
+    for seed, name in enumerate(["aa", "bb"]):
+        one = drawn(seed, True)
+        one = one if seed else one.select(np.arange(len(one)) < 1)
+        (tmp_path / "raw" / name / "images").mkdir(parents=True)
+        (tmp_path / "raw" / name / "masks").mkdir()
+        write_image(tmp_path / "raw" / name / "images" / f"{name}.tif", one)
+        for k in range(len(one)):
+            mask = one.select(np.arange(len(one)) == k).foreground().astype(np.uint8) * 255
+            cv2.imwrite(str(tmp_path / "raw" / name / "masks" / f"{'xyz'[k % 3]}{k:03}.png"), mask)
+        expected[f"{name}__images__{name}"] = {mask.tobytes() for mask in masks_of(one)}
+    images, labels = f"{tmp_path}/raw/*/images/*.tif", f"{tmp_path}/raw/{labels}"
+    imported = import_folder(tmp_path / "mine", images, labels)
+    competition = found(tmp_path)
+    assert not [note for note in imported.notes if "without" in note]
+    got = {image_id: {mask.tobytes() for mask in masks_of(competition.instances(image_id))} for image_id in expected}
+    assert got == expected and len(competition.record("aa__images__aa")) == 1
+    (tmp_path / "raw" / "aa" / "masks" / "x000.png").unlink()
+    write_labels(tmp_path / "raw" / "aa" / "masks", "_masks.tif", {"other": drawn(0)})
+    import_folder(tmp_path / "third", images, labels.replace(".png", ".*"))
+    assert len(Competition(tmp_path / "third", ("cell",)).record("aa__images__aa")) == len(drawn(0))
+    two = np.zeros((60, 90), np.uint8)
+    two[2:9, 2:9], two[20:29, 20:29] = 1, 2
+    cv2.imwrite(str(tmp_path / "raw" / "bb" / "masks" / "x000.png"), two)
+    with pytest.raises(InputError, match=r"x000\.png: 2 values, in a folder of masks of one cell each"):
+        import_folder(tmp_path / "other", images, labels)
+
+
+def masks_of(instances: Instances) -> list[np.ndarray]:
+    return [instances.select(np.arange(len(instances)) == k).foreground() for k in range(len(instances))]

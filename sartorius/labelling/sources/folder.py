@@ -40,7 +40,7 @@ from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 
 EXISTING = ("refuse", "replace", "keep")
-_SATURATED = 0.001  # share of an image's pixels
+_WHITE = 0.001  # share of an image's pixels
 _NO_GROUPS = (
     "no group=PATTERN: each image is a group of its own, and scores flatter where images of one dish or field lie in "
     "several folds"
@@ -88,9 +88,8 @@ def import_folder(
     files = {path: files[path] for path in outside(root, files)} or files
     source, others = open_images(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
-    work = _Import(
-        root, source, match(named_files, joined(open_files(files, binary), named_files)), base_of(images), existing
-    )
+    entries = joined(open_files(files, binary), named_files)
+    work = _Import(root, source, match(named_files, entries), base_of(images), existing)
     work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels, group)
@@ -138,12 +137,8 @@ class _Import:
             with collected(problems):
                 pixels, reason = self.source.load_and_reason(image_id)
                 self.changed.update([reason] if reason else [])
-                if (
-                    reason
-                    and np.isin(np.asarray(pixels), (0, 255)).mean() > _SATURATED
-                    and self.source.levels.levels != "range"
-                ):
-                    self.saturated.append(image_id)
+                white = self.source.levels.levels != "range" and np.isin(np.asarray(pixels), (0, 255)).mean() > _WHITE
+                self.saturated += [image_id] if reason and white else []
                 if image_id in self.matched.labels:
                     image = self.named(image_id)
                     self.labels[image_id] = labels = self._read_labels(image)
@@ -246,7 +241,7 @@ class _Import:
         if self.changed:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.changed.most_common())
             yield f"grey levels of {self.changed.total()} images were brought to those of the training: {reasons}"
-        white = f"images with more than {_SATURATED:.1%} of their pixels turned white or black"
+        white = f"images with more than {_WHITE:.1%} of their pixels turned white or black"
         yield from named(f"{white}; levels=range keeps them apart", self.saturated)
         sizes = sorted({str(self.source.entries[image_id].pixel_size) for image_id in self.labels})
         if len(sizes) > 1:

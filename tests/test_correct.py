@@ -112,7 +112,7 @@ def test_from_nothing_and_once_more(run: Callable[..., Path], tiny_competition: 
     assert roifile.roiread(out / "to_correct" / "test00.zip") == []
     rewrite(out / "to_correct" / "test00.zip", [polygon([[0, 0], [64, 0], [64, 48], [0, 48]], "checked")])
     run("tool=fiji", "detections=null", "cell_types=[neuron,glia]", f"images={tiny_competition / 'test'}")
-    assert Competition(out, ("neuron", "glia")).cell_type("test00") == "neuron"
+    assert Competition(out, ("neuron", "glia")).cell_type("test00") == "", "no cells, so of no type"
     cfg = wiring.compose("correct", [f"images={out / 'train'}", f"output={out}"])
     session = build_session(cfg)
     assert session.queue == ["test00"] and session.about.cell_types == ("neuron", "glia")

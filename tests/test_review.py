@@ -14,11 +14,14 @@ import pytest
 from PIL import Image
 
 from sartorius import review
+from sartorius.data.competition.about import About
 from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.errors import InputError
 from sartorius.labelling.review.table import COLUMNS
 from sartorius.running import wiring
 from sartorius.structures.detections import Detections, DetectionsFolder
+from sartorius.structures.instances import Instances
 from tests.reports.folders import POST, imperfect
 
 Run = Callable[..., pd.DataFrame]
@@ -91,6 +94,27 @@ def test_the_scores_are_those_of_evaluate(oof: str, tiny_competition: Path) -> N
         cells = post(imperfect(truth, image_id)).instances
         expected = average_precision_per_image(image_row(0, cells, truth.instances(image_id))[None])[0]
         assert found[image_id] == pytest.approx(expected)
+
+
+def test_cells_count_by_their_own_types_and_images_without_any_by_none(tmp_path: Path) -> None:
+    """Perfect detections of a folder of own labels, which mixes types in an image."""
+    from sartorius.running import scoring
+    from sartorius.running.saved_cells import SavedCells
+
+    masks = np.zeros((3, 48, 64), bool)
+    for k in range(3):
+        masks[k, 2:12, 4 + 20 * k : 16 + 20 * k] = True
+    cells, types = Instances.from_masks(masks, [0, 0, 1]), ("shsy5y", "astro", "cort")
+    grey, none = np.full((48, 64), 99, np.uint8), Instances.empty(48, 64)
+    write_labelled(tmp_path / "mine", About(types), [Labelled("x", grey, cells), Labelled("blank", grey, none)])
+    truth = Competition(tmp_path / "mine", types)
+    found = Detections.from_instances("x", cells, np.full(3, 0.9, np.float32), cell_type_names=types)
+    saved = SavedCells([write(tmp_path / "d", [found, Detections.empty("blank", 48, 64)])], truth=truth)
+    once = {"samples": 2, "seed": 0, "level": 0.5}
+    numbers = scoring.score(truth, scoring.from_detections(saved, truth, truth.ids), once).numbers
+    assert (numbers["box_ap_shsy5y"], numbers["box_ap_astro"]) == (pytest.approx(1), pytest.approx(1))
+    assert numbers["mask_ap"] == pytest.approx(1) and numbers["competition_map_astro"] is None
+    assert numbers["competition_map_shsy5y"] == pytest.approx(1), "of x alone, whose cells are mostly of this type"
 
 
 def test_several_models_disagree(run: Run, predicted: str, tiny_competition: Path, tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ from sartorius.structures.rle_readings import shape_hint
 class LabelledImage:
     """The rows of one image.
 
-    cell_type: of most of its cells (the first of equals); of the row without annotation where there are none.
+    cell_type: of most of its cells (the first of equals); of the row without annotation where there are none,
+    which of own labels may be "", not known.
     annotations, types: of each cell.  unlabelled: annotations of the regions that nobody has labelled.
     rows, unlabelled_rows: line numbers of the csv file (the header is line 1).  well: must not lie in two folds.
     """
@@ -80,7 +81,7 @@ class AnnotatedImages:
         return parse_ignored(self.record(image_id), self.csv)
 
     def cell_type(self, image_id: str) -> str:
-        """Return the name of the image's cell type."""
+        """Return the name of the image's cell type, "" where it is not known."""
         return self.record(image_id).cell_type
 
 
@@ -101,8 +102,9 @@ def labelled_image(
     """
     record = record_of(image_id, rows, csv, path, mixed)
     types = zip(record.types or (record.cell_type,), record.rows, strict=True)
-    if unknown := [(name, row) for name, row in types if name not in cell_type_names]:
-        own = ",".join(name for name in dict.fromkeys(types_of_file) if name != UNLABELLED)
+    allowed = ("", *cell_type_names) if mixed and not record.types else cell_type_names
+    if unknown := [(name, row) for name, row in types if name not in allowed]:
+        own = ",".join(name for name in dict.fromkeys(types_of_file) if name not in ("", UNLABELLED))
         raise InputError(
             f"{csv} row {unknown[0][1]}: image {image_id} has cell type '{unknown[0][0]}', expected one "
             f"of {', '.join(cell_type_names)}; correct the rows, or give your own types: cell_types=[{own}]"

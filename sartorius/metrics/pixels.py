@@ -96,7 +96,7 @@ def per_image_table(rows: Ints, bce: Floats, images: Sequence[str], cell_types: 
 def print_table(title: str, table: pd.DataFrame) -> None:
     """Print the means over images of a `per_image_table`, a line for all and one for each cell type in it."""
     rows = []
-    for kind in ("all", *sorted(set(table.cell_type))):
+    for kind in ("all", *sorted({*table.cell_type} - {""})):
         part = table if kind == "all" else table[table.cell_type == kind]
         mean = part[part.columns[2:]].mean()
         plain = [f"{mean[name]:.4f}" for name in ("bce", "iou", "dice")]

@@ -119,7 +119,9 @@ def from_detections(saved: SavedCells, truth: Competition, images: Sequence[str]
         types = np.array([positions.get(name, len(positions)) for name in detections.cell_type_names], dtype=np.int64)
         known = types[detections.cell_types] < len(positions)
         ignored = truth.ignored(image_id)
-        real = Instances.from_runs(annotated, np.full(annotated.count, positions[truth.record(image_id).cell_type]))
+        real = Instances.from_runs(
+            annotated, np.array([positions[name] for name in truth.record(image_id).types], np.int64)
+        )
         boxes.update(
             place[image_id], detections.boxes[known], detections.scores[known],
             types[detections.cell_types][known], real.boxes, real.cell_types, ignored,

@@ -27,6 +27,7 @@ from sartorius.structures.progress import progress_bar
 
 DUPLICATE_IOU = 0.9  # two cells of an image that overlap more are one cell annotated twice
 _BACKGROUND = 0.5  # share of an image
+_NO_TYPE = "no cells"  # where the type of an image without cells is not known
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Audit:
         if self.cleaning is not None:
             parts.append(_section("What the configured cleaning changes in training truth", self.cleaning.frame()))
         if folds is not None:
-            table = pd.crosstab(folds.table["fold"], folds.table["cell_type"])
+            table = pd.crosstab(folds.table["fold"], folds.table["cell_type"].replace("", _NO_TYPE))
             parts.append(_section("Folds: images of each type", table))
         parts.append(listing("Problems (their images are not used)", self.problems))
         parts.append(listing("Notes", self.notes))
@@ -103,7 +104,7 @@ def measure(competition: Competition, image_id: str, image: GreyImage, instances
     iou = shared / np.maximum(areas[first] + areas[second] - shared, 1)
     shapes = np.array([faults_of(instances.crop_mask(k)[2]) for k in range(len(instances))], bool).reshape(-1, 4)
     return {
-        "id": image_id, "cell_type": record.cell_type, "well": record.well or "",
+        "id": image_id, "cell_type": record.cell_type or _NO_TYPE, "well": record.well or "",
         "width": record.width, "height": record.height, "grey_mean": round(float(image.mean()), 2),
         "grey_std": round(float(image.std()), 2), "cells": len(record), "layers": len(instances.layers),
         "covered": round(float(instances.foreground().mean()), 4),

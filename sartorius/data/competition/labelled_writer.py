@@ -27,8 +27,8 @@ class Labelled:
     """One image to write.
 
     image: uint8 [H, W].  instances: its cells, whose types count in `About.cell_types`.  cell_type: of an image without
-    cells; "" is the first.  group: must not lie in two folds; "" for the image alone.  ignored: pixels that nobody has
-    labelled, bool [H, W]; None for none.
+    cells; "" where it is not known.  group: must not lie in two folds; "" for the image alone.  ignored: pixels that
+    nobody has labelled, bool [H, W]; None for none.
     """
 
     image_id: str
@@ -87,7 +87,7 @@ def rows_of(root: Path, about: About, image: Labelled) -> pd.DataFrame:
         (text, about.cell_types[number])
         for text, number in zip(image.instances.to_rles(), image.instances.cell_types.tolist(), strict=True)
     ]
-    rows = rows or [("", image.cell_type or about.cell_types[0])]
+    rows = rows or [("", image.cell_type)]
     if image.ignored is not None and image.ignored.any():
         rows.append((rle.format(rle.from_layers(image.ignored[None].astype(np.uint16), 1))[0], UNLABELLED))
     columns = dict.fromkeys(COLUMNS, "") | {"id": image.image_id, "width": str(width), "height": str(height)}

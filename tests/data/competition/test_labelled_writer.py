@@ -10,8 +10,10 @@ import torch
 
 from sartorius.data.cleaning import CleanedSource, Cleaning
 from sartorius.data.competition.about import About, read_about
+from sartorius.data.competition.audit import audit
 from sartorius.data.competition.cell_chunks import CellChunks
 from sartorius.data.competition.folder import Competition
+from sartorius.data.competition.folds import update_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.dataset import InstanceDataset
 from sartorius.errors import InputError
@@ -65,6 +67,27 @@ def test_cleaned_cells_and_chunks_of_cells_know_unlabelled_pixels(tmp_path: Path
     chunks = CellChunks(competition, ["x"], [3], 2)
     chosen = [chunks[k][1].chosen for k in range(len(chunks))]
     assert len(chosen) == 2 and sorted(torch.cat([c for c in chosen if c is not None]).tolist()) == [0, 1, 2]
+
+
+def test_an_image_without_cells_has_no_type_unless_one_is_given(tmp_path: Path) -> None:
+    """It counts neither in the audit nor in the scores of a type."""
+    empty, grey = Instances.empty(40, 50), np.zeros((40, 50), np.uint8)
+    grey[0, 0] = 9
+    images = [Labelled("blank", grey, empty), Labelled("told", grey + 1, empty, cell_type="long"), labelled("x")]
+    write_labelled(tmp_path, ABOUT, images)
+    competition = Competition(tmp_path, ("round", "long"))
+    competition.check()
+    assert [competition.cell_type(name) for name in competition.ids] == ["", "long", "long"]
+    page = audit(competition).text(update_folds(tmp_path, 3))
+    rows = [line.split()[:2] for line in page.splitlines() if line.startswith(("no cells", "long", "round"))]
+    assert ["long", "2"] in rows and not [row for row in rows if row[0] == "round"]
+    assert page.count("\nno cells ") == 2 and ["no", "cells"] in rows
+    data = InstanceDataset(competition, competition.ids)
+    assert len(data[0][1].ids) == 0 and data.others("blank") == []
+    text = (tmp_path / "train.csv").read_text().replace("told,,50,40,long", "told,,50,40,oval")
+    (tmp_path / "train.csv").write_text(text)
+    with pytest.raises(InputError, match="image told has cell type 'oval', expected one of round, long"):
+        Competition(tmp_path, ("round", "long"))
 
 
 def test_an_image_is_replaced_and_others_stay(tmp_path: Path) -> None:

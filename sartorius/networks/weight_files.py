@@ -13,8 +13,8 @@ from torch import Tensor
 
 from sartorius.errors import InputError
 from sartorius.networks import checkpoints
-from sartorius.networks.safe_pickle import read_pickle
 from sartorius.networks.torch_files import UnsafeFileError, check_tensors
+from sartorius.structures.safe_pickle import read_pickle
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ WHOLE = {"_target_": "sartorius.inference.windows.Whole"}
         "sartorius.networks.checkpoints.read_checkpoint",
         "sartorius.networks.weights.load_weights",
         "sartorius.networks.weight_files.read_weights",
-        "sartorius.networks.safe_pickle.read_pickle",
+        "sartorius.structures.safe_pickle.read_pickle",
         "sartorius.networks.backbones.get_model",  # downloads
         "sartorius.networks.encoders.timm",
         "sartorius.networks.encoders.timm.create_model",

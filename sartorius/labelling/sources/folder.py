@@ -88,9 +88,9 @@ def import_folder(
     files = {path: files[path] for path in outside(root, files)} or files
     source, others = open_images(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
-    entries = joined(open_files(files, binary), named_files)
-    work = _Import(root, source, match(named_files, entries), base_of(images), existing)
-    work.marked = marked.of(named_files, [work.named(image_id) for image_id in source.ids])
+    names = {image_id: NamedImage.within(base_of(images), image_id, source.path(image_id)) for image_id in source.ids}
+    matched = match(named_files, joined(open_files(files, binary), named_files))
+    work = _Import(root, source, names, matched, marked.of(named_files, list(names.values())), existing)
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
     about = work.describe(cell_types, reading, source.levels, group)
     notes = named("files among the images that are called as labels, left out", [path.name for path in others])
@@ -115,10 +115,10 @@ class _Import:
 
     root: Path
     source: FileImages
+    names: Mapping[str, NamedImage]
     matched: Matched
-    base: Path
+    marked: MarkedRegions | None
     existing: str
-    marked: MarkedRegions | None = None
     labels: dict[str, FoundLabels] = field(default_factory=dict)
     types: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
@@ -140,17 +140,12 @@ class _Import:
                 white = self.source.levels.levels != "range" and np.isin(np.asarray(pixels), (0, 255)).mean() > _WHITE
                 self.saturated += [image_id] if reason and white else []
                 if image_id in self.matched.labels:
-                    image = self.named(image_id)
+                    image = self.names[image_id]
                     self.labels[image_id] = labels = self._read_labels(image)
                     self.types[image_id] = types(image, labels)
                     of_stack = image.inner if of_file[image.path] > 1 else ""
                     self.groups[image_id] = group(image) if group is not None else labels.group or of_stack
         raise_all(problems)
-
-    def named(self, image_id: str) -> NamedImage:
-        """Name an image by all that a table may call it."""
-        path = self.source.path(image_id)
-        return NamedImage(image_id, path, path.absolute().relative_to(self.base.absolute()).as_posix())
 
     def _read_labels(self, image: NamedImage) -> FoundLabels:
         entry, plane, planes = self.matched.labels[image.image_id]

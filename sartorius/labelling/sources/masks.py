@@ -16,9 +16,9 @@ from sartorius.errors import InputError
 from sartorius.formats import labels
 from sartorius.labelling.sources.chains import within
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape, image_labels
-from sartorius.networks.safe_pickle import read_npy
 from sartorius.structures.arrays import AnyInts
 from sartorius.structures.instances import Instances
+from sartorius.structures.safe_pickle import read_npy
 
 BINARY = ("refuse", "components", "cell")
 _EIGHT = np.ones((3, 3), bool)

@@ -26,6 +26,11 @@ class NamedImage:
     path: Path
     inner: str
 
+    @classmethod
+    def within(cls, base: Path, image_id: str, path: Path) -> NamedImage:
+        """Name an image that lies in the folder `base` of all."""
+        return cls(image_id, path, path.absolute().relative_to(base.absolute()).as_posix())
+
     @property
     def names(self) -> tuple[str, ...]:
         """What a table may call it."""

@@ -17,7 +17,7 @@ import tifffile
 
 from sartorius.errors import InputError
 from sartorius.labelling.sources.folder import import_folder
-from sartorius.networks.safe_pickle import read_npy
+from sartorius.structures.safe_pickle import read_npy
 from tests.labelling.sources.test_formats import cellpose, drawn, write_image
 
 

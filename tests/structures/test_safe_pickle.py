@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sartorius.errors import InputError
-from sartorius.networks.safe_pickle import read_pickle
+from sartorius.structures.safe_pickle import read_pickle
 
 ARRAYS = {
     "matrix": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -42,8 +43,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     save_checkpoint(tmp_path / "best.ckpt")
     shutil.copy("best.ckpt", "other.zip")
-    needed = [line.partition(" ")[0] for line in metadata.requires("sartorius") or []]
-    names = {line.split(">")[0].split("<")[0].split("=")[0].split(";")[0] for line in needed}
+    names = {re.split(r"[^\w.-]", line)[0] for line in metadata.requires("sartorius") or []}
     (tmp_path / "freeze.txt").write_text("".join(f"{name}==9999\n" for name in sorted(names)))
     return tmp_path
 

@@ -52,7 +52,11 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
 def test_wheel_brings_the_program(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         (points,) = (file.read(name).decode() for name in file.namelist() if name.endswith("entry_points.txt"))
-    assert points.split() == ["[console_scripts]", "sartorius", "=", "sartorius.running.console:main"]
+    assert points.split("\n\n") == [
+        "[console_scripts]\nsartorius = sartorius.running.console:main",
+        "[napari.manifest]\nsartorius = sartorius.napari_plugin:napari.yaml\n",
+    ]
+    assert "sartorius/napari_plugin/napari.yaml" in names(wheel)
 
 
 def test_lock_has_no_addresses_and_no_paths() -> None:

@@ -88,8 +88,8 @@ OPTIONS: dict[str, list[str]] = {
 def test_an_output_that_another_process_writes(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(files, "_PATIENCE", 0.0)
-    is_file = name in ("browse", "export", "fit_filter", "pseudo_label", "report", "submit")
-    out = "out.html" if is_file else "out"
+    is_file = name in ("browse", "export", "fit_filter", "plan", "pseudo_label", "report", "submit")
+    out = "experiment/out.yaml" if name == "plan" else "out.html" if is_file else "out"
     with initialize_config_dir(str(wiring.CONF_DIR), version_base="1.3"):
         cfg = compose(name, [f"output={out}" if name != "train" else "run_dir=out", *OPTIONS.get(name, [])])
     with files.locked(out, inside=not is_file), pytest.raises(BlockingIOError, match="another process") as refused:

@@ -5,7 +5,7 @@
 #
 #   OUT=builtin [DATA=FOLDER] sh experiments/builtin.sh
 #
-# A stopped script goes on after the last command that ended well.
+# A stopped script goes on after the last command that ended well, and within a training.
 set -eu
 
 . "$(dirname "$0")/steps.sh"
@@ -13,9 +13,8 @@ out=${OUT:-builtin}
 
 step "$out/prepared" sartorius.prepare source=synthetic "paths.synthetic_dir=$out/images" \
     "source.images={cort: 110, shsy5y: 60, astro: 90}" source.unlabelled=0 source.test=1 seed=12 "output=$out/prepared"
-step "$out/run" sartorius.train experiment=unet_cpu data=synthetic "data.root=$out/images" data.n_folds=10 data.fold=0 \
-    data.train_repeats=4 trainer.max_epochs=40 trainer.check_val_every_n_epoch=40 "hydra.run.dir=$out/run" \
-    "leaderboard=$out/leaderboard.csv"
+fit "$out/run" experiment=unet_cpu data=synthetic "data.root=$out/images" data.n_folds=10 data.fold=0 \
+    data.train_repeats=4 trainer.max_epochs=40 trainer.check_val_every_n_epoch=40 "leaderboard=$out/leaderboard.csv"
 score=
 if [ -n "${DATA:-}" ]; then
     step "$out/predicted" sartorius.predict "checkpoint=$out/run/checkpoints/best.ckpt" "images=$DATA/train" \

@@ -43,7 +43,7 @@ def halves(truth: Competition, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         numbers = np.array(record.rows if len(record) else (), int)
         kept = table[table["row"].isin(numbers[part.kept])]
         kept = kept if len(kept) else table[:1].assign(annotation="")
-        region = rle.format(rle.from_layers(part.ignored[None].astype(np.uint16), 1))[0]
+        region = rle.of_mask(part.ignored)
         parts += [kept, table[:1].assign(annotation=region, cell_type=UNLABELLED)]
     both = pd.concat(parts, ignore_index=True).drop(columns="row")
     return both, both[both["cell_type"] != UNLABELLED]

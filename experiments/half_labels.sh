@@ -6,7 +6,7 @@
 #
 #   DATA=FOLDER OUT=half FOLDS=3 SEED=0 sh experiments/half_labels.sh [overrides of the trainings]
 #
-# A stopped script goes on after the last command that ended well.
+# A stopped script goes on after the last command that ended well, and within a training.
 set -eu
 
 here=$(dirname "$0")
@@ -28,8 +28,8 @@ for kind in full ignored dense; do
     if [ "$kind" = full ]; then root=$data; fi
     while [ "$fold" -lt "$folds" ]; do
         run=$out/$kind$fold
-        step "$run" sartorius.train experiment=unet_cpu "data.root=$root" "data.fold_file=$out/folds/folds.csv" \
-            "data.fold=$fold" "hydra.run.dir=$run" "leaderboard=$out/leaderboard.csv" "$@"
+        fit "$run" experiment=unet_cpu "data.root=$root" "data.fold_file=$out/folds/folds.csv" "data.fold=$fold" \
+            "leaderboard=$out/leaderboard.csv" "$@"
         found=$found${found:+,}$run/detections
         fold=$((fold + 1))
     done

@@ -25,6 +25,7 @@ from sartorius.running import building, wiring
 from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.detections import Detections, DetectionsFolder
 from tests.doubles import toy_config
+from tests.dying import BEFORE_THE_NAME
 from tests.postprocess.pipelines import saved
 from tests.postprocess.shapes import random_detections
 from tests.test_light_install import save_checkpoint
@@ -33,17 +34,6 @@ COMMANDS: dict[str, Any] = {"ensemble": ensemble, "predict": predict, "pseudo_la
 POST = saved(score=0.2, mask=0.5, box_nms=0.9, mask_nms=0.5, min_area=0)
 PICTURES = 40
 
-# A file that is about to get its name is written but not there yet: the worst moment.
-BEFORE_THE_NAME = """
-count, rename = 0, os.replace
-def dying(*paths):
-    global count
-    count += 1
-    if count == {n}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*paths)
-os.replace = dying
-"""
 # Half a line is in the file.
 IN_A_LINE = """
 from sartorius.tuning.trial_log import TrialLog

@@ -79,5 +79,5 @@ class PredictionWriter(ImageCallback):
         }
         own = module.hparams.get(provenance.OWN)  # the option of `predict`, where the module is a folder of detections
         if isinstance(own, Mapping) and own.get("training"):
-            about["train_images"] = len(own["training"])  # for the curve over rounds of labelling
+            about[provenance.COUNT] = len(own["training"])  # for the curve over rounds of labelling
         self.folder.write_meta(**{**about, **self.meta})

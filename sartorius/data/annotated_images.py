@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from sartorius.data.annotation_rows import well_of
@@ -136,10 +135,9 @@ def parse_ignored(record: LabelledImage, csv: Path) -> Bools | None:
     """
     if not record.unlabelled:
         return None
-    mask = np.zeros(record.height * record.width, bool)
-    mask[_runs(record, csv, record.unlabelled, record.unlabelled_rows).pixels()[0]] = True
-    mask[parse_runs(record, csv).pixels()[0]] = False
-    return mask.reshape(record.height, record.width) if mask.any() else None
+    regions = _runs(record, csv, record.unlabelled, record.unlabelled_rows)
+    mask = regions.foreground() & ~parse_runs(record, csv).foreground()
+    return mask if mask.any() else None
 
 
 def _runs(record: LabelledImage, csv: Path, texts: Sequence[str], rows: Sequence[int]) -> rle.Runs:

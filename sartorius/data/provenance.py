@@ -15,6 +15,7 @@ SPLIT = (
 ALL = "all"  # as `fold`: all labelled images are trained on, none is validated
 KEY = "trained_on"  # of the images in checkpoint metadata
 OWN = "images"  # of the images of this run alone, by their use
+COUNT = "train_images"  # of the number of this run's training images, in meta.json of detections
 
 
 @runtime_checkable

@@ -15,6 +15,7 @@ from sartorius.formats import coco, geojson, labels, outlines, overlays, rois, t
 from sartorius.formats.measures import Measures, measure
 from sartorius.formats.polygons import Polygon, trace
 from sartorius.structures.arrays import AnyInts, GreyImage, Scores
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class Cells:
         else:
             read = _of_suffix(_READERS, path)(path)
         unknown = np.full(len(read["instances"]), np.nan, np.float32)
-        return cls(**{"scores": unknown, "cell_type_names": ("cell",), **read})
+        return cls(**{"scores": unknown, "cell_type_names": (UNTYPED,), **read})
 
 
 def _of_suffix(table: Mapping[str, T], path: Path) -> T:

@@ -18,6 +18,7 @@ from sartorius.errors import InputError
 from sartorius.files import write_text
 from sartorius.formats.polygons import Polygon, fill, flat
 from sartorius.structures.arrays import Points
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
 from sartorius.structures.reading import read_json
 
@@ -79,7 +80,7 @@ def read(path: Path, height: int | None = None, width: int | None = None) -> dic
         try:
             polygons.append(_polygons(feature["geometry"]))
             properties = feature.get("properties") or {}
-            types.append(str((properties.get("classification") or {}).get("name", "cell")))
+            types.append(str((properties.get("classification") or {}).get("name", UNTYPED)))
             scores.append(float(_by_name(properties.get("measurements") or {}).get(_SCORE, "nan")))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{path}: features[{number}]: no cell can be read from it ({error!r})") from error

@@ -19,6 +19,7 @@ from sartorius.errors import InputError, one_line, raise_all
 from sartorius.files import atomic_path
 from sartorius.formats.polygons import Polygon, Ring, fill
 from sartorius.structures.arrays import Floats32, Points
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
@@ -75,7 +76,7 @@ def read(path: Path, height: int, width: int) -> dict[str, Any]:
     ROIs that this program did not write have no score, and the type "cell". Raises as `read_rois` and `runs_of` do.
     """
     rois = read_rois(path)
-    types = [roi.cell_type or "cell" for roi in rois]
+    types = [roi.cell_type or UNTYPED for roi in rois]
     names = tuple(dict.fromkeys(types))
     return {
         "image_id": path.stem,

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from sartorius.metrics.functional import image_row
 from sartorius.structures import rle
 
@@ -79,9 +77,7 @@ def matched(
     """
     cells, ignored = rle.parse(truth, height, width), None
     if unlabelled:
-        ignored = np.zeros((height, width), bool)
-        ignored.reshape(-1)[rle.parse(unlabelled, height, width).pixels()[0]] = True
-        ignored.reshape(-1)[cells.pixels()[0]] = False
+        ignored = rle.parse(unlabelled, height, width).foreground() & ~cells.foreground()
     sure = [text for text, doubtful in zip(annotations, ignore, strict=True) if not doubtful]
     certain, either = (image_row(0, rle.parse(t, height, width), cells, ignored) for t in (sure, list(annotations)))
     return int(certain[1]), int(either[1]), int(certain[-2])

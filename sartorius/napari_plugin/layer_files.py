@@ -14,6 +14,7 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
 from sartorius.structures.arrays import AnyInts
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import MAX_CELLS, Instances
 
 LayerTuple = tuple[Any, dict[str, Any], str]
@@ -54,8 +55,8 @@ def write_cells(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str
     features = attributes.get("features")
     rows = {} if features is None or "index" not in features else features.set_index("index").to_dict("index")
     known = [rows.get(value, {}) for value in values.tolist()]
-    types = [str(row.get("type", "cell")) for row in known]
-    names = tuple(dict.fromkeys(types)) or ("cell",)
+    types = [str(row.get("type", UNTYPED)) for row in known]
+    names = tuple(dict.fromkeys(types)) or (UNTYPED,)
     numbers = np.searchsorted(values, labels) + 1
     layers = np.where(labels > 0, numbers, 0).astype(np.uint16)
     cells = Cells(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sartorius.data import provenance
 from sartorius.metrics import report
 from sartorius.metrics.bootstrap import Interval, bootstrap_interval
 from sartorius.reports.document import Table, Value
@@ -21,8 +22,6 @@ from sartorius.structures.detections import DetectionsFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-KEY = "train_images"  # of meta.json: how many images the model was trained on
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,6 @@ def _paint(axes: Axes, rounds: Sequence[TrainingRound], shared: int) -> None:
 
 
 def _train_images(run: Run) -> float | None:
-    counts = [DetectionsFolder(folder).meta.get(KEY) for folder in run.detections]
+    counts = [DetectionsFolder(folder).meta.get(provenance.COUNT) for folder in run.detections]
     numbers = [count for count in counts if isinstance(count, int)]
     return float(np.mean(numbers)) if numbers and len(numbers) == len(counts) else None

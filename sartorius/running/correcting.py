@@ -74,10 +74,8 @@ def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileIma
     left_out = [] if own else [*root.rglob("*.png")]
     meta = DetectionsFolder(folders[0]).meta if folders else {}
     if own:
-        told, images = (
-            "",
-            FileImages(paths, levels=Levels(levels="exact"), pixel_size=about.pixel_size if about else None),
-        )
+        size = about.pixel_size if about else None
+        told, images = "", FileImages(paths, levels=Levels(levels="exact"), pixel_size=size)
     elif meta.get("reading"):
         told, images = f"of {folders[0]} is", predicted_images(paths, meta, leave_out=left_out)
     elif about is not None and about.reading:

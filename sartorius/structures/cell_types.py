@@ -7,6 +7,8 @@ CELL_TYPES: tuple[str, ...] = ("shsy5y", "astro", "cort")
 # Class index of a doubtful cell: neither cell nor background to any loss.
 DOUBTFUL = -1
 
+UNTYPED = "cell"  # the type of cells whose file tells none
+
 # Cell type of a row that is no cell but a region nobody has labelled: it costs nothing in any loss.
 UNLABELLED = "unlabelled"
 

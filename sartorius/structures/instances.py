@@ -7,7 +7,7 @@ boxes and runs are read in a pass over L planes instead of N.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -87,6 +87,19 @@ class Instances:
         n, height, width = masks.shape
         cell, pixel = np.nonzero(masks.reshape(n, height * width))
         runs = Runs(pixel, np.ones_like(pixel), cell, n, height, width)
+        return cls.from_runs(runs, cell_types)
+
+    @classmethod
+    def from_crops(
+        cls, crops: Iterable[tuple[int, int, Bools]], cell_types: ArrayLike, height: int, width: int
+    ) -> Instances:
+        """From the mask of each cell in a box, as `crop_mask` returns it; overlaps are kept."""
+        pixels = [np.zeros(0, np.int64)]
+        for top, left, mask in crops:
+            rows, columns = np.nonzero(mask)
+            pixels.append((rows + top) * width + columns + left)
+        flat, cell = np.concatenate(pixels), np.repeat(np.arange(len(pixels) - 1), [len(part) for part in pixels[1:]])
+        runs = Runs(flat, np.ones_like(flat), cell, len(pixels) - 1, height, width)
         return cls.from_runs(runs, cell_types)
 
     @classmethod

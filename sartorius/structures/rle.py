@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 
 from sartorius.errors import InputError
-from sartorius.structures.arrays import AnyInts, Ints
+from sartorius.structures.arrays import AnyInts, Bools, Ints
 
 _LARGEST = 10**18 - 1  # of 18 digits: no sum of a start and a length wraps
 
@@ -55,6 +55,12 @@ class Runs:
         first = np.cumsum(self.length) - self.length
         within = np.arange(int(self.length.sum()), dtype=np.int64) - np.repeat(first, self.length)
         return np.repeat(self.start, self.length) + within, np.repeat(self.cell, self.length)
+
+    def foreground(self) -> Bools:
+        """Return bool [H, W]: pixels that any cell covers."""
+        mask = np.zeros(self.height * self.width, bool)
+        mask[self.pixels()[0]] = True
+        return mask.reshape(self.height, self.width)
 
 
 def parse(texts: Sequence[str], height: int, width: int) -> Runs:
@@ -157,6 +163,11 @@ def from_layers(layers: AnyInts, count: int | None = None) -> Runs:
     if count is None:
         count = int(ids[-1]) if len(ids) else 0
     return Runs(first[order] % max(height * width, 1), length[order], ids - 1, count, height, width)
+
+
+def of_mask(mask: Bools) -> str:
+    """Return the competition's text of a mask, bool [H, W]."""
+    return format(from_layers(mask.astype(np.uint16), 1))[0]
 
 
 def transposed(runs: Runs) -> Runs:

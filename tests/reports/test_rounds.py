@@ -11,9 +11,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sartorius import report
+from sartorius.data.provenance import COUNT
 from sartorius.metrics.bootstrap import bootstrap_interval
 from sartorius.metrics.report import read_per_image
-from sartorius.reports.rounds import KEY
 from sartorius.running import wiring
 from tests.reports.elements import Page
 from tests.reports.folders import write_run, write_scores
@@ -28,7 +28,7 @@ def write(folder: Path, root: Path, images: list[str], trained: int | None, seed
     write_scores(folder, rows, images, types)
     if trained is not None:
         meta = json.loads((folder / "detections" / "meta.json").read_text())
-        (folder / "detections" / "meta.json").write_text(json.dumps({**meta, KEY: trained}))
+        (folder / "detections" / "meta.json").write_text(json.dumps({**meta, COUNT: trained}))
     return folder
 
 

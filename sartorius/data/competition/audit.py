@@ -166,7 +166,6 @@ def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
         notes += [f"{part}: {share:.1%} of the area of all is in no loss and no score" for part in parts]
         twice = table["id"][table["annotated_twice"] > 0]
         notes += named(f"images with cells annotated twice (IoU > {DUPLICATE_IOU})", twice)
-    if len(table):
         notes += named(
             "images with cells whose pieces lie far apart, as of a label given twice",
             table["id"][table["far_apart"] > 0],

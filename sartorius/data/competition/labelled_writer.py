@@ -89,7 +89,7 @@ def rows_of(root: Path, about: About, image: Labelled) -> pd.DataFrame:
     ]
     rows = rows or [("", image.cell_type)]
     if image.ignored is not None and image.ignored.any():
-        rows.append((rle.format(rle.from_layers(image.ignored[None].astype(np.uint16), 1))[0], UNLABELLED))
+        rows.append((rle.of_mask(image.ignored), UNLABELLED))
     columns = dict.fromkeys(COLUMNS, "") | {"id": image.image_id, "width": str(width), "height": str(height)}
     table = pd.DataFrame(rows, columns=["annotation", "cell_type"], dtype=str).assign(group=image.group)
     return table.assign(**{k: v for k, v in columns.items() if k not in table})[[*COLUMNS, "group"]]

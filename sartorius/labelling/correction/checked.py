@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import ndimage
 
 from sartorius.errors import InputError
 from sartorius.labelling.correction.edits import Correction
 from sartorius.labelling.correction.shapes import EditedCell, instances_of
+from sartorius.labelling.regions import near_labels
 from sartorius.structures.arrays import Bools
 from sartorius.structures.instances import Instances
 
@@ -32,7 +32,7 @@ def checked_labels(correction: Correction, part: Part = "marked", margin: int = 
         labels = [cell for cell in cells if cell.accepted]
         if not labels:
             raise InputError("no cell is accepted yet: accept some, or save the whole image")
-        near = _near(labels, *size, margin)
+        near = near_labels(_covered(labels, *size), margin)
         return instances_of(labels, *size), ~near | _covered([cell for cell in cells if not cell.accepted], *size)
     if correction.region is None:
         return instances_of(cells, *size), None
@@ -63,8 +63,3 @@ def _covered(cells: Sequence[EditedCell], height: int, width: int) -> Bools:
     for cell in cells:
         covered[_box(cell)] |= cell.mask
     return covered
-
-
-def _near(cells: Sequence[EditedCell], height: int, width: int, margin: int) -> Bools:
-    """Return the pixels within so many pixels of a cell."""
-    return np.asarray(ndimage.distance_transform_edt(~_covered(cells, height, width)) <= margin)

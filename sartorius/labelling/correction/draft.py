@@ -93,10 +93,9 @@ def _entries(correction: Correction) -> list[list[Any]]:
 
 
 def _entry(number: int, cell: EditedCell) -> list[Any]:
-    runs = rle.from_layers(cell.mask.astype(np.uint16), 1)
     score = None if np.isnan(cell.score) else round(cell.score, 6)
     place = [cell.top, cell.left, *cell.mask.shape]
-    return [number, place, rle.format(runs)[0], cell.cell_type, score, cell.accepted]
+    return [number, place, rle.of_mask(cell.mask), cell.cell_type, score, cell.accepted]
 
 
 def _cells(entries: Any, height: int, width: int, number_of: Mapping[int, int]) -> dict[int, EditedCell]:
@@ -106,11 +105,10 @@ def _cells(entries: Any, height: int, width: int, number_of: Mapping[int, int]) 
         top, left, h, w = (int(value) for value in place)
         if not (0 <= top < top + h <= height and 0 <= left < left + w <= width and int(number) >= REGION):
             raise ValueError(f"cell {number} does not lie within {width}x{height} pixels")
-        mask = np.zeros(h * w, bool)
-        mask[rle.parse([text], h, w).pixels()[0]] = True
+        mask = rle.parse([text], h, w).foreground()
         known = float("nan") if score is None else float(score)
         cell = EditedCell(0, 0, mask, number_of[kind], known, bool(accepted))
-        found[int(number)] = cell.with_mask(mask.reshape(h, w), top, left)
+        found[int(number)] = cell.with_mask(mask, top, left)
     return found
 
 

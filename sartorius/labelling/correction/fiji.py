@@ -85,11 +85,12 @@ class FijiFolder:
         """
         counts: dict[str, int] = {}
         told: list[str] = []
+        known = {path for image_id in self.sent for path in self._of(image_id)}
         problems = [
             f"{path}: no image of this name is out, so it is not read; rename it to the zip of its image, or move it "
             "away"
             for path in sorted(self.folder.glob("[!.]*"))
-            if path.suffix.lower() in (".zip", ".roi") and path not in {p for name in self.sent for p in self._of(name)}
+            if path.suffix.lower() in (".zip", ".roi") and path not in known
         ]
         returned: dict[str, Returned] = {}
         for image_id in list(self.sent):

@@ -25,7 +25,8 @@ from sartorius.labelling.correction.edits import Correction
 from sartorius.labelling.correction.shapes import EditedCell, cells_of
 from sartorius.labelling.sources.types import NamedImage, searching
 from sartorius.structures.arrays import GreyImage
-from sartorius.structures.cell_types import UNLABELLED
+from sartorius.structures.cell_types import UNLABELLED, UNTYPED
+from sartorius.structures.instances import Instances
 
 DRAFTS = "drafts"  # folder within that of the labels
 
@@ -164,9 +165,8 @@ class CorrectionSession:
             return [], None, size
         names = self.about.cell_types
         numbers = np.array([names.index(name) if name in names else 0 for name in found.cell_type_names], np.int64)
-        cells = cells_of(found.instances, found.scores)
-        cells = [EditedCell(c.top, c.left, c.mask, int(numbers[c.cell_type]), c.score) for c in cells]
-        return cells, None, (found.height, found.width)
+        instances = Instances(found.instances.layers, numbers[found.instances.cell_types])
+        return cells_of(instances, found.scores), None, (found.height, found.width)
 
     def _labelled(self) -> Competition:
         if self._folder is None:
@@ -194,4 +194,4 @@ def types_of(root: Path, given: Sequence[str] | None, predicted: Sequence[str]) 
             f"cell_types=[{','.join(given)}]: {root} has {', '.join(missing)} too; give these as well, or leave "
             "cell_types out"
         )
-    return list(given or known or dict.fromkeys(predicted) or ["cell"])
+    return list(given or known or dict.fromkeys(predicted) or [UNTYPED])

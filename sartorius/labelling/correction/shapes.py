@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
+from sartorius.data.cleaning import EIGHT
 from sartorius.errors import InputError
 from sartorius.formats.polygons import fill
 from sartorius.structures.arrays import Bools, Ints
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import Runs
 
-_EIGHT = np.ones((3, 3), bool)
 _DEPTHS = (64, 32, 16, 8, 4)  # sixteenths of a pixel by which a waist is narrower than the parts beside it
 _SPECK = 3  # pixels; parts that are smaller belong to the part beside them
 
@@ -70,13 +69,8 @@ def cells_of(instances: Instances, scores: ArrayLike, accepted: bool = False) ->
 
 def instances_of(cells: Sequence[EditedCell], height: int, width: int) -> Instances:
     """Put cells into layers, in their order; overlaps are kept."""
-    pixels = [np.zeros(0, np.int64)]
-    for cell in cells:
-        rows, columns = np.nonzero(cell.mask)
-        pixels.append((rows + cell.top) * width + columns + cell.left)
-    flat, owner = np.concatenate(pixels), np.repeat(np.arange(len(cells)), [len(part) for part in pixels[1:]])
-    runs = Runs(flat, np.ones_like(flat), owner, len(cells), height, width)
-    return Instances.from_runs(runs, [cell.cell_type for cell in cells])
+    crops = [(cell.top, cell.left, cell.mask) for cell in cells]
+    return Instances.from_crops(crops, [cell.cell_type for cell in cells], height, width)
 
 
 def within_polygon(points: ArrayLike, height: int, width: int) -> tuple[Bools, int, int]:
@@ -88,9 +82,7 @@ def within_polygon(points: ArrayLike, height: int, width: int) -> tuple[Bools, i
     low = np.floor(np.clip(ring.min(axis=0, initial=np.inf), 0, (height, width))).astype(int)
     high = np.ceil(np.clip(ring.max(axis=0, initial=-np.inf), 0, (height, width))).astype(int)
     h, w = np.maximum(high - low, 0).tolist()
-    mask = np.zeros(h * w, bool)
-    mask[fill([(ring - low)[:, ::-1]], [0], 1, h, w).pixels()[0]] = True
-    return mask.reshape(h, w), int(low[0]), int(low[1])
+    return fill([(ring - low)[:, ::-1]], [0], 1, h, w).foreground(), int(low[0]), int(low[1])
 
 
 def brushed(points: ArrayLike, radius: float, height: int, width: int) -> tuple[Bools, int, int]:
@@ -148,7 +140,7 @@ def parted_by_line(cell: EditedCell, line: ArrayLike) -> list[EditedCell]:
         rows, columns = pixels_of(r0, c0, r1, c1)
         inside = (rows >= 0) & (rows < cut.shape[0]) & (columns >= 0) & (columns < cut.shape[1])
         cut[rows[inside], columns[inside]] = True
-    pieces, _ = ndimage.label(cell.mask, _EIGHT)
+    pieces, _ = ndimage.label(cell.mask, EIGHT)
     parts, count = ndimage.label(cell.mask & ~cut)  # by edges, which a line of pixels that touch at corners parts
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     large = np.flatnonzero(sizes[1:] > _SPECK) + 1
@@ -170,7 +162,7 @@ def parted_by_shape(cell: EditedCell) -> list[EditedCell]:
     distance = ndimage.distance_transform_edt(np.pad(cell.mask, 1))[1:-1, 1:-1]
     levels = np.rint(16 * ndimage.gaussian_filter(distance, 0.5) * cell.mask).astype(np.int32)
     for depth in _DEPTHS:
-        seeds, count = ndimage.label(h_maxima(levels, depth) & cell.mask, _EIGHT)
+        seeds, count = ndimage.label(h_maxima(levels, depth) & cell.mask, EIGHT)
         if count > 1:
             return _grown(cell, watershed(-levels, seeds, mask=cell.mask))
     raise InputError("the cell has no waist to be parted at: draw a line across it")

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from sartorius.errors import InputError
 from sartorius.structures.arrays import Bools, Points
 from sartorius.structures.instances import Instances
-from sartorius.structures.rle import Runs
 
 NOTE = "images whose outlines go from pixel to pixel, as Cellpose writes them; these pixels belong to the cells"
 
@@ -31,14 +30,8 @@ def are_chains(rings: Sequence[Points]) -> bool:
 
 def fill_chains(rings: Sequence[Points], height: int, width: int) -> Instances:
     """Fill a ring a cell [P, 2] x, y, all of type 0; raises InputError for one that leaves the image."""
-    pixels, owners = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
-    for k, ring in enumerate(rings):
-        top, left, mask = within(np.asarray(ring, np.int32).reshape(-1, 2), height, width)
-        rows, columns = np.nonzero(mask)
-        pixels.append((rows + top) * width + columns + left)
-        owners.append(np.full(len(rows), k))
-    start, cell = np.concatenate(pixels), np.concatenate(owners)
-    return Instances.from_runs(Runs(start, np.ones_like(start), cell, len(rings), height, width), [0] * len(rings))
+    crops = (within(np.asarray(ring, np.int32).reshape(-1, 2), height, width) for ring in rings)
+    return Instances.from_crops(crops, [0] * len(rings), height, width)
 
 
 def within(points: NDArray[Any], height: int, width: int) -> tuple[int, int, Bools]:

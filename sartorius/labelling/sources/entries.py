@@ -11,11 +11,10 @@ import numpy as np
 from sartorius.errors import InputError
 from sartorius.formats.labels import check_size
 from sartorius.structures.arrays import Bools
-from sartorius.structures.cell_types import UNLABELLED
+from sartorius.structures.cell_types import UNLABELLED, UNTYPED
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle import Runs
 
-UNTYPED = "cell"  # the type of cells whose file tells none, as in `formats`
 _REGIONS = (UNLABELLED, "Ignore*")  # types of what is no cell but a region nobody has labelled; the second is QuPath's
 _LABELLED = "Region*"  # QuPath's type of a region of interest: what somebody has labelled
 

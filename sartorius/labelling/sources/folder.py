@@ -36,6 +36,7 @@ from sartorius.labelling.sources.matching import (
 )
 from sartorius.labelling.sources.types import NamedImage, searching, types_by
 from sartorius.structures import checks
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
 from sartorius.structures.progress import progress_bar
 
@@ -173,7 +174,7 @@ class _Import:
         sizes = {self.source.entries[image_id].pixel_size for image_id in self.labels}
         size = next(iter(sizes)) if len(sizes) == 1 else None
         kept = {key: value for key, value in reading.items() if key != "pixel_size"}
-        about = About(tuple(names or ["cell"]), size, {**kept, "levels": asdict(levels)}, group)
+        about = About(tuple(names or [UNTYPED]), size, {**kept, "levels": asdict(levels)}, group)
         for key in ("pixel_size", "reading") if before else ():
             was, now = asdict(before)[key], asdict(about)[key]  # type: ignore[arg-type]
             if was != now:

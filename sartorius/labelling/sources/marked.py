@@ -131,9 +131,9 @@ class MarkedRegions:
         if self.matched is not None and image.image_id in self.matched.labels:
             entry, plane, planes = self.matched.labels[image.image_id]
             found = entry.read(ImageShape(*size, plane, planes))
-            parts += [_pixels(found, size), *([] if found.labelled is None else [found.labelled])]
+            parts += [found.runs.foreground(), *([] if found.labelled is None else [found.labelled])]
         if self.near is not None:
-            parts.append(near_labels(_pixels(labels, size), self.near))
+            parts.append(near_labels(labels.runs.foreground(), self.near))
         if not parts:
             raise InputError(
                 f"image {image.image_id}: unlabelled=ignore, but nothing tells which part of it is labelled; give it "
@@ -155,9 +155,3 @@ class MarkedRegions:
             notes.append(f"images of which nothing is labelled, they teach nothing: {', '.join(self.blank[:5])}")
         unused = () if self.matched is None else self.matched.unused
         return notes + [f"regions of no image: {entry}" for entry in unused]
-
-
-def _pixels(labels: FoundLabels, size: tuple[int, int]) -> Bools:
-    marked = np.zeros(size[0] * size[1], bool)
-    marked[labels.runs.pixels()[0]] = True
-    return marked.reshape(size)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from sartorius.data.cleaning import EIGHT
 from sartorius.data.competition.mask_faults import far_apart
 from sartorius.errors import InputError
 from sartorius.formats import labels
@@ -21,7 +22,6 @@ from sartorius.structures.instances import Instances
 from sartorius.structures.safe_pickle import read_npy
 
 BINARY = ("refuse", "components", "cell")
-_EIGHT = np.ones((3, 3), bool)
 _LEAST = 2  # labels that it takes to tell a map of other things from one of cells
 _TINY = 4  # pixels
 _CRUMB = 0.2  # share of a label's largest piece; smaller ones tell nothing
@@ -60,7 +60,7 @@ def _of_pages(path: Path, pages: AnyInts, binary: str, shape: ImageShape) -> Fou
         )
     instances, values = labels.of_pages(pages, path)
     if len(values) == 1 and binary != "cell":
-        pieces, count = ndimage.label(instances.layers.any(axis=0), _EIGHT)
+        pieces, count = ndimage.label(instances.layers.any(axis=0), EIGHT)
         if count > 1 and binary == "refuse":
             raise InputError(
                 f"{path}: one value, {values[0]}, in {count} pieces, a mask of all cells; give one value a cell, or "

@@ -19,8 +19,9 @@ from sartorius.errors import InputError
 from sartorius.formats import geojson, outlines, rois
 from sartorius.labelling.sources import masks
 from sartorius.labelling.sources.chains import NOTE, are_chains, fill_chains
-from sartorius.labelling.sources.entries import UNTYPED, FoundLabels, ImageShape, LabelEntry, image_labels
+from sartorius.labelling.sources.entries import FoundLabels, ImageShape, LabelEntry, image_labels
 from sartorius.structures.arrays import Points
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
 from sartorius.structures.rle_readings import shape_hint
 

@@ -25,6 +25,7 @@ from sartorius.labelling.correction import session as session_module
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
 from sartorius.structures.instances import Instances
+from tests.dying import BEFORE_THE_NAME
 from tests.labelling.correction.test_edits import state, three
 from tests.labelling.correction.test_shapes import discs
 
@@ -204,22 +205,15 @@ def test_cells_of_another_image_size(tmp_path: Path, images: FileImages) -> None
         session(tmp_path, images).open("a", (61, 80))
 
 
-KILLED = """
+KILLED = f"""
 import os, signal, sys
 from pathlib import Path
 from tests.labelling.correction.test_session import *
-count, rename = 0, os.replace
-def dying(*paths):
-    global count
-    count += 1
-    if count == {n}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    rename(*paths)
 folder = Path(sys.argv[1])
 own = session(folder, FileImages(str(folder / "raw"), levels=Levels()))
 correction = own.open("a", SIZE)
 correction.add(discs((9, 9), radius=3), 1)
-os.replace = dying
+{BEFORE_THE_NAME}
 own.save("a", own.image("a"), correction)
 """
 

@@ -100,7 +100,7 @@ def main(cfg: DictConfig) -> pd.DataFrame:
     print_first(table, cfg.show, cfg.level)
     more = f"; {labelled} images are labelled already" if labelled else ""
     print(f"{Path(str(cfg.output)) / 'review.csv'}: {len(images)} images{more}")
-    place, own = cfg.images or predictions.meta.get("images"), truth is not None and truth.about is not None
+    place, own = cfg.images or predictions.first.meta.get("images"), truth is not None and truth.about is not None
     options = {"images": place if isinstance(place, str) else "FOLDER", "detections": folders[0]}
     written = {"order": Path(str(cfg.output)) / "review.csv", "output": cfg.data.root if own else "FOLDER"}
     print_next("correct", options | written)

@@ -186,8 +186,8 @@ def test_what_is_refused(run: Run, oof: str, predicted: str, tiny_competition: P
         ([f"detections={predicted}", f"oof={{a: {oof}}}", root], "oof: of a, but detections= of model"),
         ([f"detections={everything}", root], "all 12 images are labelled"),
         ([f"detections={empty}"], "no detections in"),
-        ([f"detections={unknown}"], "do not tell their images; give their folder with images="),
-        ([f"detections={predicted}", f"images={tiny_competition}/test"], "3 predicted images are not there"),
+        ([f"detections={unknown}"], "unknown: does not tell where its images are; give their folder with images="),
+        ([f"detections={predicted}", f"images={tiny_competition}/test"], "test: 3 predicted images are not there"),
         ([f"detections={predicted}", f"oof={unknown}", root], "no labelled image 'copy'"),
         ([f"detections={predicted}", f"oof={gone}", root], "oof: .*/gone/?[a-z]*: .*no labelled image 'removed'; give"),
         (

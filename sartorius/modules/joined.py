@@ -9,14 +9,14 @@ import numpy as np
 from torch import nn
 
 from sartorius.data import provenance
-from sartorius.data.levels import Levels
+from sartorius.data.files.reading import Reading
 from sartorius.errors import InputError
 from sartorius.fusion.join import join_detections, joined_postprocess
 from sartorius.fusion.methods import Method
 from sartorius.fusion.pool import ImageType, MemberDetections, counted_as
 from sartorius.inference.windows import in_memory
 from sartorius.modules.base import SegmentationModule
-from sartorius.networks.checkpoints import FORMAT_VERSION, levels_of, reading_of
+from sartorius.networks.checkpoints import FORMAT_VERSION
 from sartorius.structures import checks
 from sartorius.structures.constructible import config_of, constructible
 
@@ -141,10 +141,11 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
     resized in different ways.
     """
     metas = dict(zip(module.names, [member.hparams for member in module._members], strict=True))
-    levels = {name: Levels(**levels_of(meta)) for name, meta in metas.items()}
+    readings = {name: Reading.of_training(meta) for name, meta in metas.items()}
+    levels = {name: reading.levels for name, reading in readings.items()}
     _check_same("grey levels", {name: f"mean {one.mean:g}, deviation {one.std:g}" for name, one in levels.items()})
     _check_same("pixel sizes", {name: str(meta.get("pixel_size")) for name, meta in metas.items()})
-    _check_same("channels, pages or levels", {name: str(reading_of(meta)) for name, meta in metas.items()})
+    _check_same("channels, pages or levels", {name: str(reading.options()) for name, reading in readings.items()})
     first, *others = metas.values()
     tables = {"member_weights": module.weights, "mask_thresholds": module.mask_thresholds}
     model = {

@@ -28,7 +28,6 @@ KEY = "hyper_parameters"  # Lightning's
 FORMAT_VERSION = 2
 MOST = 1_000_000  # plain values of metadata: ten a trained image, and the config
 _KINDS: dict[str, type] = {"model": dict, "config": dict, "cell_types": list, "trained_on": dict}
-_LEVELS = ("levels", "mean_tolerance", "std_factor", "mean", "std")  # arguments of `data.levels.Levels`
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "images": lambda value: isinstance(value, dict) and all(isinstance(ids, list) for ids in value.values()),
     "postprocess": lambda value: isinstance(value, dict),
@@ -114,45 +113,6 @@ def load_weights(module: nn.Module, state: dict[str, Any], checkpoint: str | Pat
     except RuntimeError as error:
         text = textwrap.shorten(str(error), 300, placeholder="...")
         raise InputError(f"{checkpoint}: the weights do not fit the model of its metadata: {text}") from error
-
-
-def grey_levels(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `mean` and `std` of the images that a network, of several the first, was trained on; {} where its
-    metadata tell none."""
-    model = metadata.get("model") or {}
-    while inner := model.get("first") or next(iter((model.get("members") or {}).values()), None):
-        model = inner
-    network = model.get("network") or {}
-    found = {key: network.get(key) for key in ("mean", "std")}
-    return {
-        key: float(value)
-        for key, value in found.items()
-        if isinstance(value, int | float) and None not in found.values()
-    }
-
-
-def levels_of(metadata: Mapping[str, Any], levels: str | None = None) -> dict[str, Any]:
-    """Return the arguments of `data.levels.Levels` that bring images to the grey levels of the training.
-
-    They are those that its original files were read with, whatever the network subtracts and divides by afterwards;
-    without such, or where another kind of `levels` is told, mean and std are the network's.
-    """
-    saved = (metadata.get("reading") or {}).get("levels")
-    trained = {key: saved[key] for key in _LEVELS if key in saved} if isinstance(saved, dict) else {}
-    if levels is not None and levels != trained.get("levels", "auto"):
-        return {**grey_levels(metadata), "levels": levels}
-    return {**grey_levels(metadata), **trained}
-
-
-def reading_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the original files of the training were read: `channel`, `pages` and `levels`, which may be usual."""
-    reading = metadata.get("reading") or {}
-    levels = reading.get("levels")
-    return {
-        "channel": reading.get("channel"),
-        "pages": reading.get("pages") or "each",
-        "levels": (levels.get("levels") if isinstance(levels, dict) else None) or "auto",
-    }
 
 
 def without_weights(node: Any) -> Any:

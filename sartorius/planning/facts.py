@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sartorius.data.annotation_rows import read_table
-from sartorius.data.competition.about import read_about
+from sartorius.data.competition.about import cell_types_of
 from sartorius.data.competition.folder import Competition, check_layout
 from sartorius.data.competition.folds import FILE, read_folds
 from sartorius.errors import InputError
 from sartorius.structures import rle
 from sartorius.structures.arrays import Floats, Ints
-from sartorius.structures.cell_types import CELL_TYPES, UNLABELLED
 from sartorius.structures.progress import progress_bar
 
 
@@ -78,19 +76,6 @@ class FolderFacts:
         return float(np.quantile(self.boxes.max(axis=1), quantile))
 
 
-def types_of(root: Path) -> tuple[str, ...]:
-    """Return the cell types of a folder: those of its dataset.json, else those of its rows.
-
-    The competition's stand in its own order, others in that of the alphabet. Raises InputError for a folder that is not
-    in the competition's layout or has unlabelled regions only.
-    """
-    check_layout(root)
-    if (about := read_about(root)) is not None:
-        return about.cell_types
-    found = {*read_table(root / "train.csv")["cell_type"]} - {UNLABELLED}
-    return tuple(name for name in CELL_TYPES if name in found) + tuple(sorted(found - {*CELL_TYPES}))
-
-
 def read_facts(root: str | Path, most_images: int) -> FolderFacts:
     """Measure a folder in the competition's layout, of more images than `most_images` so many evenly chosen ones.
 
@@ -98,7 +83,8 @@ def read_facts(root: str | Path, most_images: int) -> FolderFacts:
     any cell.
     """
     root = Path(root).resolve()
-    names = types_of(root)
+    check_layout(root)
+    names = cell_types_of(root)
     competition = Competition(root, names)
     chosen = np.unique(np.linspace(0, len(competition.ids) - 1, min(most_images, len(competition.ids))).round())
     ids = [competition.ids[int(k)] for k in chosen]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import NAME, read_about
 from sartorius.data.competition.folds import FILE
+from sartorius.data.files.reading import Reading
 from sartorius.data.files.source import FileImages, predicted_images
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, raise_all
 from sartorius.formats.cells import Cells
-from sartorius.labelling.correction.session import CorrectionSession, reading_of, types_of
+from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.running import wiring
 from sartorius.running.saved_cells import SavedCells
 from sartorius.structures.detections import DetectionsFolder
@@ -84,21 +84,20 @@ def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileIma
     else:
         told, images = "", FileImages(paths, levels=Levels(), leave_out=left_out, **options)
     raise_all(list(images.problems.values()))
-    used = {"channel": images.channel, "pages": images.pages, "pixel_size": images.pixel_size}
+    used = {**images.reading.options(), "pixel_size": images.pixel_size}
     if wrong := [key for key, value in options.items() if value != used[key]]:
         key = wrong[0]
         now = f"images of {root} have been converted" if own else f"that {told} {used[key]}".replace("None", "null")
         raise InputError(f"{key}={options[key]}: {now}; leave {key}= out, or give another output=")
     if not own and about is not None:
-        _check_reading(root, about, reading_of(images))
+        _check_reading(root, about, images.reading)
     return images
 
 
-def _check_reading(root: Path, about: About, now: Mapping[str, Any]) -> None:
+def _check_reading(root: Path, about: About, reading: Reading) -> None:
     if not about.reading:
         return
-    levels = asdict(Levels(**about.reading.get("levels", {})))
-    was = {"channel": None, "pages": "each", **about.reading, "levels": levels}
+    was, now = Reading.parse(about.reading, str(root / NAME)).plain(), reading.plain()
     if other := [key for key in now if now[key] != was[key]]:
         key = other[0]
         raise InputError(

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
+from sartorius.data.files.reading import Reading
 from sartorius.data.files.source import FileImages
-from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.exports.bundle.card import SCORE, TEXTS, is_score, make_card
 from sartorius.exports.bundle.example import MOST_PIXELS, read_example
 from sartorius.exports.trained import ModelCard, TrainedModel
 from sartorius.modules.two_stage import StoredDetections, TwoStageModule
-from sartorius.networks import bundles, checkpoints
+from sartorius.networks import bundles
 from sartorius.networks.builtin import located
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.rescoring import saved as saved_filter
@@ -89,7 +89,7 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
     from sartorius.synthetic.image import Appearance, draw_image
 
     if file is not None:
-        images = FileImages([str(file)], levels=Levels(**checkpoints.levels_of(metadata)))
+        images = FileImages([str(file)], levels=Reading.of_training(metadata).levels)
         if len(images.ids) != 1:
             problem = next(iter(images.problems.values()), f"{len(images.ids)} images")
             raise InputError(f"example={file}: expected a file of one image, got {problem}")

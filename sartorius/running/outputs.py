@@ -6,6 +6,7 @@ folder is known to be this run's.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -94,21 +95,38 @@ def delete_unused() -> None:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Make a folder; where it stays empty, delete it at the end."""
+    """Make a folder; at the end delete it where it stayed empty, or a refused command left notes and a log alone."""
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
+    except InputError:
+        if not in_multirun() and not _results(folder):  # a multirun repeats a failed member by its notes
+            _delete_notes(folder)
+            new = True
+        raise
     finally:
         if new:
             with suppress(OSError):
                 folder.rmdir()
 
 
+def _results(folder: Path) -> list[Path]:
+    """List what a command left in its folder beside its notes and logs."""
+    return [path for path in folder.glob("[!.]*") if path.suffix != ".log"]
+
+
+def _delete_notes(folder: Path) -> None:
+    if (folder / _NOTES).is_dir():
+        shutil.rmtree(folder / _NOTES)
+    if HydraConfig.initialized():
+        (folder / f"{HydraConfig.get().job.name}.log").unlink(missing_ok=True)
+
+
 def _check_command(folder: Path, command: str) -> None:
     """Raise InputError where another command noted that it wrote this folder, and left more than its notes and log."""
     notes = folder / _NOTES / "hydra.yaml"
-    if not notes.is_file() or not any(path.suffix != ".log" for path in folder.glob("[!.]*")):
+    if not notes.is_file() or not _results(folder):
         return
     noted: Any = OmegaConf.load(notes)
     if (before := noted.hydra.job.config_name) != command:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from sartorius.data import provenance
+from sartorius.data.files.reading import Reading
 from sartorius.errors import InputError
-from sartorius.networks import checkpoints
 from sartorius.running import continued, loading, processes
 from sartorius.running.building import resolve_precision
 from sartorius.running.views import describe_views, describe_windows, limit_views
@@ -85,7 +85,7 @@ def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModul
     metadata = module.hparams
     read = _read_alike(cfg.data, metadata)
     told = {key: cfg.data[key] for key in ("mean_tolerance", "std_factor") if cfg.data.get(key) is not None}
-    read |= {**checkpoints.levels_of(metadata, read["levels"]), **told}
+    read |= {**asdict(Reading.of_training(metadata, read["levels"]).levels), **told}
     images: ImagesDataModule = instantiate(cfg.data, **read, trained_at=metadata.get("pixel_size"))
     return images
 
@@ -93,7 +93,7 @@ def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModul
 def _read_alike(data: DictConfig, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return how files are read: as told or, where nothing is, as those of the training; both are logged."""
     told = {"channel": data.channel, "pages": data.pages, "levels": None if data.levels == "auto" else data.levels}
-    trained, usual = checkpoints.reading_of(metadata), checkpoints.reading_of({})
+    trained, usual = Reading.of_training(metadata).options(), Reading().options()
     read = {key: trained[key] if value is None else value for key, value in told.items()}
     taken = [key for key, value in told.items() if value is None and trained[key] != usual[key]]
     other = [key for key, value in told.items() if metadata.get("reading") and read[key] != trained[key]]

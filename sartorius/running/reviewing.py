@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -58,9 +58,9 @@ class ModelPredictions:
             raise InputError(f"{option}: no detections in {folders}; `predict` and `train` write them")
 
     @property
-    def meta(self) -> Mapping[str, Any]:
-        """The meta.json of the first image's folder, of the first model."""
-        return next(iter(self.members.values())).folder_of[self.images[0]].meta
+    def first(self) -> DetectionsFolder:
+        """The first image's folder, of the first model."""
+        return next(iter(self.members.values())).folder_of[self.images[0]]
 
     def qualities(self, images: Sequence[str], what: str) -> dict[str, Quality]:
         """Describe the cells that the models found in each image, under a progress bar called `what`."""
@@ -136,14 +136,15 @@ def open_images(
     from sartorius.data.competition.same_names import other_images
     from sartorius.data.files.source import predicted_images
 
-    place = predictions.meta.get("images") if given is None else given
+    place = predictions.first.meta.get("images") if given is None else given
     if place is None:
-        raise InputError("detections: do not tell their images; give their folder with images=")
-    source = predicted_images(place, predictions.meta)
+        folder = predictions.first.folder
+        raise InputError(f"{folder}: does not tell where its images are; give their folder with images=")
+    source = predicted_images(place, predictions.first.meta)
     if missing := [image_id for image_id in images if image_id not in source.entries]:
         raise InputError(
-            f"images: {len(missing)} predicted images are not there ({', '.join(missing[:3])}); give their folder with "
-            "images="
+            f"{place}: {len(missing)} predicted images are not there ({', '.join(missing[:3])}); give their folder "
+            "with images="
         )
     if truth is not None:
         for line in other_images(truth, source, predictions.images):

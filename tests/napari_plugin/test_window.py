@@ -229,7 +229,7 @@ def test_790_cells_open_in_less_than_3_seconds(viewer: napari.Viewer, tmp_path: 
 
     (tmp_path / "large").mkdir()
     Image.fromarray(rng.integers(0, 255, (520, 704)).astype(np.uint8)).save(tmp_path / "large" / "dense.png")
-    files = FileImages(str(tmp_path / "large"), levels=images.levels)
+    files = FileImages(str(tmp_path / "large"), levels=images.reading.levels)
     session = CorrectionSession(tmp_path / "mine", files, TYPES, predicted)
     begun = time.process_time()
     window = CorrectionWindow(viewer, session)

@@ -137,21 +137,6 @@ def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         loading.load_module(save(tmp_path / "a.ckpt", model=changed))
 
 
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        ({"network": {"mean": 100, "std": 20.5}}, {"mean": 100.0, "std": 20.5}),
-        ({"network": {"mean": None, "std": None}}, {}),  # each image's own
-        ({"first": {"network": {"mean": 1.0, "std": 2.0}}, "second": {}}, {"mean": 1.0, "std": 2.0}),
-        ({"first": None, "second": {"network": {"mean": 1.0, "std": 2.0}}}, {}),
-        ({}, {}),
-        (None, {}),
-    ],
-)
-def test_grey_levels_of_the_training(model: Any, expected: dict[str, float]) -> None:
-    assert checkpoints.grey_levels({"model": model}) == expected
-
-
 def test_the_pixel_size_of_the_training_is_kept() -> None:
     cfg = toy_config()
     assert building.build_module(cfg).hparams["pixel_size"] is None

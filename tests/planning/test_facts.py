@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sartorius.data.competition.about import About
+from sartorius.data.competition.about import About, cell_types_of
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.errors import InputError
-from sartorius.planning.facts import read_facts, sizes_text, types_of
+from sartorius.planning.facts import read_facts, sizes_text
 from sartorius.planning.machine import memory_megabytes, read_machine
 from sartorius.structures.instances import Instances
 
@@ -65,12 +65,12 @@ def test_of_many_images_some_are_read(tmp_path: Path) -> None:
 
 
 def test_types_are_the_folders(tiny_competition: Path, tmp_path: Path) -> None:
-    assert types_of(tiny_competition) == ("shsy5y", "astro", "cort")
+    assert cell_types_of(tiny_competition) == ("shsy5y", "astro", "cort")
     image, cells = two_bars()
     write_labelled(tmp_path, About(("z", "b")), [Labelled("a", image, cells)])
-    assert types_of(tmp_path) == ("z", "b")
+    assert cell_types_of(tmp_path) == ("z", "b")
     (tmp_path / "dataset.json").unlink()
-    assert types_of(tmp_path) == ("b", "z")
+    assert cell_types_of(tmp_path) == ("b", "z")
     facts = read_facts(tiny_competition, 300)
     assert facts.groups == facts.images == 12
 

@@ -114,6 +114,26 @@ def test_the_folder_of_another_command(run: Any, capsys: pytest.CaptureFixture[s
     assert run(write, "x=2") == 0, "nothing is left of it"
 
 
+def test_a_refused_command_leaves_no_folder(run: Any, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    def refuse(cfg: Any) -> None:
+        if cfg.x == 2:
+            Path(cfg.output, "a.csv").write_text("")
+        raise InputError("not this")
+
+    log = Path("here/small.log")
+    for own in ([], ["hydra.run.dir=here"]):  # Hydra makes it
+        assert run(refuse, *own) == 1 and not Path("here").exists()
+    Path("here").mkdir()
+    Path("here/of_others.log").write_text("")
+    log.write_text("of Hydra")
+    assert run(refuse, "hydra.job.name=small") == 1 and [path.name for path in Path("here").iterdir()] == [
+        "of_others.log"
+    ]
+    assert run(refuse, "x=2") == 1, "what it wrote stays, with its notes"
+    assert sorted(path.name for path in Path("here").iterdir()) == [".hydra", "a.csv", "of_others.log"]
+    assert "error: not this" in capsys.readouterr().err
+
+
 def test_what_a_command_checks_in_its_folder(conf: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     """A failed member of a multirun begins anew in its folder, other members and single runs do not."""
     came: list[str] = []

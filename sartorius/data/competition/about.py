@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sartorius.data.annotation_rows import read_table
+from sartorius.data.files.reading import Reading
 from sartorius.errors import InputError
 from sartorius.files import write_json
-from sartorius.structures.cell_types import UNLABELLED
+from sartorius.structures.cell_types import CELL_TYPES, UNLABELLED
 from sartorius.structures.reading import read_json
 
 NAME = "dataset.json"
@@ -24,8 +26,9 @@ class About:
     """What a folder of labelled images says about itself.
 
     cell_types: names that its rows may have, in the order of class indices.  pixel_size: micrometres of a pixel; None
-    where it is not known.  reading: how the original files were read, the arguments of `files.source.FileImages`.
-    group: the pattern that tells what of an image must not lie in two folds, see `sources.types`; None for none.
+    where it is not known.  reading: how the original files were read, as `files.reading.Reading.plain` tells; {}
+    where it is not known.  group: the pattern that tells what of an image must not lie in two folds, see
+    `sources.types`; None for none.
 
     Raises InputError for no cell types, repeated ones, and the reserved name `unlabelled`.
     """
@@ -63,4 +66,18 @@ def read_about(root: Path) -> About | None:
         and isinstance(group, str | None)
     ):
         raise InputError(f"{path}: expected cell_types, pixel_size, reading and group; {remedy}")
+    Reading.parse(reading, str(path))
     return About(tuple(types), size, reading, group)
+
+
+def cell_types_of(root: Path) -> tuple[str, ...]:
+    """Return the cell types of a folder: those of its dataset.json, else those of the rows of its train.csv.
+
+    The competition's stand in its own order, others in that of the alphabet. () where there is neither. Raises
+    InputError as `read_about` and `read_table` do.
+    """
+    if (about := read_about(root)) is not None:
+        return about.cell_types
+    csv = root / "train.csv"
+    found = {*read_table(csv)["cell_type"]} - {UNLABELLED} if csv.is_file() else set()
+    return tuple(name for name in CELL_TYPES if name in found) + tuple(sorted(found - {*CELL_TYPES}))

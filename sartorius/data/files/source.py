@@ -10,18 +10,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from sartorius.data.files.listing import list_files
+from sartorius.data.files.reading import Reading
 from sartorius.data.files.regions import FileImage, RegionReader, joined
 from sartorius.data.files.stacks import Index, Stack, open_stacks
 from sartorius.data.image_files import MAX_PIXELS, within_memory
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
-from sartorius.structures import checks
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.blocks import Blocks
 from sartorius.structures.instances import Instances
 from sartorius.structures.large_image import LargeImage, reader_of
-
-PAGES = ("each", "first", "max", "mean")
 
 
 def split_planes(axes: Mapping[str, int], pages: str) -> Iterator[tuple[Index, list[Index]]]:
@@ -54,7 +52,7 @@ class FileImages:
 
     large: of images that are read by regions; None reads all whole.
 
-    ids: sorted. problems: of files that cannot be opened, by id.
+    ids: sorted. problems: of files that cannot be opened, by id. reading: levels, channel and pages.
     """
 
     def __init__(
@@ -69,9 +67,8 @@ class FileImages:
         large: Blocks | None = None,
         leave_out: Collection[Path] = (),
     ) -> None:
-        checks.one_of("", PAGES, pages=pages)
-        self.levels, self.channel, self.pages, self.pixel_size = levels, channel, pages, pixel_size
-        self.large = large
+        self.reading = Reading(channel, pages, levels)
+        self.pixel_size, self.large = pixel_size, large
         self._readers: dict[str, RegionReader] = {}  # of large images, once measured
         self.entries: dict[str, FileImage] = {}
         self.problems: dict[str, str] = {}
@@ -96,11 +93,11 @@ class FileImages:
         """List the images of a file by what is added to its id."""
         found: dict[str, FileImage] = {}
         with open_stacks(path) as stacks:
-            for number, stack in enumerate(stacks[:1] if self.pages == "first" else stacks):
+            for number, stack in enumerate(stacks[:1] if self.reading.pages == "first" else stacks):
                 channel = self._place_of_channel(path, stack)
                 size = self.pixel_size if self.pixel_size is not None else stack.pixel_size
-                for place, planes in split_planes(stack.axes, self.pages):
-                    where = {"s": number, **place} if len(stacks) > 1 and self.pages != "first" else place
+                for place, planes in split_planes(stack.axes, self.reading.pages):
+                    where = {"s": number, **place} if len(stacks) > 1 and self.reading.pages != "first" else place
                     suffix = "".join(f"_{axis}{k:03d}" for axis, k in where.items())
                     chosen = tuple({**channel, **plane} for plane in planes)
                     found[suffix] = FileImage(path, number, chosen, stack.height, stack.width, size)
@@ -110,10 +107,10 @@ class FileImages:
         """Return the place on the axis of channels; empty without that axis. Raises InputError where none is chosen."""
         if (count := stack.axes.get("c", 1)) == 1:
             return {}
-        if self.channel is None or self.channel >= count:
-            came = "" if self.channel is None else f", not {self.channel}"
+        if self.reading.channel is None or self.reading.channel >= count:
+            came = "" if self.reading.channel is None else f", not {self.reading.channel}"
             raise InputError(f"{path}: {count} channels; give channel=0 to {count - 1}, the one to predict on{came}")
-        return {"c": self.channel}
+        return {"c": self.reading.channel}
 
     def image(self, image_id: str) -> GreyImage:
         """Read the pixels of an image, uint8 [H, W]; raises InputError where its file cannot be read."""
@@ -135,8 +132,8 @@ class FileImages:
             return LargeImage(image.height, image.width, reader_of(grey), self.large), reason
         if image_id not in self._readers:
             with image.opened() as stack:
-                reader = RegionReader(image, self._channel(stack), self.pages)
-            reader.mapping = self.levels.mapping(reader.raw(), str(image.path))
+                reader = RegionReader(image, self._channel(stack), self.reading.pages)
+            reader.mapping = self.reading.levels.mapping(reader.raw(), str(image.path))
             self._readers[image_id] = reader
         reader = self._readers[image_id]
         assert reader.mapping is not None
@@ -146,7 +143,7 @@ class FileImages:
         path = self.entries[image_id].path
         with within_memory(path):
             pixels = self._pixels(image_id)
-            mapping = self.levels.mapping([pixels], str(path))
+            mapping = self.reading.levels.mapping([pixels], str(path))
             return mapping(pixels), mapping.reason
 
     def _pixels(self, image_id: str) -> NDArray[Any]:
@@ -155,11 +152,11 @@ class FileImages:
         with image.opened() as stack:
             if image.height * image.width > MAX_PIXELS:
                 raise InputError(f"{image.path}: {image.width}x{image.height} pixels, more than {MAX_PIXELS}")
-            return joined((stack.read(plane, self._channel(stack)) for plane in image.planes), self.pages)
+            return joined((stack.read(plane, self._channel(stack)) for plane in image.planes), self.reading.pages)
 
     def _channel(self, stack: Stack) -> int | None:
         """Return the channel within a pixel; None where channels are planes."""
-        return None if "c" in stack.axes else self.channel
+        return None if "c" in stack.axes else self.reading.channel
 
     def path(self, image_id: str) -> Path:
         """Return the file, or OME-Zarr folder, of an image."""
@@ -185,8 +182,18 @@ class FileImages:
 def predicted_images(
     images: str | Sequence[str], meta: Mapping[str, Any], large: Blocks | None = None, leave_out: Collection[Path] = ()
 ) -> FileImages:
-    """Open images as a network was shown them, whose detections came with this meta.json; else by default settings."""
-    reading = meta.get("reading") or {}
-    given = {key: reading[key] for key in ("channel", "pages", "pixel_size") if key in reading}
-    levels = Levels(**reading.get("levels", {}))
-    return FileImages(images, levels=levels, large=large, leave_out=leave_out, **given)
+    """Open images as a network was shown them, whose detections came with this meta.json; else by default settings.
+
+    Raises InputError as `FileImages` and `Reading.parse` do.
+    """
+    told = meta.get("reading") or {}
+    read = Reading.parse(told, "meta.json")
+    return FileImages(
+        images,
+        levels=read.levels,
+        channel=read.channel,
+        pages=read.pages,
+        pixel_size=told.get("pixel_size"),
+        large=large,
+        leave_out=leave_out,
+    )

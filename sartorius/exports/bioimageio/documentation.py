@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from sartorius.data.files.reading import grey_levels
 from sartorius.exports.bioimageio.description import TensorSizes, channel_names
 from sartorius.exports.bundle.card import score_text, table_cell
 from sartorius.exports.trained import TrainedModel
 from sartorius.modules.unet import UNetModule
-from sartorius.networks.checkpoints import grey_levels
 from sartorius.postprocess.decoders import Components, Watershed
 from sartorius.rescoring.saved import KEY
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from sartorius.data.levels import Levels
+from sartorius.data.files.reading import Reading
 from sartorius.errors import InputError
 from sartorius.exports.bundle.card import card_of, readme
 from sartorius.exports.onnx.graph import write_crop_graph, write_graph
@@ -36,7 +36,6 @@ from sartorius.inference.windows import FiveCrops, Tiles, Whole
 from sartorius.modules.mask_rcnn import MaskRCNNModule
 from sartorius.modules.two_stage import TwoStageModule
 from sartorius.modules.unet import UNetModule
-from sartorius.networks import checkpoints
 from sartorius.networks.unet import UNet
 from sartorius.postprocess.finalise import settings_of
 from sartorius.postprocess.saved import from_saved
@@ -170,7 +169,7 @@ def settings_for(module: UNetModule, metadata: Mapping[str, Any], source: str) -
         "format_version": FORMAT_VERSION,
         "cell_types": list(module.cell_type_names),
         "pixel_size": metadata.get("pixel_size"),
-        "levels": asdict(Levels(**checkpoints.levels_of(metadata))),
+        "levels": asdict(Reading.of_training(metadata).levels),
         "network": {
             "multiple": network.divisor,
             "scale": network.scale,

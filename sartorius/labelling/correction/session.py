@@ -5,13 +5,12 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from sartorius.data.annotation_rows import read_table, well_of
-from sartorius.data.competition.about import About, read_about
+from sartorius.data.competition.about import About, cell_types_of, read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import update_folds
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
@@ -25,7 +24,7 @@ from sartorius.labelling.correction.edits import Correction
 from sartorius.labelling.correction.shapes import EditedCell, cells_of
 from sartorius.labelling.sources.types import NamedImage, searching
 from sartorius.structures.arrays import GreyImage
-from sartorius.structures.cell_types import UNLABELLED, UNTYPED
+from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
 
 DRAFTS = "drafts"  # folder within that of the labels
@@ -61,7 +60,7 @@ class CorrectionSession:
         self.root, self.images, self.predicted, self.margin = root, images, predicted, margin
         self.folds = n_folds, fold_seed
         before = read_about(root)
-        reading = before.reading if before else reading_of(images)
+        reading = before.reading if before else images.reading.plain()
         group = group or (before.group if before else None)
         self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading, group)
         self.checked = {*read_table(root / "train.csv")["id"]} if (root / "train.csv").is_file() else set()
@@ -175,20 +174,12 @@ class CorrectionSession:
         return self._folder
 
 
-def reading_of(images: FileImages) -> dict[str, object]:
-    """Return the arguments with which images are read, for dataset.json."""
-    return {"channel": images.channel, "pages": images.pages, "levels": asdict(images.levels)}
-
-
 def types_of(root: Path, given: Sequence[str] | None, predicted: Sequence[str]) -> list[str]:
     """Return the names of cell types to choose from: those given, else those of the folder, else those of the model.
 
     `cell` where nothing names any. Raises InputError where names are given and the folder has others.
     """
-    about = read_about(root)
-    known = list(about.cell_types) if about else []
-    if about is None and (root / "train.csv").is_file():
-        known = [name for name in read_table(root / "train.csv")["cell_type"].unique() if name != UNLABELLED]
+    known = cell_types_of(root)
     if given and (missing := [name for name in known if name not in given]):
         raise InputError(
             f"cell_types=[{','.join(given)}]: {root} has {', '.join(missing)} too; give these as well, or leave "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sartorius.data.competition.about import NAME, About, read_about
 from sartorius.data.competition.audit import first_of, named
 from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
 from sartorius.data.files.listing import base_of
+from sartorius.data.files.reading import Reading
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, collected, raise_all
@@ -93,7 +94,7 @@ def import_folder(
     matched = match(named_files, joined(open_files(files, binary), named_files))
     work = _Import(root, source, names, matched, marked.of(named_files, list(names.values())), existing)
     work.read(types_by(cell_type), searching("group", "group", group) if group else None)
-    about = work.describe(cell_types, reading, source.levels, group)
+    about = work.describe(cell_types, group)
     notes = named("files among the images that are called as labels, left out", [path.name for path in others])
     return ImportedFolder(work.root, about, (*notes, *work.write(about)))
 
@@ -138,8 +139,8 @@ class _Import:
             with collected(problems):
                 pixels, reason = self.source.load_and_reason(image_id)
                 self.changed.update([reason] if reason else [])
-                white = self.source.levels.levels != "range" and np.isin(np.asarray(pixels), (0, 255)).mean() > _WHITE
-                self.saturated += [image_id] if reason and white else []
+                if reason and np.isin(np.asarray(pixels), (0, 255)).mean() > _WHITE:
+                    self.saturated.append(image_id)
                 if image_id in self.matched.labels:
                     image = self.names[image_id]
                     self.labels[image_id] = labels = self._read_labels(image)
@@ -159,9 +160,7 @@ class _Import:
             raise InputError(f"{entry}: {error}") from error
         return labels if self.marked is None else self.marked.apply(image, shape, labels)
 
-    def describe(
-        self, cell_types: Sequence[str] | None, reading: Mapping[str, Any], levels: Levels, group: str | None
-    ) -> About:
+    def describe(self, cell_types: Sequence[str] | None, group: str | None) -> About:
         """Describe the folder with these images and those in it; raises InputError where they do not go together."""
         before = read_about(self.root)
         if before is None and (self.root / "train.csv").exists():
@@ -173,15 +172,15 @@ class _Import:
         names += sorted(found - {*names})
         sizes = {self.source.entries[image_id].pixel_size for image_id in self.labels}
         size = next(iter(sizes)) if len(sizes) == 1 else None
-        kept = {key: value for key, value in reading.items() if key != "pixel_size"}
-        about = About(tuple(names or [UNTYPED]), size, {**kept, "levels": asdict(levels)}, group)
-        for key in ("pixel_size", "reading") if before else ():
-            was, now = asdict(before)[key], asdict(about)[key]  # type: ignore[arg-type]
-            if was != now:
-                raise InputError(
-                    f"{self.root / NAME}: its images have {key} {was}, these {now}; images of one folder are read in "
-                    "one way: give another output="
-                )
+        about = About(tuple(names or [UNTYPED]), size, self.source.reading.plain(), group)
+        if before is not None:
+            read = Reading.parse(before.reading, str(self.root / NAME)).plain()
+            for key, was, now in (("pixel_size", before.pixel_size, size), ("reading", read, about.reading)):
+                if was != now:
+                    raise InputError(
+                        f"{self.root / NAME}: its images have {key} {was}, these {now}; images of one folder are read "
+                        "in one way: give another output="
+                    )
         return about
 
     def write(self, about: About) -> tuple[str, ...]:
@@ -237,8 +236,9 @@ class _Import:
         if self.changed:
             reasons = ", ".join(f"{count} {reason}" for reason, count in self.changed.most_common())
             yield f"grey levels of {self.changed.total()} images were brought to those of the training: {reasons}"
-        white = f"images with more than {_WHITE:.1%} of their pixels turned white or black"
-        yield from named(f"{white}; levels=range keeps them apart", self.saturated)
+        if self.source.reading.levels.levels != "range":
+            white = f"images with more than {_WHITE:.1%} of their pixels turned white or black"
+            yield from named(f"{white}; levels=range keeps them apart", self.saturated)
         sizes = sorted({str(self.source.entries[image_id].pixel_size) for image_id in self.labels})
         if len(sizes) > 1:
             yield f"pixel sizes differ ({', '.join(sizes[:5])}): none is kept, nothing is resized; give pixel_size="

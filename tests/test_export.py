@@ -279,6 +279,18 @@ def test_sixteen_bits_and_a_generated_example(checkpoint: Path, tmp_path: Path) 
     assert exporting.validate(str(tmp_path / "b.zip")).endswith("each pixel as expected")
 
 
+def test_an_example_is_read_as_the_images_of_the_training(tmp_path: Path) -> None:
+    import tifffile
+
+    grey, other = blobs(90, 100), np.zeros((90, 100), np.uint8)
+    tifffile.imwrite(tmp_path / "two.tif", np.stack((other, grey)), imagej=True, metadata={"axes": "CYX"})
+    levels = {"levels": "exact"}
+    read, _ = exporting._example(str(tmp_path / "two.tif"), {"reading": {"channel": 1, "levels": levels}})
+    np.testing.assert_array_equal(read, grey)
+    with pytest.raises(InputError, match="example=.*: expected a file of one image, got .*2 channels; give channel=0"):
+        exporting._example(str(tmp_path / "two.tif"), {"reading": {"levels": levels}})
+
+
 def test_a_mask_rcnn_with_joined_views(tiny_competition: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     cfg = wiring.compose("train", [*MODELS["mask_rcnn"], f"data.root={tiny_competition}"])

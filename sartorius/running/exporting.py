@@ -89,7 +89,8 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
     from sartorius.synthetic.image import Appearance, draw_image
 
     if file is not None:
-        images = FileImages([str(file)], levels=Reading.of_training(metadata).levels)
+        read = Reading.of_training(metadata)
+        images = FileImages([str(file)], levels=read.levels, channel=read.channel, pages=read.pages)
         if len(images.ids) != 1:
             problem = next(iter(images.problems.values()), f"{len(images.ids)} images")
             raise InputError(f"example={file}: expected a file of one image, got {problem}")

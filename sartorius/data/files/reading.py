@@ -63,6 +63,12 @@ class Reading:
         """Return the options of a command that tell most of it: channel, pages and the kind of levels."""
         return {"channel": self.channel, "pages": self.pages, "levels": self.levels.levels}
 
+    def sentence(self) -> str:
+        """Describe what is not usual of it for people who use the model elsewhere; "" where nothing is."""
+        usual = Reading().options()
+        other = [f"{key}={value}" for key, value in self.options().items() if value != usual[key]]
+        return f"The images of the training were read with {', '.join(other)}; channels count from 0." if other else ""
+
 
 def grey_levels(metadata: Mapping[str, Any]) -> dict[str, float]:
     """Return `mean` and `std` of the images that a network, of several the first, was trained on.

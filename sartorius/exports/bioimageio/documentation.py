@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sartorius.data.files.reading import grey_levels
+from sartorius.data.files.reading import Reading, grey_levels
 from sartorius.exports.bioimageio.description import TensorSizes, channel_names
 from sartorius.exports.bundle.card import score_text, table_cell
 from sartorius.exports.trained import TrainedModel
@@ -74,10 +74,12 @@ def _tensors(model: TrainedModel, module: UNetModule, sizes: TensorSizes) -> str
         f"| {number} | `{table_cell(name)}` | {table_cell(_meaning(name))} |"
         for number, name in enumerate(channel_names(module))
     )
+    sentence = Reading.of_training(model.metadata).sentence()
+    reading = f" {sentence}" if sentence else ""
     return f"""## Input
 
 `image`: float32 [batch, 1, y, x], grey levels 0 to 255 ({_levels(model)}). Bring images of other types
-to these levels first. Normalisation is a part of the network.{scale}
+to these levels first. Normalisation is a part of the network.{scale}{reading}
 
 Heights and widths: {sizes.least} px, and {sizes.step} px more as often as wanted. Tiles: {sizes.halo} px along each
 edge are to be cropped (`halo`).

@@ -76,6 +76,8 @@ def write_onnx(model: TrainedModel, path: Path) -> None:
     first, stages = _supported(model)
     settings = settings_for(first, model.metadata, model.source)
     usage = _USAGE.format(multiple=settings["network"]["multiple"])
+    if sentence := Reading.of_training(model.metadata).sentence():
+        usage += f"\n{sentence}\n"
     cells = model.find_cells(model.example)
     found = FoundCells(cells.labels.astype("uint16"), cells.scores, cells.types)
     with TemporaryDirectory() as temporary:
@@ -164,12 +166,14 @@ def settings_for(module: UNetModule, metadata: Mapping[str, Any], source: str) -
     network = module.network
     assert isinstance(network, UNet)
     steps = from_saved(metadata.get("postprocess"), None, source, module.cell_type_names).steps
+    reading = Reading.of_training(metadata)
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "cell_types": list(module.cell_type_names),
         "pixel_size": metadata.get("pixel_size"),
-        "levels": asdict(Reading.of_training(metadata).levels),
+        "channel": reading.channel,
+        "levels": asdict(reading.levels),
         "network": {
             "multiple": network.divisor,
             "scale": network.scale,

@@ -201,7 +201,11 @@ def test_the_readme_tells_the_thresholds_of_the_decoder() -> None:
     assert "Try the connected pieces of `foreground` above 0.5." in text and "`centre` above" not in text
     assert "Out-of-fold score: not measured. Validate it" in text
     module.decoder = OffsetVoting(foreground_low=0.5, smooth=1.0, depth=0.1, min_area=20, largest_piece=True)
-    assert "Try" not in document(trained(module), module, sizes)
+    text = document(trained(module), module, sizes)
+    assert "Try" not in text and "were read with" not in text
+    reading = {"channel": 2, "pages": "mean"}
+    text = document(trained(module, metadata={"reading": reading}), module, sizes)
+    assert "of the network. The images of the training were read with channel=2, pages=mean; channels count" in text
 
 
 def test_a_package_that_nothing_checks_is_told(

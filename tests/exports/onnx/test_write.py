@@ -270,6 +270,22 @@ def test_grey_levels_are_brought_to_those_of_the_training(package):
     assert len(model(image.astype(np.uint16) * 100 + 7)) > 10
 
 
+def test_the_channel_of_the_training(package, tmp_path):
+    model, image = bright_model(reading={"channel": 1, "pages": "max"}), blobs(120, 150)
+    same_cells(model, package, tmp_path / "a", image)
+    one, other = OnnxModel(tmp_path / "a"), np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
+    found = one(np.stack((other, image, other[::-1]), axis=-1))
+    np.testing.assert_array_equal(found.labels, one(image).labels)
+    assert len(found) > 10
+    settings = json.loads((tmp_path / "a" / "settings.json").read_text())
+    (tmp_path / "a" / "settings.json").write_text(json.dumps(settings | {"channel": 3}))
+    with pytest.raises(InputError, match="image: 3 channels; the model is of channel 3, from 0"):
+        OnnxModel(tmp_path / "a")(np.stack((other, image, other), axis=-1))
+    write.write_onnx(model, tmp_path / "b.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip") as opened:
+        assert "were read with channel=1, pages=max; channels" in opened.read("b/README.md").decode()
+
+
 def test_program_stands_alone():
     text = program.program()
     checked = subprocess.run(

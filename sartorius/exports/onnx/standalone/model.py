@@ -102,12 +102,17 @@ class OnnxModel:
     def __call__(self, image: NDArray[Any], pixel_size: float | None = None, name: str = "image") -> FoundCells:
         """Find the cells of an image, numbers [H, W] or colours [H, W, 3]; name: of the image, for errors.
 
-        Grey levels are brought to those of the training. pixel_size: micrometres; where that of the training is known
+        Of colours, the channel of the training is taken where it had one alone. Grey levels are brought to those of the
+        training. pixel_size: micrometres; where that of the training is known
         too, the image is resized to it for the network. Raises InputError for another shape, NaN and infinity.
         """
         colours = image.ndim == 3 and image.shape[-1] == 3
         if image.dtype.kind not in "buif" or not image.size or not (image.ndim == 2 or colours):
             raise InputError(f"{name}: {image.dtype} {image.shape}; expected numbers [height, width], or colours x 3")
+        if colours and (channel := self.settings.get("channel")) is not None:
+            if channel >= image.shape[-1]:
+                raise InputError(f"{name}: {image.shape[-1]} channels; the model is of channel {channel}, from 0")
+            image = image[..., channel]
         if pixel_size is not None and not 0 < pixel_size < np.inf:
             raise InputError(f"--pixel-size {pixel_size}: expected micrometres above 0")
         grey = self.levels(image, name)

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The best pipeline so far without a GPU, see LOG.md (2026-11-30): U-Nets fed in several ways, one of them begun with
+# A whole pipeline without a GPU, see LOG.md (2026-11-30): U-Nets fed in several ways, one of them begun with
 # the model that comes along, each predicting eight views, joined; every cell segmented anew in its box. Retrains all of
 # them and predicts a folder of images. About 20 minutes of a core for each network and fold; JOBS=2 trains two folds
 # side by side. `tune` prints what other thresholds gain on images that were not tuned on; TUNED=1 takes them, which on
-# 32 images helped once and hurt three times.
+# 32 images helped once and hurt four times.
 #
 #   DATA=FOLDER IMAGES=FOLDER OUT=best FOLDS=3 JOBS=2 sh experiments/best.sh [overrides of the U-Nets' training]
 #

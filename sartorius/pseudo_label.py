@@ -67,11 +67,13 @@ def main(cfg: DictConfig) -> Report:
     from sartorius.formats.pseudo_labels import PseudoLabelFile
     from sartorius.postprocess.saved import from_saved
     from sartorius.rescoring.pseudo_labels import PseudoLabeller, read_truth
+    from sartorius.structures.cell_types import CELL_TYPES
     from sartorius.structures.detections import DetectionsFolder
 
     folder = DetectionsFolder(str(cfg.detections))
     settings: PseudoLabels = wiring.instantiate(cfg.pseudo_labels)
-    postprocess = from_saved(folder.meta.get("postprocess"), wiring.plain(cfg.postprocess), str(cfg.detections))
+    saved, types = folder.meta.get("postprocess"), folder.meta.get("cell_types", CELL_TYPES)
+    postprocess = from_saved(saved, wiring.plain(cfg.postprocess), str(cfg.detections), types)
     images = None if cfg.images is None else {path.stem: path for path in list_images(cfg.images)}
     if not folder.image_ids():
         raise InputError(f"{cfg.detections}: no detections in it; `ensemble` and `predict` write them")

@@ -61,7 +61,7 @@ class Ensemble:
     def postprocess(self, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Choose the post-processing to save, see `joined_postprocess`."""
         saved = [source.postprocess for member in self.members for source in member.sources]
-        return joined_postprocess(saved, changes, self.calibrate or self.method.voted)
+        return joined_postprocess(saved, changes, self.names, self.calibrate or self.method.voted)
 
     def files(self, image_id: str) -> list[Path]:
         """List the files that the image's joined detections are made of."""
@@ -114,13 +114,13 @@ def join_detections(members: Sequence[MemberDetections], method: Method, **how: 
 
 
 def joined_postprocess(
-    saved: Sequence[Mapping[str, Any] | None], changes: Mapping[str, Any], calibrated: bool
+    saved: Sequence[Mapping[str, Any] | None], changes: Mapping[str, Any], cell_types: Sequence[str], calibrated: bool
 ) -> dict[str, Any]:
     """Choose the post-processing of joined detections: that of the first member with one, and `changes` on top.
 
     calibrated: the mask threshold becomes 0.5 where `changes` name none. Raises InputError as `from_saved` does.
     """
-    post = from_saved(next((settings for settings in saved if settings), None), changes, "postprocess")
+    post = from_saved(next((settings for settings in saved if settings), None), changes, "postprocess", cell_types)
     if calibrated and not ({"mask", "_target_"} & changes.keys() or changes.get("file")):
         post = post.with_step(PasteMasks(MASK_THRESHOLD))
     return to_saved(post)

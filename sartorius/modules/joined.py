@@ -146,7 +146,7 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
     _check_same("grey levels", {name: f"mean {one.mean:g}, deviation {one.std:g}" for name, one in levels.items()})
     _check_same("pixel sizes", {name: str(meta.get("pixel_size")) for name, meta in metas.items()})
     _check_same("channels, pages or levels", {name: str(reading.options()) for name, reading in readings.items()})
-    first, *others = metas.values()
+    names, (first, *others) = list(module.cell_type_names), metas.values()
     tables = {"member_weights": module.weights, "mask_thresholds": module.mask_thresholds}
     model = {
         "_target_": f"{JoinedModule.__module__}.{JoinedModule.__name__}",
@@ -154,7 +154,7 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
         "method": config_of(module.method),
         **{key: dict(zip(metas, [v.tolist() for v in values], strict=True)) for key, values in tables.items()},
         **module.pooling,
-        "cell_type_names": list(module.cell_type_names),
+        "cell_type_names": names,
     }
     saved = [meta.get("postprocess") for meta in metas.values()]
     known: dict[str, str] = {}
@@ -164,8 +164,8 @@ def joined_metadata(module: JoinedModule) -> dict[str, Any]:
     return {
         "format_version": FORMAT_VERSION,
         "model": model,
-        "cell_types": list(module.cell_type_names),
-        "postprocess": joined_postprocess(saved, {}, module.pooling["calibrate"] or module.method.voted),
+        "cell_types": names,
+        "postprocess": joined_postprocess(saved, {}, names, module.pooling["calibrate"] or module.method.voted),
         "data": " + ".join(dict.fromkeys(str(meta["data"]) for meta in metas.values() if meta.get("data"))) or None,
         "pixel_size": first.get("pixel_size"),
         "reading": first.get("reading"),

@@ -19,7 +19,6 @@ from sartorius.files import write_text
 from sartorius.postprocess.finalise import Postprocess, settings_of
 from sartorius.postprocess.step import Step
 from sartorius.postprocess.thresholds import DEFAULT
-from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.structures.reading import read_yaml
 
 FORMAT_VERSION = 2  # of a file
@@ -31,15 +30,15 @@ _NO_STEPS = ("_target_", "order")
 
 def from_saved(
     saved: Mapping[str, Any] | None, changes: Mapping[str, Any] | None, source: str,
-    cell_types: Sequence[str] = CELL_TYPES,
+    cell_types: Sequence[str] = (),
 ) -> Postprocess:  # fmt: skip
-    """Build the post-processing `saved` in `source` with `changes` on top; raises as `changed` and `build`."""
+    """Build the post-processing `saved` in `source` with `changes` on top; see `changed`. Raises as it and `build`."""
     return build(*changed(saved, changes, source, cell_types))
 
 
 def changed(
     saved: Mapping[str, Any] | None, changes: Mapping[str, Any] | None, source: str,
-    cell_types: Sequence[str] = CELL_TYPES,
+    cell_types: Sequence[str] = (),
 ) -> tuple[dict[str, Any], str]:  # fmt: skip
     """Put the changes that a command line made on top of saved settings; returns the settings and where they are from.
 

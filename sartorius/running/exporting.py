@@ -44,7 +44,7 @@ def build_trained(cfg: DictConfig) -> TrainedModel:
     views = loading.add_tta(module, cfg.tta, source) if cfg.tta else None
     if views is not None and views.fuse is None:
         raise InputError("tta.fuse=null joins no views, `predict` writes them one by one; an export holds joined ones")
-    postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
+    postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source, module.cell_type_names)
     metadata = {
         **module.hparams,
         "model": module.described(module.hparams["model"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class Model:
             limit_views(self.module, cfg.views)
         entry = saved_filter.entry_of(cfg.filter, self.module.hparams, self.module.cell_type_names, source)
         fitted = saved_filter.from_entry(entry, source)
-        postprocess = from_saved(self.module.hparams.get("postprocess"), wiring.plain(cfg.postprocess), source)
+        postprocess = from_saved(
+            self.module.hparams.get("postprocess"), wiring.plain(cfg.postprocess), source, self.module.cell_type_names
+        )
         self.postprocess = saved_filter.with_filter(postprocess, fitted)
         self._images = predicting.build_images(cfg, self.module)
         resolve_precision(cfg.trainer)
@@ -61,8 +64,11 @@ class Model:
         pixel_size: micrometres, of the results, and to bring the image to the scale of the training (`scale=auto`).
         image_id: names it in results and errors. Grey levels become those of the training, as in `predict`.
 
-        Raises InputError for an image of another shape or type, NaN and infinity, and channels of which none is chosen.
+        Raises InputError for an image of another shape or type, NaN and infinity, channels of which none is chosen, and
+        a pixel size that is not above 0.
         """
+        if pixel_size is not None and not 0 < pixel_size < math.inf:
+            raise InputError(f"{image_id}: pixel_size={pixel_size}; expected micrometres above 0")
         grey = self._images.levels(_plane(image, self._images.reading["channel"], image_id), image_id).copy()
         target = Target.from_instances(image_id, 0, Instances.empty(*grey.shape))
         target.pixel_size = self._cfg.pixel_size if pixel_size is None else pixel_size

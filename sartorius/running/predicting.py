@@ -92,7 +92,7 @@ def build_images(cfg: DictConfig, module: SegmentationModule) -> ImagesDataModul
 
 def _read_alike(data: DictConfig, metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return how files are read: as told or, where nothing is, as those of the training; both are logged."""
-    told = {"channel": data.channel, "pages": data.pages, "levels": None if data.levels == "auto" else data.levels}
+    told = {"channel": data.channel, "pages": data.pages, "levels": data.levels}
     trained, usual = Reading.of_training(metadata).options(), Reading().options()
     read = {key: trained[key] if value is None else value for key, value in told.items()}
     taken = [key for key, value in told.items() if value is None and trained[key] != usual[key]]
@@ -118,7 +118,7 @@ def build_predictions(cfg: DictConfig, module: SegmentationModule, images: Image
     from sartorius.rescoring import saved as saved_filter
 
     source = model_source(cfg.checkpoint, plain(cfg.get("model")))
-    postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source)
+    postprocess = from_saved(module.hparams.get("postprocess"), plain(cfg.postprocess), source, module.cell_type_names)
     fitted = saved_filter.entry_of(cfg.filter, module.hparams, module.cell_type_names, source)
     if fitted and cfg.filter == saved_filter.SAVED:
         log.info("%s: its filter, %s, drops false positives; filter=none leaves it out", source, fitted.get("file"))
@@ -181,11 +181,12 @@ def _describe(
 def _trained_on(module: SegmentationModule, images: FileImages, source: str) -> dict[str, str]:
     """Choose those of the images that the model was trained on, id -> place, and warn of them.
 
-    An image is known by the name of its file, in whatever folder that lies.
+    An image is known by its id or the name of its file, in whatever folder that lies.
     """
-    names = {images.path(image_id).stem: image_id for image_id in images.ids}
-    found = provenance.seen_among(names, module.hparams.get(provenance.KEY))
-    if seen := {names[name]: place for name, place in found.items()}:
+    names = {image_id: (images.path(image_id).stem, image_id) for image_id in images.ids}
+    every = {name for pair in names.values() for name in pair}
+    found = provenance.seen_among(every, module.hparams.get(provenance.KEY))
+    if seen := {image_id: found[name] for image_id, pair in names.items() for name in pair if name in found}:
         log.warning(
             "%s: was trained on %d of these %d images (%s, ...): their detections flatter any score and any threshold",
             source, len(seen), len(images.ids), next(iter(seen)),

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 import sartorius.postprocess
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.running import wiring
+from sartorius.structures.cell_types import CELL_TYPES
 from sartorius.tuning import SearchSpace
 from sartorius.tuning.scorer import PipelineScorer, scorer_of
 from sartorius.tuning.space import thresholds_of, with_thresholds
@@ -61,7 +62,8 @@ def test_a_step_is_one_file_and_one_line(written: str) -> None:
     saved = from_saved(settings, None, "checkpoint")  # type: ignore[arg-type]
     assert saved == post and to_saved(from_saved(to_saved(post), None, "meta.json")) == to_saved(post)
     changes = wiring.plain(changed.postprocess)
-    assert from_saved(to_saved(post), changes, "here")(found).source.tolist() == [1, 2], "shsy5y keeps its 3 pixels"
+    kept = from_saved(to_saved(post), changes, "here", CELL_TYPES)(found)
+    assert kept.source.tolist() == [1, 2], "shsy5y keeps its 3 pixels"
     tables = Images(1).tables(post, dict.fromkeys(post.searchable, 0.0))
     assert isinstance(scorer_of(tables, tables.images), PipelineScorer)
     grids = SearchSpace().grids(post)

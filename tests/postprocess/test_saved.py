@@ -35,7 +35,7 @@ def test_null_leaves_a_step_out_and_a_class_adds_one() -> None:
 
 
 def test_a_number_is_the_default_of_the_types_not_named() -> None:
-    post = settings(from_saved(SAVED, {"mask": {"threshold": {"astro": 0.3}}}, "here"))
+    post = settings(from_saved(SAVED, {"mask": {"threshold": {"astro": 0.3}}}, "here", ["astro"]))
     assert post["mask"]["threshold"] == {"default": 0.45, "astro": 0.3}
     post = settings(from_saved(SAVED, {"score": {"threshold": 0.3}}, "here"))
     assert post["score"]["threshold"] == 0.3, "for all types"
@@ -111,7 +111,8 @@ def test_a_file_stands_in_for_what_was_saved(tmp_path: Path) -> None:
     to_file(path, post, "two\nlines")
     assert path.read_text().startswith("# two\n# lines\nformat_version: 2\n_target_: sartorius.postprocess.P")
     assert read_file(path) == to_saved(post)
-    values, source = changed({"anything": 1}, {"file": str(path), "mask": {"threshold": {"cort": 0.6}}}, "here")
+    changes = {"file": str(path), "mask": {"threshold": {"cort": 0.6}}}
+    values, source = changed({"anything": 1}, changes, "here", ["cort"])
     assert source == str(path) and from_saved(to_saved(post), None, "here") == post
     assert values == {**to_saved(post), "mask": {**SAVED["mask"], "threshold": {"default": 0.45, "cort": 0.6}}}
     for text, message in (

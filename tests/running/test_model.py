@@ -17,6 +17,8 @@ import sartorius
 from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
 from sartorius.networks import checkpoints
+from sartorius.postprocess.finalise import settings_of
+from sartorius.postprocess.steps import PasteMasks
 from sartorius.predict import main
 from sartorius.running import building, wiring
 from tests.doubles import toy_config
@@ -115,6 +117,21 @@ def test_the_pixel_size_is_kept_and_scales(checkpoint: Path) -> None:
     assert cells.pixel_size == 0.5 and cells.labels.shape == PIXELS.shape
     whole = sartorius.load(checkpoint, *KEPT, "pixel_size=0.7", device="cpu")(PIXELS)
     assert whole.pixel_size == 0.7 and not np.array_equal(whole.labels, cells.labels)
+
+
+@pytest.mark.parametrize("size", [0, -1.0, float("nan"), float("inf")])
+def test_a_pixel_size_that_is_none(checkpoint: Path, size: float) -> None:
+    with pytest.raises(InputError, match="image: pixel_size=.*; expected micrometres above 0"):
+        sartorius.load(checkpoint, device="cpu")(PIXELS, pixel_size=size)
+
+
+def test_thresholds_of_the_types_of_the_model(tmp_path: Path) -> None:
+    module = building.build_module(toy_config(cell_type_names=["neuron"]))
+    torch.save({"state_dict": module.state_dict(), checkpoints.KEY: dict(module.hparams)}, tmp_path / "a.ckpt")
+    model = sartorius.load(tmp_path / "a.ckpt", "postprocess.mask.threshold={neuron: 0.4}", device="cpu")
+    assert settings_of(model.postprocess.find(PasteMasks))["threshold"]["neuron"] == 0.4
+    with pytest.raises(InputError, match="no such cell type; there are default, neuron"):
+        sartorius.load(tmp_path / "a.ckpt", "postprocess.mask.threshold={cort: 0.4}", device="cpu")
 
 
 def test_thresholds_and_a_filter(tmp_path: Path) -> None:

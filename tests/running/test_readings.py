@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from sartorius.data.competition.about import About
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
@@ -39,6 +40,9 @@ def test_channel_pages_and_levels_of_the_training(tmp_path: Path, caplog: pytest
     grey = images.source.image("a")
     joined = stack[:, 1].max(axis=0).astype(float)
     assert np.array_equal(grey, np.rint((joined - joined.min()) * 255 / np.ptp(joined)).astype(np.uint8))
+    caplog.clear()
+    assert images_of(READING, tmp_path / "a.tif", "data.levels=auto").levels.levels == "auto"
+    assert "levels=auto in place of levels=range" in caplog.text
     caplog.clear()
     other = images_of(READING, tmp_path / "a.tif", "channel=0", "pages=each", "data.levels=standardise")
     assert other.source.ids == ("a_z000", "a_z001", "a_z002") and other.levels.levels == "standardise"
@@ -90,3 +94,21 @@ def test_a_training_keeps_how_its_images_were_read(tmp_path: Path) -> None:
     )
     hparams = building.build_training(cfg).module.hparams
     assert hparams["pixel_size"] == 0.65 and hparams["reading"] == READING
+
+
+def test_images_of_the_training_are_known_by_id_and_by_file(tmp_path: Path) -> None:
+    """A stack's planes and files of one name in several folders have ids that are no file's name."""
+    for name in ("a/1.png", "b/1.png", "c/2.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(tmp_path / name)
+    tifffile.imwrite(tmp_path / "s.tif", np.zeros((2, 8, 9), np.uint8), imagej=True, metadata={"axes": "TYX"})
+    images = images_of(None, tmp_path).source
+    assert images.ids == ("a__1", "b__1", "c__2", "s_t000", "s_t001")
+    for trained, seen in (
+        ({"s_t001": "w", "a__1": "x"}, {"s_t001": "w", "a__1": "x"}),
+        ({"1": "w", "s": "y", "b": "z"}, {"a__1": "w", "b__1": "w", "s_t000": "y", "s_t001": "y"}),
+        ({}, {}),
+    ):
+        module = building.build_module(toy_config())
+        module.hparams["trained_on"] = trained
+        assert predicting._trained_on(module, images, "a.ckpt") == seen

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 _UNITS = {  # micrometres
     "\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
     "\\u00b5m": 1.0, "nm": 1e-3, "nanometer": 1e-3, "mm": 1e3, "millimeter": 1e3, "cm": 1e4, "centimeter": 1e4,
-    "m": 1e6, "meter": 1e6, "inch": 25_400.0, "\u00c5": 1e-4, "angstrom": 1e-4,
+    "m": 1e6, "meter": 1e6, "inch": 25_400.0, "\u00e5": 1e-4, "angstrom": 1e-4,
 }  # fmt: skip
 _RESOLUTION_UNITS = {2: 25_400.0, 3: 10_000.0}  # ResolutionUnit of TIFF: inch, centimetre
 # A resolution for printing says nothing of the cells: 72 dots per inch would be pixels of 353 micrometres.

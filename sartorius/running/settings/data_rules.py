@@ -40,7 +40,7 @@ RULES: Table = {
         "cache_mb": SIZE,
         "annotation_files": map_of(path),
         "repeated": text,
-        "levels": one_of("auto", "exact", "range", "standardise"),
+        "levels": one_of("auto", "exact", "range", "standardise") | nothing,
         "mean_tolerance": number(0, 255) | nothing,
         "std_factor": number(1, 1000) | nothing,
         "pixel_size": MICROMETRES | nothing,

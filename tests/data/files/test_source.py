@@ -171,6 +171,10 @@ def test_smaller_copies_of_an_image_are_left_out(tmp_path: Path) -> None:
 
 SIZES: dict[str, tuple[dict[str, Any], float | None]] = {
     "OME": ({"ome": True, "metadata": {"axes": "YX", **UM}}, 0.65),
+    "OME in \u00e5ngstr\u00f6m": (
+        {"ome": True, "metadata": {"PhysicalSizeX": 6500, "PhysicalSizeXUnit": "\u00c5"}},
+        0.65,
+    ),
     "OME in nm": ({"ome": True, "metadata": {"PhysicalSizeX": 325, "PhysicalSizeXUnit": "nm"}}, 0.325),
     "ImageJ": ({"imagej": True, "metadata": {"unit": "micron"}, "resolution": (2, 2)}, 0.5),
     "ImageJ's own sign": ({"imagej": True, "metadata": {"unit": "\\u00B5m"}, "resolution": (2, 2)}, 0.5),

@@ -152,6 +152,22 @@ def drop_cut_line(path: Path) -> bytes:
     return whole + end
 
 
+def append_line(path: Path, text: str) -> None:
+    """Append a line to a file, UTF-8 and on the disk; a write that fails half-way (a full disk) leaves it as it was.
+
+    A file that is missing is made, its folder is not.
+    """
+    with naming(path), open(path, "ab", buffering=0) as file:
+        size, rest = file.tell(), memoryview(f"{text}\n".encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:

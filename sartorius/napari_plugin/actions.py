@@ -27,7 +27,7 @@ ACTIONS = (
     Action("new", "New cell", "N", "Draw around a cell that is missing", draws=True),
     Action("paint", "Paint", "P", "Paint pixels to the chosen cell, or a new one", draws=True),
     Action("erase", "Erase", "E", "Erase pixels of the chosen cell", draws=True),
-    Action("mark", "Mark part", "B", "Draw the rectangle that you check; the rest teaches nothing", draws=True),
+    Action("mark", "Mark part", "B", "Draw the rectangle you check; outside only accepted cells teach", draws=True),
     Action("unmark", "Whole image", "Shift-B", "Check all of the image"),
     Action("next_type", "Next type", "T", "Give the chosen cells the next type; 1 to 9 give one of the list"),
     Action("undo", "Undo", "U", "Take the last edit back"),

@@ -203,8 +203,10 @@ class CorrectionWindow:
             return
         image_id = self.current
         count = self.session.save(image_id, self.image, self.correction, part)
+        left = len(self.correction.cells) - count
+        others = f", without {left} that nobody accepted" if left else ""
         self.next_image()
-        self.panel.tell(f"{image_id} is saved: {count} cells. {self.panel.message.text()}")
+        self.panel.tell(f"{image_id} is saved: {count} cells{others}. {self.panel.message.text()}")
 
     def _edited(self, change: Change, choose: bool = False) -> None:
         if choose:

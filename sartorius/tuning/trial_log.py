@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sartorius.errors import InputError
-from sartorius.files import drop_cut_line, naming, write_json
+from sartorius.files import append_line, drop_cut_line, write_json
 from sartorius.structures.reading import read_json
 
 
@@ -42,8 +42,7 @@ class TrialLog:
         """Write the next trial of a search."""
         line = {"search": search, "trial": len(self._tried[search]), **tried.__dict__}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.path, json.dumps(line))
         self._tried[search].append(tried)
 
     def _read(self) -> None:

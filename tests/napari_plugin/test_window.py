@@ -148,6 +148,23 @@ def test_strokes(window: CorrectionWindow) -> None:
     assert window.canvas.cells.mouse_pan, "the tool is laid aside"
 
 
+def test_cells_drawn_beyond_what_was_checked_are_saved(window: CorrectionWindow, tmp_path: Path) -> None:
+    hand = Hand(window)
+    hand.click(20, 14)
+    hand.key("A")
+    hand.key("W", shift=True)
+    assert "a is saved: 1 cells, without 2 that nobody accepted" in window.panel.message.text()
+    window.open("a")
+    assert len(window.correction.cells) == 1 and window.correction.region is not None
+    hand.key("N")
+    hand.draw((45, 65), (45, 75), (55, 75), (55, 65))
+    drawn = full(window.correction.cells[2])
+    hand.key("W")
+    assert "a is saved: 2 cells. " in window.panel.message.text()
+    saved = Competition(tmp_path / "mine", TYPES).instances("a")
+    assert len(saved) == 2 and (saved.foreground() & drawn == drawn).all()
+
+
 def test_colours_types_and_what_is_wrong(window: CorrectionWindow) -> None:
     hand = Hand(window)
     colours = window.canvas.cells.colormap

@@ -70,6 +70,12 @@ def has_other(root: Path, image_id: str, image: Callable[[str], GreyImage]) -> b
     return any(not np.array_equal(read_grey(path), image(image_id)) for path in paths if path.exists())
 
 
+def is_written(root: Path, about: About, image: Labelled) -> bool:
+    """Whether train.csv of a folder has just the rows that `write_labelled` would write of an image."""
+    table, rows = read_table(root / "train.csv"), rows_of(root, about, image)
+    return rows.equals(table[table["id"] == image.image_id].reindex(columns=rows.columns).reset_index(drop=True))
+
+
 def rows_of(root: Path, about: About, image: Labelled) -> pd.DataFrame:
     """Make the rows of an image in train.csv, text; raises InputError as `write_labelled` does."""
     check_image_id(image.image_id, root)

@@ -8,7 +8,6 @@ that they can be undone still.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sartorius.errors import InputError
-from sartorius.files import drop_cut_line, naming, write_text
+from sartorius.files import append_line, drop_cut_line, write_text
 from sartorius.labelling.correction.edits import REGION, Change, Correction
 from sartorius.labelling.correction.shapes import EditedCell
 from sartorius.structures import rle
@@ -81,10 +80,7 @@ class Draft:
         line: dict[str, Any] = {"kind": kind}
         if kind == "edit":
             line |= {"removed": sorted(change.removed), "added": [_entry(*item) for item in change.added.items()]}
-        with naming(self.path), open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(line))
 
 
 def _entries(correction: Correction) -> list[list[Any]]:

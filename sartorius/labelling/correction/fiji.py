@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from sartorius.labelling.correction.returned import (
     sum_of,
 )
 from sartorius.labelling.correction.session import CorrectionSession
-from sartorius.labelling.correction.shapes import instances_of
+from sartorius.labelling.correction.shapes import EditedCell, instances_of
 from sartorius.structures.reading import read_json
 
 FOLDER = "to_correct"
@@ -37,7 +37,8 @@ HELP = """In Fiji, for each of these images:
   3. delete what is no cell; draw a cell anew and press Update; draw missing ones and press t (Add); a cell's group is
      its type ({types})
   4. is only a part of the image right, or is no cell in it? Draw that part, or all of it, as a rectangle, press t, and
-     rename the rectangle to `checked`; a ROI of this name in the zip is the part that was checked before
+     rename the rectangle to `checked`; a ROI of this name in the zip is the part that was checked before; beyond it
+     the cells that you draw or change are labels, and those that you leave as they are teach nothing
   5. choose no ROI, and More > Save... over ID.zip, also where nothing was wrong; Fiji saves a single ROI as ID.roi or
      ID.zip.roi, which is read too
 Then give the same command again: it takes the labels of the files that were saved, and writes the next images."""
@@ -48,13 +49,14 @@ class Sent:
     """What went out of an image.
 
     zip: sum of the file.  cell_types: names of the groups, from 1.  state: sum of the cells, their types and the
-    region.  cells: sum of the pixels of each cell.
+    region.  cells: sum of the pixels of each cell.  predicted: sum and type of those that nobody had accepted.
     """
 
     zip: str
     cell_types: list[str]
     state: str
     cells: list[str]
+    predicted: list[str]
 
 
 class FijiFolder:
@@ -96,7 +98,8 @@ class FijiFolder:
         for image_id in list(self.sent):
             files = [path for path in self._of(image_id) if path.is_file()]
             if not files:
-                told.append(f"{image_id}: {image_id}.zip is gone, so that nothing of it is read")
+                if image_id not in self.taken:  # else it was read, and the program ended before it was forgotten
+                    told.append(f"{image_id}: {image_id}.zip is gone, so that nothing of it is read")
                 self._forget(image_id)
             with collected(problems):
                 if saved := [path for path in files if sum_of(path.read_bytes()) != self.sent[image_id].zip]:
@@ -106,6 +109,8 @@ class FijiFolder:
             with collected(problems):
                 refuse_others(image_id, returned, owned)
                 counts[image_id] = self._take(image_id, returned[image_id])
+                if left := len(returned[image_id].correction.cells) - counts[image_id]:
+                    told.append(f"{image_id}: {left} cells that nobody changed beyond the checked part are no labels")
         return counts, told, problems
 
     def write_next(self, most: int, again: Sequence[str] = ()) -> list[str]:
@@ -156,27 +161,30 @@ class FijiFolder:
         hidden = self.folder / f".{image_id}.zip"
         rois.write(known, hidden, others)
         sums = [pixels_of(cell) for cell in cells]
-        self.sent[image_id] = Sent(sum_of(hidden.read_bytes()), [*names], _state(correction, names), sums)
+        predicted = [_described(cell, names) for cell in cells if not cell.accepted]
+        self.sent[image_id] = Sent(sum_of(hidden.read_bytes()), [*names], _state(correction, names), sums, predicted)
         self.taken.pop(image_id, None)
         self._keep()  # before the zip has its name: one that is not listed is nobody's
         os.replace(hidden, self.folder / f"{image_id}.zip")
 
     def _take(self, image_id: str, returned: Returned) -> int:
-        session, path, correction = self.session, returned.path, returned.correction
+        session, path, image, correction = self.session, returned.path, returned.image, returned.correction
         status, names = session.status(image_id), session.about.cell_types
-        now = session.open(image_id, returned.image.shape) if status != "open" else None
-        if now is not None and _state(now, names) != self.sent[image_id].state:
-            draft = session.draft(image_id)
+        now = session.open(image_id, image.shape) if status != "open" else None
+        draft = session.draft(image_id)
+        other = now is not None and _state(now, names) != self.sent[image_id].state
+        if other and (draft.exists() or not session.has_saved(image_id, image, correction)):  # else a run ended then
             raise InputError(
                 f"{path}: the image has edits in napari too; save these and delete this file, or delete {draft.path}"
                 if draft.exists()
-                else f"{path}: the image was saved in napari since it went out; delete this file, and give "
-                f"again=[{image_id}] to correct what was saved"
+                else f"{path}: since the image went out it was saved with other labels than this file has; delete the "
+                f"file, and give again=[{image_id}] to correct what was saved"
             )
-        count = session.save(image_id, returned.image, correction)
+        count = session.save(image_id, image, correction)
+        self.taken[image_id] = returned.sums
+        self._keep()  # before the files are gone, which it explains
         for file in (self.folder / f"{image_id}.png", *self._of(image_id)):
             file.unlink(missing_ok=True)
-        self.taken[image_id] = returned.sums
         self._forget(image_id)
         return count
 
@@ -195,10 +203,18 @@ class FijiFolder:
         if image_id not in self.session.images.ids:
             raise InputError(f"{path}: image {image_id} is not among images=; give the images that it was written from")
         names = self.session.about.cell_types
-        return read_returned(path, self.session.image(image_id), self._groups(image_id), names)
+        returned = read_returned(path, self.session.image(image_id), self._groups(image_id), names)
+        cells, predicted = returned.correction.cells, {*self.sent[image_id].predicted}
+        untouched = {n: cell for n, cell in cells.items() if _described(cell, names) in predicted}
+        cells.update({number: replace(cell, accepted=False) for number, cell in untouched.items()})
+        return returned
+
+
+def _described(cell: EditedCell, names: Sequence[str]) -> str:
+    return f"{pixels_of(cell)} {names[cell.cell_type]}"
 
 
 def _state(correction: Correction, names: Sequence[str]) -> str:
-    cells = [f"{pixels_of(cell)} {names[cell.cell_type]}" for _, cell in sorted(correction.cells.items())]
+    cells = [_described(cell, names) for _, cell in sorted(correction.cells.items())]
     region = "" if correction.region is None else pixels_of(correction.region)
     return sum_of("\n".join([region, *cells]).encode())

@@ -36,7 +36,8 @@ class Returned:
 def read_returned(path: Path, image: GreyImage, groups: Sequence[str], names: Sequence[str]) -> Returned:
     """Read the ROIs of an image; groups: names of types by group, from 1; names: those to choose from, by class index.
 
-    Raises InputError for a file that is not readable, ROIs without pixels, and groups that are no type of `names`.
+    All cells are accepted. Raises InputError for a file that is not readable, ROIs without pixels, and groups that are
+    no type of `names`.
     """
     rois = read_rois(path)
     marked = np.array([roi.name.lower().startswith(MARKED) for roi in rois], bool)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from sartorius.data.annotation_rows import read_table, well_of
 from sartorius.data.competition.about import About, cell_types_of, read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import update_folds
-from sartorius.data.competition.labelled_writer import Labelled, write_labelled
+from sartorius.data.competition.labelled_writer import Labelled, has_other, is_written, write_labelled
 from sartorius.data.competition.same_names import other_images
 from sartorius.data.files.source import FileImages
 from sartorius.errors import InputError, raise_all
@@ -63,14 +64,16 @@ class CorrectionSession:
         reading = before.reading if before else images.reading.plain()
         group = group or (before.group if before else None)
         self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading, group)
-        self.checked = {*read_table(root / "train.csv")["id"]} if (root / "train.csv").is_file() else set()
+        self._folder: Competition | None = None
+        saved = _groups_of_rows(root / "train.csv")
+        blank = self._labelled().blank if {*saved} & {*images.ids} else []
+        self.checked = {*saved} - {*blank}
         place = {image_id: k for k, image_id in enumerate(dict.fromkeys(order))}
         doubts = doubt or {}
         self.queue = sorted(
             images.ids, key=lambda name: (place.get(name, len(place)), -doubts.get(name, float("inf")), name)
         )
-        self._groups = self._group_images()
-        self._folder: Competition | None = None
+        self._groups = self._group_images() | {image_id: saved[image_id] for image_id in blank}
         if self.checked & {*images.ids}:
             raise_all(other_images(self._labelled(), images, images.ids))
 
@@ -79,7 +82,10 @@ class CorrectionSession:
         return Draft(self.root / DRAFTS / f"{image_id}.jsonl", self.about.cell_types)
 
     def status(self, image_id: str) -> str:
-        """Tell how far an image is: `started` where it has edits that are not saved, `checked`, or `open`."""
+        """Tell how far an image is: `started` where it has edits that are not saved, `checked`, or `open`.
+
+        An image of the folder of which no pixel is labelled is open.
+        """
         if self.draft(image_id).exists():
             return "started"
         return "checked" if image_id in self.checked else "open"
@@ -96,8 +102,19 @@ class CorrectionSession:
         return min(left, key=lambda image_id: (place[image_id] - place[after] - 1) % len(place), default=None)
 
     def image(self, image_id: str) -> GreyImage:
-        """Read the pixels of an image, uint8 [H, W]: those of the folder where it has labels already."""
-        return self._labelled().image(image_id) if image_id in self.checked else self.images.image(image_id)
+        """Read the pixels of an image, uint8 [H, W]: those of the folder where it has labels already.
+
+        Raises InputError where the folder has another image of this name without labels, which a save would replace.
+        """
+        if image_id in self.checked:
+            return self._labelled().image(image_id)
+        image = self.images.image(image_id)
+        if has_other(self.root, image_id, lambda _: image):
+            raise InputError(
+                f"{self.images.path(image_id)}: {self.root} has another image of the name '{image_id}', or read in "
+                "another way; rename it, or give another folder of labels"
+            )
+        return image
 
     def open(self, image_id: str, size: tuple[int, int]) -> Correction:
         """Return the cells of an image of this height and width: as it was left, as it was saved, or as predicted.
@@ -123,8 +140,7 @@ class CorrectionSession:
 
         The edits are forgotten once the labels are on the disk, and the image joins a fold.
         """
-        instances, ignored = checked_labels(correction, part, self.margin)
-        labelled = Labelled(image_id, image, instances, group=self.group(image_id), ignored=ignored)
+        labelled = self._labels(image_id, image, correction, part)
         write_labelled(self.root, self.about, [labelled])
         self._folder = None
         self.checked.add(image_id)
@@ -132,7 +148,15 @@ class CorrectionSession:
         correction.settle()
         with warnings.catch_warnings(action="ignore"):  # of images that are to be labelled still
             update_folds(self.root, *self.folds)
-        return len(instances)
+        return len(labelled.instances)
+
+    def has_saved(self, image_id: str, image: GreyImage, correction: Correction) -> bool:
+        """Whether the folder has the labels that `save` would write."""
+        return is_written(self.root, self.about, self._labels(image_id, image, correction, "marked"))
+
+    def _labels(self, image_id: str, image: GreyImage, correction: Correction, part: Part) -> Labelled:
+        instances, ignored = checked_labels(correction, part, self.margin)
+        return Labelled(image_id, image, instances, group=self.group(image_id), ignored=ignored)
 
     def group(self, image_id: str) -> str:
         """Return what must not lie in two folds: as it was saved, else by `group`, the plate well or a stack's file."""
@@ -172,6 +196,11 @@ class CorrectionSession:
             with warnings.catch_warnings(action="ignore"):
                 self._folder = Competition(self.root, self.about.cell_types, keep_going=True)
         return self._folder
+
+
+def _groups_of_rows(csv: Path) -> dict[str, str]:
+    table = read_table(csv) if csv.is_file() else pd.DataFrame(columns=["id"])
+    return dict(zip(table["id"], table.reindex(columns=["group"], fill_value="")["group"], strict=True))
 
 
 def types_of(root: Path, given: Sequence[str] | None, predicted: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from sartorius.errors import InputError
 from sartorius.labelling.correction.checked import checked_labels, region_of
 from sartorius.labelling.correction.draft import Draft
 from sartorius.labelling.correction.edits import Correction
-from sartorius.labelling.correction.shapes import EditedCell
+from sartorius.labelling.correction.shapes import EditedCell, cells_of
+from sartorius.structures import rle
 from tests.labelling.correction.test_shapes import cell, discs, full
 
 TYPES = ("round", "long")
@@ -157,6 +159,28 @@ def test_a_cut_line_is_left_out_and_damage_is_named(tmp_path: Path) -> None:
             draft.resume()
 
 
+def test_an_edit_that_a_full_disk_cuts_off_is_the_only_one_that_is_lost(tmp_path: Path) -> None:
+    draft = Draft(tmp_path / "x.jsonl", TYPES)
+    correction = draft.begin(60, 80, three(), None)
+    correction.accept([1])
+    whole = draft.path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 30, before[1]))
+    try:
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"x\.jsonl"):
+                correction.delete([2])
+            assert draft.path.read_bytes() == whole and sorted(correction.cells) == [1, 2, 3]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    correction.delete([3])
+    correction.undo()
+    resumed = draft.resume()
+    assert state(resumed) == state(correction) and sorted(resumed.cells) == [1, 2, 3]
+    resumed.redo()
+    assert sorted(resumed.cells) == [1, 2]
+
+
 def test_labels_of_the_whole_image_and_of_a_part() -> None:
     correction = Correction(60, 80, three())
     labels, ignored = checked_labels(correction)
@@ -171,6 +195,28 @@ def test_labels_of_the_whole_image_and_of_a_part() -> None:
     region = region_of(ignored)
     assert region is not None and (full(region) == ~ignored).all()
     assert region_of(None) is None and region_of(np.zeros((6, 8), bool)) is None
+
+
+def test_accepted_cells_beyond_the_marked_part_are_labels() -> None:
+    """With their surroundings, as where accepted cells alone are saved; those of the model are none."""
+    correction = Correction(60, 80, three())
+    correction.mark_polygon([[0, 0], [60, 0], [60, 24], [0, 24]])  # most of the first alone
+    correction.add(discs((9, 70), radius=4), 1)
+    correction.add(discs((40, 70), radius=4), 0)
+    labels, ignored = checked_labels(correction, margin=5)
+    drawn = [full(correction.cells[number]) for number in (4, 5)]
+    assert labels.to_rles() == [rle.of_mask(mask) for mask in (full(three()[0]), *drawn)]
+    assert labels.cell_types.tolist() == [0, 1, 0] and ignored is not None
+    rows, columns = np.nonzero(drawn[0] | drawn[1])
+    y, x = np.mgrid[:60, :80]
+    labelled = ((y[..., None] - rows) ** 2 + (x[..., None] - columns) ** 2).min(axis=2) <= 25
+    labelled[:, :24] = True
+    second, third = full(three()[1]), full(three()[2])
+    assert (third & labelled).any(), "the model's cell ends beside a drawn one, and is not checked"
+    assert (ignored == ~labelled | second | third).all()
+    again = Correction(60, 80, cells_of(labels, [1] * 3, accepted=True), region_of(ignored))
+    saved, unknown = checked_labels(again, margin=5)
+    assert saved.to_rles() == labels.to_rles() and unknown is not None and (unknown == ignored).all()
 
 
 def test_a_part_of_which_no_pixel_would_be_labelled_is_refused() -> None:

@@ -16,6 +16,7 @@ from sartorius.data.files.source import FileImages
 from sartorius.errors import InputError
 from sartorius.labelling.correction.fiji import FijiFolder
 from sartorius.labelling.correction.session import CorrectionSession
+from sartorius.structures import rle
 from tests.labelling.correction.test_edits import three
 from tests.labelling.correction.test_session import SIZE, TYPES, images, session
 from tests.labelling.correction.test_shapes import full
@@ -91,6 +92,58 @@ def test_a_checked_image_goes_out_again(fiji: FijiFolder, tmp_path: Path) -> Non
     assert fiji.read_back() == ({"a": 1}, [], []) and len(Competition(tmp_path / "mine", TYPES).record("a")) == 1
     with pytest.raises(InputError, match="again: image x is not among images="):
         fiji.write_next(9, again=["x"])
+
+
+def test_cells_drawn_beyond_the_checked_part(fiji: FijiFolder, tmp_path: Path) -> None:
+    """What is drawn, changed or given a type is a label; what nobody changed is none, which is told."""
+    first, second, third = roifile.roiread(fiji.folder / "a.zip")
+    second.group = 1
+    new = polygon([[65, 4], [75, 4], [75, 12], [65, 12]], "0008-0055")
+    part = polygon([[0, 0], [24, 0], [24, 30], [0, 30]], "checked")  # most of the first
+    rewrite(fiji.folder / "a.zip", [first, second, third, new, part])
+    lost = "a: 1 cells that nobody changed beyond the checked part are no labels"
+    assert fiji.read_back() == ({"a": 3}, [lost], [])
+    folder = Competition(tmp_path / "mine", TYPES)
+    ignored, drawn = folder.ignored("a"), np.zeros(SIZE, bool)
+    drawn[4:12, 65:75] = True
+    assert folder.instances("a").to_rles() == [rle.of_mask(m) for m in (*map(full, three()[:2]), drawn)]
+    assert ignored is not None and not ignored[4:12, 60:].any() and ignored[full(three()[2])].any()
+    fiji.write_next(3, again=["a"])
+    again = roifile.roiread(fiji.folder / "a.zip")
+    rewrite(fiji.folder / "a.zip", [*again[:2], again[3]])
+    assert FijiFolder(fiji.session).read_back() == ({"a": 2}, [], []), "a cell that was deleted"
+
+
+def test_a_save_that_was_interrupted_is_finished(
+    fiji: FijiFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By folds that cannot be written, or killed before the files are gone, or before they are forgotten."""
+    for image_id in "ab":
+        rewrite(fiji.folder / f"{image_id}.zip", roifile.roiread(fiji.folder / f"{image_id}.zip")[1:])
+    assert fiji.read_back()[0] == {"a": 2, "b": 2}
+    fiji.write_next(1, again=["a"])
+    rewrite(fiji.folder / "a.zip", roifile.roiread(fiji.folder / "a.zip")[1:])
+    picture, folds = tmp_path / "mine" / "train" / "b.png", tmp_path / "mine" / "folds.csv"
+    picture.rename(tmp_path / "away.png")
+    folds.unlink()
+    counts, _, problems = FijiFolder(fiji.session).read_back()
+    assert counts == {} and len(problems) == 1 and "b.png" in problems[0]
+    assert len(Competition(tmp_path / "mine", TYPES, keep_going=True).record("a")) == 1, "the labels are there"
+    (tmp_path / "away.png").rename(picture)
+    unlink = Path.unlink
+    with monkeypatch.context() as patched:
+        dying = fiji.folder / "a.png"
+        patched.setattr(Path, "unlink", lambda path, **rest: 1 / 0 if path == dying else unlink(path, **rest))
+        with pytest.raises(ZeroDivisionError):
+            FijiFolder(fiji.session).read_back()
+    assert folds.is_file()
+    with monkeypatch.context() as patched:
+        patched.setattr(FijiFolder, "_forget", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            FijiFolder(fiji.session).read_back()
+    assert not (fiji.folder / "a.zip").exists()
+    again = FijiFolder(fiji.session)
+    assert again.read_back() == ({}, [], []) and again.sent == {} and {*again.taken} == {"a", "b"}
 
 
 def test_all_cells_deleted(fiji: FijiFolder, tmp_path: Path) -> None:
@@ -240,7 +293,7 @@ def test_edits_in_napari_are_not_lost(fiji: FijiFolder, tmp_path: Path) -> None:
     counts, _, problems = fiji.read_back()
     assert counts == {} and len(problems) == 2 and len(own.open("a", SIZE).cells) == 2
     assert "a.zip: the image has edits in napari too; save these and delete this file, or delete" in problems[1]
-    assert "b.zip: the image was saved in napari since it went out; delete this file" in problems[0]
+    assert "b.zip: since the image went out it was saved with other labels than this file has" in problems[0]
     (fiji.folder / "a.zip").unlink()
     assert len(fiji.read_back()[1]) == 1 and fiji.write_next(2) == ["b", "a"]
     rewrite(fiji.folder / "a.zip", roifile.roiread(fiji.folder / "a.zip")[1:])

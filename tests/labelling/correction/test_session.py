@@ -7,11 +7,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from sartorius.data.competition.about import About
 from sartorius.data.competition.folder import Competition
@@ -24,10 +26,11 @@ from sartorius.formats.cells import Cells
 from sartorius.labelling.correction import session as session_module
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
+from sartorius.structures import rle
 from sartorius.structures.instances import Instances
 from tests.dying import BEFORE_THE_NAME
 from tests.labelling.correction.test_edits import state, three
-from tests.labelling.correction.test_shapes import discs
+from tests.labelling.correction.test_shapes import discs, full
 
 TYPES = ("round", "long")
 SIZE = (60, 80)
@@ -129,6 +132,46 @@ def test_a_marked_part_is_marked_again(tmp_path: Path, images: FileImages) -> No
     assert ignored is not None and (ignored | covered)[:, 40:].all() and not ignored[:, :10].any()
     region = own.open("a", SIZE).region
     assert region is not None and int(region.mask.sum()) == int((~ignored).sum())
+
+
+def test_cells_drawn_beyond_what_was_saved_are_saved_too(tmp_path: Path, images: FileImages) -> None:
+    own = session(tmp_path, images, margin=3)
+    correction = own.open("a", SIZE)
+    correction.accept([1])
+    assert own.save("a", own.image("a"), correction, "accepted") == 1
+    again = session(tmp_path, images, margin=3)
+    reopened = again.open("a", SIZE)
+    assert len(reopened.cells) == 1 and reopened.region is not None
+    drawn = discs((50, 70), radius=4)
+    reopened.add(drawn, 1)
+    assert again.save("a", again.image("a"), reopened) == 2
+    folder = Competition(tmp_path / "mine", TYPES)
+    cells, ignored = folder.instances("a"), folder.ignored("a")
+    assert cells.to_rles() == [rle.of_mask(full(three()[0])), rle.of_mask(drawn)] and cells.cell_types.tolist()[1] == 1
+    assert ignored is not None and not ignored[50, 64:77].any() and ignored[50, :64].all()
+
+
+def test_an_image_without_a_labelled_pixel_is_open(tmp_path: Path, images: FileImages) -> None:
+    """It begins with the model's cells, and keeps its group; another image of its name is refused."""
+    pixels, none = images.image("a"), Instances.empty(*SIZE)
+    blank = Labelled("a", pixels, none, group="dish", ignored=np.ones(SIZE, bool))
+    write_labelled(tmp_path / "mine", About(TYPES), [blank])
+    own = session(tmp_path, images, order=["a"])
+    assert own.status("a") == "open" and own.next_image() == "a" and own.group("a") == "dish"
+    assert (own.image("a") == pixels).all()
+    correction = own.open("a", SIZE)
+    assert len(correction.cells) == 3 and correction.region is None
+    own.save("a", pixels, correction)
+    folder = Competition(tmp_path / "mine", TYPES)
+    assert folder.ids == ("a",) and len(folder.record("a")) == 3 and folder.record("a").well == "dish"
+    assert own.status("a") == "checked" == session(tmp_path, images).status("a")
+    write_labelled(tmp_path / "mine", About(TYPES), [replace(blank, image=255 - pixels)])
+    with pytest.raises(InputError, match=r"raw/a\.tif: .*mine has another image of the name 'a'"):
+        session(tmp_path, images).image("a")
+    (tmp_path / "mine" / "train_semi_supervised").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "mine" / "train_semi_supervised" / "b.png")
+    with pytest.raises(InputError, match=r"raw/b\.tif: .*mine has another image of the name 'b'"):
+        session(tmp_path, images).image("b")
 
 
 def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:

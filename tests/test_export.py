@@ -291,6 +291,25 @@ def test_an_example_is_read_as_the_images_of_the_training(tmp_path: Path) -> Non
         exporting._example(str(tmp_path / "two.tif"), {"reading": {"levels": levels}})
 
 
+@pytest.mark.parametrize("levels", ["range", "standardise"])
+def test_a_generated_example_is_at_the_grey_levels_of_the_training(
+    checkpoint: Path, tmp_path: Path, levels: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = torch.load(checkpoint, weights_only=False)
+    state[KEY]["reading"] = {"levels": {"levels": levels, "mean": 120.0, "std": 20.0}}
+    torch.save(state, tmp_path / "own.ckpt")
+    image, name = exporting._example(None, state[KEY])
+    assert name == "generated.png" and image.dtype == np.uint8
+    if levels == "range":
+        assert (image.min(), image.max()) == (0, 255)
+    else:
+        assert abs(image.mean() - 120) < 1 and abs(image.std() - 20) < 2
+    export.main(wiring.compose("export", [f"checkpoint={tmp_path / 'own.ckpt'}", f"output={tmp_path / 'a.zip'}"]))
+    caplog.clear()
+    assert exporting.validate(str(tmp_path / "a.zip")).endswith("cells, each pixel as expected")
+    assert not caplog.text
+
+
 def test_a_mask_rcnn_with_joined_views(tiny_competition: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     cfg = wiring.compose("train", [*MODELS["mask_rcnn"], f"data.root={tiny_competition}"])

@@ -10,14 +10,16 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
 
-from sartorius.data.tiff import MAGIC, TiffImage, only_image
+from sartorius.data.tiff import MAGIC, TiffImage, check_channel, only_image
 from sartorius.errors import InputError
+
+if TYPE_CHECKING:  # a program of an ONNX package goes without
+    from PIL import Image
 
 MAX_PIXELS = 178_956_970  # from here on Pillow suspects a file that is made to fill the memory
 
@@ -135,6 +137,8 @@ class PillowImage:
     """
 
     def __init__(self, file: BinaryIO) -> None:
+        from PIL import Image, UnidentifiedImageError
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half as many pixels as the error
             try:
@@ -158,8 +162,7 @@ class PillowImage:
 
         channel: decode only this one, counted from 0. Raises InputError where there is no such one.
         """
-        if channel is not None and channel >= (bands := len(self._image.getbands())):
-            raise InputError(f"{self.name}: no channel {channel}, it has {bands}; give channel=0 to {bands - 1}")
+        check_channel(self.name, channel, len(self._image.getbands()))
         if self.sample == "16-bit" and self.colour != "grey":
             return self._deep(channel)
         if channel is not None and self.colour not in ("grey", "palette"):
@@ -179,6 +182,8 @@ class PillowImage:
 
 def _orientation(image: Image.Image, path: str) -> int:
     """Read EXIF's orientation, 1 (as it is) to 8."""
+    from PIL import ExifTags, Image
+
     # PngImageFile's own method decodes the pixels to reach what may stand behind them
     exif = image.getexif() if image.format != "PNG" or _has_late_text(path) else Image.Image.getexif(image)
     orientation = exif.get(ExifTags.Base.Orientation, 1)

@@ -7,13 +7,15 @@ and 19 (sample format).
 from __future__ import annotations
 
 import struct
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from sartorius.errors import InputError
+
+if TYPE_CHECKING:  # a program of an ONNX package goes without
+    import tifffile
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # little and big endian, TIFF and BigTIFF
 
@@ -24,6 +26,12 @@ MAX_CHUNK = 2**24  # pixels of a large image that are decoded at once
 _APART = 2  # PlanarConfiguration
 _MULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
 _SAMPLES = {"u": "{}-bit", "b": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}  # by NumPy's kind
+
+
+def check_channel(name: str, channel: int | None, count: int) -> None:
+    """Raise InputError where an image, `name`, has no such channel, counted from 0; None is none in particular."""
+    if channel is not None and channel >= count:
+        raise InputError(f"{name}: no channel {channel}, it has {count}; give channel=0 to {count - 1}")
 
 
 def zarr_array(store: Any, name: str) -> Any:
@@ -37,6 +45,8 @@ def zarr_array(store: Any, name: str) -> Any:
 
 def open_tiff(file: BinaryIO) -> tifffile.TiffFile:
     """Open a TIFF, without the other files of its set; raises ValueError for a damaged directory of its first page."""
+    import tifffile
+
     tiff = tifffile.TiffFile(file, _multifile=False)
     _check_directory(tiff)
     return tiff
@@ -82,6 +92,8 @@ class TiffImage:
             return "RGB"
         if page.photometric == _PALETTE and page.samplesperpixel == 1 and number in "ub":
             return "palette"
+        import tifffile
+
         raise self._refused(f"colours of {tifffile.PHOTOMETRIC(page.photometric).name}; save it as grey or RGB")
 
     def _refused(self, problem: str) -> InputError:
@@ -98,8 +110,7 @@ class TiffImage:
         page = self.page
         pixels = self._stored() if rows == columns == slice(None) else self._stored_part(rows, columns)
         if channel is not None:
-            if channel >= (count := self.channels + self.others):
-                raise self._refused(f"no channel {channel}, it has {count}; give channel=0 to {count - 1}")
+            check_channel(self.name, channel, self.channels + self.others)
             pixels = pixels[..., channel]
         else:
             for k in range(self.others):

@@ -20,8 +20,7 @@ from sartorius.networks import bundles
 from sartorius.networks.builtin import located
 from sartorius.postprocess.saved import from_saved, to_saved
 from sartorius.rescoring import saved as saved_filter
-from sartorius.running import loading, predicting
-from sartorius.running.model import Model
+from sartorius.running import loading, predicting, wiring
 from sartorius.running.wiring import plain
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.large_image import reader_of
@@ -84,12 +83,15 @@ def read_score(folder: Path) -> dict[str, Any]:
 
 
 def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, str]:
-    """Read the example, or generate one of the last cell type that the generator knows; returns it and its name."""
+    """Read the example, or generate one of the last cell type that the generator knows, at the levels of the training.
+
+    Returns it and its name.
+    """
     from sartorius.synthetic.cells import POPULATIONS
     from sartorius.synthetic.image import Appearance, draw_image
 
+    read = Reading.of_training(metadata)
     if file is not None:
-        read = Reading.of_training(metadata)
         images = FileImages([str(file)], levels=read.levels, channel=read.channel, pages=read.pages)
         if len(images.ids) != 1:
             problem = next(iter(images.problems.values()), f"{len(images.ids)} images")
@@ -103,7 +105,7 @@ def _example(file: str | None, metadata: Mapping[str, Any]) -> tuple[GreyImage, 
         return image, Path(str(file)).name
     known = [name for name in metadata["cell_types"] if name in POPULATIONS] or list(POPULATIONS)
     drawn = draw_image(np.random.default_rng(0), np.random.default_rng(1), known[-1], (0.5, 0.5), Appearance())
-    return drawn.image, "generated.png"
+    return read.levels(drawn.image, "the generated example"), "generated.png"
 
 
 def check_alone(cfg: DictConfig) -> None:
@@ -139,5 +141,6 @@ def validate(file: str) -> str:
         return check_package(given)
     path = _bundle(f"validate={file}", given)
     example = read_example(path)
-    model = Model(path, ["trainer.precision=32-true"])  # as it was written; others would find other cells
-    return example.compare(model(example.image), str(path))
+    cfg = wiring.compose("export", [])
+    cfg.checkpoint = str(path)
+    return example.compare(build_trained(cfg).find_cells(example.image), str(path))

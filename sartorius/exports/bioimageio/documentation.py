@@ -17,6 +17,12 @@ _CHANNELS = {
     "offset_y": "pixels down to the centre of its cell",
     "offset_x": "pixels to the right to the centre of its cell",
 }
+_LEVELS = {
+    "auto": "In training they were those of 8-bit files of about {moments}; others were shifted and scaled to these.",
+    "exact": "In training they were those of 8-bit files, as they are.",
+    "range": "In training the lowest value of each image was scaled to 0, its highest to 255.",
+    "standardise": "In training each image was shifted and scaled to {moments}, rounded and clipped to 0 to 255.",
+}
 
 
 def document(model: TrainedModel, module: UNetModule, sizes: TensorSizes) -> str:
@@ -78,8 +84,8 @@ def _tensors(model: TrainedModel, module: UNetModule, sizes: TensorSizes) -> str
     reading = f" {sentence}" if sentence else ""
     return f"""## Input
 
-`image`: float32 [batch, 1, y, x], grey levels 0 to 255 ({_levels(model)}). Bring images of other types
-to these levels first. Normalisation is a part of the network.{scale}{reading}
+`image`: float32 [batch, 1, y, x], grey levels 0 to 255. {_levels(model)}
+Bring images to these levels first. Normalisation is a part of the network.{scale}{reading}
 
 Heights and widths: {sizes.least} px, and {sizes.step} px more as often as wanted. Tiles: {sizes.halo} px along each
 edge are to be cropped (`halo`).
@@ -98,6 +104,12 @@ def _meaning(name: str) -> str:
 
 
 def _levels(model: TrainedModel) -> str:
-    if levels := grey_levels(model.metadata):
-        return f"about mean {levels['mean']:g} and standard deviation {levels['std']:g}, as in training"
-    return "each input is normalised by its own mean and standard deviation: choose tiles as large as training crops"
+    """Describe the grey levels that the network takes, in sentences."""
+    levels = Reading.of_training(model.metadata).levels
+    moments = f"mean {levels.mean:g} and standard deviation {levels.std:g}"
+    sentence = _LEVELS[levels.levels].format(moments=moments)
+    if grey_levels(model.metadata):
+        return sentence
+    return (
+        f"{sentence}\nThe network normalises each input by its own statistics: choose tiles as large as training crops."
+    )

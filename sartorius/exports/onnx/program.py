@@ -56,6 +56,11 @@ PARTS = (
          ["empty", "from_instances", "concatenate", "save", "load"]),
     Part("sartorius.structures.detection_checks", ["MOST_IN_ONE_PIECE"]),
     Part("sartorius.data.levels"),
+    Part("sartorius.data.tiff",
+         ["MAGIC", "_WHITE", "_PUBLIC", "_JPEG", "_APART", "_MULTIPLIED", "_SAMPLES", "check_channel", "zarr_array",
+          "open_tiff", "TiffImage", "_check_directory", "_white", "_from_black", "_palette"], ["check_parts"]),
+    Part("sartorius.data.image_files",
+         ["_STORAGE", "NO_IMAGE", "explained", "is_tiff", "PillowImage", "_orientation", "_has_late_text", "upright"]),
     Part("sartorius.networks.normalisation", ["LEAST_STD"]),
     Part(f"{_STANDALONE}.opencv"),
     Part("sartorius.postprocess.thresholds"),
@@ -86,7 +91,8 @@ PARTS = (
 class _Source:
     """The source of a part: its docstring, the text of each definition, and what it imports from where.
 
-    aliases: names of other modules. imports: of other libraries, lines by the name that they define.
+    aliases: names of other modules. imports: of other libraries, lines by the name that they define. typing: the same
+    of those for type checkers alone.
     """
 
     part: Part
@@ -94,6 +100,7 @@ class _Source:
     blocks: list[tuple[str, str]] = field(default_factory=list)  # name ("" of a statement), text
     aliases: dict[str, str] = field(default_factory=dict)
     imports: dict[str, str] = field(default_factory=dict)
+    typing: dict[str, str] = field(default_factory=dict)
 
 
 def program(parts: Sequence[Part] = PARTS) -> str:
@@ -116,7 +123,9 @@ def program(parts: Sequence[Part] = PARTS) -> str:
         texts.append(f"{heading}{doc}\n" + "\n\n\n".join(_renamed(text, source, new) for text in blocks))
     body = "\n\n\n".join(texts) + "\n"
     used = {token.string for token in tokenize.generate_tokens(io.StringIO(body).readline)}
-    lines = sorted({line for name, line in imports.items() if name in used})
+    typing = {name: line for source in sources for name, line in source.typing.items() if name not in imports}
+    lines = sorted({line for name, line in imports.items() if name in used | {"TYPE_CHECKING"}})
+    lines += ["", "if TYPE_CHECKING:", *sorted(f"    {line}" for name, line in typing.items() if name in used)]
     future = "from __future__ import annotations"
     return f'"""{sources[-1].doc}\n"""\n\n{future}\n\n' + "\n".join(lines) + "\n\n\n" + body
 
@@ -133,9 +142,11 @@ def _read(part: Part) -> _Source:
             case ast.Expr(value=ast.Constant(value=str(doc))):
                 result.doc = doc.strip()
             case ast.Import() | ast.ImportFrom():
-                _note_imports(node, result)
-            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
-                pass
+                _note_imports(node, result, result.imports)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=imports):
+                for inner in imports:
+                    assert isinstance(inner, ast.Import | ast.ImportFrom)
+                    _note_imports(inner, result, result.typing)
             case _:
                 name = _name(node, part)
                 if not part.only or name in part.only or not name:
@@ -169,16 +180,16 @@ def _text(node: ast.stmt, lines: Sequence[str], first: int, part: Part) -> str:
     return re.sub(r"^ +from (sartorius|skimage)[\w.]* import .*\n+", "", text, flags=re.MULTILINE)
 
 
-def _note_imports(node: ast.Import | ast.ImportFrom, source: _Source) -> None:
+def _note_imports(node: ast.Import | ast.ImportFrom, source: _Source, imports: dict[str, str]) -> None:
     for alias in node.names:
         name = alias.asname or alias.name
         if isinstance(node, ast.Import):
-            source.imports[name] = f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
+            imports[name] = f"import {alias.name}" + (f" as {alias.asname}" if alias.asname else "")
             source.aliases[name] = _REPLACED.get(alias.name, alias.name)
         elif (node.module or "").startswith("sartorius"):
             source.aliases[name] = f"{node.module}.{alias.name}"
         elif node.module != "__future__":
-            source.imports[name] = f"from {node.module} import {alias.name}"
+            imports[name] = f"from {node.module} import {alias.name}"
 
 
 def _new_names(sources: Sequence[_Source], imports: Mapping[str, str]) -> dict[tuple[str, str], str]:

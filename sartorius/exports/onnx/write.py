@@ -54,7 +54,7 @@ _USAGE = """\
 or in Python:
 
     from run import Model
-    cells = Model()(image)                     # an array [H, W], or colours [H, W, 3]; cells.labels, .scores, .types
+    cells = Model()(image)                     # an array [H, W] or [H, W, channels]; cells.labels, .scores, .types
 
 `network.onnx` takes grey levels float32 [B, 1, H, W], H and W multiples of {multiple}, and gives logits [B, C, H, W].
 `settings.json` holds what `run.py` does before and after it.

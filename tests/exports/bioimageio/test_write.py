@@ -208,6 +208,28 @@ def test_the_readme_tells_the_thresholds_of_the_decoder() -> None:
     assert "of the network. The images of the training were read with channel=2, pages=mean; channels count" in text
 
 
+def levels_in_readme(**metadata: Any) -> str:
+    module = unet(MapLayout(types=0, centre=False))
+    text = document(trained(module, metadata=metadata), module, TensorSizes(step=8, halo=12))
+    return text.partition("grey levels 0 to 255. ")[2].partition("Bring")[0].strip()
+
+
+def test_the_readme_tells_the_grey_levels_that_predict_brings_images_to() -> None:
+    assert "8-bit files of about mean 100 and standard deviation 40; others were shifted" in levels_in_readme()
+    told = {"mean": 90.0, "std": 7.5}
+    found = {
+        kind: levels_in_readme(reading={"levels": {"levels": kind, **told}})
+        for kind in ("auto", "exact", "range", "standardise")
+    }
+    assert "about mean 90 and standard deviation 7.5;" in found["auto"]
+    assert "8-bit files, as they are." in found["exact"] and "mean" not in found["exact"]
+    assert "lowest value of each image was scaled to 0, its highest to 255." in found["range"]
+    assert "shifted and scaled to mean 90 and standard deviation 7.5, rounded" in found["standardise"]
+    assert not any("own statistics" in text for text in found.values())
+    own = levels_in_readme(model={"network": {"mean": None, "std": None}}, reading={"levels": {"levels": "range"}})
+    assert own.startswith("In training the lowest value") and own.endswith("choose tiles as large as training crops.")
+
+
 def test_a_package_that_nothing_checks_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.measure import label as skimage_label
 from torch.nn import functional as F
 
+from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.exports.onnx.standalone import files, opencv, resizing, tiling
 from sartorius.inference.enlarged import Enlarged
@@ -20,6 +21,7 @@ from sartorius.inference.tta import Augmented
 from sartorius.inference.views import SYMMETRIES
 from sartorius.inference.windows import FiveCrops, Tiles, Whole
 from sartorius.networks.unet import reflect_to_multiple
+from tests.data.files.reading import read
 
 RNG = np.random.default_rng(0)
 SHAPES = [(1, 1), (1, 9), (7, 1), (3, 3), (40, 57)]
@@ -152,6 +154,110 @@ def test_other_files(tmp_path):
         np.testing.assert_array_equal(files.read_image(tmp_path / name), pixels)
     Image.fromarray((pixels >> 8).astype(np.uint8)).convert("P").save(tmp_path / "p.png")
     assert files.read_image(tmp_path / "p.png").shape == (12, 9, 3)
+
+
+def exif(orientation):
+    tags = Image.Exif()
+    tags[274] = orientation
+    return tags
+
+
+def saved_files(folder):
+    """Files whose numbers are no grey levels yet: inverted, of a palette, CMYK, turned, with alpha or more channels."""
+    colours = RNG.integers(0, 256, (12, 9, 4), np.uint8)
+    grey, deep = colours[..., 0], RNG.integers(0, 65536, (12, 9), np.uint16)
+    tifffile.imwrite(folder / "white.tif", grey, photometric="miniswhite")
+    tifffile.imwrite(folder / "white16.tif", deep, photometric="miniswhite")
+    palette = RNG.integers(0, 65536, (3, 256), np.uint16)
+    tifffile.imwrite(folder / "palette.tif", grey, photometric="palette", colormap=palette)
+    tifffile.imwrite(folder / "turned.tif", grey, photometric="minisblack", extratags=[(274, "H", 1, 6, True)])
+    tifffile.imwrite(folder / "alpha.tif", colours, photometric="rgb", extrasamples=["unassalpha"])
+    tifffile.imwrite(folder / "grey.tif", grey, photometric="minisblack")
+    Image.fromarray(colours, "CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(colours[..., :3]).save(folder / "turned.jpg", exif=exif(8))
+    Image.fromarray(colours[..., :3]).save(folder / "turned.png", exif=exif(3))
+    Image.fromarray(deep).save(folder / "turned16.png", exif=exif(5))
+    Image.fromarray(grey).convert("P").save(folder / "palette.png")
+    Image.fromarray(grey > 99).save(folder / "bits.png")
+    Image.fromarray(colours[..., :2], "LA").save(folder / "alpha.png")
+    Image.fromarray(colours[..., :3]).save(folder / "colours.bmp")
+    return sorted(folder.iterdir())
+
+
+def told(reading):
+    """An image, or why there is none."""
+    try:
+        return reading()
+    except InputError as error:
+        return str(error)
+
+
+LEVELS = Levels(levels="standardise")
+
+
+@pytest.mark.filterwarnings("ignore:.*mode.*:DeprecationWarning")
+def test_files_are_read_as_predict_reads_them(tmp_path):
+    paths = saved_files(tmp_path)
+    assert len(paths) == 14
+    for path in paths:
+        for channel in (None, 0, 1, 3):
+            wanted = told(lambda path=path, channel=channel: read(path, "standardise", channel=channel))
+            found = told(lambda path=path, channel=channel: LEVELS(files.read_image(path, channel)))
+            np.testing.assert_array_equal(found, wanted, f"{path.name} {channel}")
+    grey = files.read_image(tmp_path / "grey.tif")
+    np.testing.assert_array_equal(files.read_image(tmp_path / "white.tif"), 255 - grey)
+    np.testing.assert_array_equal(files.read_image(tmp_path / "turned.tif"), np.rot90(grey, -1))
+
+
+@pytest.mark.parametrize("kind", ["imagej", "ome", "samples"])
+def test_a_channel_of_a_tiff(tmp_path, kind):
+    channels, path = RNG.integers(0, 256, (2, 12, 9), np.uint8), tmp_path / "a.tif"
+    if kind == "samples":
+        tifffile.imwrite(path, np.moveaxis(channels, 0, -1), photometric="minisblack", planarconfig="contig")
+    else:
+        tifffile.imwrite(path, channels, photometric="minisblack", **{kind: True}, metadata={"axes": "CYX"})
+    for channel in (0, 1):
+        np.testing.assert_array_equal(files.read_image(path, channel), channels[channel])
+    with pytest.raises(InputError, match="a.tif: no channel 2, it has 2; give channel=0 to 1"):
+        files.read_image(path, 2)
+    message = "channel 2 is neither colour nor alpha" if kind == "samples" else "2 channels; give channel=0 to 1"
+    with pytest.raises(InputError, match=f"a.tif: {message}"):
+        files.read_image(path)
+
+
+def test_several_planes_are_refused(tmp_path):
+    planes = RNG.integers(0, 256, (3, 12, 9), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", planes, imagej=True, metadata={"axes": "ZYX"})
+    with pytest.raises(InputError, match="a.tif: 3 Z planes; expected one image a file: save the planes apart"):
+        files.read_image(tmp_path / "a.tif", 1)
+
+
+@pytest.mark.parametrize("where", ["file", "memory"])
+def test_a_channel_of_an_array(tmp_path, where):
+    def chosen(pixels, channel):
+        if where == "memory":
+            return files.choose_channel(pixels, channel, "a.npy")
+        np.save(tmp_path / "a.npy", pixels)
+        return files.read_image(tmp_path / "a.npy", channel)
+
+    pixels = RNG.integers(0, 256, (12, 9, 4), np.uint8)
+    grey = pixels[..., 0]
+    for count in (1, 2, 3, 4):
+        for channel in range(count):
+            np.testing.assert_array_equal(chosen(pixels[..., :count], channel), pixels[..., channel])
+        with pytest.raises(InputError, match=f"a.npy: no channel {count}, it has {count}; give channel=0"):
+            chosen(pixels[..., :count], count)
+    np.testing.assert_array_equal(chosen(grey, 1), grey)
+    opaque = np.full((12, 9), 255, np.uint8)
+    for shown in (grey, pixels[..., :3]):
+        np.testing.assert_array_equal(chosen(shown, None), shown)
+        np.testing.assert_array_equal(chosen(np.dstack((shown, opaque)), None), shown)
+    for count in (2, 4):
+        with pytest.raises(InputError, match=f"a.npy: {count} channels, neither colours nor opaque alpha; give chan"):
+            chosen(pixels[..., :count], None)
+    for bad in (np.zeros((0, 4)), np.zeros((2, 2, 2, 2)), np.zeros((3, 3), "c8")):
+        with pytest.raises(InputError, match=r"a.npy: .*; expected numbers \[height, width\]"):
+            chosen(bad, None)
 
 
 def test_bad_files(tmp_path):

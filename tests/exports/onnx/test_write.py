@@ -279,11 +279,45 @@ def test_the_channel_of_the_training(package, tmp_path):
     assert len(found) > 10
     settings = json.loads((tmp_path / "a" / "settings.json").read_text())
     (tmp_path / "a" / "settings.json").write_text(json.dumps(settings | {"channel": 3}))
-    with pytest.raises(InputError, match="image: 3 channels; the model is of channel 3, from 0"):
+    with pytest.raises(InputError, match="image: no channel 3, it has 3; give channel=0 to 2"):
         OnnxModel(tmp_path / "a")(np.stack((other, image, other), axis=-1))
+    own = OnnxModel(tmp_path / "a", channel=0)(np.stack((image, other), axis=-1))
+    np.testing.assert_array_equal(own.labels, found.labels)
     write.write_onnx(model, tmp_path / "b.zip")
     with zipfile.ZipFile(tmp_path / "b.zip") as opened:
         assert "were read with channel=1, pages=max; channels" in opened.read("b/README.md").decode()
+
+
+def test_the_channel_of_the_training_in_files(package, tmp_path):
+    """Of two channels the second is taken, not dropped as alpha; another is told, none is guessed."""
+    image = blobs(90, 131, 1)
+    other = np.random.default_rng(0).integers(0, 255, image.shape, dtype=np.uint8)
+    for name in ("run.py", "network.onnx"):
+        (tmp_path / name).write_bytes((package / name).read_bytes())
+    settings = json.loads((package / "settings.json").read_text())
+    (tmp_path / "settings.json").write_text(json.dumps(settings | {"channel": 1}))
+    np.save(tmp_path / "two.npy", np.dstack((other, image)))
+    Image.fromarray(np.dstack((other, image, other))).save(tmp_path / "three.png")
+    Image.fromarray(image).save(tmp_path / "one.png")
+    given = [tmp_path / name for name in ("two.npy", "three.png", "one.png")]
+    done = run(tmp_path, *given, "--output", tmp_path / "o")
+    assert done.returncode == 3
+    assert "one.png: no channel 1, it has 1; give channel=0" in done.stderr and done.stderr.count("skipped") == 1
+    wanted = bright_model().find_cells(image).labels
+    for name in ("two.png", "three.png"):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "o" / name)), wanted)
+    done = run(tmp_path, tmp_path / "one.png", "--channel=0", "--output", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "o" / "one.png")), wanted)
+    assert "--channel -1: expected a number from 0" in run(tmp_path, tmp_path / "one.png", "--channel=-1").stderr
+
+
+@pytest.mark.parametrize("levels", ["range", "standardise"])
+def test_the_example_is_at_the_grey_levels_of_the_training(tmp_path, levels):
+    model = bright_model(reading={"levels": {"levels": levels, "mean": 90.0, "std": 20.0}})
+    write.write_onnx(model, tmp_path / "a.zip")
+    assert "IoU 1.0000 at least" in exporting.validate(str(tmp_path / "a.zip"))
+    assert len(model.find_cells(model.example)) > 10
 
 
 def test_program_stands_alone():

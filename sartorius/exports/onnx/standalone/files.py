@@ -6,11 +6,13 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sartorius.data.image_files import NO_IMAGE, PillowImage, explained, is_tiff, upright
+from sartorius.data.tiff import TiffImage, check_channel, open_tiff
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.structures.arrays import LabelMap
@@ -19,33 +21,80 @@ SUFFIXES = (".npy", ".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}  # of a PNG's colour types: grey, RGB, both with alpha
 _MOST_BYTES = 2**32  # of an image's pixels
+_TEXTS = (b"Raw profile type", b"XML:com.adobe.xmp")  # of a PNG that may tell an orientation, as its chunk eXIf does
 
 
-def read_image(path: Path) -> NDArray[Any]:
-    """Read numbers [H, W] or, of colours, [H, W, 3]; alpha is left out. Raises InputError where that cannot be."""
-    try:
-        content = path.read_bytes()
-        if path.suffix.lower() == ".npy":
-            pixels = np.load(path, allow_pickle=False)
-        elif content.startswith(_PNG) and content[24:25] in b"\x08\x10" and content[25] in _CHANNELS:
-            pixels = _read_png(content)
-        elif path.suffix.lower() in (".tif", ".tiff"):
-            import tifffile
+def read_image(path: Path, channel: int | None = None) -> NDArray[Any]:
+    """Read a file as `predict` does: numbers [H, W], the lowest black, or [H, W, 3] of colours, upright.
 
-            pixels = tifffile.imread(path)
-        else:
-            from PIL import Image
+    channel: of several, counted from 0. None leaves out alpha. Raises InputError where that cannot be.
+    """
+    with explained(path, *NO_IMAGE):
+        try:
+            return _read(path, channel)
+        except ImportError as error:
+            name = {"PIL": "pillow"}.get(str(error.name), error.name)
+            raise InputError(
+                f"{path}: needs {name} (pip install {name}), or save it upright as 8 or 16-bit PNG"
+            ) from error
 
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGBA") if image.mode in ("P", "PA") else image)
-    except ImportError as error:
-        name = {"PIL": "pillow"}.get(str(error.name), error.name)
-        raise InputError(f"{path}: needs {name} (pip install {name}), or save it as 8 or 16-bit PNG") from error
-    except (OSError, ValueError, EOFError, IndexError, struct.error, zlib.error) as error:
-        raise InputError(f"{path}: not a readable image ({error})") from error
-    if pixels.ndim == 3 and pixels.shape[-1] in (2, 4):
-        pixels = pixels[..., :-1]
-    return pixels[..., 0] if pixels.ndim == 3 and pixels.shape[-1] == 1 else pixels
+
+def _read(path: Path, channel: int | None) -> NDArray[Any]:
+    if path.suffix.lower() == ".npy":
+        return choose_channel(np.load(path, allow_pickle=False), channel, str(path))
+    with open(str(path), "rb") as file:
+        if is_tiff(file):
+            return _read_tiff(file, channel)
+        head = file.read(26)
+        file.seek(0)
+        if head.startswith(_PNG) and head[24:25] in b"\x08\x10" and head[25] in _CHANNELS:
+            pixels, orientation = _read_png(file.read())
+            check_channel(str(path), channel, count := pixels.shape[-1])
+            chosen = pixels[..., channel if channel is not None else 0 if count < 3 else slice(3)]
+            return upright(chosen, orientation or PillowImage(file).orientation)
+        image = PillowImage(file)
+        return upright(image.pixels(channel), image.orientation)
+
+
+def choose_channel(pixels: NDArray[Any], channel: int | None, name: str) -> NDArray[Any]:
+    """Return a channel of an array [H, W, channels]; None: grey [H, W] or colours [H, W, 3], without opaque alpha.
+
+    An array [H, W] is such a channel. Raises InputError for other arrays, and where the channel is not there or not
+    told.
+    """
+    if pixels.dtype.kind not in "buif" or not pixels.size or pixels.ndim not in (2, 3):
+        raise InputError(f"{name}: {pixels.dtype} {pixels.shape}; expected numbers [height, width] or x channels")
+    if pixels.ndim == 2:
+        return pixels
+    count = pixels.shape[-1]
+    check_channel(name, channel, count)
+    if channel is not None:
+        return pixels[..., channel]
+    if count in (2, 4) and (pixels[..., -1] == pixels[0, 0, -1]).all():
+        pixels, count = pixels[..., :-1], count - 1
+    if count not in (1, 3):
+        raise InputError(f"{name}: {count} channels, neither colours nor opaque alpha; give channel=0 to {count - 1}")
+    return pixels[..., 0] if count == 1 else pixels
+
+
+def _read_tiff(file: BinaryIO, channel: int | None) -> NDArray[Any]:
+    """Read the only image of a TIFF, its channels as samples of a pixel or as planes; smaller copies are left out."""
+    first, *others = (part for k, part in enumerate(open_tiff(file).series) if not k or not part.keyframe.is_reduced)
+    image = TiffImage(file.name, first.keyframe)
+    of_pixel = "YX" + "S" * (first.keyframe.samplesperpixel > 1)
+    planes = {axis: n for axis, n in zip(first.axes, first.shape, strict=True) if axis not in of_pixel and n > 1}
+    if others or planes.keys() - {"C"}:
+        found = " x ".join(f"{n} {axis}" for axis, n in planes.items()) or len(others) + 1
+        raise InputError(f"{file.name}: {found} planes; expected one image a file: save the planes apart")
+    if not planes:
+        return upright(image.pixels(channel), image.orientation)
+    if channel is None:
+        raise InputError(f"{file.name}: {planes['C']} channels; give channel=0 to {planes['C'] - 1}")
+    check_channel(file.name, channel, planes["C"])
+    if None in list(first.pages):
+        raise InputError(f"{file.name}: a plane is missing; copy all files again")
+    stored = first.asarray().reshape(-1, *first.keyframe.shape)[channel]
+    return upright(TiffImage(file.name, first.keyframe, stored).pixels(), image.orientation)
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -60,8 +109,11 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 12 + length
 
 
-def _read_png(content: bytes) -> NDArray[Any]:
-    """Decode a PNG of 8 or 16 bits without a palette, uint8 or uint16 [H, W, C]."""
+def _read_png(content: bytes) -> tuple[NDArray[Any], int]:
+    """Decode a PNG of 8 or 16 bits without a palette, uint8 or uint16 [H, W, C].
+
+    Returns its orientation too, 1 (as it is); 0 where parts that are not read may tell another.
+    """
     parts = list(_chunks(content))
     width, height, bits, colour, *_, interlaced = struct.unpack(">IIBBBBB", parts[0][1])
     if interlaced:
@@ -77,9 +129,9 @@ def _read_png(content: bytes) -> NDArray[Any]:
     pixels, above = np.zeros((height, size), np.uint8), np.zeros(size, np.uint8)
     for row, line in enumerate(lines):
         above = pixels[row] = _unfiltered(line[0], line[1:], above, step)
-    if bits == 16:
-        return pixels.view(">u2").astype(np.uint16).reshape(height, width, channels)
-    return pixels.reshape(height, width, channels)
+    values = pixels.view(">u2").astype(np.uint16) if bits == 16 else pixels
+    turned = any(name == b"eXIf" or part.startswith(_TEXTS) for name, part in parts)
+    return values.reshape(height, width, channels), 0 if turned else 1
 
 
 def _unfiltered(kind: int, line: NDArray[np.uint8], above: NDArray[np.uint8], step: int) -> NDArray[np.uint8]:

@@ -71,7 +71,8 @@ def predict(model: OnnxModel, images: dict[str, Path], output: Path, suffix: str
     output.mkdir(parents=True, exist_ok=True)
     for image_id, path in images.items():
         try:
-            cells = model(read_image(path), pixel_size, str(path))
+            grey = model.levels(read_image(path, model.channel), str(path))
+            cells = model.find_cells(grey, pixel_size, str(path))
         except InputError as error:
             print(f"skipped: {error}", file=sys.stderr)
             problems += 1
@@ -89,11 +90,13 @@ def compare_example(model: OnnxModel, folder: Path, least_iou: float = LEAST_IOU
     Raises InputError where they are others, or one has an IoU with the expected one below `least_iou`.
     """
     image = read_image(folder / EXAMPLE)
-    cells = model(image, name=EXAMPLE)
+    if image.dtype != np.uint8 or image.ndim != 2:
+        raise InputError(f"{EXAMPLE}: not a readable example, {image.dtype} {image.shape}; fetch it again")
+    cells = model.find_cells(image, name=EXAMPLE)  # it is at the grey levels of the training
     with open(folder / EXPECTED, newline="", encoding="utf-8") as file:
         expected = [row for row in csv.DictReader(file) if row["annotation"]]
     texts, types = [row["annotation"] for row in expected], [row["type"] for row in expected]
-    wanted = rle.parse(texts, *image.shape[:2])
+    wanted = rle.parse(texts, *image.shape)
     found = Instances.from_label_map(cells.labels, np.zeros(len(cells), np.int64)).to_runs()
     i, j, shared = rle.intersections(found, wanted)
     iou = np.zeros(len(expected))
@@ -120,6 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("cells"), help="folder of the results")
     parser.add_argument("--format", choices=("png", "npy", "tif"), default="png", help="of label images")
     parser.add_argument("--pixel-size", type=float, help="of the images, micrometres")
+    parser.add_argument("--channel", type=int, help="of several, from 0; in place of that of the training")
     parser.add_argument("--threads", type=int, help="of onnxruntime")
     parser.add_argument("--check", action="store_true", help="compare the cells of the example")
     parser.add_argument("--least-iou", type=float, default=LEAST_IOU, help="of each of them with the expected cell")
@@ -132,9 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if not given.images:
             raise InputError("no images; python run.py IMAGES... --output FOLDER, or --check")
+        if given.channel is not None and given.channel < 0:
+            raise InputError(f"--channel {given.channel}: expected a number from 0")
         suffix = f".{given.format}"
         images = list_images(given.images, given.output, suffix)
-        problems = predict(Model(threads=given.threads), images, given.output, suffix, given.pixel_size)
+        model = Model(threads=given.threads, channel=given.channel)
+        problems = predict(model, images, given.output, suffix, given.pixel_size)
     except InputError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return 1

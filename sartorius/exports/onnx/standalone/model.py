@@ -14,6 +14,7 @@ from scipy.special import expit
 
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
+from sartorius.exports.onnx.standalone.files import choose_channel
 from sartorius.exports.onnx.standalone.resizing import bilinear, mirror_to_multiple
 from sartorius.exports.onnx.standalone.second import SecondStage, check_finite
 from sartorius.exports.onnx.standalone.tiling import predict_maps
@@ -73,11 +74,14 @@ class OnnxModel:
     """A function of an image that finds its cells: `Model()(image).labels`.
 
     folder: with network.onnx and settings.json; None: that of this file. threads: of onnxruntime; None: its own choice.
+    channel: of images with several, counted from 0; None: that of the training.
 
     Raises InputError for a folder of another format version and settings that are none.
     """
 
-    def __init__(self, folder: str | Path | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: str | Path | None = None, threads: int | None = None, channel: int | None = None
+    ) -> None:
         folder = Path(__file__).resolve().parent if folder is None else Path(folder)
         file = folder / SETTINGS
         try:
@@ -87,6 +91,7 @@ class OnnxModel:
             self.settings, self.cell_type_names = settings, tuple(settings["cell_types"])
             self.network, self.maps = settings["network"], {k: slice(*v) for k, v in settings["maps"].items()}
             self.levels, self.decoder = Levels(**settings["levels"]), _built(DECODERS, settings["decoder"])
+            self.channel = settings.get("channel") if channel is None else channel
             second = settings.get("second")
             steps = {name: _built(STEPS, step) for name, step in settings["postprocess"].items()}
         except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
@@ -100,22 +105,21 @@ class OnnxModel:
                 raise InputError(f"{file}: not the settings of a second stage ({error}); export it again") from error
 
     def __call__(self, image: NDArray[Any], pixel_size: float | None = None, name: str = "image") -> FoundCells:
-        """Find the cells of an image, numbers [H, W] or colours [H, W, 3]; name: of the image, for errors.
+        """Find the cells of an image, numbers [H, W] or [H, W, channels]; name: of the image, for errors.
 
-        Of colours, the channel of the training is taken where it had one alone. Grey levels are brought to those of the
-        training. pixel_size: micrometres; where that of the training is known
-        too, the image is resized to it for the network. Raises InputError for another shape, NaN and infinity.
+        Where the training had one channel alone it is taken, see `choose_channel`. Grey levels are brought to those of
+        the training. pixel_size: see `find_cells`. Raises InputError as these do, and for NaN and infinity.
         """
-        colours = image.ndim == 3 and image.shape[-1] == 3
-        if image.dtype.kind not in "buif" or not image.size or not (image.ndim == 2 or colours):
-            raise InputError(f"{name}: {image.dtype} {image.shape}; expected numbers [height, width], or colours x 3")
-        if colours and (channel := self.settings.get("channel")) is not None:
-            if channel >= image.shape[-1]:
-                raise InputError(f"{name}: {image.shape[-1]} channels; the model is of channel {channel}, from 0")
-            image = image[..., channel]
+        return self.find_cells(self.levels(choose_channel(image, self.channel, name), name), pixel_size, name)
+
+    def find_cells(self, grey: GreyImage, pixel_size: float | None = None, name: str = "image") -> FoundCells:
+        """Find the cells of an image uint8 [H, W] at the grey levels of the training.
+
+        pixel_size: micrometres above 0; where that of the training is known too, the image is resized to it for the
+        network. Raises InputError for another pixel size.
+        """
         if pixel_size is not None and not 0 < pixel_size < np.inf:
             raise InputError(f"--pixel-size {pixel_size}: expected micrometres above 0")
-        grey = self.levels(image, name)
         trained = self.settings["pixel_size"]
         scale = 1.0 if pixel_size is None or trained is None else pixel_size / trained
         found = self._detect(_rescaled(grey, scale).astype(np.float32), name)

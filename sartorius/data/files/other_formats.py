@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.files import pixel_sizes
+from sartorius.data.tiff import check_channel
 from sartorius.errors import InputError
 
 # `bioio` has readers for them; those of nd2 and lif come with the extra `formats`. Others have licences of their own.
@@ -55,19 +56,20 @@ class OtherStack:
     def __init__(self, path: Path, scene: int) -> None:
         import bioio
 
-        self._image = bioio.BioImage(path)
+        self.name, self._image = str(path), bioio.BioImage(path)
         self._image.set_scene(scene)
         sizes, dims = self._image.physical_pixel_sizes, self._image.dims
         self.height, self.width = int(dims.Y), int(dims.X)
         self.axes = {axis.lower(): int(dims[axis][0]) for axis in "TCZ" if dims[axis][0] > 1}
         self._colours = "S" in dims.order
-        x, y = (pixel_sizes.in_micrometres(size, "um", str(path)) for size in (sizes.X, sizes.Y))
-        self.pixel_size = pixel_sizes.square(x, y, str(path))
+        x, y = (pixel_sizes.in_micrometres(size, "um", self.name) for size in (sizes.X, sizes.Y))
+        self.pixel_size = pixel_sizes.square(x, y, self.name)
 
     def read(self, index: Mapping[str, int], channel: int | None) -> NDArray[Any]:
         """Read a plane; see `stacks.Stack`."""
         places = {axis.upper(): place for axis, place in index.items()}
         pixels = np.asarray(self._image.get_image_data("YXS" if self._colours else "YX", **places))
+        check_channel(self.name, channel, 1 if pixels.ndim == 2 else pixels.shape[-1])
         if pixels.ndim == 2:
             return pixels
         return pixels[..., 0 if pixels.shape[-1] < 3 else slice(3)] if channel is None else pixels[..., channel]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.files import axes, pixel_sizes
-from sartorius.data.tiff import MAX_CHUNK, zarr_array
+from sartorius.data.tiff import MAX_CHUNK, check_channel, zarr_array
 from sartorius.errors import InputError
 from sartorius.structures.reading import read_json
 
 _OF_VERSIONS_WITHOUT_AXES = "tczyx"
+_OF_TYPES = {"time": "t", "channel": "c"}  # of NGFF, whose axes have any names
 
 
 def is_image(folder: Path) -> bool:
@@ -33,12 +35,11 @@ class ZarrStack:
     """
 
     def __init__(self, folder: Path) -> None:
-        scale, names = None, None
-        place = folder
+        names, units, scales, place = list[str](), list[str | None](), list[list[float]](), folder
         if ome := _ome(folder):
             data = ome["datasets"][0]
             place = folder / str(data["path"])
-            names, scale = _axes(ome), _scale(data)
+            (names, units), scales = _axes(ome), [*_scales(data), *_scales(ome)]
         array = zarr_array(str(place), str(folder))
         names = names or ["p"] * (array.ndim - 2) + ["y", "x"]
         if len(names) != array.ndim or names[-2:] != ["y", "x"] or array.dtype.kind not in "uifb":
@@ -52,10 +53,12 @@ class ZarrStack:
             (name if name in "tzc" else "p", length) for name, length in zip(names[:-2], array.shape[:-2], strict=True)
         ]
         self.axes = axes.lengths(self._dims)
-        units = {axis.get("name"): axis.get("unit") for axis in ome.get("axes", ()) if isinstance(axis, dict)}
         self.pixel_size = None
-        if scale is not None and len(scale) == len(names):
-            x, y = (pixel_sizes.in_micrometres(scale[k], units.get(names[k]), self.name) for k in (-1, -2))
+        if scales and all(len(scale) == len(names) for scale in scales):
+            x, y = (
+                pixel_sizes.in_micrometres(math.prod(scale[k] for scale in scales), units[k], self.name)
+                for k in (-1, -2)
+            )
             self.pixel_size = pixel_sizes.square(x, y, self.name)
 
     def read(self, index: Mapping[str, int], channel: int | None) -> NDArray[Any]:
@@ -73,6 +76,7 @@ class ZarrStack:
 
     def region(self, index: Mapping[str, int], channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
         """Read a part of a plane [h, w]; see `stacks.Stack`."""
+        check_channel(self.name, channel, 1)
         place: Any = (*axes.places(self._dims, index), rows, columns)
         return np.asarray(self._array[place])
 
@@ -89,14 +93,15 @@ def _ome(folder: Path) -> dict[str, Any]:
     return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else {}
 
 
-def _axes(ome: Mapping[str, Any]) -> list[str]:
-    names = ome.get("axes") or list(_OF_VERSIONS_WITHOUT_AXES)
-    return [str(name["name"] if isinstance(name, dict) else name).lower() for name in names]
+def _axes(ome: Mapping[str, Any]) -> tuple[list[str], list[str | None]]:
+    """Return the name of each axis, `t` and `c` of time and channels, and its unit."""
+    told = ome.get("axes") or list(_OF_VERSIONS_WITHOUT_AXES)
+    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in told]
+    names = [_OF_TYPES.get(axis.get("type")) or str(axis["name"]).lower() for axis in axes]
+    return names, [axis.get("unit") for axis in axes]
 
 
-def _scale(data: Mapping[str, Any]) -> list[float] | None:
-    """Return the sizes of a pixel along all axes."""
-    for transform in data.get("coordinateTransformations") or ():
-        if transform.get("type") == "scale":
-            return [float(number) for number in transform["scale"]]
-    return None
+def _scales(told: Mapping[str, Any]) -> list[list[float]]:
+    """Return the sizes of a pixel along all axes that a data set tells, or an image in multiples of those."""
+    transforms = told.get("coordinateTransformations") or ()
+    return [[float(size) for size in entry["scale"]] for entry in transforms if entry.get("type") == "scale"]

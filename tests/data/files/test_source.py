@@ -30,13 +30,16 @@ def save_zarr(folder: Path, pixels: np.ndarray, axes: str, zarr_format: int = 2,
     chunks = tuple(min(16, length) for length in pixels.shape)
     group.create_array("0", shape=pixels.shape, chunks=chunks, dtype=pixels.dtype)[:] = pixels
     kinds = {"t": "time", "c": "channel"}
-    names = [{"name": axis, "type": kinds.get(axis, "space")} for axis in axes]
+    names = [{"name": scale.get(axis, axis), "type": kinds.get(axis, "space")} for axis in axes]
     for axis in names:
-        if axis["name"] in "yx" and "size" in scale:
+        if axis["type"] == "space" and "size" in scale:
             axis["unit"] = "micrometer"
     sizes = [scale.get("size", 1.0) if axis in "yx" else 1.0 for axis in axes]
     data = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": sizes}]}
     multiscales = [{"version": "0.4", "axes": names, "datasets": [data]}]
+    if "factor" in scale:
+        sizes = [scale["factor"] if axis in "yx" else 0.1 for axis in axes]
+        multiscales[0]["coordinateTransformations"] = [{"type": "scale", "scale": sizes}]
     group.attrs.update({"multiscales": multiscales} if zarr_format == 2 else {"ome": {"multiscales": multiscales}})
     return folder
 
@@ -125,6 +128,29 @@ def test_one_of_several_channels(tmp_path: Path, kind: str) -> None:
         source(path, channel=3)
     for channel in range(3):
         np.testing.assert_array_equal(read(path, channel=channel), STACK[0, channel])
+
+
+def test_axes_of_a_zarr_by_their_type(tmp_path: Path) -> None:
+    path = save_zarr(tmp_path / "a.zarr", STACK, "tcyx", t="T1", c="channel", y="Y", x="X", size=0.5)
+    with pytest.raises(InputError, match="a.zarr: 3 channels; give channel=0 to 2"):
+        source(path)
+    found = source(path, channel=1)
+    assert found.ids == ("a_t000", "a_t001") and found.entries["a_t000"].pixel_size == 0.5
+    np.testing.assert_array_equal(found.image("a_t001"), STACK[1, 1])
+
+
+@pytest.mark.parametrize("axes", ["yx", "cyx"])
+def test_the_only_channel_of_a_zarr(tmp_path: Path, axes: str) -> None:
+    path = save_zarr(tmp_path / "a.zarr", GREY if axes == "yx" else GREY[None], axes)
+    np.testing.assert_array_equal(read(path, channel=0), GREY)
+    with pytest.raises(InputError, match="a.zarr: no channel 1, it has 1; give channel=0"):
+        read(path, channel=1)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_scale_of_a_zarr_is_multiplied(tmp_path: Path, zarr_format: int) -> None:
+    path = save_zarr(tmp_path / "a.zarr", GREY[None], "tyx", zarr_format, size=0.5, factor=1.3)
+    assert source(path).entries["a"].pixel_size == pytest.approx(0.65)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
@@ -283,6 +309,24 @@ def test_files_of_microscopes_through_bioio(tmp_path: Path, monkeypatch: pytest.
         InputError, match=r"b\.czi: none of the installed readers of bioio reads it \(no reader\); install"
     ):
         source(tmp_path / "b.czi")
+
+
+def test_the_only_channel_of_a_file_of_a_microscope(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class One(BioImage):
+        scenes = ("a",)
+
+        @property
+        def dims(self) -> Any:
+            class Dims(dict[str, tuple[int]]):
+                order, X, Y = "TCZYX", 56, 40
+
+            return Dims(T=(1,), C=(1,), Z=(1,))
+
+    monkeypatch.setitem(sys.modules, "bioio", SimpleNamespace(BioImage=One))
+    (tmp_path / "a.nd2").write_bytes(b"")
+    np.testing.assert_array_equal(read(tmp_path / "a.nd2", channel=0), GREY)
+    with pytest.raises(InputError, match="a.nd2: no channel 2, it has 1; give channel=0"):
+        read(tmp_path / "a.nd2", channel=2)
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

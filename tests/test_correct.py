@@ -23,6 +23,7 @@ from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.labelled_writer import Labelled, write_labelled
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
+from sartorius.labelling.correction.session import CorrectionSession
 from sartorius.running import wiring
 from sartorius.running.correcting import build_session
 from sartorius.structures.instances import Instances
@@ -160,14 +161,51 @@ def test_images_of_one_folder_are_read_in_one_way(folder: Path, tmp_path: Path) 
     with pytest.raises(InputError, match=r"pages=each: that of .*detections is max; leave pages= out"):
         build_session(wiring.compose("correct", [*predicted, "pages=each"]))
     About(("shsy5y",), None, {**reading, "pages": "each"}).write(tmp_path / "mine")
-    with pytest.raises(InputError, match=r"dataset\.json: its images were read with pages each, those of the .* max;"):
+    with pytest.raises(InputError, match=r"dataset\.json: its images have pages each, these max; .*predict"):
         build_session(wiring.compose("correct", predicted))
     (folder / "meta.json").write_text(json.dumps(written))
     for options in (predicted[:2], [*fixed, "pages=each"]):
         assert build_session(wiring.compose("correct", options)).images.ids == ("test00_z000", "test00_z001")
-    for option, now in (("pages=max", "each"), ("channel=1", "null"), ("pixel_size=0.5", "null")):
+    for option, now in (("pages=max", "each"), ("channel=1", "null")):
         with pytest.raises(InputError, match=rf"{option}: that of .*dataset\.json is {now}; leave"):
             build_session(wiring.compose("correct", [*fixed, option]))
+
+
+def test_pixel_sizes_of_one_folder_are_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the files, which a folder keeps; of files that tell none, those of the folder."""
+    (tmp_path / "raw").mkdir()
+    grey, mine = np.arange(100, dtype=np.uint8).reshape(10, 10), tmp_path / "mine"
+
+    def tiff(name: str, size: float) -> None:
+        resolution = (10_000 / size, 10_000 / size)
+        tifffile.imwrite(tmp_path / "raw" / name, grey, resolution=resolution, resolutionunit="CENTIMETER")
+
+    def opened(*options: str, output: Path = mine) -> CorrectionSession:
+        return build_session(wiring.compose("correct", [f"images={tmp_path / 'raw'}", f"output={output}", *options]))
+
+    tiff("a.tif", 0.65)
+    session = opened()
+    session.save("a", session.image("a"), session.open("a", (10, 10)))
+    about = read_about(mine)
+    assert about is not None and about.pixel_size == pytest.approx(0.65, rel=1e-3)
+    tifffile.imwrite(tmp_path / "raw" / "b.ome.tif", grey, metadata={"PhysicalSizeX": 0.65, "PhysicalSizeY": 0.65})
+    Image.fromarray(grey).save(tmp_path / "raw" / "c.png")
+    session = opened()
+    session.save("c", session.image("c"), session.open("c", (10, 10)))
+    assert read_about(mine) == about
+    with pytest.raises(InputError, match=r"have pixel_size 0\.65.*, these 0\.5; .*: give pixel_size=0\.65.* where"):
+        opened("pixel_size=0.5")
+    tiff("d.tif", 0.25)
+    with pytest.raises(InputError, match=r"dataset\.json: its images have pixel_size 0\.65.*, these 0\.25, 0\.65"):
+        opened()
+    assert opened("pixel_size=0.65").queue == ["a", "b", "c", "d"], "where the files are wrong"
+    capsys.readouterr()
+    assert opened(output=tmp_path / "other").about.pixel_size is None
+    assert "pixel sizes differ (0.25, 0.65" in capsys.readouterr().out
+    About(("cell",)).write(tmp_path / "unknown")
+    assert opened(output=tmp_path / "unknown").about.pixel_size is None
+    with pytest.raises(InputError, match="have pixel_size None, these 0.5; .*: leave pixel_size= out"):
+        opened("pixel_size=0.5", output=tmp_path / "unknown")
 
 
 def test_what_does_not_fit_is_one_line(run: Callable[..., Path], tiny_competition: Path, tmp_path: Path) -> None:

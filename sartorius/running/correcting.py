@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import NAME, read_about
 from sartorius.data.competition.folds import FILE
-from sartorius.data.files.reading import Reading
+from sartorius.data.files.reading import note_of_sizes
 from sartorius.data.files.source import FileImages, predicted_images
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, raise_all
@@ -22,9 +21,6 @@ from sartorius.running.saved_cells import SavedCells
 from sartorius.structures.detections import DetectionsFolder
 from sartorius.structures.next_step import model_of
 from sartorius.structures.progress import progress_bar
-
-if TYPE_CHECKING:
-    from sartorius.data.competition.about import About
 
 
 def build_session(cfg: DictConfig) -> CorrectionSession:
@@ -65,8 +61,10 @@ def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileIma
     """Open images as the network was shown them; else as the folder of labels tells, or the options.
 
     Those of the folder itself have been converted, and stay as they are; where `images` holds the folder among others,
-    they are left out. Raises InputError for all that cannot be opened, for images that are read in another way than
-    those of the folder, and for an option that says otherwise.
+    they are left out. A pixel size that is not known, of an image or the folder, is none that differs.
+
+    Raises InputError for all that cannot be opened, for images that are read in another way than those of the folder or
+    have another pixel size, and for an option that says otherwise.
     """
     paths, about = wiring.path_list(cfg.images), read_about(root)
     own = all(Path(path).absolute().is_relative_to(root.absolute()) for path in paths)
@@ -79,7 +77,7 @@ def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileIma
     elif meta.get("reading"):
         told, images = f"of {folders[0]} is", predicted_images(paths, meta, leave_out=left_out)
     elif about is not None and about.reading:
-        read = {"reading": {"pixel_size": about.pixel_size, **about.reading}}
+        read = {"reading": {**about.reading, "pixel_size": cfg.pixel_size}}
         told, images = f"of {root / NAME} is", predicted_images(paths, read, leave_out=left_out)
     else:
         told, images = "", FileImages(paths, levels=Levels(), leave_out=left_out, **options)
@@ -89,21 +87,14 @@ def open_images(cfg: DictConfig, root: Path, folders: Sequence[Path]) -> FileIma
         key = wrong[0]
         now = f"images of {root} have been converted" if own else f"that {told} {used[key]}".replace("None", "null")
         raise InputError(f"{key}={options[key]}: {now}; leave {key}= out, or give another output=")
-    if not own and about is not None:
-        _check_reading(root, about, images.reading)
+    if about is None:
+        for note in note_of_sizes(images.pixel_sizes):
+            print(note)
+    elif not own:
+        known = about.pixel_size if cfg.pixel_size is None else cfg.pixel_size
+        sizes = [known if size is None or about.pixel_size is None else size for size in images.pixel_sizes]
+        about.check_same(root, images.reading, sizes)
     return images
-
-
-def _check_reading(root: Path, about: About, reading: Reading) -> None:
-    if not about.reading:
-        return
-    was, now = Reading.parse(about.reading, str(root / NAME)).plain(), reading.plain()
-    if other := [key for key in now if now[key] != was[key]]:
-        key = other[0]
-        raise InputError(
-            f"{root / NAME}: its images were read with {key} {was[key]}, those of the detections with {now[key]}; "
-            f"images of one folder are read in one way: predict these with the folder's {key}, or give another output="
-        )
 
 
 def _order(path: Path, images: FileImages) -> list[str]:

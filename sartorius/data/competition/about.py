@@ -5,13 +5,13 @@ The competition's own folder has none.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sartorius.data.annotation_rows import read_table
-from sartorius.data.files.reading import Reading
+from sartorius.data.files.reading import Reading, common_size
 from sartorius.errors import InputError
 from sartorius.files import write_json
 from sartorius.structures.cell_types import CELL_TYPES, UNLABELLED
@@ -46,6 +46,20 @@ class About:
     def write(self, root: Path) -> None:
         """Write dataset.json into a folder, atomically."""
         write_json(root / NAME, {"version": _VERSION, **asdict(self)})
+
+    def check_same(self, root: Path, reading: Reading, sizes: Collection[float | None]) -> None:
+        """Raise InputError where images that are read so, of these pixel sizes, do not go with those of the folder."""
+        path, size = root / NAME, self.pixel_size
+        was, now = Reading.parse(self.reading, str(path)).plain(), reading.plain()
+        other = [(key, was[key], now[key], "read or predict these so too") for key in now if now[key] != was[key]]
+        if (common_size(sizes) if size is None else common_size([size, *sizes])) != size:
+            remedy = "leave pixel_size= out" if size is None else f"give pixel_size={size} where the files are wrong"
+            other.insert(0, ("pixel_size", size, ", ".join(sorted({str(one) for one in sizes})), remedy))
+        for key, before, these, remedy in other:
+            raise InputError(
+                f"{path}: its images have {key} {before}, these {these}; images of one folder are read in one way: "
+                f"{remedy}, or give another output="
+            )
 
 
 def read_about(root: Path) -> About | None:

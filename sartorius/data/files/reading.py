@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -11,6 +12,7 @@ from sartorius.errors import InputError
 from sartorius.structures import checks
 
 PAGES = ("each", "first", "max", "mean")
+_ROUNDED = 1e-3  # relative difference that formats make of one pixel size
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,26 @@ class Reading:
         usual = Reading().options()
         other = [f"{key}={value}" for key, value in self.options().items() if value != usual[key]]
         return f"The images of the training were read with {', '.join(other)}; channels count from 0." if other else ""
+
+
+def common_size(sizes: Collection[float | None]) -> float | None:
+    """Return the pixel size, in micrometres, that all of these are but for rounding; None where they differ, or none.
+
+    An unknown size, None, is another than any that is known.
+    """
+    first = next(iter(sizes), None)
+    alike = first is not None and all(
+        size is not None and math.isclose(size, first, rel_tol=_ROUNDED) for size in sizes
+    )
+    return first if alike else None
+
+
+def note_of_sizes(sizes: Collection[float | None]) -> list[str]:
+    """Return a sentence that names pixel sizes that are not the same; none where they are, or none is known."""
+    if common_size(sizes) is not None or not any(sizes):
+        return []
+    names = sorted({str(size) for size in sizes})
+    return [f"pixel sizes differ ({', '.join(names[:5])}): none is kept, nothing is resized; give pixel_size="]
 
 
 def grey_levels(metadata: Mapping[str, Any]) -> dict[str, float]:

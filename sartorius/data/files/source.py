@@ -89,6 +89,11 @@ class FileImages:
         """The ids of the images, sorted."""
         return tuple(self.entries)
 
+    @property
+    def pixel_sizes(self) -> list[float | None]:
+        """The pixel sizes of the images in micrometres, None where not known, by their ids."""
+        return [image.pixel_size for image in self.entries.values()]
+
     def _images_of(self, path: Path) -> dict[str, FileImage]:
         """List the images of a file by what is added to its id."""
         found: dict[str, FileImage] = {}

@@ -16,6 +16,7 @@ from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import update_folds
 from sartorius.data.competition.labelled_writer import Labelled, has_other, is_written, write_labelled
 from sartorius.data.competition.same_names import other_images
+from sartorius.data.files.reading import common_size
 from sartorius.data.files.source import FileImages
 from sartorius.errors import InputError, raise_all
 from sartorius.formats.cells import Cells
@@ -63,7 +64,8 @@ class CorrectionSession:
         before = read_about(root)
         reading = before.reading if before else images.reading.plain()
         group = group or (before.group if before else None)
-        self.about = About(tuple(cell_types), before.pixel_size if before else images.pixel_size, reading, group)
+        size = before.pixel_size if before else common_size(images.pixel_sizes)
+        self.about = About(tuple(cell_types), size, reading, group)
         self._folder: Competition | None = None
         saved = _groups_of_rows(root / "train.csv")
         blank = self._labelled().blank if {*saved} & {*images.ids} else []

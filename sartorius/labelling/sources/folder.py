@@ -13,11 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from sartorius.data.annotation_rows import read_table
-from sartorius.data.competition.about import NAME, About, read_about
+from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.audit import first_of, named
 from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
 from sartorius.data.files.listing import base_of
-from sartorius.data.files.reading import Reading
+from sartorius.data.files.reading import common_size, note_of_sizes
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError, collected, raise_all
@@ -170,18 +170,14 @@ class _Import:
         if cell_types and (unknown := sorted((found | {*(before.cell_types if before else ())}) - {*names})):
             raise InputError(f"cell_types=[{','.join(names)}]: the labels have {', '.join(unknown)} too; name them all")
         names += sorted(found - {*names})
-        sizes = {self.source.entries[image_id].pixel_size for image_id in self.labels}
-        size = next(iter(sizes)) if len(sizes) == 1 else None
-        about = About(tuple(names or [UNTYPED]), size, self.source.reading.plain(), group)
+        size = common_size(self._sizes())
         if before is not None:
-            read = Reading.parse(before.reading, str(self.root / NAME)).plain()
-            for key, was, now in (("pixel_size", before.pixel_size, size), ("reading", read, about.reading)):
-                if was != now:
-                    raise InputError(
-                        f"{self.root / NAME}: its images have {key} {was}, these {now}; images of one folder are read "
-                        "in one way: give another output="
-                    )
-        return about
+            before.check_same(self.root, self.source.reading, self._sizes())
+            size = before.pixel_size
+        return About(tuple(names or [UNTYPED]), size, self.source.reading.plain(), group)
+
+    def _sizes(self) -> list[float | None]:
+        return [self.source.entries[image_id].pixel_size for image_id in self.labels]
 
     def write(self, about: About) -> tuple[str, ...]:
         """Write all images; returns the notes. Raises InputError, before that, for images that are there otherwise."""
@@ -239,8 +235,6 @@ class _Import:
         if self.source.reading.levels.levels != "range":
             white = f"images with more than {_WHITE:.1%} of their pixels turned white or black"
             yield from named(f"{white}; levels=range keeps them apart", self.saturated)
-        sizes = sorted({str(self.source.entries[image_id].pixel_size) for image_id in self.labels})
-        if len(sizes) > 1:
-            yield f"pixel sizes differ ({', '.join(sizes[:5])}): none is kept, nothing is resized; give pixel_size="
+        yield from note_of_sizes(self._sizes())
         for note in sorted({note for labels in self.labels.values() for note in labels.notes}):
             yield from named(note, [image_id for image_id, labels in self.labels.items() if note in labels.notes])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sartorius.data.competition.about import About, read_about
-from sartorius.data.files.reading import Reading, grey_levels
+from sartorius.data.files.reading import Reading, common_size, grey_levels, note_of_sizes
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 
@@ -59,3 +59,11 @@ def test_that_of_a_training() -> None:
 )
 def test_grey_levels_of_the_training(model: Any, expected: dict[str, float]) -> None:
     assert grey_levels({"model": model}) == expected
+
+
+def test_the_pixel_size_that_images_have_in_common() -> None:
+    assert common_size([0.65, 0.650003, 0.65]) == 0.65 and common_size([0.5]) == 0.5
+    assert common_size([]) is None and common_size([None, None]) is None
+    assert common_size([0.5, None]) is None and common_size([None, 0.5]) is None and common_size([0.5, 0.51]) is None
+    assert note_of_sizes([]) == note_of_sizes([None, None]) == note_of_sizes([0.65, 0.650003]) == []
+    assert note_of_sizes([0.5, None])[0].startswith("pixel sizes differ (0.5, None): none is kept")

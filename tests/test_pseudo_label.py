@@ -105,7 +105,7 @@ def test_training_reads_it_as_it_was_meant(run: Run, folder: Path, tmp_path: Pat
     assert read.ids == tuple(sorted(NAMES[:2]))
     assert read.instances(NAMES[0]).cell_types.tolist() == [2, 2, DOUBTFUL]
     assert read.instances("new").cell_types.tolist() == [1, DOUBTFUL]
-    assert read.well(NAMES[0]) == "cort[x]_C6"
+    assert read.record(NAMES[0]).well == "cort[x]_C6"
 
 
 def test_the_prevailing_type_is_that_of_all_cells(run: Run, tmp_path: Path) -> None:

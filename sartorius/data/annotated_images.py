@@ -203,14 +203,17 @@ def record_of(image_id: str, rows: pd.DataFrame, csv: Path, path: Path, mixed: b
         cell_type=Counter(types).most_common(1)[0][0],
         annotations=tuple(cells["annotation"]),
         rows=tuple(int(row) for row in (cells if len(cells) else rows)["row"]),
-        well=str(first["group"]) if first.get("group", "") else _well_in(first),
+        well=well_in(first),
         types=tuple(types[: len(cells)]),
         unlabelled=tuple(regions["annotation"]),
         unlabelled_rows=tuple(int(row) for row in regions["row"]),
     )
 
 
-def _well_in(row: pd.Series) -> str | None:
+def well_in(row: pd.Series) -> str | None:
+    """Return the group of an image, else its plate well, as a row of it tells; None where it tells neither."""
+    if row.get("group", ""):
+        return str(row["group"])
     return well_of(str(row["sample_id"])) if row.get("sample_id", "") else None
 
 

@@ -28,7 +28,7 @@ class About:
     cell_types: names that its rows may have, in the order of class indices.  pixel_size: micrometres of a pixel; None
     where it is not known.  reading: how the original files were read, as `files.reading.Reading.plain` tells; {}
     where it is not known.  group: the pattern that tells what of an image must not lie in two folds, see
-    `sources.types`; None for none.
+    `groups.groups_of`; None for none.
 
     Raises InputError for no cell types, repeated ones, and the reserved name `unlabelled`.
     """

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sartorius.data.annotation_rows import well_of
 from sartorius.data.cleaning import Cleaning, CleaningReport
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import Folds
+from sartorius.data.competition.groups import places_of
 from sartorius.data.competition.mask_faults import NEAR, SIDES, border_gaps, faults_of, shifted
 from sartorius.data.images import read_grey
 from sartorius.errors import InputError
@@ -179,8 +179,12 @@ def _notes(competition: Competition, table: pd.DataFrame) -> list[str]:
             *notes,
             "train.csv has no column sample_id: wells are not known, folds are stratified by cell type only",
         ]
-    shared = {well_of(path.stem) for path in competition.unlabelled_images()} & set(competition.wells.values())
-    return notes + named("plate wells that labelled and unlabelled images share (a leak to guard)", sorted(shared))
+    paths = {path.stem: path for path in competition.unlabelled_images()}
+    places = places_of(competition.root, competition.about, paths).values()
+    shared = {place for found in places for place in found} & set(competition.wells.values())
+    return notes + named(
+        f"{competition.well_name}s that labelled and unlabelled images share (a leak to guard)", sorted(shared)
+    )
 
 
 def named(what: str, names: Sequence[str] | pd.Series, limit: int = 5) -> list[str]:

@@ -12,6 +12,7 @@ from sartorius.data.cleaning import CleanedSource, Cleaning
 from sartorius.data.competition.about import read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import check_leak, choose_folds
+from sartorius.data.competition.groups import places_of
 from sartorius.data.competition.leaks import admitted
 from sartorius.data.loading.labelled import LabelledDataModule, subset
 from sartorius.data.provenance import ALL, SPLIT
@@ -61,6 +62,7 @@ class SupervisedDataModule(LabelledDataModule):
             self.pixel_size = about.pixel_size if self.pixel_size is None else self.pixel_size
         self.fold, self.n_folds, self.fold_seed, self.fold_file = fold, n_folds, fold_seed, fold_file
         self.images, self.chosen_val_images = images, val_images
+        self._pseudo_places: dict[str, str] = {}  # plate well or group
         for key, chosen in (("images", images), ("val_images", val_images)):
             if fold == ALL and chosen is not None:
                 raise InputError(
@@ -84,11 +86,12 @@ class SupervisedDataModule(LabelledDataModule):
         self._build_datasets()
 
     def place_of(self, image_id: str) -> str:
-        """Get the plate well, which training and validation must not share; the image itself where it is not known.
+        """Get the plate well or group, which training and validation must not share; the image where it is not known.
 
         Generated images have the names of real wells, so that their seed tells them apart.
         """
-        return self.competition.drawn_with + self.competition.wells.get(image_id, well_of(image_id))
+        place = self.competition.wells.get(image_id) or self._pseudo_places.get(image_id, well_of(image_id))
+        return self.competition.drawn_with + place
 
     def _choose(self) -> tuple[list[str], list[str]]:
         """Choose training and validation images; no validation well is trained on, unless overfitting is asked for."""
@@ -125,6 +128,9 @@ class SupervisedDataModule(LabelledDataModule):
         if self.pseudo_labels is not None:
             pseudo = PseudoLabelled(self.pseudo_labels, self.cell_type_names)
             self.pseudo_images = admitted(pseudo, self.competition, self.train_images, self.val_images)
+            paths = {image_id: pseudo.record(image_id).path for image_id in self.pseudo_images}
+            places = places_of(self.competition.root, self.competition.about, paths)
+            self._pseudo_places = {image_id: found[0] for image_id, found in places.items() if found}
             pseudo.check(self.pseudo_images)
         self._build(source, self.competition, pseudo)
 

@@ -173,7 +173,7 @@ class Competition(AnnotatedImages):
         return self._folder("test")
 
     def unlabelled_images(self) -> list[Path]:
-        """Return the PNGs of train_semi_supervised/, sorted, or none; `well_of` a file's stem is its plate well."""
+        """Return the PNGs of train_semi_supervised/, sorted, or none; `groups.places_of` tells their groups."""
         return self._folder("train_semi_supervised")
 
     def _folder(self, name: str) -> list[Path]:

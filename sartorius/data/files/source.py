@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from sartorius.data.files.listing import list_files
+from sartorius.data.files.listing import base_of, list_files
+from sartorius.data.files.named_image import NamedImage
 from sartorius.data.files.reading import Reading
 from sartorius.data.files.regions import FileImage, RegionReader, joined
 from sartorius.data.files.stacks import Index, Stack, open_stacks
@@ -68,6 +69,7 @@ class FileImages:
         leave_out: Collection[Path] = (),
     ) -> None:
         self.reading = Reading(channel, pages, levels)
+        self.base = base_of(images)
         self.pixel_size, self.large = pixel_size, large
         self._readers: dict[str, RegionReader] = {}  # of large images, once measured
         self.entries: dict[str, FileImage] = {}
@@ -166,6 +168,12 @@ class FileImages:
     def path(self, image_id: str) -> Path:
         """Return the file, or OME-Zarr folder, of an image."""
         return self.entries[image_id].path
+
+    def named(self) -> dict[str, NamedImage]:
+        """Name all images by their paths within the folder that ids count from."""
+        return {
+            image_id: NamedImage.within(self.base, image_id, image.path) for image_id, image in self.entries.items()
+        }
 
     def size(self, image_id: str) -> tuple[int, int]:
         """Return height and width in pixels."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sartorius.data.annotated_images import AnnotatedImages, LabelledImage, labelled_image, parse_runs
-from sartorius.data.annotation_rows import read_table, well_of
+from sartorius.data.annotation_rows import read_table
 from sartorius.data.images import list_images
 from sartorius.data.pseudo_labels.settings import COLUMNS, PseudoLabels
 from sartorius.errors import InputError, collected, raise_all
@@ -107,10 +107,6 @@ class PseudoLabelled(AnnotatedImages):
         """Return places among the image's rows of a class (CELL, UNSURE or BACKGROUND), in the order of the file."""
         record = self.record(image_id)
         return [k for k, row in enumerate(record.rows[: len(record)]) if self._class_of[row] == row_class]
-
-    def well(self, image_id: str) -> str:
-        """Return the plate well, of the column sample_id or else of the name; the id where neither has one."""
-        return self.record(image_id).well or well_of(image_id)
 
     def instances(self, image_id: str) -> Instances:
         """Get the certain cells, then the doubtful ones; raises InputError naming row and image of a bad annotation."""

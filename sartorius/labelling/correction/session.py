@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from sartorius.data.annotation_rows import read_table, well_of
 from sartorius.data.competition.about import About, cell_types_of, read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import update_folds
+from sartorius.data.competition.groups import check_pattern, groups_of, labelled_groups, pattern_of, unlabelled_groups
 from sartorius.data.competition.labelled_writer import Labelled, has_other, is_written, write_labelled
 from sartorius.data.competition.same_names import other_images
 from sartorius.data.files.reading import common_size
@@ -24,7 +22,6 @@ from sartorius.labelling.correction.checked import Part, checked_labels, region_
 from sartorius.labelling.correction.draft import Draft
 from sartorius.labelling.correction.edits import Correction
 from sartorius.labelling.correction.shapes import EditedCell, cells_of
-from sartorius.labelling.sources.types import NamedImage, searching
 from sartorius.structures.arrays import GreyImage
 from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
@@ -40,10 +37,10 @@ class CorrectionSession:
     is first. order: ids in the order of the queue, in place of doubt; others follow. cell_types: names to choose from;
     predicted cells of another type get the first of them.
     margin: see `checked_labels`. n_folds, fold_seed: of the folds that new images join, see `extend_folds`.
-    group: pattern that tells what of an image must not lie in two folds, see `sources.types.searching`; None: the
-    folder's or, without one, the plate well or a stack's file.
+    group: pattern that tells what of an image must not lie in two folds; None: the folder's, see `groups.groups_of`.
 
-    Raises InputError where the folder's train.csv cannot be read, and for other images than those labelled by a name.
+    Raises InputError where the folder's train.csv cannot be read, for other images than those labelled by a name, and
+    for groups that do not go with those of the folder.
     """
 
     def __init__(
@@ -63,11 +60,11 @@ class CorrectionSession:
         self.folds = n_folds, fold_seed
         before = read_about(root)
         reading = before.reading if before else images.reading.plain()
-        group = group or (before.group if before else None)
+        group = pattern_of(before, group)
         size = before.pixel_size if before else common_size(images.pixel_sizes)
         self.about = About(tuple(cell_types), size, reading, group)
         self._folder: Competition | None = None
-        saved = _groups_of_rows(root / "train.csv")
+        saved = labelled_groups(root)
         blank = self._labelled().blank if {*saved} & {*images.ids} else []
         self.checked = {*saved} - {*blank}
         place = {image_id: k for k, image_id in enumerate(dict.fromkeys(order))}
@@ -75,7 +72,8 @@ class CorrectionSession:
         self.queue = sorted(
             images.ids, key=lambda name: (place.get(name, len(place)), -doubts.get(name, float("inf")), name)
         )
-        self._groups = self._group_images() | {image_id: saved[image_id] for image_id in blank}
+        check_pattern(root, group)
+        self._groups = groups_of([*images.named().values()], group, unlabelled_groups(root) | saved)
         if self.checked & {*images.ids}:
             raise_all(other_images(self._labelled(), images, images.ids))
 
@@ -161,20 +159,8 @@ class CorrectionSession:
         return Labelled(image_id, image, instances, group=self.group(image_id), ignored=ignored)
 
     def group(self, image_id: str) -> str:
-        """Return what must not lie in two folds: as it was saved, else by `group`, the plate well or a stack's file."""
-        if image_id in self.checked:
-            return self._labelled().record(image_id).well or ""
+        """Return what must not lie in two folds: as it was saved, else as `groups.groups_of` names it."""
         return self._groups[image_id]
-
-    def _group_images(self) -> dict[str, str]:
-        paths = {image_id: self.images.path(image_id) for image_id in self.images.ids}
-        if self.about.group is not None:
-            group = searching("group", "group", self.about.group)
-            return {name: group(NamedImage(name, path, name.replace("__", "/"))) for name, path in paths.items()}
-        images_of = Counter(paths.values())
-        known = {name: well_of(name) for name in paths if well_of(name) != name}
-        stacks = {name: path.stem for name, path in paths.items() if images_of[path] > 1}
-        return dict.fromkeys(paths, "") | stacks | known
 
     def _first_cells(
         self, image_id: str, size: tuple[int, int]
@@ -198,11 +184,6 @@ class CorrectionSession:
             with warnings.catch_warnings(action="ignore"):
                 self._folder = Competition(self.root, self.about.cell_types, keep_going=True)
         return self._folder
-
-
-def _groups_of_rows(csv: Path) -> dict[str, str]:
-    table = read_table(csv) if csv.is_file() else pd.DataFrame(columns=["id"])
-    return dict(zip(table["id"], table.reindex(columns=["group"], fill_value="")["group"], strict=True))
 
 
 def types_of(root: Path, given: Sequence[str] | None, predicted: Sequence[str]) -> list[str]:

@@ -13,10 +13,11 @@ import pandas as pd
 from PIL import Image
 
 from sartorius.data.annotation_rows import read_table
+from sartorius.data.competition import groups
 from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.audit import first_of, named
 from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
-from sartorius.data.files.listing import base_of
+from sartorius.data.files.named_image import NamedImage
 from sartorius.data.files.reading import common_size, note_of_sizes
 from sartorius.data.files.source import FileImages
 from sartorius.data.levels import Levels
@@ -35,7 +36,7 @@ from sartorius.labelling.sources.matching import (
     open_images,
     outside,
 )
-from sartorius.labelling.sources.types import NamedImage, searching, types_by
+from sartorius.labelling.sources.types import Types, types_by
 from sartorius.structures import checks
 from sartorius.structures.cell_types import UNTYPED
 from sartorius.structures.instances import Instances
@@ -43,10 +44,6 @@ from sartorius.structures.progress import progress_bar
 
 EXISTING = ("refuse", "replace", "keep")
 _WHITE = 0.001  # share of an image's pixels
-_NO_GROUPS = (
-    "no group=PATTERN: each image is a group of its own, and scores flatter where images of one dish or field lie in "
-    "several folds"
-)
 
 
 @dataclass(frozen=True)
@@ -78,22 +75,22 @@ def import_folder(
     labels: a glob, a folder, a file or a list of these, which files among `images` are. cell_type: see
     `types.types_by`; cell_types: the order of their names, None for the alphabet. group: a pattern with
     `(?P<group>...)`, searched in the path of an image within the folder of all; what it finds lies in one fold. None
-    takes the pattern that the folder was written with or, without one, the groups of a csv and the images of one file
-    for a group. binary: of label images with one value, see `masks`. existing: of images that the folder has with other
-    labels, pixels or groups: `refuse` them, `replace` or `keep` what is there. marked: what is labelled of each image.
+    takes the pattern that the folder was written with or, without one, the groups of a csv, then those of
+    `groups.groups_of`. binary: of label images with one value, see `masks`. existing: of images that the folder has
+    with other labels, pixels or groups: `refuse` them, `replace` or `keep` what is there. marked: what is labelled.
 
     Everything is read and checked before anything is written. Raises InputError, which names all files that are wrong.
     """
     root = _checked(root, binary, existing)
-    group = group or (before.group if (before := read_about(root)) else None)
+    group = groups.pattern_of(read_about(root), group)
     files = label_files(labels)
     files = {path: files[path] for path in outside(root, files)} or files
     source, others = open_images(root, images, [*files, *marked.files], levels=Levels(levels=levels), **reading)
     named_files = list(image_files({image_id: source.path(image_id) for image_id in source.ids}, images))
-    names = {image_id: NamedImage.within(base_of(images), image_id, source.path(image_id)) for image_id in source.ids}
+    names = source.named()
     matched = match(named_files, joined(open_files(files, binary), named_files))
     work = _Import(root, source, names, matched, marked.of(named_files, list(names.values())), existing)
-    work.read(types_by(cell_type), searching("group", "group", group) if group else None)
+    work.read(types_by(cell_type, names.values()), group)
     about = work.describe(cell_types, group)
     notes = named("files among the images that are called as labels, left out", [path.name for path in others])
     return ImportedFolder(work.root, about, (*notes, *work.write(about)))
@@ -122,19 +119,14 @@ class _Import:
     marked: MarkedRegions | None
     existing: str
     labels: dict[str, FoundLabels] = field(default_factory=dict)
-    types: dict[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    types: dict[str, Types] = field(default_factory=dict)
     groups: dict[str, str] = field(default_factory=dict)
     changed: Counter[str] = field(default_factory=Counter)
     saturated: list[str] = field(default_factory=list)
 
-    def read(
-        self,
-        types: Callable[[NamedImage, FoundLabels], tuple[tuple[str, ...], str]],
-        group: Callable[[NamedImage], str] | None,
-    ) -> None:
+    def read(self, types: Callable[[NamedImage, FoundLabels], Types], group: str | None) -> None:
         """Read all labels and decode all images once; raises InputError that names all bad ones."""
         problems: list[str] = []
-        of_file = Counter(map(self.source.path, self.source.ids))
         for image_id in progress_bar(self.source.ids, "reading"):
             with collected(problems):
                 pixels, reason = self.source.load_and_reason(image_id)
@@ -145,8 +137,10 @@ class _Import:
                     image = self.names[image_id]
                     self.labels[image_id] = labels = self._read_labels(image)
                     self.types[image_id] = types(image, labels)
-                    of_stack = image.inner if of_file[image.path] > 1 else ""
-                    self.groups[image_id] = group(image) if group is not None else labels.group or of_stack
+        told = {name: labels.group for name, labels in self.labels.items() if labels.group and group is None}
+        anew = ((), ()) if self.existing == "keep" else (self.labels, self.names)
+        with collected(problems):
+            self.groups = groups.groups_of([*self.names.values()], group, told | groups.kept_groups(self.root, *anew))
         raise_all(problems)
 
     def _read_labels(self, image: NamedImage) -> FoundLabels:
@@ -197,17 +191,21 @@ class _Import:
                 "takes these"
             )
         left = same | ({*labels, *pixels} if self.existing == "keep" else set())
+        groups.check_pattern(self.root, about.group, same | ({*here} - left))
         changed = progress_bar([image_id for image_id in self.labels if image_id not in left], "writing")
         write_labelled(self.root, about, (self._one(about, image_id) for image_id in changed))
         about.write(self.root)
-        for image_id in progress_bar([one for one in unlabelled if one not in left], "unlabelled"):
-            with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
-                Image.fromarray(self.source.image(image_id)).save(path)
-        notes = [] if any(self.groups.values()) else [_NO_GROUPS]
-        notes += named("images that were there already and stay as they are", sorted(left))
+        self._write_unlabelled([image_id for image_id in unlabelled if image_id not in left])
+        notes = named("images that were there already and stay as they are", sorted(left))
         gone = [image_id for image_id in self.matched.unlabelled if image_id in there]
         notes += named("images without labels now, those that the folder has of them stay", gone)
         return (*notes, *self._notes(about, unlabelled))
+
+    def _write_unlabelled(self, image_ids: Sequence[str]) -> None:
+        groups.save_groups(self.root, {image_id: self.groups[image_id] for image_id in image_ids})
+        for image_id in progress_bar(image_ids, "unlabelled"):
+            with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
+                Image.fromarray(self.source.image(image_id)).save(path)
 
     def _one(self, about: About, image_id: str) -> Labelled:
         labels, (types, own) = self.labels[image_id], self.types[image_id]
@@ -221,6 +219,7 @@ class _Import:
         return rows.equals(there[rows.columns].reset_index(drop=True))
 
     def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
+        yield from groups.group_notes(self.groups, about.group)
         yield from named("images without labels, in train_semi_supervised/", unlabelled)
         if self.matched.by_count:
             yield "the only image and the only labels belong together, though they have no name in common"

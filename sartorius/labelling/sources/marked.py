@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from sartorius.data.annotation_rows import read_header
+from sartorius.data.files.named_image import NamedImage
 from sartorius.errors import InputError
 from sartorius.labelling.regions import Rectangle, Rectangles, near_labels, partly_labelled, read_rectangles
 from sartorius.labelling.sources.entries import FoundLabels, ImageShape
 from sartorius.labelling.sources.matching import ImageFile, Matched, label_files, match, open_files
-from sartorius.labelling.sources.types import NamedImage
+from sartorius.labelling.sources.types import ImageNames
 from sartorius.structures import checks
 from sartorius.structures.arrays import Bools
 from sartorius.structures.instances import Instances
@@ -75,17 +76,14 @@ EVERYTHING = RegionOptions()
 
 def _by_id(rectangles: Rectangles, images: Sequence[NamedImage]) -> Rectangles:
     """Name the rectangles by image id; raises InputError where a name is that of no image, or of several."""
-    ids: dict[str, set[str]] = defaultdict(set)
-    for image in images:
-        for name in image.names:
-            ids[name].add(image.image_id)
+    names = ImageNames(images)
     by_id: dict[str, list[tuple[int, Rectangle]]] = defaultdict(list)
     for name, rows in rectangles.rows.items():
-        if len(ids.get(name, ())) != 1:
-            what = "several images have this name" if name in ids else "no image has this name"
+        if len(found := names.find(name)) != 1:
+            what = "several images have this name" if found else "no image has this name"
             known = ", ".join(image.image_id for image in images[:3])
             raise InputError(f"{rectangles.path} row {rows[0][0]}: '{name}': {what}; ids look like {known}")
-        by_id[next(iter(ids[name]))] += rows
+        by_id[found[0].image_id] += rows
     return replace(rectangles, rows=dict(by_id))
 
 

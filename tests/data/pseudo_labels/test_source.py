@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from sartorius.data.augmentation.layers import CellCrop, LayerTransform
+from sartorius.data.competition.groups import places_of
 from sartorius.data.dataset import InstanceDataset
 from sartorius.data.pseudo_labels.source import BACKGROUND, CELL, UNSURE, PseudoLabelled
 from sartorius.errors import InputError
@@ -80,10 +81,9 @@ def test_a_image_without_cells_is_background(tmp_path: Path) -> None:
 def test_wells_are_of_the_name_or_the_column(tmp_path: Path) -> None:
     name = "cort[density]_C6-1_Vessel-376_2020-11-03_13h30m00s_Ph_4"
     write_images(tmp_path / "images", [name])
-    assert source_of(tmp_path, [row(name, CELLS[0], 0.9)]).well(name) == "cort[density]_C6"
-    assert source_of(tmp_path, [row("a", CELLS[0], 0.9)]).well("a") == "a"
+    assert places_of(tmp_path, None, {name: Path("a.png"), "a": Path("a.png")}) == {name: ["cort[density]_C6"], "a": []}
     named = source_of(tmp_path, [row("a", CELLS[0], 0.9, sample_id="x[y]_B12-3_Vessel-1_Ph_4")])
-    assert named.well("a") == "x[y]_B12"
+    assert named.record("a").well == "x[y]_B12"
 
 
 def test_what_is_left_of_a_doubtful_cell_is_no_background(tmp_path: Path) -> None:

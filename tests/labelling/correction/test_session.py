@@ -26,6 +26,7 @@ from sartorius.formats.cells import Cells
 from sartorius.labelling.correction import session as session_module
 from sartorius.labelling.correction.session import CorrectionSession, types_of
 from sartorius.labelling.correction.shapes import instances_of
+from sartorius.labelling.sources.folder import import_folder
 from sartorius.structures import rle
 from sartorius.structures.instances import Instances
 from tests.dying import BEFORE_THE_NAME
@@ -176,11 +177,11 @@ def test_an_image_without_a_labelled_pixel_is_open(tmp_path: Path, images: FileI
 
 def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
     own = session(tmp_path, images)
-    assert [own.group(name) for name in ("a", "film_t000", "film_t001")] == ["", "film", "film"]
+    assert [own.group(name) for name in ("a", "film_t000", "film_t001")] == ["", "film.tif", "film.tif"]
     shutil.copy(tmp_path / "raw" / "a.tif", tmp_path / "raw" / "astros[x]_G11-4_Vessel-361.tif")
     found = session(tmp_path, images, group="^(?P<group>[a-z])")
     assert [found.group(name) for name in ("a", "film_t000")] == ["a", "f"]
-    with pytest.raises(InputError, match=r"group=.* finds nothing in 'a'"):
+    with pytest.raises(InputError, match=r"group=.* finds nothing in 'a\.tif'"):
         session(tmp_path, images, group="(?P<group>[^_]+)_")
     About(TYPES, group="^(?P<group>f)?").write(tmp_path / "kept")
     kept = CorrectionSession(tmp_path / "kept", images, TYPES, group="^(?P<group>[a-z])")
@@ -194,6 +195,61 @@ def test_groups_of_the_folds(tmp_path: Path, images: FileImages) -> None:
     again = session(tmp_path, images)
     again.save("a", again.image("a"), again.open("a", SIZE))
     assert Competition(tmp_path / "mine", TYPES).wells["a"] == "dish"
+
+
+def test_images_have_the_groups_that_prepare_gave_theirs(tmp_path: Path) -> None:
+    """Of plates and stacks, whether the raw images are corrected or those that the folder keeps without labels."""
+    raw, grey = tmp_path / "raw" / "day", np.random.default_rng(0).integers(90, 170, (6, *SIZE)).astype(np.uint8)
+    raw.mkdir(parents=True)
+    cells = instances_of(three(), *SIZE).layers[0]
+    for k in (1, 3):
+        tifffile.imwrite(raw / f"pl_A3_{k}.tif", grey[k])
+    tifffile.imwrite(raw / "film.tif", grey[4:], imagej=True, metadata={"axes": "TYX"})
+    for name in ("pl_A3_1", "day__film_t000"):
+        tifffile.imwrite(raw / f"{name}_masks.tif", cells)
+    for pattern, expected in ((None, ["day__pl_A3", "day/film.tif"]), (r"(?P<group>\w+)(_\d)?\.tif$", None)):
+        mine = tmp_path / f"mine{pattern is None}"
+        imported = import_folder(mine, str(tmp_path / "raw"), f"{raw}/*_masks.tif", group=pattern)
+        groups = Competition(mine, imported.about.cell_types).wells
+        assert expected is None or [groups["day__pl_A3_1"], groups["day__film_t000"]] == expected
+        assert (f"1 groups are the plate wells in names of images, such as {'day__pl_A3'}" in str(imported.notes)) == (
+            pattern is None
+        )
+        for images in (str(mine / "train_semi_supervised"), str(tmp_path / "raw")):
+            files = FileImages(images, levels=Levels(), leave_out=[*raw.glob("*_masks.tif")])
+            own = CorrectionSession(mine, files, ("cell",))
+            assert own.group("day__pl_A3_3") == ("day__pl_A3" if pattern is None else "pl_A3_3"), images
+            assert own.group("day__film_t001") == groups["day__film_t000"], images
+        own.save("day__film_t001", own.image("day__film_t001"), own.open("day__film_t001", SIZE))
+        folds = choose_folds(Competition(mine, ("cell",)), 5, 0, None).table.set_index("id")["fold"]
+        assert folds["day__film_t001"] == folds["day__film_t000"] != folds["day__pl_A3_1"]
+
+
+def test_groups_of_the_folder_that_are_called_otherwise(tmp_path: Path, images: FileImages) -> None:
+    """As in a csv that was imported, or where an image is alone; several of them have no answer."""
+
+    def write(**groups: str) -> None:
+        shutil.rmtree(tmp_path / "mine", ignore_errors=True)
+        empty = [Labelled(name, images.image(name), Instances.empty(*SIZE), group=groups[name]) for name in groups]
+        write_labelled(tmp_path / "mine", About(TYPES), empty)
+
+    for told, expected in (("dish", "dish"), ("", "film_t000")):
+        write(film_t000=told, a="x")
+        assert session(tmp_path, images).group("film_t001") == expected
+        assert session(tmp_path, images).group("film_t000") == told
+        with pytest.raises(InputError, match=r"group=\^.* was written without group=, and 2 of its .*\(a, film_t000\)"):
+            session(tmp_path, images, group="^(?P<group>[a-z])")
+    shutil.copy(tmp_path / "raw" / "film.tif", tmp_path / "raw" / "pl_B2_7.tif")
+    more = FileImages(str(tmp_path / "raw"), levels=Levels(), pixel_size=0.5)
+    assert session(tmp_path, more).group("pl_B2_7_t001") == "pl_B2"
+    images = more
+    write(pl_B2_7_t000="one", film_t000="d", film_t001="e")
+    assert session(tmp_path, more).group("film_t001") == "e" and session(tmp_path, more).group("pl_B2_7_t001") == "one"
+    shutil.copy(tmp_path / "raw" / "a.tif", tmp_path / "raw" / "pl_B2_8.tif")
+    images = FileImages(str(tmp_path / "raw"), levels=Levels(), pixel_size=0.5)
+    write(pl_B2_7_t000="one", pl_B2_7_t001="two")
+    with pytest.raises(InputError, match=r"pl_B2_8\.tif: image pl_B2_8 is of 'pl_B2' as images of several groups are"):
+        session(tmp_path, images)
 
 
 def test_another_image_of_a_labelled_one_s_name(tmp_path: Path, images: FileImages) -> None:

@@ -11,6 +11,7 @@ import pytest
 import roifile
 import tifffile
 
+from sartorius.data.competition import groups
 from sartorius.data.competition.about import read_about
 from sartorius.data.competition.datamodule import SupervisedDataModule
 from sartorius.data.competition.folder import Competition
@@ -91,6 +92,35 @@ def test_cell_types_of_a_table(tmp_path: Path) -> None:
         read(tmp_path, labels, cell_type=str(table))
 
 
+def test_a_row_of_a_table_types_one_file(tmp_path: Path) -> None:
+    """Several files of a name are refused, unless one of them has it for its path; planes of a stack share a row."""
+    for folder in ("", "a", "b"):
+        write_image(tmp_path / "raw" / folder / "x.tif", drawn(0, overlap=False))
+        tifffile.imwrite(tmp_path / "raw" / folder / "x_masks.tif", drawn(0, overlap=False).layers[0])
+    stack = np.stack([drawn(k, overlap=False).layers[0] for k in range(2)])
+    tifffile.imwrite(tmp_path / "raw" / "film.tif", stack, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "raw" / "film_masks.tif", stack, photometric="minisblack")
+    table = tmp_path / "types.csv"
+
+    def types(*rows: str) -> dict[str, str]:
+        table.write_text("\n".join(["file,cell_type", *rows]))
+        labels = [str(path) for path in sorted((tmp_path / "raw").rglob("*_masks.tif"))]
+        import_folder(tmp_path / "mine", str(tmp_path / "raw"), labels, cell_type=str(table), existing="replace")
+        return {image_id: found(tmp_path).cell_type(image_id) for image_id in found(tmp_path).ids}
+
+    for name in ("x.tif", "x"):
+        assert types("film.tif,long", f"{name},round", "a/x.tif,thin", "b__x,long", "film_t001,thin") == {
+            "x": "round", "a__x": "thin", "b__x": "long", "film_t000": "long", "film_t001": "thin",
+        }  # fmt: skip
+        with pytest.raises(InputError, match=r"types\.csv: no row of a/x\.tif in column file; .*no row of b/x\.tif"):
+            types("film.tif,long", f"{name},round")
+    (tmp_path / "raw" / "x.tif").unlink()
+    (tmp_path / "raw" / "x_masks.tif").unlink()
+    for name in ("x.tif", "x"):
+        with pytest.raises(InputError, match=rf"row 3: '{name}': several images have this name \(a/x\.tif, b/x\.tif\)"):
+            types("film,long", f"{name},round")
+
+
 def test_wrong_patterns_and_types(tmp_path: Path) -> None:
     labels = raw(tmp_path, "a", "b")
     for options, message in (
@@ -116,6 +146,25 @@ def test_groups_lie_in_one_fold(tmp_path: Path) -> None:
     assert folds.groupby("well")["fold"].nunique().tolist() == [1, 1, 1] and not any(
         "group=" in n for n in imported.notes
     )
+
+
+def test_another_pattern_than_that_of_images_that_stay(tmp_path: Path) -> None:
+    labels = raw(tmp_path, "dish0_0", "dish0_1")
+    read(tmp_path, labels)
+    (tmp_path / "raw" / "dish0_2.tif").write_bytes((tmp_path / "raw" / "dish0_1.tif").read_bytes())
+    pattern = "^(?P<group>[^_]+)_"
+    for existing in ("keep", "refuse"):
+        message = "dish0_2 is of 'dish0' as .* several groups" if existing == "keep" else "2 of these images with other"
+        with pytest.raises(InputError, match=message):
+            read(tmp_path, labels, group=pattern, existing=existing)
+    assert read_about(tmp_path / "mine").group is None  # type: ignore[union-attr]
+    read(tmp_path, labels, group=pattern, existing="replace")
+    assert groups.saved_groups(tmp_path / "mine") == dict.fromkeys(("dish0_0", "dish0_1", "dish0_2"), "dish0")
+    other = [f"{tmp_path}/raw/dish0_1_masks.tif"]
+    with pytest.raises(
+        InputError, match=r"group=.*was written by group=.*, and 2 of its images .*\(dish0_0, dish0_2\)"
+    ):
+        import_folder(tmp_path / "mine", f"{tmp_path}/raw/dish0_1.tif", other, group="(?P<group>.)", existing="replace")
 
 
 def test_planes_of_a_stack_have_pages_of_labels_and_are_one_group(tmp_path: Path) -> None:

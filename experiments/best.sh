@@ -22,6 +22,11 @@ tta=${TTA:-d4}
 crops=${CROPS:-}      # overrides of the crop segmenter's training, without blanks in them
 mkdir -p "$out"
 
+# the folder whose test images the submission must have, and no others; a missing IMAGES ends here, not after hours
+expected=null
+place=$(cd "$images" && pwd -P)
+if [ "$place" = "$(cd "$data/test" 2>/dev/null && pwd -P)" ]; then expected=$data; fi
+
 members() { # {way: FOLDER,...} of the detections that a fold's models made of the images `held_back` or `new`
     list=
     for name in $ways; do
@@ -125,4 +130,4 @@ while [ "$fold" -lt "$folds" ]; do
     fold=$((fold + 1))
 done
 step "$out/new" sartorius.ensemble "members={$second}" fusion=wbf "output=$out/new"
-"$python" -m sartorius.submit "detections=$out/new/detections" "data.root=$data" "output=$out/submission.csv" "$@"
+"$python" -m sartorius.submit "detections=$out/new/detections" "data.root=$expected" "output=$out/submission.csv" "$@"

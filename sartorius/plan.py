@@ -9,9 +9,11 @@ estimates them). The file is conf/experiment/<name>.yaml; elsewhere (output=FOLD
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tempfile
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -116,20 +118,42 @@ def experiment_of(planner: Planner, batches: Batches, cost: StepCost, notes: lis
 
 
 def cost_of(planner: Planner, steps: int | None) -> tuple[Batches, StepCost]:
-    """Choose the largest batch that fits, by measuring `steps` batches of it; None estimates. Returns its cost too."""
+    """Choose the largest batch that fits, by measuring `steps` batches of it; None estimates. Returns its cost too.
+
+    Warns where a batch of one image takes more than the share of the memory that a plan may take, and raises InputError
+    where it takes more than there is.
+    """
     from sartorius.planning.costs import fits
 
     batches = planner.first_batches()
-    cost = planner.estimate(batches)
-    if steps is None:
-        return batches, cost
-    from sartorius.running.measuring import measure_step
+    cost = estimated = planner.estimate(batches)
+    if steps is not None:
+        from sartorius.running.measuring import measure_step
 
-    while True:
-        measured = measure_step(experiment_of(planner, batches, cost, [])[1], steps)
-        if fits(measured, planner.machine, planner.numbers) or batches.size == 1:
-            return batches, measured
-        batches = batches.halved()
+        while True:
+            cost = measure_step(experiment_of(planner, batches, estimated, [])[1], steps)
+            if batches.size == 1 or fits(cost, planner.machine, planner.numbers):
+                break
+            batches = batches.halved()
+    if fits(cost, planner.machine, planner.numbers):
+        return batches, cost
+    remedy = "; ".join(
+        [
+            *(["network=unet takes less"] if planner.model.title != "U-Net" else []),
+            *(["accelerator=cpu plans for the processor"] if planner.machine.gpu else []),
+            "end other programs that hold its memory, or plan on a machine with more",
+        ]
+    )
+    memory = "memory" if planner.machine.memory is None else f"{planner.machine.memory:,.0f} MB"
+    device = f"the {memory} of {planner.machine.gpu or 'this machine'}"
+    if math.isinf(cost.megabytes):
+        raise InputError(f"a batch of one image needs more memory than {device}; {remedy}")
+    warnings.warn(
+        f"a batch of one image takes {cost.megabytes:,.0f} MB, more than {planner.numbers.memory_share:.0%} of "
+        f"{device}, so that a training may run out of it; {remedy}",
+        stacklevel=2,
+    )
+    return batches, cost
 
 
 @command("plan", outputs.Output(experiment_file, is_folder=False))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import math
 import shlex
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +16,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sartorius import plan
+from sartorius.callbacks.throughput import peak_megabytes
 from sartorius.errors import InputError
 from sartorius.planning import machine as machines
+from sartorius.planning.costs import Batches, StepCost
 from sartorius.planning.experiment_file import MARKER
-from sartorius.running import measuring, wiring
+from sartorius.running import measuring, processes, wiring
 from sartorius.running.building import build_training
 from tests.planning.drawn import CPU, GPU, facts, folder_of_discs, planner
 
@@ -123,6 +128,72 @@ def test_a_batch_that_does_not_fit_is_halved(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(measuring, "measure_step", measure)
     batches, cost = plan.cost_of(planner(facts(), replace(CPU, memory=6000.0)), 2)
     assert asked == [(8, 1), (4, 2), (2, 4)] and (batches.size, batches.accumulated, cost.megabytes) == (2, 4, 2000.0)
+
+
+@pytest.mark.parametrize(("size", "batches"), [(5, [(2, 2), (1, 5)]), (8, [(4, 2), (2, 4), (1, 8)])])
+def test_steps_of_halved_batches_have_the_images_that_their_comment_tells(
+    size: int, batches: list[tuple[int, int]]
+) -> None:
+    of, now = planner(facts()), Batches(size, size)
+    for expected in batches:
+        now = now.halved()
+        assert (now.size, now.accumulated) == expected
+        told = {choice.key: choice.reason for choice in of.choices(now, of.estimate(now))}
+        images = now.size * now.accumulated
+        assert told["trainer.accumulate_grad_batches"] == (
+            "as many images a step as without" if images == size else f"{images} images a step, {size} without"
+        )
+
+
+@pytest.mark.parametrize("megabytes", [5000.0, math.inf])
+@pytest.mark.parametrize("memory", [6000.0, None])
+def test_one_image_that_does_not_fit(megabytes: float, memory: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than the share of the memory is warned of, more than all of it refused."""
+    monkeypatch.setattr(measuring, "measure_step", lambda cfg, steps: StepCost(0.5, megabytes, measured=True))
+    of = planner(facts(), replace(GPU, memory=memory), "maskrcnn")
+    if megabytes == math.inf:
+        has = "memory" if memory is None else "6,000 MB"
+        with pytest.raises(
+            InputError, match=rf"needs more memory than the {has} of some GPU; network=unet.*accelerator"
+        ):
+            plan.cost_of(of, 2)
+        return
+    with contextlib.nullcontext() if memory is None else pytest.warns(UserWarning, match="5,000 MB, more than 40% of"):
+        batches, cost = plan.cost_of(of, 2)
+    told = {choice.key: choice for choice in of.choices(batches, cost)}["data.batch_size"]
+    if memory is None:
+        assert told.value == of.first_batches().size and "more than" not in told.reason
+        return
+    assert told.value == 1
+    assert told.reason.endswith("5,000 of 6,000 MB, measured, more than the 40% that a plan may take")
+    with pytest.warns(UserWarning, match=r"a batch of one image takes [\d,]+ MB, more than 40% of the 1 MB"):
+        plan.cost_of(replace(of, machine=replace(GPU, memory=1.0)), None)
+
+
+def test_an_earlier_peak_of_memory_does_not_count(tmp_path: Path) -> None:
+    """Of a process that took 3 GB before, a small batch takes what it takes alone."""
+    root = folder_of_discs(tmp_path / "data", 10)
+    cfg = composed(planned(tmp_path, f"data.root={root}"), "data.batch_size=1")
+    bytes(3_000_000_000)
+    assert (peak := peak_megabytes()) is None or peak > 3000
+    assert measuring.measure_step(cfg, 2).megabytes < 2000
+
+
+@pytest.mark.parametrize("end", ["killed", "allocation"])
+def test_a_batch_that_ran_out_of_memory_is_infinite(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def end_of_launch(function: object, arguments: list[object], count: int) -> object:
+        if end == "killed":
+            raise processes.KilledError("process 1 of 1 was killed (SIGKILL)")
+        return function(*arguments)  # type: ignore[operator]
+
+    def build(cfg: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9")
+
+    monkeypatch.setattr(processes, "launch", end_of_launch)
+    monkeypatch.setattr(measuring, "build_training", build)
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    with warnings.catch_warnings():
+        assert measuring.measure_step(OmegaConf.create({"trainer": {}}), 2) == StepCost(None, math.inf, measured=True)
 
 
 @pytest.mark.parametrize("model", ["unet", "maskrcnn", "maskrcnn_cpu"])

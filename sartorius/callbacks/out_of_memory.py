@@ -55,10 +55,15 @@ class OutOfMemory(Callback):
             self.large = sys.maxsize
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory of the device or of the machine ran out."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS))
+
+
 def explain_memory(error: BaseException, trainer: Trainer) -> InputError | None:
     """Return the error to raise in place of one of the device's or the machine's memory; None for any other error."""
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    if not known and not (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)):
+    if not is_out_of_memory(error):
         return None
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     noted = next((c for c in callbacks if isinstance(c, OutOfMemory)), OutOfMemory())

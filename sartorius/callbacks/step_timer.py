@@ -17,8 +17,8 @@ class StepTimer(Callback):
     """Stops a training after `batches` batches. seconds: median from one batch to the next, the first left out.
 
     On a CPU no longer than its own computing time: what other programs take of the processor does not count.
-    megabytes: the largest memory (1e6 bytes) that torch took on a GPU, or that this process took so far; 0 where the
-    system reports none.
+    megabytes: the largest memory (1e6 bytes) that torch took on a GPU, or the process at all, from their start; 0 where
+    the system reports none.
     """
 
     def __init__(self, batches: int) -> None:

@@ -191,11 +191,24 @@ def _check_directory(tiff: tifffile.TiffFile) -> None:
         raise ValueError(f"the second page should begin at byte {place}")
 
 
+def axes_and_planes(series: tifffile.TiffPageSeries) -> tuple[str, int]:
+    """Return the axes of a series, S that of the samples of a pixel, and the planes that a page of it holds.
+
+    Planes are stored as samples by programs that take 3 or 4 of them for colours, although their axis has a name
+    (tifffile, LSM). Samples beside each other that are called channels are those of a pixel.
+    """
+    page, named = series.keyframe, series.axes
+    if page.samplesperpixel > 1 and page.planarconfig != _APART and named.endswith("C"):
+        named = named[:-1] + "S"
+    return named, 1 if "S" in named else page.samplesperpixel
+
+
 def _count(tiff: tifffile.TiffFile) -> int:
-    """Count the images of a file: pages, or the planes that these formats keep behind the first page."""
+    """Count the images of a file: pages, or the planes that these formats keep in the first page or behind it."""
     page = tiff.pages.first
     if len(tiff.pages) == 1 and page.dtype is not None and (tiff.is_imagej or tiff.is_shaped or tiff.is_stk):
-        return int(tiff.series[0].size // page.size)
+        series = tiff.series[0]
+        return int(series.size // page.size) * axes_and_planes(series)[1]
     return max(len(tiff.pages), page.imagedepth)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, isfinite
 
 from sartorius.planning.experiment_file import Choice
 from sartorius.planning.facts import FolderFacts
@@ -24,21 +24,27 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Batches:
-    """Images of a batch, and batches of an optimizer step."""
+    """Images of a batch, and those that an optimizer step is to have."""
 
     size: int
-    accumulated: int = 1
+    wanted: int
+
+    @property
+    def accumulated(self) -> int:
+        """Batches of an optimizer step."""
+        return max(1, round(self.wanted / self.size))
 
     def halved(self) -> Batches:
-        """Return batches of half the size and twice as many of them."""
-        return Batches(max(1, self.size // 2), self.accumulated * 2)
+        """Return batches of half the size for the same steps."""
+        return Batches(max(1, self.size // 2), self.wanted)
 
 
 def base_batches(model: PlannedModel, base: BaseSettings, sizes: Sizes) -> Batches:
     """Return the base's batch; of larger crops fewer, so that a step has no more pixels."""
     pixels = base["transform.crop.height"] * base["transform.crop.width"] / (sizes.crop * sizes.scale) ** 2
     size = base["data.batch_size"]
-    return Batches(min(size, max(model.least_batch, int(size * pixels))))
+    size = min(size, max(model.least_batch, int(size * pixels)))
+    return Batches(size, size)
 
 
 def fitting_batches(
@@ -59,20 +65,30 @@ def estimate(batches: Batches, machine: Machine, numbers: PlanNumbers, model: Pl
 
 
 def fits(cost: StepCost, machine: Machine, numbers: PlanNumbers) -> bool:
-    """Whether a step stays within the share of the memory that a plan may take."""
-    return machine.memory is None or cost.megabytes <= machine.memory * numbers.memory_share
+    """Whether a step stays within the share of the memory that a plan may take; one that ran out of it never does."""
+    return isfinite(cost.megabytes) and (
+        machine.memory is None or cost.megabytes <= machine.memory * numbers.memory_share
+    )
 
 
 def batch_choices(
-    batches: Batches, cost: StepCost, machine: Machine, model: PlannedModel, base: BaseSettings
+    batches: Batches, cost: StepCost, machine: Machine, numbers: PlanNumbers, model: PlannedModel, base: BaseSettings
 ) -> Iterator[Choice]:
     """Choose the batch and the batches of a step."""
     memory = "" if machine.memory is None else f" of {machine.memory:,.0f} MB"
     how = "measured" if cost.measured else "estimated"
     reason = f"{base['data.batch_size']} in {model.experiment}; a step takes {cost.megabytes:,.0f}{memory}, {how}"
+    if not fits(cost, machine, numbers):
+        reason += f", more than the {numbers.memory_share:.0%} that a plan may take"
     yield Choice("data.batch_size", batches.size, reason)
     if batches.accumulated > 1:
-        yield Choice("trainer.accumulate_grad_batches", batches.accumulated, "as many images a step as without")
+        images = batches.size * batches.accumulated
+        told = (
+            "as many images a step as without"
+            if images == batches.wanted
+            else f"{images} images a step, {batches.wanted} without"
+        )
+        yield Choice("trainer.accumulate_grad_batches", batches.accumulated, told)
 
 
 def process_choices(facts: FolderFacts, machine: Machine, numbers: PlanNumbers) -> Iterator[Choice]:

@@ -83,7 +83,7 @@ class Planner:
             *self._start(),
             *sizes.window_choices(facts, numbers, machine, base, found),
             *sizes.crowd_choices(facts, numbers, base),
-            *costs.batch_choices(batches, cost, machine, self.model, base),
+            *costs.batch_choices(batches, cost, machine, numbers, self.model, base),
             *costs.process_choices(facts, machine, numbers),
             *costs.schedule_choices(
                 facts, self.train_images, found, batches, cost, self.minutes, numbers, self.model, base

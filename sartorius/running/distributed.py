@@ -81,10 +81,6 @@ def _run_here(name: str, cfg: dict[str, Any], log: dict[str, Any] | None) -> Any
         logging.config.dictConfig(log)
     config = OmegaConf.create(cfg)
     OmegaConf.set_struct(config, True)
-    try:
+    with failures.as_input_errors():
         # without the lock of its output, which the process that started this one holds
         return importlib.import_module(f"sartorius.{name}").main.__wrapped__(config)
-    except Exception as error:
-        if failures.expected(error) is None:
-            raise
-        raise InputError(failures.message(error)) from error

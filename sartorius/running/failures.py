@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from hydra.errors import CompactHydraException, InstantiationException, OverrideParseException
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -32,6 +35,17 @@ def expected(error: BaseException | None) -> BaseException | None:
 def _of_trainer(error: BaseException) -> bool:
     """Whether Lightning refuses options, or the machine; by name, for importing it takes seconds."""
     return type(error).__name__ == "MisconfigurationException"
+
+
+@contextmanager
+def as_input_errors() -> Iterator[None]:
+    """Raise InputError, of one line, for every error that the user can fix."""
+    try:
+        yield
+    except Exception as error:
+        if expected(error) is None:
+            raise
+        raise InputError(message(error)) from error
 
 
 def line_of(error: Exception) -> str | None:

@@ -31,9 +31,14 @@ from sartorius.files import atomic_path
 from sartorius.running.signals import Terminated, sigterm_raises
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+_KILLED = -9  # exit code of a process that SIGKILL ended
 _GRACE = 60.0  # seconds that the others have to stop after the first was interrupted or terminated
 _POLL = 0.1  # seconds between polls of the ranks
 _LAST_LINES = 5  # of a dead rank's stderr, in the message
+
+
+class KilledError(InputError):
+    """A process that was killed by SIGKILL, as the system does where the memory runs out."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class _Outcome:
     message: str = ""
     result: Any = None
     bug: bool = False  # the message is a traceback
+    killed: bool = False  # by SIGKILL
 
 
 def rank() -> int:
@@ -80,7 +86,8 @@ def launch(function: Callable[..., Any], arguments: Sequence[Any], count: int) -
     share of the cores, unless that is set. Only the first prints.
 
     Raises InputError, KeyboardInterrupt and Terminated as the function did in one of the processes, RuntimeError with
-    the traceback for any other exception, and InputError where a process was killed.
+    the traceback for any other exception, and InputError where a process ended by itself or by a signal (KilledError
+    by SIGKILL).
     """
     with tempfile.TemporaryDirectory(prefix="sartorius-ranks-") as name:
         folder = Path(name)
@@ -170,14 +177,15 @@ def _outcomes(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> lis
         elif code is None:
             outcomes.append(None)
         else:
-            outcomes.append(_Outcome(-1, f"process {number + 1} of {len(processes)} {_ending(code)}"))
+            message = f"process {number + 1} of {len(processes)} {_ending(code)}"
+            outcomes.append(_Outcome(-1, message, killed=code == _KILLED))
     return outcomes
 
 
 def _ending(code: int) -> str:
     if code >= 0:
         return f"ended by itself with code {code}"
-    reason = "; did the machine's memory run out?" if code == -9 else ""
+    reason = "; did the machine's memory run out?" if code == _KILLED else ""
     return f"was killed ({signal.Signals(-code).name}){reason}"
 
 
@@ -195,7 +203,7 @@ def _result(folder: Path, outcomes: Sequence[_Outcome | None]) -> Any:
         raise RuntimeError(f"process {number + 1} of {len(outcomes)} failed\n{end.message}")
     file = _stderr_file(folder, number)
     last = file.read_text(errors="replace").splitlines()[-_LAST_LINES:] if code < 0 and file.is_file() else []
-    raise InputError(" | ".join([end.message, *last]))
+    raise (KilledError if end.killed else InputError)(" | ".join([end.message, *last]))
 
 
 def _outcome_file(folder: Path, number: int) -> Path:

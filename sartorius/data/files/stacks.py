@@ -23,7 +23,7 @@ from sartorius.data.image_files import (
     upright,
     upright_size,
 )
-from sartorius.data.tiff import TiffImage, open_tiff
+from sartorius.data.tiff import TiffImage, axes_and_planes, open_tiff
 from sartorius.errors import InputError
 
 _AXES = {"T": "t", "Z": "z", "C": "c"}  # of tifffile; others are pages
@@ -117,40 +117,50 @@ class _TiffStack:
         if page.imagedepth > 1:
             raise InputError(f"{name}: {page.imagedepth} planes in one page; save them as pages")
         of_pixel = "YX" + "S" * (page.samplesperpixel > 1)
+        named, self._of_page = axes_and_planes(series)
         self._dims = [
             (_AXES.get(axis, "p"), length)
-            for axis, length in zip(series.axes, series.shape, strict=True)
+            for axis, length in zip(named, series.shape, strict=True)
             if axis not in of_pixel
         ]
         self.axes = axes.lengths(self._dims)
         self._shape = tuple(length for _, length in self._dims)
-        self._count = math.prod(self._shape)
-        if len(series.pages) != self._count and (len(series.pages) > 1 or series.dataoffset is None):
-            raise InputError(f"{name}: {len(series.pages)} pages of {self._count} planes; save one plane a page")
+        count = math.prod(self._shape)
+        self._pages, rest = divmod(count, self._of_page)
+        if rest or (len(series.pages) != self._pages and (len(series.pages) > 1 or series.dataoffset is None)):
+            raise InputError(f"{name}: {len(series.pages)} pages of {count} planes; save one plane a page")
 
     def read(self, index: Index, channel: int | None) -> NDArray[Any]:
-        image = self._image(index)
-        return upright(image.pixels(channel), image.orientation)
+        image, sample = self._image(index, channel)
+        return upright(image.pixels(sample), image.orientation)
 
     def rows_at_once(self, index: Index, channel: int | None) -> int:
-        (image := self._image(index)).check_parts(channel)
+        image, sample = self._image(index, channel)
+        image.check_parts(sample)
         return 1 if image.page.is_memmappable else int(image.page.chunks[0])
 
     def region(self, index: Index, channel: int | None, rows: slice, columns: slice) -> NDArray[Any]:
-        return self._image(index).pixels(channel, rows, columns)
+        image, sample = self._image(index, channel)
+        return image.pixels(sample, rows, columns)
 
-    def _image(self, index: Index) -> TiffImage:
-        place = np.ravel_multi_index(axes.places(self._dims, index), self._shape) if self._shape else 0
-        return TiffImage(self.name, *self._page(int(place)))
+    def _image(self, index: Index, channel: int | None) -> tuple[TiffImage, int | None]:
+        """Return the page that a plane is in, and which of its samples are read: the channel, or the plane itself."""
+        place = int(np.ravel_multi_index(axes.places(self._dims, index), self._shape)) if self._shape else 0
+        if self._of_page == 1:
+            return TiffImage(self.name, *self._page(place)), channel
+        if channel:
+            raise InputError(f"{self.name}: no channel {channel}, it has 1; give channel=0")
+        place, sample = divmod(place, self._of_page)
+        return TiffImage(self.name, *self._page(place)), sample
 
     def _page(self, place: int) -> tuple[tifffile.TiffPage, NDArray[Any] | None]:
-        """Return a plane's page or, where the planes stand behind one page, that and the plane's numbers."""
+        """Return a page of the series or, where all stand behind one page, that and the numbers of the page."""
         series = self._series
-        if len(series.pages) == self._count:
+        if len(series.pages) == self._pages:
             if (page := series.pages[place]) is None:
-                raise InputError(f"{self.name}: plane {place + 1} of {self._count} is missing; copy all files again")
+                raise InputError(f"{self.name}: page {place + 1} of {self._pages} is missing; copy all files again")
             return page.aspage(), None
         page = series.keyframe
         dtype = np.dtype(series.dtype).newbyteorder(page.parent.byteorder)
-        shape = (self._count, *page.shape)
+        shape = (self._pages, *page.shape)
         return page, np.memmap(self.name, dtype, "r", series.dataoffset or 0, shape)[place]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from sartorius.data.image_files import decode, read_header
 from sartorius.errors import InputError
 from tests.data.files.reading import read, source
 
@@ -113,6 +116,60 @@ def test_pages_of_a_plain_tiff(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "a.tif", pages="max"), STACK[0, 2])
     with pytest.raises(InputError, match="pages: expected one of each, first, max, mean, got 'some'"):
         source(tmp_path / "a.tif", pages="some")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"compression": "zlib"}, {"tile": (16, 16)}, {"photometric": "minisblack", "planarconfig": 2}],
+    ids=str,
+)
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize(("shape", "axes"), [((3,), "T"), ((4,), "Z"), ((2, 3), "TZ"), ((3, 4), "TZ"), ((1, 3), "TZ")])
+def test_planes_that_tifffile_stores_as_colours(
+    tmp_path: Path, shape: tuple[int, ...], axes: str, dtype: str, options: dict[str, Any]
+) -> None:
+    """It does with the last 3 or 4 of a stack: a page has several planes."""
+    planes = np.stack([GREY + np.uint8(k) for k in range(math.prod(shape))])
+    stack = planes.reshape(*shape, *GREY.shape).astype(dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a later tifffile stores them apart
+        tifffile.imwrite(tmp_path / "a.tif", stack, metadata={"axes": axes + "YX"}, **options)
+    found = source(tmp_path / "a.tif")
+    long = [(axis, length) for axis, length in zip(axes.lower(), shape, strict=True) if length > 1]
+    expected = ["a"]
+    for axis, length in long:
+        expected = [f"{name}_{axis}{k:03d}" for name in expected for k in range(length)]
+    assert found.ids == tuple(expected)
+    for image_id, plane in zip(found.ids, planes, strict=True):
+        np.testing.assert_array_equal(found.image(image_id), plane)
+    for image_id, plane in zip(found.ids, planes, strict=True):
+        image = found.entries[image_id]
+        with image.opened() as opened:
+            assert opened.rows_at_once(image.planes[0], None) > 0
+            np.testing.assert_array_equal(
+                opened.region(image.planes[0], None, slice(5, 30), slice(7, 50)), plane[5:30, 7:50]
+            )
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", channel=0), planes[0])
+    with pytest.raises(InputError, match=r"a\.tif: no channel 1, it has 1; give channel=0"):
+        read(tmp_path / "a.tif", channel=1)
+    with pytest.raises(InputError, match=r"a\.tif: \d+ pages; expected one image a file"):
+        read_header(tmp_path / "a.tif")
+
+
+def test_channels_that_tifffile_stores_as_colours(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        tifffile.imwrite(tmp_path / "apart.tif", STACK[0], metadata={"axes": "CYX"})
+    beside = np.ascontiguousarray(np.moveaxis(STACK[0], 0, -1))
+    tifffile.imwrite(tmp_path / "beside.tif", beside, photometric="rgb", metadata={"axes": "YXC"})
+    tifffile.imwrite(tmp_path / "times.tif", beside, photometric="rgb", metadata={"axes": "YXT"})
+    with pytest.raises(InputError, match=r"apart\.tif: 3 channels; give channel=0 to 2"):
+        source(tmp_path / "apart.tif")
+    for channel in range(3):
+        np.testing.assert_array_equal(read(tmp_path / "apart.tif", channel=channel), STACK[0, channel])
+        np.testing.assert_array_equal(read(tmp_path / "beside.tif", channel=channel), STACK[0, channel])
+        np.testing.assert_array_equal(source(tmp_path / "times.tif").image(f"times_t00{channel}"), STACK[0, channel])
+    assert decode(tmp_path / "beside.tif")[0].colour == "RGB"
 
 
 @pytest.mark.parametrize("kind", ["imagej", "ome", "zarr"])

@@ -23,6 +23,7 @@ from sartorius.planning.costs import Batches, StepCost
 from sartorius.planning.experiment_file import MARKER
 from sartorius.running import measuring, processes, wiring
 from sartorius.running.building import build_training
+from sartorius.running.signals import KilledError
 from tests.planning.drawn import CPU, GPU, facts, folder_of_discs, planner
 
 
@@ -171,19 +172,19 @@ def test_one_image_that_does_not_fit(megabytes: float, memory: float | None, mon
 
 
 def test_an_earlier_peak_of_memory_does_not_count(tmp_path: Path) -> None:
-    """Of a process that took 3 GB before, a small batch takes what it takes alone."""
+    """Of a process that took 2 GB before, a small batch takes what it takes alone."""
     root = folder_of_discs(tmp_path / "data", 10)
     cfg = composed(planned(tmp_path, f"data.root={root}"), "data.batch_size=1")
-    bytes(3_000_000_000)
-    assert (peak := peak_megabytes()) is None or peak > 3000
-    assert measuring.measure_step(cfg, 2).megabytes < 2000
+    assert len(b"x" * 2_000_000_000) > 0
+    assert (peak := peak_megabytes()) is None or peak > 2000
+    assert measuring.measure_step(cfg, 2).megabytes < 1900
 
 
 @pytest.mark.parametrize("end", ["killed", "allocation"])
 def test_a_batch_that_ran_out_of_memory_is_infinite(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def end_of_launch(function: object, arguments: list[object], count: int) -> object:
         if end == "killed":
-            raise processes.KilledError("process 1 of 1 was killed (SIGKILL)")
+            raise KilledError("process 1 of 1 was killed (SIGKILL)")
         return function(*arguments)  # type: ignore[operator]
 
     def build(cfg: object) -> None:

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sartorius.running import failures, processes
 from sartorius.running.building import build_training
+from sartorius.running.signals import KilledError
 from sartorius.running.wiring import NOTHING_ELSE
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def measure_step(cfg: DictConfig, batches: int) -> StepCost:
 
     try:
         cost: StepCost = processes.launch(_measure, [cfg, batches, torch.get_num_threads()], 1)
-    except processes.KilledError:
+    except KilledError:
         cost = StepCost(None, math.inf, measured=True)
     return cost
 

@@ -28,7 +28,7 @@ from typing import Any
 
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
-from sartorius.running.signals import Terminated, sigterm_raises
+from sartorius.running.signals import KilledError, Terminated, sigterm_raises
 
 _INTERRUPTED, _TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 _KILLED = -9  # exit code of a process that SIGKILL ended
@@ -37,19 +37,14 @@ _POLL = 0.1  # seconds between polls of the ranks
 _LAST_LINES = 5  # of a dead rank's stderr, in the message
 
 
-class KilledError(InputError):
-    """A process that was killed by SIGKILL, as the system does where the memory runs out."""
-
-
 @dataclass(frozen=True)
 class _Outcome:
-    """How a rank ended: its exit code (-1: killed, or ended by itself), the error message, the function's result."""
+    """How a rank ended: its exit code (below 0: killed, or by itself), the error message, the function's result."""
 
     code: int
     message: str = ""
     result: Any = None
     bug: bool = False  # the message is a traceback
-    killed: bool = False  # by SIGKILL
 
 
 def rank() -> int:
@@ -86,8 +81,7 @@ def launch(function: Callable[..., Any], arguments: Sequence[Any], count: int) -
     share of the cores, unless that is set. Only the first prints.
 
     Raises InputError, KeyboardInterrupt and Terminated as the function did in one of the processes, RuntimeError with
-    the traceback for any other exception, and InputError where a process ended by itself or by a signal (KilledError
-    by SIGKILL).
+    the traceback for any other exception, and InputError where a process was killed (KilledError: by SIGKILL).
     """
     with tempfile.TemporaryDirectory(prefix="sartorius-ranks-") as name:
         folder = Path(name)
@@ -177,8 +171,7 @@ def _outcomes(folder: Path, processes: Sequence[subprocess.Popen[bytes]]) -> lis
         elif code is None:
             outcomes.append(None)
         else:
-            message = f"process {number + 1} of {len(processes)} {_ending(code)}"
-            outcomes.append(_Outcome(-1, message, killed=code == _KILLED))
+            outcomes.append(_Outcome(min(code, -1), f"process {number + 1} of {len(processes)} {_ending(code)}"))
     return outcomes
 
 
@@ -194,7 +187,7 @@ def _result(folder: Path, outcomes: Sequence[_Outcome | None]) -> Any:
     failed = [(end.code, number, end) for number, end in enumerate(outcomes) if end is not None and end.code]
     if not failed:
         return outcomes[0].result if outcomes[0] is not None else None
-    code, number, end = min(failed, key=lambda entry: entry[:2])  # -1 first; an interrupt (130) last
+    code, number, end = min(failed, key=lambda entry: entry[:2])  # below 0 first; an interrupt (130) last
     if code == _INTERRUPTED:
         raise KeyboardInterrupt
     if code == _TERMINATED:
@@ -203,7 +196,7 @@ def _result(folder: Path, outcomes: Sequence[_Outcome | None]) -> Any:
         raise RuntimeError(f"process {number + 1} of {len(outcomes)} failed\n{end.message}")
     file = _stderr_file(folder, number)
     last = file.read_text(errors="replace").splitlines()[-_LAST_LINES:] if code < 0 and file.is_file() else []
-    raise (KilledError if end.killed else InputError)(" | ".join([end.message, *last]))
+    raise (KilledError if code == _KILLED else InputError)(" | ".join([end.message, *last]))
 
 
 def _outcome_file(folder: Path, number: int) -> Path:

@@ -1,4 +1,4 @@
-"""SIGTERM as an exception, as Ctrl-C is one: files in progress are deleted on the way out."""
+"""Signals as exceptions: SIGTERM is one as Ctrl-C is, so that files in progress are deleted on the way out."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
+
+from sartorius.errors import InputError
+
+
+class KilledError(InputError):
+    """A process of ours was ended by SIGKILL, as the system does where the memory runs out."""
 
 
 class Terminated(BaseException):

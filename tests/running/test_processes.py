@@ -15,7 +15,7 @@ import pytest
 
 from sartorius.errors import InputError
 from sartorius.running import processes
-from sartorius.running.signals import Terminated
+from sartorius.running.signals import KilledError, Terminated
 from tests.running import process_work as work
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,7 +69,7 @@ def test_a_bug_keeps_its_traceback(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_is_named_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"process 2 of 2 was killed \(SIGKILL\).*memory.* \| last words"):
+    with pytest.raises(KilledError, match=r"process 2 of 2 was killed \(SIGKILL\).*memory.* \| last words"):
         processes.launch(work.fail, [tmp_path, [1], "kill"], 2)
     with pytest.raises(InputError, match="process 1 of 2 ended by itself with code 3"):
         processes.launch(work.fail, [tmp_path, [0], "exit"], 2)

@@ -70,9 +70,9 @@ def has_other(root: Path, image_id: str, image: Callable[[str], GreyImage]) -> b
     return any(not np.array_equal(read_grey(path), image(image_id)) for path in paths if path.exists())
 
 
-def is_written(root: Path, about: About, image: Labelled) -> bool:
-    """Whether train.csv of a folder has just the rows that `write_labelled` would write of an image."""
-    table, rows = read_table(root / "train.csv"), rows_of(root, about, image)
+def is_written(root: Path, about: About, image: Labelled, table: pd.DataFrame) -> bool:
+    """Whether the table of a folder's train.csv has just the rows that `write_labelled` would write of an image."""
+    rows = rows_of(root, about, image)
     return rows.equals(table[table["id"] == image.image_id].reindex(columns=rows.columns).reset_index(drop=True))
 
 

@@ -110,7 +110,7 @@ class FijiFolder:
                 refuse_others(image_id, returned, owned)
                 counts[image_id] = self._take(image_id, returned[image_id])
                 if left := len(returned[image_id].correction.cells) - counts[image_id]:
-                    told.append(f"{image_id}: {left} cells that nobody changed beyond the checked part are no labels")
+                    told.append(f"{image_id}: {left} cells beyond the checked part that nobody changed are no labels")
         return counts, told, problems
 
     def write_next(self, most: int, again: Sequence[str] = ()) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition.about import About, cell_types_of, read_about
 from sartorius.data.competition.folder import Competition
 from sartorius.data.competition.folds import update_folds
@@ -152,7 +153,8 @@ class CorrectionSession:
 
     def has_saved(self, image_id: str, image: GreyImage, correction: Correction) -> bool:
         """Whether the folder has the labels that `save` would write."""
-        return is_written(self.root, self.about, self._labels(image_id, image, correction, "marked"))
+        labelled = self._labels(image_id, image, correction, "marked")
+        return is_written(self.root, self.about, labelled, read_table(self.root / "train.csv"))
 
     def _labels(self, image_id: str, image: GreyImage, correction: Correction, part: Part) -> Labelled:
         instances, ignored = checked_labels(correction, part, self.margin)

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from sartorius.data.annotation_rows import read_table
 from sartorius.data.competition import groups
 from sartorius.data.competition.about import About, read_about
 from sartorius.data.competition.audit import first_of, named
-from sartorius.data.competition.labelled_writer import Labelled, has_other, rows_of, write_labelled
+from sartorius.data.competition.labelled_writer import Labelled, has_other, is_written, write_labelled
 from sartorius.data.files.named_image import NamedImage
 from sartorius.data.files.reading import common_size, note_of_sizes
 from sartorius.data.files.source import FileImages
@@ -181,7 +180,7 @@ class _Import:
         unlabelled = [image_id for image_id in self.matched.unlabelled if image_id not in there]
         here = sorted({*self.labels, *unlabelled})
         pixels = [image_id for image_id in here if has_other(self.root, image_id, self.source.image)]
-        same = {image_id for image_id in known if self._is_same(about, image_id, there[image_id])} - {*pixels}
+        same = {one for one in known if is_written(self.root, about, self._one(about, one), there[one])} - {*pixels}
         labels = [image_id for image_id in known if image_id not in same and image_id not in pixels]
         kinds = {"of these images with other labels": labels, "other images of these names": pixels}
         other = [f"{len(ids)} {kind}{first_of(ids, 3)}" for kind, ids in kinds.items() if ids]
@@ -212,11 +211,6 @@ class _Import:
         instances = Instances.from_runs(labels.runs, np.array([about.cell_types.index(name) for name in types], int))
         image, group = self.source.image(image_id), self.groups[image_id]
         return Labelled(image_id, image, instances, own, group, labels.ignored)
-
-    def _is_same(self, about: About, image_id: str, there: pd.DataFrame) -> bool:
-        """Whether the folder has, in its rows `there`, these labels of an image."""
-        rows = rows_of(self.root, about, self._one(about, image_id))
-        return rows.equals(there[rows.columns].reset_index(drop=True))
 
     def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
         yield from groups.group_notes(self.groups, about.group)

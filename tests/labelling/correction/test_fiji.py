@@ -101,7 +101,7 @@ def test_cells_drawn_beyond_the_checked_part(fiji: FijiFolder, tmp_path: Path) -
     new = polygon([[65, 4], [75, 4], [75, 12], [65, 12]], "0008-0055")
     part = polygon([[0, 0], [24, 0], [24, 30], [0, 30]], "checked")  # most of the first
     rewrite(fiji.folder / "a.zip", [first, second, third, new, part])
-    lost = "a: 1 cells that nobody changed beyond the checked part are no labels"
+    lost = "a: 1 cells beyond the checked part that nobody changed are no labels"
     assert fiji.read_back() == ({"a": 3}, [lost], [])
     folder = Competition(tmp_path / "mine", TYPES)
     ignored, drawn = folder.ignored("a"), np.zeros(SIZE, bool)

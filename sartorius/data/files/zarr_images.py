@@ -97,7 +97,7 @@ def _axes(ome: Mapping[str, Any]) -> tuple[list[str], list[str | None]]:
     """Return the name of each axis, `t` and `c` of time and channels, and its unit."""
     told = ome.get("axes") or list(_OF_VERSIONS_WITHOUT_AXES)
     axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in told]
-    names = [_OF_TYPES.get(axis.get("type")) or str(axis["name"]).lower() for axis in axes]
+    names = [_OF_TYPES.get(str(axis.get("type"))) or str(axis["name"]).lower() for axis in axes]
     return names, [axis.get("unit") for axis in axes]
 
 

@@ -58,7 +58,7 @@ def kept_groups(root: Path, labelled: Collection[str], images: Collection[str]) 
 def save_groups(root: Path, groups: Mapping[str, str]) -> None:
     """Write the groups of images without labels into a folder, beside those of others; nothing without any."""
     if groups:
-        rows = unlabelled_groups(root) | groups
+        rows = {**unlabelled_groups(root), **groups}
         write_csv(root / FILE, pd.DataFrame({"id": [*rows], "group": [*rows.values()]}))
 
 

@@ -144,6 +144,7 @@ def test_command_on_own_labels(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "mine: 4 labelled images, 32 cells, 1 unlabelled" in done.stdout
     assert "images without labels, in train_semi_supervised/: 1 (new)" in done.stdout
+    assert "in whose paths group= finds nothing, as correct needs: 1 (new)" in done.stdout
     assert done.stdout.endswith("next: python -m sartorius.plan data.root=mine\n")
     competition = Competition(tmp_path / "mine", ["round one"])
     assert read_folds(tmp_path / "mine" / "folds.csv", competition).n_folds == 2  # as many as groups

@@ -62,20 +62,24 @@ def save_groups(root: Path, groups: Mapping[str, str]) -> None:
         write_csv(root / FILE, pd.DataFrame({"id": [*rows], "group": [*rows.values()]}))
 
 
-def groups_of(images: Sequence[NamedImage], pattern: str | None, known: Mapping[str, str]) -> dict[str, str]:
+def groups_of(
+    images: Sequence[NamedImage], pattern: str | None, known: Mapping[str, str], optional: Collection[str] = ()
+) -> dict[str, str]:
     """Name the group of each image, "" for an image alone.
 
     Those of `known` images stay. Others have the text that the pattern finds in their paths, see `searching`; without a
     pattern the plate well that their ids tell, else the path of the stack whose planes they are. Where known images of
-    such a text have another group, it is that one, or the id of an only image that is alone.
+    such a text have another group, it is that one, or the id of an only image that is alone. Left out are `optional`
+    images in which the pattern finds nothing.
 
     Raises InputError, which names all images, where the pattern finds nothing or known images have several groups.
     """
     rule, of_file = _rule(pattern), Counter(image.path for image in images)
     found = {} if pattern is not None else {image_id: _named_well(image_id) for image_id in known}
     problems: list[str] = []
+    lenient = {*known, *optional}
     for image in images:
-        with suppress(InputError) if image.image_id in known else collected(problems):
+        with suppress(InputError) if image.image_id in lenient else collected(problems):
             found[image.image_id] = rule(image)
             if pattern is None and not found[image.image_id] and of_file[image.path] > 1:
                 found[image.image_id] = image.inner
@@ -84,14 +88,12 @@ def groups_of(images: Sequence[NamedImage], pattern: str | None, known: Mapping[
     for image_id, group in found.items():
         if group and image_id in known:
             names[group].setdefault(known[image_id] or image_id, image_id)
-    groups = {}
+    groups = {image.image_id: known[image.image_id] for image in images if image.image_id in known}
     for image in images:
-        with collected(problems):
-            groups[image.image_id] = (
-                known[image.image_id]
-                if image.image_id in known
-                else _joined(image, found[image.image_id], names.get(found[image.image_id], {}))
-            )
+        if image.image_id in found and image.image_id not in known:
+            with collected(problems):
+                group = found[image.image_id]
+                groups[image.image_id] = _joined(image, group, names.get(group, {}))
     raise_all(problems)
     return groups
 

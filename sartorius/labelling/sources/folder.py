@@ -139,7 +139,9 @@ class _Import:
         told = {name: labels.group for name, labels in self.labels.items() if labels.group and group is None}
         anew = ((), ()) if self.existing == "keep" else (self.labels, self.names)
         with collected(problems):
-            self.groups = groups.groups_of([*self.names.values()], group, told | groups.kept_groups(self.root, *anew))
+            self.groups = groups.groups_of(
+                [*self.names.values()], group, told | groups.kept_groups(self.root, *anew), self.matched.unlabelled
+            )
         raise_all(problems)
 
     def _read_labels(self, image: NamedImage) -> FoundLabels:
@@ -201,7 +203,7 @@ class _Import:
         return (*notes, *self._notes(about, unlabelled))
 
     def _write_unlabelled(self, image_ids: Sequence[str]) -> None:
-        groups.save_groups(self.root, {image_id: self.groups[image_id] for image_id in image_ids})
+        groups.save_groups(self.root, {name: self.groups[name] for name in image_ids if name in self.groups})
         for image_id in progress_bar(image_ids, "unlabelled"):
             with atomic_path(self.root / "train_semi_supervised" / f"{image_id}.png") as path:
                 Image.fromarray(self.source.image(image_id)).save(path)
@@ -214,6 +216,8 @@ class _Import:
 
     def _notes(self, about: About, unlabelled: Sequence[str]) -> Iterator[str]:
         yield from groups.group_notes(self.groups, about.group)
+        unknown = [image_id for image_id in unlabelled if image_id not in self.groups]
+        yield from named("images without labels in whose paths group= finds nothing, as correct needs", unknown)
         yield from named("images without labels, in train_semi_supervised/", unlabelled)
         if self.matched.by_count:
             yield "the only image and the only labels belong together, though they have no name in common"

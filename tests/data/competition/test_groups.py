@@ -86,9 +86,15 @@ def test_groups_by_pattern_name_and_stack() -> None:
     paths = {"a__x": "a/x.tif", "pl_C7_2": "pl_C7_2.tif", "s_t000": "b/s.tif", "s_t001": "b/s.tif"}
     images = [NamedImage.within(Path("/raw"), name, Path("/raw/y/..", path)) for name, path in paths.items()]
     assert groups_of([], None, {}) == {} and places_of(Path("/none"), None, {}) == {}
-    assert [*groups_of(images, None, {}).values()] == ["", "pl_C7", "b/s.tif", "b/s.tif"]
-    assert [*groups_of(images, None, {"pl_C7_1": "dish", "s_t001": "film"}).values()] == ["", "dish", "film", "film"]
-    assert [*groups_of(images[:2], "(?P<group>.)[.]tif", {"a__x": "k"}).values()] == ["k", "2"]
+
+    def named(pattern: str | None, known: dict[str, str], *optional: str) -> list[str]:
+        groups = groups_of(images, pattern, known, optional)
+        return [groups.get(name, "unknown") for name in paths]
+
+    assert named(None, {}) == ["", "pl_C7", "b/s.tif", "b/s.tif"]
+    assert named(None, {"pl_C7_1": "dish", "s_t001": "film"}) == ["", "dish", "film", "film"]
+    assert named("(?P<group>.)[.]tif", {"a__x": "k"}) == ["k", "2", "s", "s"]
+    assert named("^(?P<group>[ab])/", {}, "pl_C7_2") == ["a", "unknown", "b", "b"]
     with pytest.raises(InputError, match=r"pl_C7_2\.tif: group=\(\?P<group>a\)/ finds nothing in .*; .*s\.tif: group="):
         groups_of(images, "(?P<group>a)/", {"s_t000": "film"})
     assert places_of(Path("/none"), About(TYPES, group="(?P<group>a)/x.png"), {"a__x": Path("a__x.png")}) == {

@@ -209,6 +209,21 @@ def test_files_are_read_as_predict_reads_them(tmp_path):
     np.testing.assert_array_equal(files.read_image(tmp_path / "turned.tif"), np.rot90(grey, -1))
 
 
+@pytest.mark.filterwarnings("ignore:.*stored as RGB with separate:DeprecationWarning")
+@pytest.mark.parametrize("count", [2, 3, 4])
+@pytest.mark.parametrize("axes", ["CYX", "YXC", "YXS"])
+def test_a_channel_of_a_tiff_is_that_of_predict(tmp_path, axes, count):
+    """Of three and four planes tifffile makes the samples of colours, whatever it calls their axis."""
+    pixels, path = RNG.integers(0, 256, (count, 12, 9), np.uint8), tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels if axes == "CYX" else np.moveaxis(pixels, 0, -1).copy(), metadata={"axes": axes})
+    for channel in (*range(count + 1), None):
+        wanted = told(lambda channel=channel: read(path, "standardise", channel=channel))
+        found = told(lambda channel=channel: LEVELS(files.read_image(path, channel)))
+        assert isinstance(found, str) == isinstance(wanted, str)
+        if not isinstance(found, str):
+            np.testing.assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("kind", ["imagej", "ome", "samples"])
 def test_a_channel_of_a_tiff(tmp_path, kind):
     channels, path = RNG.integers(0, 256, (2, 12, 9), np.uint8), tmp_path / "a.tif"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sartorius.data.image_files import NO_IMAGE, PillowImage, explained, is_tiff, upright
-from sartorius.data.tiff import TiffImage, check_channel, open_tiff
+from sartorius.data.tiff import TiffImage, axes_and_planes, check_channel, open_tiff
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.structures.arrays import LabelMap
@@ -80,21 +80,26 @@ def choose_channel(pixels: NDArray[Any], channel: int | None, name: str) -> NDAr
 def _read_tiff(file: BinaryIO, channel: int | None) -> NDArray[Any]:
     """Read the only image of a TIFF, its channels as samples of a pixel or as planes; smaller copies are left out."""
     first, *others = (part for k, part in enumerate(open_tiff(file).series) if not k or not part.keyframe.is_reduced)
-    image = TiffImage(file.name, first.keyframe)
-    of_pixel = "YX" + "S" * (first.keyframe.samplesperpixel > 1)
-    planes = {axis: n for axis, n in zip(first.axes, first.shape, strict=True) if axis not in of_pixel and n > 1}
+    page, image = first.keyframe, TiffImage(file.name, first.keyframe)
+    named, of_page = axes_and_planes(first)
+    of_pixel = "YX" + "S" * (page.samplesperpixel > 1)
+    planes = {axis: n for axis, n in zip(named, first.shape, strict=True) if axis not in of_pixel and n > 1}
     if others or planes.keys() - {"C"}:
         found = " x ".join(f"{n} {axis}" for axis, n in planes.items()) or len(others) + 1
         raise InputError(f"{file.name}: {found} planes; expected one image a file: save the planes apart")
+    count = planes.get("C", 1)
+    if first.size * of_page != count * page.size or len(first.pages) not in (1, count // of_page):
+        raise InputError(f"{file.name}: {len(first.pages)} pages of {count} planes; save one plane a page")
     if not planes:
         return upright(image.pixels(channel), image.orientation)
     if channel is None:
-        raise InputError(f"{file.name}: {planes['C']} channels; give channel=0 to {planes['C'] - 1}")
-    check_channel(file.name, channel, planes["C"])
+        raise InputError(f"{file.name}: {count} channels; give channel=0 to {count - 1}")
+    check_channel(file.name, channel, count)
     if None in list(first.pages):
         raise InputError(f"{file.name}: a plane is missing; copy all files again")
-    stored = first.asarray().reshape(-1, *first.keyframe.shape)[channel]
-    return upright(TiffImage(file.name, first.keyframe, stored).pixels(), image.orientation)
+    place, sample = divmod(channel, of_page)
+    stored = first.asarray().reshape(-1, *page.shape)[place]
+    return upright(TiffImage(file.name, page, stored).pixels(sample if of_page > 1 else None), image.orientation)
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:

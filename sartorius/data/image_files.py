@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sartorius.data.tiff import MAGIC, TiffImage, check_channel, only_image
+from sartorius.data.channels import check_channel
+from sartorius.data.tiff import MAGIC, TiffImage, only_image
 from sartorius.errors import InputError
 
 if TYPE_CHECKING:  # a program of an ONNX package goes without

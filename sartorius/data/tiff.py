@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from sartorius.data.channels import check_channel
 from sartorius.errors import InputError
 
 if TYPE_CHECKING:  # a program of an ONNX package goes without
@@ -26,12 +27,6 @@ MAX_CHUNK = 2**24  # pixels of a large image that are decoded at once
 _APART = 2  # PlanarConfiguration
 _MULTIPLIED, _ALPHA = 1, 2  # ExtraSamples
 _SAMPLES = {"u": "{}-bit", "b": "{}-bit", "i": "signed {}-bit", "f": "{}-bit float"}  # by NumPy's kind
-
-
-def check_channel(name: str, channel: int | None, count: int) -> None:
-    """Raise InputError where an image, `name`, has no such channel, counted from 0; None is none in particular."""
-    if channel is not None and channel >= count:
-        raise InputError(f"{name}: no channel {channel}, it has {count}; give channel=0 to {count - 1}")
 
 
 def zarr_array(store: Any, name: str) -> Any:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from sartorius.data.channels import choose_channel
 from sartorius.data.dataset import Batch, Target
 from sartorius.errors import InputError
 from sartorius.formats.cells import Cells
@@ -69,7 +70,8 @@ class Model:
         """
         if pixel_size is not None and not 0 < pixel_size < math.inf:
             raise InputError(f"{image_id}: pixel_size={pixel_size}; expected micrometres above 0")
-        grey = self._images.levels(_plane(image, self._images.reading["channel"], image_id), image_id).copy()
+        values = choose_channel(np.asarray(image), self._images.reading["channel"], image_id)
+        grey = self._images.levels(values, image_id).copy()
         target = Target.from_instances(image_id, 0, Instances.empty(*grey.shape))
         target.pixel_size = self._cfg.pixel_size if pixel_size is None else pixel_size
         target.scale = self._images.scale_at(target.pixel_size)
@@ -77,24 +79,3 @@ class Model:
         with torch.inference_mode(), self._fabric.autocast():
             (detections,) = self.module.predict_step(Batch([pixels], [target]), 0)
         return Cells.of(self.postprocess(detections, self._cfg.overlaps), detections, grey)
-
-
-def _plane(image: ArrayLike, channel: int | None, name: str) -> NDArray[Any]:
-    """Return the values [H, W] of one channel, or [H, W, 3] of colours."""
-    values = np.asarray(image)
-    if values.dtype.kind not in "buif" or values.ndim not in (2, 3) or not values.size:
-        raise InputError(
-            f"{name}: an array of shape {values.shape} and type {values.dtype}; expected numbers [height, width] or "
-            "[height, width, channels]"
-        )
-    if values.ndim == 2:
-        return values
-    count = values.shape[2]
-    if channel is not None and channel < count:
-        return values[..., channel]
-    if channel is not None or count not in (1, 3, 4):
-        raise InputError(
-            f'{name}: {count} channels, the last axis of {values.shape}; load the model with "channel=0" to '
-            f'"channel={count - 1}", the one to predict on'
-        )
-    return values[..., 0] if count == 1 else values[..., :3]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sartorius.data.channels import check_channel
 from sartorius.data.files import pixel_sizes
-from sartorius.data.tiff import check_channel
 from sartorius.errors import InputError
 
 # `bioio` has readers for them; those of nd2 and lif come with the extra `formats`. Others have licences of their own.

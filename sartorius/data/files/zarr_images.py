@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sartorius.data.channels import check_channel
 from sartorius.data.files import axes, pixel_sizes
-from sartorius.data.tiff import MAX_CHUNK, check_channel, zarr_array
+from sartorius.data.tiff import MAX_CHUNK, zarr_array
 from sartorius.errors import InputError
 from sartorius.structures.reading import read_json
 

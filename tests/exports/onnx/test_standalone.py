@@ -13,6 +13,7 @@ from PIL import Image
 from skimage.measure import label as skimage_label
 from torch.nn import functional as F
 
+from sartorius.data.channels import choose_channel
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
 from sartorius.exports.onnx.standalone import files, opencv, resizing, tiling
@@ -251,7 +252,7 @@ def test_several_planes_are_refused(tmp_path):
 def test_a_channel_of_an_array(tmp_path, where):
     def chosen(pixels, channel):
         if where == "memory":
-            return files.choose_channel(pixels, channel, "a.npy")
+            return choose_channel(pixels, channel, "a.npy")
         np.save(tmp_path / "a.npy", pixels)
         return files.read_image(tmp_path / "a.npy", channel)
 

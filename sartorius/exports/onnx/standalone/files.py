@@ -11,8 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from sartorius.data.channels import check_channel, choose_channel
 from sartorius.data.image_files import NO_IMAGE, PillowImage, explained, is_tiff, upright
-from sartorius.data.tiff import TiffImage, axes_and_planes, check_channel, open_tiff
+from sartorius.data.tiff import TiffImage, axes_and_planes, open_tiff
 from sartorius.errors import InputError
 from sartorius.files import atomic_path
 from sartorius.structures.arrays import LabelMap
@@ -54,27 +55,6 @@ def _read(path: Path, channel: int | None) -> NDArray[Any]:
             return upright(chosen, orientation or PillowImage(file).orientation)
         image = PillowImage(file)
         return upright(image.pixels(channel), image.orientation)
-
-
-def choose_channel(pixels: NDArray[Any], channel: int | None, name: str) -> NDArray[Any]:
-    """Return a channel of an array [H, W, channels]; None: grey [H, W] or colours [H, W, 3], without opaque alpha.
-
-    An array [H, W] is such a channel. Raises InputError for other arrays, and where the channel is not there or not
-    told.
-    """
-    if pixels.dtype.kind not in "buif" or not pixels.size or pixels.ndim not in (2, 3):
-        raise InputError(f"{name}: {pixels.dtype} {pixels.shape}; expected numbers [height, width] or x channels")
-    if pixels.ndim == 2:
-        return pixels
-    count = pixels.shape[-1]
-    check_channel(name, channel, count)
-    if channel is not None:
-        return pixels[..., channel]
-    if count in (2, 4) and (pixels[..., -1] == pixels[0, 0, -1]).all():
-        pixels, count = pixels[..., :-1], count - 1
-    if count not in (1, 3):
-        raise InputError(f"{name}: {count} channels, neither colours nor opaque alpha; give channel=0 to {count - 1}")
-    return pixels[..., 0] if count == 1 else pixels
 
 
 def _read_tiff(file: BinaryIO, channel: int | None) -> NDArray[Any]:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from sartorius.data.channels import choose_channel
 from sartorius.data.levels import Levels
 from sartorius.errors import InputError
-from sartorius.exports.onnx.standalone.files import choose_channel
 from sartorius.exports.onnx.standalone.resizing import bilinear, mirror_to_multiple
 from sartorius.exports.onnx.standalone.second import SecondStage, check_finite
 from sartorius.exports.onnx.standalone.tiling import predict_maps

@@ -122,7 +122,7 @@ def test_a_model_that_predict_would_refuse_is_not_trained(config: Config, tmp_pa
     cfg.model = {"_target_": "tests.doubles.Split"}
     with pytest.raises(InputError, match="model: refused, it calls tests.doubles.Split"):
         main(cfg)
-    assert not list(tmp_path.iterdir())
+    assert not tmp_path.exists(), "nothing is left of a refused run"
 
 
 def test_a_step_that_predict_would_refuse_is_not_trained_with(config: Config, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_an_averaged_run_saves_the_average_and_is_resumed_with_it(config: Config
 def test_half_precision_without_a_gpu_is_refused(config: Config, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="trainer.precision=16-mixed: fp16 needs a GPU"):
         main(config("trainer.precision=16-mixed"))
-    assert not list(tmp_path.iterdir())
+    assert not tmp_path.exists(), "nothing is left of a refused run"
 
 
 def test_the_run_records_the_precision_that_auto_stands_for(

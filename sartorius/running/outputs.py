@@ -103,7 +103,7 @@ def _made(folder: Path) -> Iterator[None]:
     except InputError:
         if not in_multirun() and not _results(folder):  # a multirun repeats a failed member by its notes
             _delete_notes(folder)
-            new = True
+            new = new or HydraConfig.initialized()  # which makes the folder of a command before
         raise
     finally:
         if new:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,15 @@ class Output:
         if path is None or processes.rank():
             yield
             return
-        with _made(path) if self.is_folder else nullcontext(), files.locked(path, inside=self.is_folder):
-            if self.is_folder:
-                _check_command(path, command)
-                if not _repeats_member(path):
-                    self.check(cfg)
-                _write_notes(path, cfg)
+        if not self.is_folder:
+            with files.locked(path, inside=False):
+                yield
+            return
+        with _made(path), files.locked(path, inside=True), _noted(path):
+            _check_command(path, command)
+            if not _repeats_member(path):
+                self.check(cfg)
+            _write_notes(path, cfg)
             yield
 
 
@@ -95,20 +98,26 @@ def delete_unused() -> None:
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Make a folder; at the end delete it where it stayed empty, or a refused command left notes and a log alone."""
-    new = not folder.exists()
+    """Make a folder; where it is empty at the end, delete it."""
+    new = not folder.exists() or HydraConfig.initialized()  # which makes the folder of a command before
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def _noted(folder: Path) -> Iterator[None]:
+    """Delete the notes and the log in a locked folder where a command is refused and left nothing else."""
     try:
         yield
     except InputError:
         if not in_multirun() and not _results(folder):  # a multirun repeats a failed member by its notes
             _delete_notes(folder)
-            new = new or HydraConfig.initialized()  # which makes the folder of a command before
         raise
-    finally:
-        if new:
-            with suppress(OSError):
-                folder.rmdir()
 
 
 def _results(folder: Path) -> list[Path]:
